@@ -1,0 +1,83 @@
+"""The configuration's shape. Defaults here and in ``config.toml`` are the same (a test compares them).
+
+Durations are seconds in the structs and text like ``"5s"`` in files; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Duration = Annotated[float, msgspec.Meta(extra_json_schema={"format": "duration"})]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Server(_Section, frozen=True):
+    """Where the gateway listens, and under which names it may be called."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    public_url: str = ""
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    allow_anonymous: bool = False
+
+
+class Limits(_Section, frozen=True):
+    """Bounds on time and size. ``idle_timeout`` is renewed by every event of the agent."""
+
+    connect_timeout: Duration = 5.0
+    idle_timeout: Duration = 300.0
+    total_timeout: Duration = 3600.0
+    handover: Duration = 45.0
+    question: Duration = 600.0
+    shutdown_grace: Duration = 10.0
+    body: int = 64 * 1024 * 1024
+    header: int = 64 * 1024
+    nesting: int = 100
+    concurrency: int = 1000
+    tasks: int = 10_000
+
+
+class Outbound(_Section, frozen=True):
+    """Networks (CIDR) that URLs found in messages and cards may point at though they are private."""
+
+    allow: tuple[str, ...] = ()
+
+
+class Tracing(_Section, frozen=True):
+    """``sampling``: share of new traces exported; ``spans``: how many the local store keeps (0: none)."""
+
+    sampling: float = 1.0
+    payloads: bool = False
+    spans: int = 20_000
+
+
+class AgentEntry(_Section, frozen=True):
+    """An agent declared in the file: ``url`` or ``command``."""
+
+    url: str = ""
+    command: tuple[str, ...] = ()
+    protocol: str = "auto"
+    remote: str = ""
+    headers: dict[str, str] = {}
+    env: dict[str, str] = {}
+    cwd: str = ""
+    enabled: bool = True
+    description: str = ""
+    idle_timeout: Duration | None = None
+    total_timeout: Duration | None = None
+
+
+class Config(_Section, frozen=True):
+    """All of it; every key has a default."""
+
+    server: Server = Server()
+    limits: Limits = Limits()
+    outbound: Outbound = Outbound()
+    tracing: Tracing = Tracing()
+    agents: dict[str, AgentEntry] = {}

@@ -1,0 +1,144 @@
+"""Everything that can go wrong, as one tree.
+
+    GatewayError                      code
+    ├── CallerError                   the client's mistake
+    │   ├── InvalidRequest            invalid_request
+    │   ├── UnknownAgent              unknown_agent
+    │   ├── UnknownTask               unknown_task
+    │   ├── UnknownSkill              unknown_skill
+    │   ├── NotActive                 not_active        (the task has ended, or does not wait for input)
+    │   ├── Unsupported               unsupported
+    │   ├── TooLarge                  too_large
+    │   ├── Unauthenticated           unauthenticated
+    │   └── Forbidden                 forbidden
+    ├── UpstreamError                 the agent, or the way to it
+    │   ├── Unreachable               upstream_unreachable
+    │   ├── UpstreamTimeout           upstream_timeout
+    │   ├── BadUpstream               upstream_invalid  (it does not speak its protocol)
+    │   ├── UpstreamFailed            upstream_failed   (it crashed: its words are withheld)
+    │   └── AgentError                agent_error       (its own words, meant for the client)
+    ├── Draining                      draining          (the gateway is stopping)
+    └── ConfigError                   config            (the operator's mistake)
+
+Each face has one table from code to its protocol's own error. ``message`` is always safe to show; what
+is not (crash texts, paths) goes to ``detail``, which only the debug log sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from .model import Fault
+
+
+class GatewayError(Exception):
+    """Base of all. ``data`` (JSON) may be shown; ``native`` is the upstream's own error code (see Fault)."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        data: Any = None,
+        native: Mapping[str, Any] | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+        self.native = native
+        self.detail = detail
+
+    def fault(self) -> Fault:
+        """The error as it stands in a task."""
+        return Fault(code=self.code, message=self.message, data=self.data, native=self.native)
+
+
+class CallerError(GatewayError):
+    """The client asked for something that cannot be."""
+
+
+class InvalidRequest(CallerError):
+    code = "invalid_request"
+
+
+class UnknownAgent(CallerError):
+    code = "unknown_agent"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown agent: {name}", data={"agent": name})
+
+
+class UnknownTask(CallerError):
+    code = "unknown_task"
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"unknown task: {task_id}", data={"task_id": task_id})
+
+
+class UnknownSkill(CallerError):
+    code = "unknown_skill"
+
+
+class NotActive(CallerError):
+    code = "not_active"
+
+
+class Unsupported(CallerError):
+    code = "unsupported"
+
+
+class TooLarge(CallerError):
+    code = "too_large"
+
+
+class Unauthenticated(CallerError):
+    code = "unauthenticated"
+
+
+class Forbidden(CallerError):
+    code = "forbidden"
+
+
+class UpstreamError(GatewayError):
+    """The agent did not deliver."""
+
+
+class Unreachable(UpstreamError):
+    code = "upstream_unreachable"
+
+
+class UpstreamTimeout(UpstreamError):
+    code = "upstream_timeout"
+
+
+class BadUpstream(UpstreamError):
+    code = "upstream_invalid"
+
+
+class UpstreamFailed(UpstreamError):
+    """The agent crashed. The client reads ``{agent} failed``; what it said goes to ``detail``."""
+
+    code = "upstream_failed"
+
+    def __init__(self, agent: str, *, native: Mapping[str, Any] | None = None, detail: str = "") -> None:
+        super().__init__(f"{agent} failed", native=native, detail=detail)
+
+
+class AgentError(UpstreamError):
+    """The agent's own answer is an error whose words are meant for the client."""
+
+    code = "agent_error"
+
+
+class Draining(GatewayError):
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("the gateway is stopping; try again in a moment")
+
+
+class ConfigError(GatewayError):
+    code = "config"

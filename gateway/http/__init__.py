@@ -1,0 +1,1 @@
+"""The HTTP service: requests and answers for the doors, dispatch, checks, the control plane."""

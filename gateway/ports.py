@@ -1,0 +1,228 @@
+"""The ports: what the hub, the adapters and the directory ask of one another.
+
+An adapter is a plugin: an ``Adapter`` value under an entry point of the group ``agentgw.adapters``. The
+built-in ones are declared in the very same way. An adapter sees the hub only through ``Host`` (to reach
+an agent) and ``Engine`` (to serve clients); the hub sees an adapter only through the classes below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from .config import Config
+from .http.request import Request
+from .model import (
+    Agent,
+    Event,
+    Health,
+    InputReply,
+    Invocation,
+    Logged,
+    Principal,
+    Record,
+    Task,
+    TaskRef,
+    TaskState,
+)
+from .telemetry import Tracer
+from .transport import Transport
+
+Handler = Callable[[Request], Awaitable[None]]
+
+
+# --- towards agents --------------------------------------------------------------------------
+
+
+class Host(Protocol):
+    """What the gateway gives an upstream: the way out, tracing, settings, resolved secrets."""
+
+    transport: Transport
+    tracer: Tracer
+    config: Config
+
+    def headers(self, record: Record) -> list[tuple[str, str]]:
+        """The record's headers with ``${NAME}`` resolved. Raises ConfigError naming an unset one."""
+        ...
+
+    def environment(self, record: Record) -> dict[str, str]:
+        """The environment of a stdio agent: the record's own, resolved, over a minimal inherited one."""
+        ...
+
+    def changed(self, agent: str) -> None:
+        """The agent says that its description changed: refresh it soon, off the request's path."""
+        ...
+
+
+class Upstream(Protocol):
+    """One registered agent, reached over its protocol. Made once per record; calls run in parallel."""
+
+    async def describe(self) -> Sequence[Agent]:
+        """The agents found there (one, when the record names it). Raises UpstreamError. Also the health
+        check: it must speak the protocol, not merely connect."""
+        ...
+
+    def invoke(self, call: Invocation) -> AsyncIterator[Event]:
+        """Run one turn. Yields events as they come, ends after Finished or InputRequired.
+
+        Raises GatewayError; anything else is a bug and reaches the client as ``{agent} failed``. Closing
+        the iterator early must release its connection without cancelling the agent's task.
+        """
+        ...
+
+    def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncIterator[Event]:
+        """Answer the open question of ``task`` and go on with the same task, as ``invoke`` does."""
+        ...
+
+    async def cancel(self, task: TaskRef) -> None:
+        """Ask the agent to stop. Raises Unsupported or NotActive where it can't."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and processes."""
+        ...
+
+
+# --- towards clients -------------------------------------------------------------------------
+
+
+class AgentView(msgspec.Struct, frozen=True):
+    """A registered agent as the doors see it: its record, last known description (None: never
+    described), health, and its upstream. ``upstream`` is for an adapter's own relay: a face may look
+    whether it is of its own adapter."""
+
+    record: Record
+    agent: Agent | None
+    health: Health
+    upstream: Upstream
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def description(self) -> str:
+        """The operator's words, else the agent's own."""
+        return self.record.description or (self.agent.description if self.agent else "")
+
+
+class TaskHandle(Protocol):
+    """A task in the gateway, running or ended."""
+
+    @property
+    def task(self) -> Task:
+        """The task as it is now."""
+        ...
+
+    def events(self, after: int = 0) -> AsyncIterator[Logged]:
+        """The log from ``after`` on and then live; ends when the task has ended or waits for input."""
+        ...
+
+    async def settled(self) -> Task:
+        """Wait until the task has ended or waits for input."""
+        ...
+
+
+class Engine(Protocol):
+    """The hub as a face sees it. Every method raises GatewayError for what it says no to."""
+
+    config: Config
+    tracer: Tracer
+
+    def agents(self, principal: Principal) -> Sequence[AgentView]:
+        """The enabled agents this principal may reach, by name."""
+        ...
+
+    def agent(self, name: str, principal: Principal) -> AgentView:
+        """One of them. Raises UnknownAgent (also for a disabled one)."""
+        ...
+
+    async def described(self, name: str, principal: Principal) -> AgentView:
+        """The same, waiting up to 3 s for a first description where there is none yet."""
+        ...
+
+    async def invoke(self, call: Invocation) -> TaskHandle:
+        """Start a turn; returns at once, the agent runs on its own. Without ``context_id`` a new
+        conversation begins. With a ``task_id`` that waits for input the message is its answer; with that
+        of a running task raises NotActive; of an ended one NotActive; of an unknown one UnknownTask."""
+        ...
+
+    def task(self, task_id: str, principal: Principal) -> TaskHandle:
+        """The principal's task. Raises UnknownTask, for another's too."""
+        ...
+
+    def tasks(
+        self,
+        principal: Principal,
+        *,
+        agent: str | None = None,
+        context_id: str | None = None,
+        state: TaskState | None = None,
+    ) -> Sequence[Task]:
+        """The principal's tasks, newest first."""
+        ...
+
+    async def cancel(self, task_id: str, principal: Principal) -> TaskHandle:
+        """Ask for cancellation: the task is ``canceling`` until the agent has stopped. Raises NotActive
+        for an ended task."""
+        ...
+
+    def observe(self, task: Task, principal: Principal, *, upstream: str) -> None:
+        """Record a task that a relay saw pass (its ids are the upstream's own): replaces what was known
+        of it. ``upstream`` is the registered agent's name. Cheap; written out later."""
+        ...
+
+    def sanitize(self, agent: str, text: str) -> str:
+        """``{agent} failed`` in place of an upstream's crash text; the text goes to the debug log."""
+        ...
+
+
+class Face(Protocol):
+    """One protocol's doors."""
+
+    def mounts(self) -> Sequence[tuple[str, Handler]]:
+        """Path prefixes (no final slash, ``/acp``) and who serves them. The handler finds the rest of
+        the path in ``request.rest`` ("" or "/…")."""
+        ...
+
+    def claims(self, request: Request, envelope: Mapping[str, Any] | None) -> bool:
+        """Whether a request to the bare address is this protocol's. ``envelope``: the JSON object in the
+        body of a POST to ``/``, None elsewhere. Faces are asked in the order of ``Adapter.rank``."""
+        ...
+
+    async def root(self, request: Request) -> None:
+        """Serve a request that ``claims`` said yes to; ``request.rest`` is the whole path."""
+        ...
+
+    async def aclose(self) -> None:
+        """Streams end, sessions are forgotten."""
+        ...
+
+
+# --- plugins ---------------------------------------------------------------------------------
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a probe found at a URL: the URL to register, and the agents there (``remote`` names)."""
+
+    url: str
+    agents: tuple[Agent, ...]
+
+
+class Adapter(msgspec.Struct, frozen=True, kw_only=True):
+    """A protocol plugin. Building it does nothing; ``upstream`` and ``face`` are called when needed.
+
+    ``probe(url, headers, host)`` tells whether the URL speaks the protocol (None: it does not; raises
+    UpstreamError when it does but refuses, e.g. for want of credentials). ``rank`` orders probing and
+    ``Face.claims``: lower first. ``stdio``: agents may be commands.
+    """
+
+    id: str
+    title: str
+    rank: int = 100
+    stdio: bool = False
+    upstream: Callable[[Record, Host], Upstream] | None = None
+    face: Callable[[Engine], Face] | None = None
+    probe: Callable[[str, list[tuple[str, str]], Host], Awaitable[Found | None]] | None = None

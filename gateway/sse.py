@@ -1,0 +1,93 @@
+"""Server-sent events, both ways, by bytes (HTML standard, section 9.2).
+
+Lines end at CR, LF or CRLF and nowhere else: splitting decoded text with ``str.splitlines`` would also
+break at U+2028 and its like, which JSON may carry raw.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ServerEvent(msgspec.Struct, frozen=True):
+    """One event. ``data`` is the joined data lines, undecoded; ``id`` None where the event has none."""
+
+    data: bytes
+    event: str = "message"
+    id: str | None = None
+
+
+class Decoder:
+    """Feed chunks as they come, get the events that they complete.
+
+    Comments and ``retry`` are dropped. ``limit`` bounds one event's bytes; ``feed`` raises ValueError
+    past it.
+    """
+
+    def __init__(self, limit: int = 64 * 1024 * 1024) -> None:
+        self._buffer = b""
+        self._data: list[bytes] = []
+        self._event = ""
+        self._id: str | None = None
+        self._size = 0
+        self._limit = limit
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """Events completed by ``chunk``."""
+        buffer = self._buffer + chunk if self._buffer else chunk
+        if b"\r" in buffer:
+            held = buffer.endswith(b"\r")  # a CRLF may be cut in half
+            buffer = (buffer[:-1] if held else buffer).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            lines = buffer.split(b"\n")
+            self._buffer = lines.pop() + (b"\r" if held else b"")
+        else:
+            lines = buffer.split(b"\n")
+            self._buffer = lines.pop()
+        if len(self._buffer) + self._size > self._limit:
+            raise ValueError("server-sent event too large")
+        events: list[ServerEvent] = []
+        for line in lines:
+            if line:
+                self._field(line)
+            elif (done := self._dispatch()) is not None:
+                events.append(done)
+        return events
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+            self._size += len(value)
+            if self._size > self._limit:
+                raise ValueError("server-sent event too large")
+        elif name == b"event":
+            self._event = value.decode("utf-8", "replace")
+        elif name == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+
+    def _dispatch(self) -> ServerEvent | None:
+        data, event = self._data, self._event
+        self._data, self._event, self._size = [], "", 0
+        if not data:
+            return None
+        return ServerEvent(b"\n".join(data), event or "message", self._id)
+
+
+# U+2028, U+2029 and U+0085 in UTF-8: some readers take them for line ends.
+_BREAKS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
+
+
+def encode(data: bytes, *, event: str | None = None, id: str | None = None) -> bytes:
+    """One event around JSON ``data`` (raw line breaks, legal between JSON tokens, become ``data`` lines)."""
+    if not data.isascii():
+        for raw, escaped in _BREAKS:
+            data = data.replace(raw, escaped)
+    head = b""
+    if event is not None:
+        head += b"event: " + event.encode() + b"\n"
+    if id is not None:
+        head += b"id: " + id.encode() + b"\n"
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
+    return head + b"data: " + data + b"\n\n"

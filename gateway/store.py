@@ -1,0 +1,107 @@
+"""The store port: what outlives the process. One file per engine; nothing else knows which one is there.
+
+Everything is written in batches off the request's path: a crash may lose the last 200 ms of tasks, events
+and spans, never a registration (``put_record`` returns once it is durable).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from .model import Agent, Logged, Record, Task, TaskRef
+
+
+class StoredTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task with what the gateway must know to go on with it. ``upstream``: the agent's own ids."""
+
+    task: Task
+    principal: str
+    upstream: TaskRef | None = None
+    last_seq: int = 0
+
+
+class StoredContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent calls a conversation that a principal knows as ``context_id``."""
+
+    principal: str
+    agent: str
+    context_id: str
+    upstream_id: str
+
+
+class Store(ABC):
+    """Registry, tasks, events, contexts, spans. Methods may be called from the event loop only.
+
+    Raises ConfigError with one clear line when the data can't be read or written.
+    """
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Open, migrate, lock where the engine needs a single owner."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Write what waits, close, unlock."""
+
+    # --- registry ------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def records(self) -> Sequence[Record]:
+        """All registered agents (``source`` "store"), by name."""
+
+    @abstractmethod
+    async def put_record(self, record: Record) -> None:
+        """Add or replace. Durable when it returns."""
+
+    @abstractmethod
+    async def remove_record(self, name: str) -> None:
+        """Remove with its description; unknown names are fine. Durable when it returns."""
+
+    @abstractmethod
+    async def descriptions(self) -> dict[str, Agent]:
+        """The last known description of each agent."""
+
+    @abstractmethod
+    async def put_description(self, name: str, agent: Agent) -> None:
+        """Keep an agent's description for the next start."""
+
+    # --- tasks ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def save_tasks(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> None:
+        """Upsert tasks and append events (task id, event) in one transaction."""
+
+    @abstractmethod
+    async def load_tasks(self, limit: int) -> Sequence[StoredTask]:
+        """The newest tasks, newest first."""
+
+    @abstractmethod
+    async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
+        """A task's events from ``after`` on, in order."""
+
+    @abstractmethod
+    async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
+        """Upsert conversations."""
+
+    @abstractmethod
+    async def load_contexts(self) -> Sequence[StoredContext]:
+        """All conversations."""
+
+    # --- spans ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def save_spans(self, spans: Sequence[dict[str, Any]]) -> None:
+        """Append spans (``telemetry.span_json``) and forget the oldest past the configured number."""
+
+    @abstractmethod
+    async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
+        """The last calls, newest first: ``{trace_id, agent, client_protocol, agent_protocol, state,
+        started_at, duration_ms}``, read from the spans' ``agentgw.*`` attributes."""
+
+    @abstractmethod
+    async def trace(self, trace_id: str) -> Sequence[dict[str, Any]]:
+        """All spans of a trace (an id or its unambiguous beginning), oldest first; empty if unknown."""
