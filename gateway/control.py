@@ -1,0 +1,86 @@
+"""The control plane's port: what the admin API and the command line ask for.
+
+``registry.manager.Manager`` implements it. The admin API serves it as JSON under ``/api``; the command line
+calls it over that API where a gateway runs, and in its own process where none does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from .model import Skill
+
+
+class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered agent as ``agents list --json`` prints it. Never holds a secret: header and environment
+    values are shown as they were registered only where they are references, else as ``***``."""
+
+    name: str
+    protocol: str
+    target: str
+    enabled: bool
+    health: str
+    description: str
+    skills: Sequence[Skill] = ()
+    detail: str = ""
+    checked_at: str | None = None
+    source: str = "store"
+    remote: str | None = None
+    version: str | None = None
+    headers: Mapping[str, str] = {}
+    env: Mapping[str, str] = {}
+
+
+class AddAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``agents add`` asks for. ``all``: every agent behind ``url``, each under its own name."""
+
+    name: str | None = None
+    url: str | None = None
+    command: Sequence[str] = ()
+    protocol: str = "auto"
+    remote: str | None = None
+    all: bool = False
+    headers: Mapping[str, str] = {}
+    env: Mapping[str, str] = {}
+    cwd: str | None = None
+    description: str | None = None
+    replace: bool = False
+
+
+class Added(msgspec.Struct, frozen=True, kw_only=True):
+    """The agents that were registered, and what the user should know (one line each)."""
+
+    agents: Sequence[AgentInfo]
+    warnings: Sequence[str] = ()
+
+
+class Control(Protocol):
+    """Registry and traces. Raises GatewayError: UnknownAgent, InvalidRequest (also: the name is taken,
+    the agent is read-only, several agents are behind the URL), UpstreamError (nothing answered)."""
+
+    async def list_agents(self) -> Sequence[AgentInfo]:
+        """All registered agents, disabled ones too, by name."""
+        ...
+
+    async def show_agent(self, name: str) -> AgentInfo: ...
+
+    async def add_agent(self, spec: AddAgent) -> Added:
+        """Probe (``auto``: at most 15 s, then an error), register, describe. Durable when it returns."""
+        ...
+
+    async def check_agent(self, name: str) -> AgentInfo:
+        """Speak the agent's protocol to it now; the result holds the new health."""
+        ...
+
+    async def set_enabled(self, name: str, enabled: bool) -> AgentInfo: ...
+
+    async def remove_agent(self, name: str) -> None: ...
+
+    async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]: ...
+
+    async def trace(self, trace_id: str) -> dict[str, Any]:
+        """One call with its ``spans``. Raises InvalidRequest for an unknown id."""
+        ...
