@@ -1,0 +1,20 @@
+// JSON lines: a command {"id", "op", …} from stdin; answers with its id to stdout:
+// {"id", "at", "event"} for each event as it arrives, `at` being the monotonic clock in seconds, then
+// {"id", "done": result} or {"id", "error": {"code", "message"}}. Commands run side by side.
+const { createInterface } = require('node:readline');
+
+const put = (line) => process.stdout.write(JSON.stringify(line) + '\n');
+
+exports.serve = function (perform, describe) {
+  createInterface({ input: process.stdin }).on('line', async (line) => {
+    const command = JSON.parse(line);
+    const { id } = command;
+    const seen = (event) => put({ id, at: Number(process.hrtime.bigint()) / 1e9, event });
+    try {
+      put({ id, done: (await perform(command, seen)) ?? null });
+    } catch (error) {
+      put({ id, error: { name: error.constructor?.name, message: error.message, ...describe(error) } });
+    }
+  });
+  put({ ready: true });
+};
