@@ -149,11 +149,11 @@ class Engine(Protocol):
         of a running task raises NotActive; of an ended one NotActive; of an unknown one UnknownTask."""
         ...
 
-    def task(self, task_id: str, principal: Principal) -> TaskHandle:
+    async def task(self, task_id: str, principal: Principal) -> TaskHandle:
         """The principal's task. Raises UnknownTask, for another's too."""
         ...
 
-    def tasks(
+    async def tasks(
         self,
         principal: Principal,
         *,
@@ -172,6 +172,19 @@ class Engine(Protocol):
     def observe(self, task: Task, principal: Principal, *, upstream: str) -> None:
         """Record a task that a relay saw pass (its ids are the upstream's own): replaces what was known
         of it. ``upstream`` is the registered agent's name. Cheap; written out later."""
+        ...
+
+    def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:
+        """The id of the one task of this conversation that waits for input; None if none or several do."""
+        ...
+
+    def context_agent(self, context_id: str, principal: Principal) -> str | None:
+        """The agent that the principal's conversation went to last; None for an unknown one."""
+        ...
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back (on the loop, soon) when agents or their descriptions changed; returns the way to
+        unsubscribe."""
         ...
 
     def sanitize(self, agent: str, text: str) -> str:
