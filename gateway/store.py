@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .model import Agent, Logged, Record, Task, TaskRef
+from .model import Agent, Logged, Record, Task, TaskRef, TaskState
 
 
 class StoredTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,8 +76,20 @@ class Store(ABC):
         """Upsert tasks and append events (task id, event) in one transaction."""
 
     @abstractmethod
-    async def load_tasks(self, limit: int) -> Sequence[StoredTask]:
-        """The newest tasks, newest first."""
+    async def load_task(self, task_id: str) -> StoredTask | None:
+        """One task by the gateway's id."""
+
+    @abstractmethod
+    async def load_tasks(
+        self,
+        *,
+        principal: str | None = None,
+        agent: str | None = None,
+        context_id: str | None = None,
+        states: Sequence[TaskState] = (),
+        limit: int = 1000,
+    ) -> Sequence[StoredTask]:
+        """The newest tasks that fit, newest first."""
 
     @abstractmethod
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
