@@ -1,0 +1,64 @@
+"""Which conversation is which: the gateway's context ids against what agents call them.
+
+One entry per (principal, agent, context id). Bounded: the least recently used are forgotten first, and
+begin anew when they come back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from .model import Principal
+from .store import StoredContext
+
+LIMIT = 50_000
+
+
+class Conversations:
+    """The map in memory, with what the store has not seen yet."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._upstream: OrderedDict[tuple[str, str, str], str] = OrderedDict()
+        self._agents: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._unsaved: dict[tuple[str, str, str], StoredContext] = {}
+
+    def load(self, contexts: Sequence[StoredContext]) -> None:
+        """Take over what the store kept."""
+        for c in contexts:
+            self._upstream[c.principal, c.agent, c.context_id] = c.upstream_id
+            self._agents[c.principal, c.context_id] = c.agent
+
+    def get(self, principal: Principal, agent: str, context_id: str) -> str | None:
+        """What the agent called this conversation on its last turn; None on the first."""
+        return self._upstream.get((principal.id, agent, context_id))
+
+    def agent(self, principal: Principal, context_id: str) -> str | None:
+        """The agent that the conversation went to last."""
+        return self._agents.get((principal.id, context_id))
+
+    def touch(self, principal: Principal, agent: str, context_id: str) -> None:
+        """Note that a turn goes to this agent."""
+        self._agents[principal.id, context_id] = agent
+        self._agents.move_to_end((principal.id, context_id))
+        if len(self._agents) > self._limit:
+            self._agents.popitem(last=False)
+
+    def put(self, principal: Principal, agent: str, context_id: str, upstream_id: str) -> None:
+        """Note what the agent calls the conversation."""
+        key = (principal.id, agent, context_id)
+        if self._upstream.get(key) != upstream_id:
+            self._upstream[key] = upstream_id
+            self._unsaved[key] = StoredContext(
+                principal=principal.id, agent=agent, context_id=context_id, upstream_id=upstream_id
+            )
+        self._upstream.move_to_end(key)
+        if len(self._upstream) > self._limit:
+            self._upstream.popitem(last=False)
+        self.touch(principal, agent, context_id)
+
+    def drain(self) -> Sequence[StoredContext]:
+        """What changed since the last call."""
+        unsaved, self._unsaved = self._unsaved, {}
+        return list(unsaved.values())
