@@ -77,7 +77,8 @@ async def serve(command: dict[str, Any]) -> None:
 
 async def main() -> None:
     reader = asyncio.StreamReader(limit=2**24)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
     put({"ready": True})
     async with asyncio.TaskGroup() as running:
         async for line in reader:

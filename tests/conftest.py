@@ -1,0 +1,158 @@
+"""Real processes for tests: on free loopback ports, waited for, shown on failure, ended as a group."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TAIL = 4000
+_running: list[Process] = []
+
+
+def find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
+    """The first truthy answer of `check`, asked again and again until the deadline."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := check():
+            return found
+        time.sleep(0.02)
+    raise TimeoutError(f"not within {seconds} s: {what}")
+
+
+@dataclass
+class Process:
+    """A child in a process group of its own, its output in a file."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+    shown: int = field(default=0)
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self.popen.stdin is not None
+        return self.popen.stdin
+
+    def listens(self, port: int) -> bool:
+        if self.popen.poll() is not None:
+            raise RuntimeError(f"{self.name} ended with {self.popen.returncode}:\n{self.output[-TAIL:]}")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    def stop(self, signum: int = signal.SIGTERM, seconds: float = 10) -> int:
+        """End the whole group; the exit status of its leader."""
+        try:
+            os.killpg(self.popen.pid, signum)
+        except ProcessLookupError:
+            pass
+        try:
+            self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            try:
+                os.killpg(self.popen.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self.popen.wait()
+            for stream in (self.popen.stdin, self.popen.stdout):
+                if stream is not None:
+                    stream.close()
+            if self in _running:
+                _running.remove(self)
+        return self.popen.returncode
+
+
+Spawn = Callable[..., Process]
+
+
+@pytest.fixture(scope="session")
+def spawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawn]:
+    """Start a command; with `port`, return once it listens there."""
+    logs = tmp_path_factory.mktemp("logs")
+
+    def start(
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+        pipes: bool = False,
+        **options: Any,
+    ) -> Process:
+        log = logs / f"{name}-{len(list(logs.iterdir()))}.log"
+        with log.open("wb") as out:
+            popen = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipes else out,
+                stderr=out,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+                **options,
+            )
+        process = Process(name, popen, log)
+        _running.append(process)
+        if port is not None:
+            wait_until(f"{name} listens on {port}", lambda: process.listens(port), seconds=120)
+        return process
+
+    yield start
+    while _running:
+        _running[-1].stop()
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    return find_port
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., Any]:
+    """wait_until, for tests."""
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def agentgw() -> Path:
+    """The console script of the environment that runs the tests."""
+    script = Path(sys.executable).parent / "agentgw"
+    found = script if script.exists() else shutil.which("agentgw")
+    assert found, "the console script agentgw is not installed: uv sync"
+    return Path(found)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
+    """On failure, show what each process wrote since the last one."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.when == "teardown" or not report.failed:
+        return
+    for process in _running:
+        output = process.output
+        if fresh := output[process.shown :].strip():
+            report.sections.append((f"log of {process.name}", fresh[-TAIL:]))
+        process.shown = len(output)

