@@ -6,7 +6,7 @@ SDK's batch processor, which exports on a thread of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -20,23 +20,15 @@ from .telemetry import Span
 _KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
 
 
-def wanted(environ: Mapping[str, str]) -> bool:
-    """Whether the environment asks for export (OpenTelemetry environment variable specification)."""
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return False
-    exporter = environ.get("OTEL_TRACES_EXPORTER", "")
-    if exporter:
-        return "otlp" in exporter
-    return bool(
-        environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    )
-
-
 class Exporter:
     """Hands finished spans to the SDK. ``version`` is the gateway's."""
 
     def __init__(self, version: str) -> None:
-        self._resource = Resource.create({"service.name": "agentgw", "service.version": version})
+        named = Resource.create()  # what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say wins
+        own = {"service.version": version}
+        if str(named.attributes.get("service.name", "")).startswith("unknown_service"):
+            own["service.name"] = "agentgw"
+        self._resource = named.merge(Resource(own))
         self._scope = InstrumentationScope("agentgw", version)
         self._processor = BatchSpanProcessor(OTLPSpanExporter())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from .model import Trace
@@ -151,6 +151,18 @@ def parse_traceparent(value: str | None) -> tuple[str, str, bool] | None:
 
 
 _HEX = frozenset("0123456789abcdef")
+
+
+def export_wanted(environ: Mapping[str, str]) -> bool:
+    """Whether the environment asks for export (OpenTelemetry environment variable specification)."""
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "")
+    if exporter:
+        return "otlp" in exporter
+    return bool(
+        environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    )
 
 
 def trace_headers(trace: Trace) -> list[tuple[str, str]]:

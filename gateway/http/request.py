@@ -126,6 +126,11 @@ class Request:
             self._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return self._body
 
+    @property
+    def read_body(self) -> bytes | None:
+        """The body, if it was read already."""
+        return self._body
+
     async def disconnected(self) -> None:
         """Return when the client has left. Read the body first; only one task may wait at a time."""
         while not self._gone:

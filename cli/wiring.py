@@ -1,0 +1,274 @@
+"""Where everything is put together: the running gateway, and the embedded one of single commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+
+from .. import __version__
+from ..gateway.config import Config
+from ..gateway.engine import Hub
+from ..gateway.errors import ConfigError, GatewayError
+from ..gateway.http.app import App
+from ..gateway.http.control_api import build_control_app
+from ..gateway.http.doors import LOOPBACK, Doors
+from ..gateway.model import Record
+from ..gateway.plugins import load_adapters
+from ..gateway.ports import Face
+from ..gateway.store import Store
+from ..gateway.telemetry import Tracer, export_wanted, span_json
+from ..gateway.transport import PyreqwestTransport
+from ..registry import secrets as references
+from ..registry.directory import Directory
+from ..registry.manager import Manager
+from ..registry.memory import MemoryStore
+from ..registry.sqlite import SqliteStore
+from . import owner
+from .banner import banner
+
+log = logging.getLogger("agentgw")
+
+FLUSH_EVERY = 0.2  # seconds: what a crash may lose of tasks and spans
+
+
+class GatewayHost:
+    """Implements ``ports.Host``."""
+
+    def __init__(self, config: Config, tracer: Tracer) -> None:
+        self.config = config
+        self.tracer = tracer
+        self.transport = PyreqwestTransport(config.limits.connect_timeout)
+        self.on_changed: Callable[[str], None] = lambda name: None
+
+    def headers(self, record: Record) -> list[tuple[str, str]]:
+        resolved = references.resolve(record.headers, os.environ, agent=record.name)
+        return [(name.lower(), value) for name, value in resolved.items()]
+
+    def environment(self, record: Record) -> dict[str, str]:
+        return references.child_environment(record, os.environ)
+
+    def changed(self, agent: str) -> None:
+        self.on_changed(agent)
+
+
+class Gateway:
+    """All parts of one gateway, with their life in the right order."""
+
+    def __init__(self, config: Config, store: Store, *, bind: str, token: str) -> None:
+        self.config = config
+        self.store = store
+        self.tracer = Tracer(config.tracing.sampling)
+        self.host = GatewayHost(config, self.tracer)
+        self.adapters = load_adapters()
+        self.directory = Directory(store, self.adapters, self.host, config)
+        self.host.on_changed = self.directory.changed
+        self.hub = Hub(self.directory, store, self.tracer, config)
+        self.manager = Manager(self.directory, store, self.adapters, self.host, config)
+        self.faces: list[Face] = [a.face(self.hub) for a in self.adapters.values() if a.face is not None]
+        self.ready = False
+        self._exporter: Any = None
+        self._flusher: asyncio.Task[None] | None = None
+        server = config.server
+        self.app = App(
+            self.faces,
+            build_control_app(self.manager, self.hub, ready=lambda: self.ready),
+            Doors(bind, server.public_url, server.hosts, server.origins),
+            owner_token=token,
+            body_limit=config.limits.body,
+        )
+
+    async def start(self) -> None:
+        """Open the store and begin; never waits for an agent."""
+        await self.store.open()
+        if export_wanted(os.environ):
+            from ..gateway.otlp import Exporter
+
+            self._exporter = Exporter(__version__)
+        await self.directory.start()
+        await self.hub.start()
+        self._flusher = asyncio.create_task(self._flushing())
+        self.ready = True
+
+    async def _flushing(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_EVERY)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            await self.hub.flush()
+            spans = self.tracer.drain()
+            if spans and self.config.tracing.spans:
+                await self.store.save_spans([span_json(s) for s in spans])
+            if spans and self._exporter is not None:
+                self._exporter.export(spans)
+        except GatewayError as e:
+            log.warning("%s", e.message)
+        except Exception:
+            log.exception("writing out tasks and spans failed; the next try is in a moment")
+
+    async def drain(self) -> None:
+        """Refuse what is new, let what runs finish within the grace period, end idle streams."""
+        self.ready = False
+        self.app.draining = self.hub.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.limits.shutdown_grace):
+                await self.hub.drain()
+                for face in self.faces:
+                    await face.aclose()
+                await self.app.idle()
+
+    async def aclose(self) -> None:
+        """Stop everything; what was acknowledged is on disk afterwards."""
+        self.ready = False
+        if self._flusher is not None:
+            self._flusher.cancel()
+        for face in self.faces:
+            await face.aclose()
+        await self.hub.aclose()
+        await self.directory.aclose()
+        await self.host.transport.aclose()
+        await self._flush()
+        if self._exporter is not None:
+            await asyncio.to_thread(self._exporter.close)
+        await self.store.aclose()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is up, and leaves signals alone: it would re-raise them after a clean stop."""
+
+    def __init__(self, app: App, config: Config) -> None:
+        grace = max(1, round(config.limits.shutdown_grace))
+        super().__init__(
+            uvicorn.Config(
+                app,  # pyright: ignore[reportArgumentType] - uvicorn's ASGI types are TypedDicts
+                http="httptools",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=grace,
+            )
+        )
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket. Raises ConfigError in one line when that can't be."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+        listener.setblocking(False)
+    except OSError as e:
+        hint = "; stop what uses it or choose another with --port" if e.errno == 98 else ""
+        raise ConfigError(f"can't listen on {host}:{port}: {os.strerror(e.errno or 0)}{hint}") from None
+    return listener
+
+
+def serve(config: Config, *, home: Path) -> int:
+    """Run the gateway until SIGTERM or SIGINT; returns the exit status (0). Raises ConfigError."""
+    bind = config.server.host
+    if bind not in LOOPBACK and not config.server.allow_anonymous:
+        raise ConfigError(
+            f"listening on {bind} would let anyone in: use --allow-anonymous if that is wanted, "
+            "or listen on 127.0.0.1"
+        )
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(config, home))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def _serve(config: Config, home: Path) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    listener = _listen(config.server.host, config.server.port)
+    url = _loopback_url(config.server.host, listener.getsockname()[1])
+    token = secrets.token_urlsafe(32)
+    store = SqliteStore(home, spans=config.tracing.spans)
+    async with running(config, store, listener, token=token) as gateway:
+        owner.write(home, url=url, token=token)
+        try:
+            print(banner(config.server.public_url or url), flush=True)
+            await stopping.wait()
+            await gateway.drain()
+        finally:
+            owner.remove(home)
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def running(
+    config: Config, store: Store, listener: socket.socket, *, token: str
+) -> AsyncGenerator[Gateway]:
+    """A gateway that serves on ``listener`` inside the block; leaving it stops it in the right order."""
+    gateway = Gateway(config, store, bind=config.server.host, token=token)
+    try:
+        await gateway.start()
+        server = _Server(gateway.app, config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await server.up.wait()
+            yield gateway
+        finally:
+            server.should_exit = True
+            await serving
+    finally:
+        await gateway.aclose()
+        listener.close()
+
+
+def _loopback_url(host: str, port: int) -> str:
+    """Where commands on this machine reach a gateway that listens on ``host``."""
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.asynccontextmanager
+async def embedded(config: Config, *, home: Path) -> AsyncGenerator[tuple[str, str]]:
+    """A gateway in this process on a loopback port of its own, for one command.
+
+    Yields its base URL and owner token. Reads the registry without the lock; tasks and spans stay in
+    memory, so any number run side by side.
+    """
+    records, descriptions = SqliteStore.read_registry(home)
+    store = MemoryStore(records=records, descriptions=descriptions)
+    listener = _listen("127.0.0.1", 0)
+    token = secrets.token_urlsafe(32)
+    server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="")
+    config = msgspec.structs.replace(config, server=server)
+    async with running(config, store, listener, token=token):
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", token
