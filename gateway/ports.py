@@ -116,6 +116,11 @@ class TaskHandle(Protocol):
         """The task as it is now."""
         ...
 
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest event in the log; 0 before the first (and for what a relay saw)."""
+        ...
+
     def events(self, after: int = 0) -> AsyncIterator[Logged]:
         """The log from ``after`` on and then live; ends when the task has ended or waits for input."""
         ...
