@@ -151,6 +151,8 @@ def a2a_request(request: Request) -> dict[str, Any]:
         name, media_type, content = request.file
         parts.append({"raw": b64(content), "filename": name, "mediaType": media_type})
     message: dict[str, Any] = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": parts}
+    if request.metadata:
+        message["metadata"] = request.metadata
     if request.context:
         message["contextId"] = request.context
     if request.task:

@@ -25,6 +25,7 @@ class Request:
     arguments: dict[str, Any] = field(default_factory=dict)
     context: str | None = None
     task: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)  # of an A2A message
     traceparent: str | None = None
 
 

@@ -1,0 +1,39 @@
+"""One agent that is down takes nobody else with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .reply import Request
+
+
+@pytest.fixture(scope="module")
+def half_down(start_gateway: Any, peers: Any, free_port: Callable[[], int]) -> Any:
+    gateway = start_gateway()
+    gateway.cli("agents", "add", "up", peers.mcp_single, "--protocol", "mcp")
+    done = gateway.cli(
+        "agents", "add", "down", f"http://127.0.0.1:{free_port()}/mcp", "--protocol", "mcp", "--json"
+    )
+    assert json.loads(done.stdout)["health"] == "down"
+    assert done.stderr.strip(), "a warning"
+    return gateway
+
+
+@pytest.mark.parametrize("kind", ["mcp-handshake", "mcp-2026"])
+async def test_listing_names_it(kind: str, half_down: Any, client_of: Any) -> None:
+    async with client_of(kind, half_down.url).connect() as client:
+        listed = await client.list_tools()
+        assert [tool.name for tool in listed.tools] == ["up__reverse"]
+        assert "down" in json.dumps(dict(listed.meta or {})["agentgw/unavailable"])
+        result = await client.call_tool("up__reverse", {"text": "abc"})
+        assert result.content[0].text == "cba"
+
+
+@pytest.mark.parametrize("kind", ["a2a-jsonrpc-1.0", "acp-python"])
+async def test_calls_to_it_fail_in_the_clients_form(kind: str, half_down: Any, client_of: Any) -> None:
+    reply = await client_of(kind, half_down.url).call(Request("down", "hello"))
+    assert reply.failed, reply
