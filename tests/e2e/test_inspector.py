@@ -55,9 +55,8 @@ async def test_lists_and_calls(target: list[str], node: Path, tmp_path: Path) ->
             "--tool-name", "a2a", "--tool-arg", "message=echo hello",
         ),
     )  # fmt: skip
-    assert {"a2a", "acp-echo", "mcp-http__echo", "mcp-stdio__add"} <= {
-        tool["name"] for tool in listed["tools"]
-    }
+    names = {tool["name"] for tool in listed["tools"]}
+    assert {"a2a", "acp-echo", "mcp-http__echo", "mcp-stdio__add"} <= names
     assert added["structuredContent"] == {"sum": 3}
     assert said["content"][0]["text"] == "hello"
     assert said["structuredContent"]["state"] == "completed"

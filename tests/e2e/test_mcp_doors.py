@@ -1,4 +1,4 @@
-"""What MCP hosts and others see of MCP servers: own names at /mcp/{agent}, prompts, resources, tools as agents."""
+"""MCP servers behind the gateway: own names at /mcp/{agent}, prompts, resources, tools as agents."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ async def test_tool_names_fit(kind: str, client_of: Make, gateway: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", MCP)
-async def test_long_names_are_cut_with_a_digest(
-    kind: str, client_of: Make, start_gateway: Any, peers: Any
-) -> None:
+async def test_long_names_are_cut(kind: str, client_of: Make, start_gateway: Any, peers: Any) -> None:
     agent = "a" * 58
     gateway = start_gateway()
     gateway.cli("agents", "add", agent, peers.mcp_single, "--protocol", "mcp")
