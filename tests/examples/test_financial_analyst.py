@@ -1,0 +1,196 @@
+"""The CrewAI financial analyst, driven over stdio by a foreign MCP client, and its script runner.
+
+The example has its own environment (crewai and the gateway cannot share one). `uv run` makes it the first
+time this module runs, or `uv sync --project examples/financial_analyst` before that. The language model is the
+example's own stand-in: nothing leaves loopback.
+"""
+
+import asyncio
+import base64
+import importlib.util
+import os
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.types import CallToolResult, ImageContent, TextContent
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "financial_analyst"
+PNG = b"\x89PNG\r\n\x1a\n"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def load(name: str) -> ModuleType:
+    """A module of the example by its file, for the example is no package."""
+    spec = importlib.util.spec_from_file_location(f"financial_analyst_{name}", EXAMPLE / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass
+class Analyst:
+    """The running example, and all that it said in the order in which it arrived."""
+
+    session: ClientSession
+    heard: list[Any] = field(default_factory=list)
+
+    async def ask(self, query: str) -> CallToolResult:
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            self.heard.append((progress, total, message))
+
+        self.heard.clear()
+        result = await self.session.call_tool("analyze_stock", {"query": query}, progress_callback=note)
+        self.heard.append(result)
+        return result
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def analyst() -> AsyncIterator[Analyst]:
+    """One process for the module: crewai takes seconds to import. One task enters and leaves it."""
+    ready: asyncio.Future[Analyst] = asyncio.get_running_loop().create_future()
+    finished = asyncio.Event()
+    server = StdioServerParameters(
+        command="uv",
+        args=["run", "--project", str(EXAMPLE), "python", str(EXAMPLE / "mcp_server.py")],
+        env={**os.environ, "ANALYST_STANDIN": "1", "ANALYST_CODE_TOOLS": "1"},
+    )
+
+    async def serve() -> None:
+        try:
+            async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
+                await session.initialize()
+                ready.set_result(Analyst(session))
+                await finished.wait()
+        except BaseException as error:
+            if not ready.done():
+                ready.set_exception(error)
+            raise
+
+    task = asyncio.create_task(serve())
+    yield await ready
+    finished.set()
+    await task
+
+
+def plot_of(result: CallToolResult) -> bytes:
+    assert not result.is_error, result.content
+    image = result.content[1]
+    assert isinstance(image, ImageContent) and image.mime_type == "image/png"
+    return base64.b64decode(image.data)
+
+
+async def test_a_question_becomes_a_plot_with_progress_on_the_way(analyst: Analyst) -> None:
+    result = await analyst.ask("plot the closing prices of Apple and MSFT, last 3 months")
+
+    assert analyst.heard[-1] is result
+    assert [step for step, _, _ in analyst.heard[:-1]] == [1, 2, 3, 4]
+    assert analyst.heard[0][2] == "query parsed: AAPL, MSFT; close; last 3 months; plot"
+    assert analyst.heard[-2][2] == "done"
+    png = plot_of(result)
+    assert png.startswith(PNG) and png[12:16] == b"IHDR"
+    assert struct.unpack(">II", png[16:24]) == (900, 500)
+    assert isinstance(result.content[0], TextContent)
+    assert "AAPL rose" in result.content[0].text and "MSFT rose" in result.content[0].text
+    assert result.structured_content is not None
+    assert result.structured_content["query"] == {
+        "symbols": ["AAPL", "MSFT"],
+        "timeframe": "3 months",
+        "measure": "close",
+        "action": "plot",
+    }
+    assert "savefig" in result.structured_content["script"]
+
+
+async def test_the_same_question_gives_the_same_bytes_and_another_one_others(analyst: Analyst) -> None:
+    first = plot_of(await analyst.ask("compare NVDA with Google over the last six weeks"))
+    again = plot_of(await analyst.ask("compare NVDA with Google over the last six weeks"))
+    other = plot_of(await analyst.ask("compare NVDA with Amazon over the last six weeks"))
+
+    assert first == again
+    assert first != other
+
+
+async def test_a_question_without_a_known_ticker_is_an_error_that_names_them(analyst: Analyst) -> None:
+    result = await analyst.ask("plot the {weather}")
+
+    assert result.is_error
+    assert isinstance(result.content[0], TextContent)
+    assert "AAPL, AMZN, GOOGL, MSFT, NVDA" in result.content[0].text
+
+
+async def test_a_host_can_save_and_run_a_script_of_its_own(analyst: Analyst) -> None:
+    code = (
+        "import os, matplotlib.pyplot as plt\n"
+        "print(sorted(os.environ))\n"
+        "plt.plot([1])\n"
+        "plt.savefig('plot.png')\n"
+    )
+    saved = await analyst.session.call_tool("save_code", {"code": code})
+    assert isinstance(saved.content[0], TextContent)
+
+    result = await analyst.session.call_tool("run_code_and_show_plot", {"script_id": saved.content[0].text})
+
+    assert plot_of(result).startswith(PNG)
+    assert isinstance(result.content[0], TextContent)
+    assert "ANALYST" not in result.content[0].text and "PATH" in result.content[0].text
+
+
+async def test_prices_are_the_ones_that_the_generator_writes(tmp_path: Path) -> None:
+    generator = load("make_prices")
+    days = generator.trading_days()
+    lines = [",".join(row) for ticker in generator.TICKERS for row in generator.rows(ticker, days)]
+
+    assert (EXAMPLE / "prices.csv").read_text(encoding="utf-8").splitlines()[1:] == lines
+
+
+async def test_an_endless_script_is_killed_with_its_children() -> None:
+    runner = load("runner")
+    code = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'while True: pass'])\n"
+        "print(child.pid)\n"
+        "while True: pass\n"
+    )
+    started = time.monotonic()
+
+    run = await asyncio.to_thread(runner.run_script, code, 1.0)
+
+    assert run.ending == "timed out" and run.png is None
+    assert time.monotonic() - started < 10
+    child = int(run.output)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(
+    ("code", "ending", "output"),
+    [
+        ("print('fine')", "finished", "fine"),
+        ("raise SystemExit('broken')", "failed", "broken"),
+        ("while True: print('x' * 1000)", "printed too much", "xxx"),
+        ("import os; os.symlink('/etc/hostname', 'plot.png')", "finished", ""),
+        ("open('plot.png', 'w').write('no picture')", "finished", ""),
+    ],
+)
+async def test_a_script_ends_as_it_should_without_false_plot(
+    code: str, ending: str, output: str
+) -> None:
+    runner = load("runner")
+
+    run = await asyncio.to_thread(runner.run_script, code, 20.0)
+
+    assert run.ending == ending
+    assert output in run.output and len(run.output) <= runner.MAX_OUTPUT
+    assert run.png is None
