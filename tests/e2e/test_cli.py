@@ -220,8 +220,9 @@ def test_existing_name_needs_replace(own: Any, peers: Any) -> None:
 @pytest.mark.parametrize("protocol", ["mcp", "a2a", "acp"])
 def test_protocol_is_found_by_probing(protocol: str, own: Any, peers: Any) -> None:
     url = {"mcp": peers.mcp, "a2a": peers.a2a, "acp": f"{peers.acp}/agents/echo"}[protocol]
-    added = own.cli.json("agents", "add", f"probed-{protocol}", url)
-    assert (added["protocol"], added["health"]) == (protocol, "ok")
+    own.cli("agents", "add", f"probed-{protocol}", url)
+    shown = own.cli.json("agents", "show", f"probed-{protocol}")
+    assert (shown["protocol"], shown["health"]) == (protocol, "ok")
 
 
 def test_several_agents_behind_one_url(own: Any, peers: Any) -> None:

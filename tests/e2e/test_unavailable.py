@@ -15,10 +15,9 @@ from .reply import Request
 def half_down(start_gateway: Any, peers: Any, free_port: Callable[[], int]) -> Any:
     gateway = start_gateway()
     gateway.cli("agents", "add", "up", peers.mcp_single, "--protocol", "mcp")
-    done = gateway.cli(
-        "agents", "add", "down", f"http://127.0.0.1:{free_port()}/mcp", "--protocol", "mcp", "--json"
-    )
-    assert json.loads(done.stdout)["health"] == "down"
+    url = f"http://127.0.0.1:{free_port()}/mcp"
+    done = gateway.cli("agents", "add", "down", url, "--protocol", "mcp")
+    assert gateway.cli.json("agents", "show", "down")["health"] == "down"
     assert done.stderr.strip(), "a warning"
     return gateway
 

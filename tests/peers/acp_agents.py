@@ -172,6 +172,7 @@ if __name__ == "__main__":
     server.run(
         port=port,
         log_level="warning",
+        configure_logger=False,
         self_registration=False,
         resource_store=Resources(f"http://127.0.0.1:{port}"),
         forward_base_url=f"http://127.0.0.1:{port}",
