@@ -1,6 +1,7 @@
 """The configuration's shape. Defaults here and in ``config.toml`` are the same (a test compares them).
 
-Durations are seconds in the structs and text like ``"5s"`` in files; sizes are bytes.
+Durations are seconds and sizes bytes in the structs; ``config_file`` reads them from text like ``"5s"``
+and ``"64MiB"``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from typing import Annotated
 
 import msgspec
 
-Duration = Annotated[float, msgspec.Meta(extra_json_schema={"format": "duration"})]
+Duration = Annotated[float, msgspec.Meta(ge=0, extra_json_schema={"format": "duration"})]
+Size = Annotated[int, msgspec.Meta(ge=1, extra_json_schema={"format": "size"})]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,10 +22,14 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Server(_Section, frozen=True):
-    """Where the gateway listens, and under which names it may be called."""
+    """Where the gateway listens, and under which names it may be called.
+
+    ``hosts`` and ``origins`` add to the loopback names, the bind address and ``public_url``'s host.
+    ``port`` 0 takes a free one.
+    """
 
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: Port = 8080
     public_url: str = ""
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
@@ -36,11 +45,11 @@ class Limits(_Section, frozen=True):
     handover: Duration = 45.0
     question: Duration = 600.0
     shutdown_grace: Duration = 10.0
-    body: int = 64 * 1024 * 1024
-    header: int = 64 * 1024
-    nesting: int = 100
-    concurrency: int = 1000
-    tasks: int = 10_000
+    body: Size = 64 * 1024 * 1024
+    header: Size = 64 * 1024
+    nesting: Count = 100
+    concurrency: Count = 1000
+    tasks: Count = 10_000
 
 
 class Outbound(_Section, frozen=True):
@@ -52,9 +61,9 @@ class Outbound(_Section, frozen=True):
 class Tracing(_Section, frozen=True):
     """``sampling``: share of new traces exported; ``spans``: how many the local store keeps (0: none)."""
 
-    sampling: float = 1.0
+    sampling: Share = 1.0
     payloads: bool = False
-    spans: int = 20_000
+    spans: Annotated[int, msgspec.Meta(ge=0)] = 20_000
 
 
 class AgentEntry(_Section, frozen=True):

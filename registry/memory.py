@@ -1,0 +1,122 @@
+"""A store that forgets: for tests, and for gateways that live as long as one command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..gateway.lifecycle import TERMINAL
+from ..gateway.model import Agent, Logged, Record, TaskState
+from ..gateway.store import Store, StoredContext, StoredTask
+from . import traces
+
+
+class MemoryStore(Store):
+    """``gateway.store.Store`` in memory. ``records`` and ``descriptions``: what it holds at first;
+    ``spans`` and ``tasks``: how many are kept, the oldest go first (tasks that have not ended are kept)."""
+
+    def __init__(
+        self,
+        *,
+        records: Sequence[Record] = (),
+        descriptions: Mapping[str, Agent] | None = None,
+        spans: int = 20_000,
+        tasks: int = 1_000,
+    ) -> None:
+        self._records = {r.name: r for r in records}
+        self._descriptions = dict(descriptions or {})
+        self._tasks: dict[str, StoredTask] = {}
+        self._events: dict[str, dict[int, Logged]] = {}
+        self._contexts: dict[tuple[str, str, str], StoredContext] = {}
+        self._spans_kept = spans
+        self._tasks_kept = tasks
+        self._spans: list[dict[str, Any]] = []
+
+    async def open(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    # --- registry ------------------------------------------------------------------------------
+
+    async def records(self) -> Sequence[Record]:
+        return [self._records[name] for name in sorted(self._records)]
+
+    async def put_record(self, record: Record) -> None:
+        self._records[record.name] = record
+
+    async def remove_record(self, name: str) -> None:
+        self._records.pop(name, None)
+        self._descriptions.pop(name, None)
+
+    async def descriptions(self) -> dict[str, Agent]:
+        return dict(self._descriptions)
+
+    async def put_description(self, name: str, agent: Agent) -> None:
+        self._descriptions[name] = agent
+
+    # --- tasks ---------------------------------------------------------------------------------
+
+    async def save_tasks(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> None:
+        self._tasks |= {t.task.id: t for t in tasks}
+        for task_id, event in events:
+            self._events.setdefault(task_id, {})[event.seq] = event
+        ended = [t.task.id for t in self._tasks.values() if t.task.state in TERMINAL]
+        for task_id in ended[: max(0, len(self._tasks) - self._tasks_kept)]:
+            del self._tasks[task_id]
+            self._events.pop(task_id, None)
+
+    async def load_task(self, task_id: str) -> StoredTask | None:
+        return self._tasks.get(task_id)
+
+    async def load_tasks(
+        self,
+        *,
+        principal: str | None = None,
+        agent: str | None = None,
+        context_id: str | None = None,
+        states: Sequence[TaskState] = (),
+        limit: int = 1000,
+    ) -> Sequence[StoredTask]:
+        found = [
+            t
+            for t in reversed(self._tasks.values())
+            if principal in (None, t.principal)
+            and agent in (None, t.task.agent)
+            and context_id in (None, t.task.context_id)
+            and (not states or t.task.state in states)
+        ]
+        return sorted(found, key=lambda t: t.task.created_at, reverse=True)[:limit]
+
+    async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
+        log = self._events.get(task_id, {})
+        return [log[seq] for seq in sorted(log) if seq > after]
+
+    async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
+        for c in contexts:
+            key = (c.principal, c.agent, c.context_id)
+            self._contexts.pop(key, None)
+            self._contexts[key] = c
+
+    async def load_contexts(self) -> Sequence[StoredContext]:
+        return list(self._contexts.values())
+
+    # --- spans ---------------------------------------------------------------------------------
+
+    async def save_spans(self, spans: Sequence[dict[str, Any]]) -> None:
+        self._spans.extend(spans)
+        del self._spans[: max(0, len(self._spans) - self._spans_kept)]
+
+    async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
+        by_trace: dict[str, list[dict[str, Any]]] = {}
+        for span in self._spans:
+            by_trace.setdefault(span["trace_id"], []).append(span)
+        rows = [row for spans in by_trace.values() if (row := traces.root(spans)) is not None]
+        return sorted(rows, key=lambda r: r["started_at"], reverse=True)[:limit]
+
+    async def trace(self, trace_id: str) -> Sequence[dict[str, Any]]:
+        found = [s for s in self._spans if s["trace_id"].startswith(trace_id)]
+        if len({s["trace_id"] for s in found}) != 1:
+            return []
+        return sorted(found, key=lambda s: s["start"])

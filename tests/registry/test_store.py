@@ -1,0 +1,440 @@
+"""Both stores keep what they are given; the SQLite one alone also keeps it across processes."""
+
+import asyncio
+import os
+import sqlite3
+import stat
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from agentgw.gateway.errors import ConfigError
+from agentgw.gateway.model import (
+    Agent,
+    Artifact,
+    ArtifactDelta,
+    Data,
+    Fault,
+    File,
+    Finished,
+    Logged,
+    Message,
+    Progress,
+    Record,
+    Skill,
+    Started,
+    Task,
+    TaskRef,
+    TaskState,
+    Text,
+)
+from agentgw.gateway.store import StoredContext, StoredTask
+from agentgw.registry import lock, schema
+from agentgw.registry.memory import MemoryStore
+from agentgw.registry.sqlite import SqliteStore
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+# --- what goes in comes out -----------------------------------------------------------------------
+
+word = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
+numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+json = st.recursive(
+    st.none() | st.booleans() | numbers | word,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(word, inner, max_size=3),
+    max_leaves=6,
+)
+objects = st.dictionaries(word, json, max_size=3)
+extra = st.dictionaries(st.sampled_from(["mcp", "a2a", "acp"]), objects, max_size=2)
+parts = st.lists(
+    st.builds(Text, text=word, media_type=st.none() | word, metadata=st.none() | objects, extra=extra)
+    | st.builds(Data, data=json, name=st.none() | word)
+    | st.builds(File, content=st.none() | st.binary(max_size=20), uri=st.none() | word),
+    max_size=3,
+).map(tuple)
+messages = st.builds(Message, role=st.sampled_from(["user", "agent"]), parts=parts, extra=extra)
+tasks = st.builds(
+    Task,
+    id=word,
+    context_id=word,
+    agent=word,
+    state=st.sampled_from(TaskState),
+    input=st.none() | messages,
+    messages=st.lists(messages, max_size=2).map(tuple),
+    fault=st.none() | st.builds(Fault, code=word, message=word, data=json),
+    created_at=word,
+    extra=extra,
+)
+stored = st.builds(
+    StoredTask,
+    task=tasks,
+    principal=word,
+    upstream=st.none() | st.builds(TaskRef, task_id=word, context_id=st.none() | word),
+    last_seq=st.integers(0, 2**40),
+)
+events = (
+    st.builds(Started, task_id=st.none() | word)
+    | st.builds(Progress, message=st.none() | word, data=json)
+    | st.builds(
+        ArtifactDelta, artifact=st.builds(Artifact, artifact_id=word, parts=parts), append=st.booleans()
+    )
+    | st.builds(Finished, state=st.sampled_from(TaskState), message=st.none() | messages)
+)
+records = st.builds(
+    Record,
+    name=word,
+    protocol=word,
+    url=st.none() | word,
+    command=st.lists(word, max_size=2).map(tuple),
+    headers=st.dictionaries(word, word, max_size=2),
+    enabled=st.booleans(),
+    idle_timeout=st.none() | st.floats(0, 1e6),
+)
+agents = st.builds(
+    Agent,
+    name=word,
+    skills=st.lists(st.builds(Skill, id=word, name=word, input_schema=st.none() | objects), max_size=2).map(
+        tuple
+    ),
+    conversational=st.booleans(),
+    extra=extra,
+)
+
+
+@asynccontextmanager
+async def opened(kind, home: Path, **options):
+    store = MemoryStore(**options) if kind == "memory" else SqliteStore(home, **({"spans": 100} | options))
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def kind(request):
+    return request.param
+
+
+@settings(max_examples=50, deadline=None)
+@given(stored, st.lists(events, max_size=4), records, agents)
+def test_everything_comes_back_as_it_was(stored, events, record, agent):
+    async def there_and_back(kind, home):
+        log = [Logged(seq=n, at="2026-01-01T00:00:00Z", event=e) for n, e in enumerate(events, 1)]
+        async with opened(kind, home) as store:
+            await store.save_tasks([stored], [(stored.task.id, entry) for entry in log])
+            await store.put_record(record)
+            await store.put_description(record.name, agent)
+            assert await store.load_task(stored.task.id) == stored
+            assert list(await store.load_tasks()) == [stored]
+            assert list(await store.load_events(stored.task.id)) == log
+            assert list(await store.load_events(stored.task.id, after=1)) == log[1:]
+            assert list(await store.records()) == [record]
+            assert await store.descriptions() == {record.name: agent}
+
+    for kind in ("memory", "sqlite"):
+        with tempfile.TemporaryDirectory() as home:
+            asyncio.run(there_and_back(kind, Path(home)))
+
+
+# --- registry -------------------------------------------------------------------------------------
+
+
+def record(name: str, **fields) -> Record:
+    return Record(name=name, protocol="mcp", url=f"http://127.0.0.1/{name}", **fields)
+
+
+async def test_records_are_replaced_sorted_and_removed_with_their_description(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        for r in (record("b"), record("a"), record("b", description="newer")):
+            await store.put_record(r)
+        await store.put_description("a", Agent(name="a"))
+        assert list(await store.records()) == [record("a"), record("b", description="newer")]
+        await store.remove_record("a")
+        await store.remove_record("never-there")
+        assert [r.name for r in await store.records()] == ["b"]
+        assert await store.descriptions() == {}
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+def stored_task(id: str, at: int, state=TaskState.COMPLETED, agent="a", context="c", principal="p"):
+    task = Task(id=id, context_id=context, agent=agent, state=state, created_at=f"2026-01-01T00:00:{at:02}Z")
+    return StoredTask(task=task, principal=principal)
+
+
+async def test_tasks_are_found_by_what_is_known_of_them_newest_first(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        await store.save_tasks(
+            [
+                stored_task("old", 1),
+                stored_task("new", 3, agent="b"),
+                stored_task("mid", 2, state=TaskState.WORKING, context="d"),
+                stored_task("other", 4, principal="q"),
+            ],
+            [],
+        )
+
+        async def ids(**wanted):
+            return [t.task.id for t in await store.load_tasks(**wanted)]
+
+        assert await ids() == ["other", "new", "mid", "old"]
+        assert await ids(limit=2) == ["other", "new"]
+        assert await ids(principal="p") == ["new", "mid", "old"]
+        assert await ids(principal="p", agent="a") == ["mid", "old"]
+        assert await ids(context_id="d") == ["mid"]
+        assert await ids(states=[TaskState.WORKING, TaskState.FAILED]) == ["mid"]
+        assert await store.load_task("nobody") is None
+
+
+async def test_a_task_saved_again_replaces_itself(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        await store.save_tasks([stored_task("t", 1, state=TaskState.WORKING)], [])
+        await store.save_tasks([stored_task("t", 1)], [])
+        assert [t.task.state for t in await store.load_tasks()] == [TaskState.COMPLETED]
+
+
+async def test_the_oldest_ended_tasks_go_with_their_events_past_the_limit(kind, tmp_path):
+    async with opened(kind, tmp_path, tasks=2) as store:
+        entry = Logged(seq=1, at="", event=Started())
+        everyone = [stored_task("running", 0, state=TaskState.WORKING), stored_task("ended", 1)]
+        await store.save_tasks(everyone, [("running", entry), ("ended", entry)])
+        await store.save_tasks([stored_task("newest", 2)], [])
+        assert [t.task.id for t in await store.load_tasks()] == ["newest", "running"]
+        assert list(await store.load_events("ended")) == []
+        assert list(await store.load_events("running")) == [entry]
+
+
+async def test_conversations_come_back_least_recently_used_first(kind, tmp_path):
+    def context(id, upstream):
+        return StoredContext(principal="p", agent="a", context_id=id, upstream_id=upstream)
+
+    async with opened(kind, tmp_path) as store:
+        await store.save_contexts([context("one", "1"), context("two", "2")])
+        await store.save_contexts([context("one", "renamed")])
+        assert list(await store.load_contexts()) == [context("two", "2"), context("one", "renamed")]
+
+
+# --- spans ----------------------------------------------------------------------------------------
+
+
+def span(trace: str, start_ms: int, *, kind="server", agent="analyst", state="completed", name="call"):
+    attributes = {"agentgw.client_protocol": "mcp", "agentgw.agent_protocol": "a2a", "agentgw.state": state}
+    if agent:
+        attributes["agentgw.agent"] = agent
+    return {
+        "name": name, "trace_id": trace * 32, "span_id": "0" * 16, "parent_id": None, "kind": kind,
+        "start": 1_767_225_600_000_000_000 + start_ms * 1_000_000, "duration_ms": 12.5,
+        "attributes": attributes, "status": "unset",
+    }  # fmt: skip
+
+
+async def test_a_trace_is_listed_as_its_outermost_call(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        await store.save_spans([span("a", 20, agent="inner", state="failed"), span("a", 15, kind="client")])
+        await store.save_spans([span("a", 10, agent="outer"), span("b", 30), span("c", 40, agent="")])
+        listed = await store.traces()
+        assert [row["trace_id"][0] for row in listed] == ["b", "a"]
+        assert listed[1] == {
+            "trace_id": "a" * 32,
+            "agent": "outer",
+            "client_protocol": "mcp",
+            "agent_protocol": "a2a",
+            "state": "completed",
+            "started_at": "2026-01-01T00:00:00.010Z",
+            "duration_ms": 12.5,
+        }
+        assert len(await store.traces(limit=1)) == 1
+
+
+async def test_a_trace_is_found_by_its_unambiguous_beginning(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        await store.save_spans([span("a", 2, name="second"), span("a", 1, name="first"), span("b", 3)])
+        assert [s["name"] for s in await store.trace("aaaa")] == ["first", "second"]
+        assert [s["name"] for s in await store.trace("a" * 32)] == ["first", "second"]
+        assert list(await store.trace("")) == []
+        assert list(await store.trace("c")) == []
+
+
+async def test_the_oldest_spans_go_and_take_their_trace_along(kind, tmp_path):
+    async with opened(kind, tmp_path, spans=3) as store:
+        await store.save_spans([span("a", 1), span("b", 2), span("b", 3, kind="client")])
+        await store.save_spans([span("c", 4)])
+        assert [row["trace_id"][0] for row in await store.traces()] == ["c", "b"]
+        assert list(await store.trace("a")) == []
+        await store.save_spans([span("d", 5), span("d", 6, kind="client")])
+        assert [row["trace_id"][0] for row in await store.traces()] == ["d", "c"]
+
+
+# --- the data directory ---------------------------------------------------------------------------
+
+
+async def test_what_was_stored_is_there_at_the_next_start(tmp_path):
+    async with opened("sqlite", tmp_path) as store:
+        await store.put_record(record("a"))
+        await store.save_tasks([stored_task("t", 1)], [])
+    async with opened("sqlite", tmp_path) as store:
+        assert list(await store.records()) == [record("a")]
+        assert await store.load_task("t") == stored_task("t", 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
+async def test_only_the_owner_may_look_in(tmp_path):
+    home = tmp_path / "new" / "home"
+    async with opened("sqlite", home) as store:
+        await store.put_record(record("a"))
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
+        assert modes == dict.fromkeys(("agentgw.db", "agentgw.db-wal", "agentgw.db-shm", "lock"), 0o600)
+
+
+async def test_a_registry_is_read_beside_its_owner_and_after(tmp_path):
+    async with opened("sqlite", tmp_path) as store:
+        await store.put_record(record("a"))
+        await store.put_description("a", Agent(name="a"))
+        assert SqliteStore.read_registry(tmp_path) == ([record("a")], {"a": Agent(name="a")})
+        await store.put_record(record("b"))
+        assert len(SqliteStore.read_registry(tmp_path)[0]) == 2
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert len(SqliteStore.read_registry(tmp_path)[0]) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_reading_no_registry_makes_none(tmp_path):
+    assert SqliteStore.read_registry(tmp_path / "none") == ([], {})
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_is_no_database_is_one_clear_line(tmp_path):
+    (tmp_path / "agentgw.db").write_bytes(b"not a database at all, but long enough to have a header" * 30)
+    with pytest.raises(ConfigError, match=r"agentgw\.db can't be used: .*move it away"):
+        await SqliteStore(tmp_path, spans=1).open()
+    with pytest.raises(ConfigError, match="can't be used"):
+        SqliteStore.read_registry(tmp_path)
+
+
+async def test_a_failed_start_gives_the_lock_back(tmp_path):
+    (tmp_path / "agentgw.db").write_bytes(b"x" * 4096)
+    store = SqliteStore(tmp_path, spans=1)
+    with pytest.raises(ConfigError):
+        await store.open()
+    await store.aclose()  # as a gateway's clean-up does
+    (tmp_path / "agentgw.db").unlink()
+    async with opened("sqlite", tmp_path, wait=0):
+        pass
+
+
+async def test_damaged_rows_are_one_clear_line(tmp_path):
+    async with opened("sqlite", tmp_path) as store:
+        await store.put_record(record("a"))
+    with sqlite3.connect(tmp_path / "agentgw.db") as db:
+        db.execute("UPDATE agents SET value = '{\"name\": 1}'")
+    db.close()
+    async with opened("sqlite", tmp_path) as store:
+        with pytest.raises(ConfigError, match="can't be read"):
+            await store.records()
+
+
+async def test_a_batch_that_fails_leaves_nothing_behind(tmp_path):
+    async with opened("sqlite", tmp_path) as store:
+        good, bad = Logged(seq=1, at="", event=Started()), Logged(seq=2**70, at="", event=Started())
+        with pytest.raises(OverflowError):
+            await store.save_tasks([stored_task("t", 1)], [("t", good), ("t", bad)])
+        assert await store.load_task("t") is None
+        await store.save_tasks([stored_task("t", 1)], [("t", good)])
+        assert await store.load_task("t") is not None
+
+
+# --- migrations -----------------------------------------------------------------------------------
+
+
+def tables(db):
+    return {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def test_migrations_take_up_where_the_database_stands():
+    steps = ("CREATE TABLE one (x);", "CREATE TABLE two (x); INSERT INTO one VALUES (1);")
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(db, steps[:1])
+    schema.migrate(db, steps)
+    schema.migrate(db, steps)
+    assert tables(db) == {"one", "two"}
+    assert schema.schema_version(db) == 2
+    assert db.execute("SELECT count(*) FROM one").fetchone() == (1,)
+
+
+def test_a_migration_that_fails_changes_nothing():
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(db, ("CREATE TABLE one (x);",))
+    with pytest.raises(sqlite3.Error):
+        schema.migrate(db, ("", "CREATE TABLE two (x); INSERT INTO nowhere VALUES (1);"))
+    assert tables(db) == {"one"}
+    assert schema.schema_version(db) == 1
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(tmp_path):
+    db = sqlite3.connect(tmp_path / "agentgw.db")
+    db.execute("PRAGMA user_version = 999")
+    db.close()
+    with pytest.raises(ConfigError, match="newer agentgw"):
+        await SqliteStore(tmp_path, spans=1).open()
+
+
+# --- one owner ------------------------------------------------------------------------------------
+
+
+HOLD = """
+import asyncio, sys
+from pathlib import Path
+from agentgw.registry.sqlite import SqliteStore
+
+async def hold():
+    store = SqliteStore(Path(sys.argv[1]), spans=1, holder="agentgw serve")
+    await store.open()
+    print("held", flush=True)
+    sys.stdin.read()
+    await store.aclose()
+
+asyncio.run(hold())
+"""
+
+
+@asynccontextmanager
+async def another_owner(home: Path):
+    """A process that owns ``home`` until its standard input ends."""
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLD, str(home), stdin=PIPE, stdout=PIPE
+    )
+    try:
+        assert await owner.stdout.readline() == b"held\n"
+        yield owner
+    finally:
+        if owner.returncode is None:
+            owner.kill()
+        await owner.wait()
+
+
+async def test_two_processes_take_turns(tmp_path):
+    async with another_owner(tmp_path) as owner:
+        with pytest.raises(ConfigError) as refused:
+            await SqliteStore(tmp_path, spans=1, wait=0).open()
+        assert f"in use by agentgw serve (process {owner.pid})" in refused.value.message
+        waiting = SqliteStore(tmp_path, spans=1, wait=30)
+        opening = asyncio.create_task(waiting.open())
+        owner.stdin.close()
+        await opening
+        assert lock.holder(tmp_path) == lock.Holder(pid=os.getpid(), name="agentgw")
+        await waiting.aclose()
+        assert lock.holder(tmp_path) is None
+
+
+async def test_a_killed_owner_leaves_the_directory_free(tmp_path):
+    async with another_owner(tmp_path) as owner:
+        owner.kill()
+        await owner.wait()
+        async with opened("sqlite", tmp_path, wait=0):
+            pass
