@@ -20,12 +20,14 @@ class ServerEvent(msgspec.Struct, frozen=True):
 class Decoder:
     """Feed chunks as they come, get the events that they complete.
 
-    Comments and ``retry`` are dropped. ``limit`` bounds one event's bytes; ``feed`` raises ValueError
-    past it.
+    Comments are dropped; ``retry`` is the last reconnection time the server named, in milliseconds.
+    ``limit`` bounds one event's bytes; ``feed`` raises ValueError past it.
     """
 
     def __init__(self, limit: int = 64 * 1024 * 1024) -> None:
-        self._buffer = b""
+        self.retry: int | None = None
+        self._pieces: list[bytes] = []  # of a line that is not complete; joined once, when it is
+        self._held = 0
         self._data: list[bytes] = []
         self._event = ""
         self._id: str | None = None
@@ -34,17 +36,20 @@ class Decoder:
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Events completed by ``chunk``."""
-        buffer = self._buffer + chunk if self._buffer else chunk
+        whole = b"\n" in chunk or b"\r" in chunk or (bool(self._pieces) and self._pieces[-1].endswith(b"\r"))
+        if not whole:
+            self._hold(chunk)
+            return []
+        buffer = b"".join([*self._pieces, chunk])
+        self._pieces, self._held = [], 0
         if b"\r" in buffer:
             held = buffer.endswith(b"\r")  # a CRLF may be cut in half
             buffer = (buffer[:-1] if held else buffer).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             lines = buffer.split(b"\n")
-            self._buffer = lines.pop() + (b"\r" if held else b"")
+            self._hold(lines.pop() + (b"\r" if held else b""))
         else:
             lines = buffer.split(b"\n")
-            self._buffer = lines.pop()
-        if len(self._buffer) + self._size > self._limit:
-            raise ValueError("server-sent event too large")
+            self._hold(lines.pop())
         events: list[ServerEvent] = []
         for line in lines:
             if line:
@@ -52,6 +57,13 @@ class Decoder:
             elif (done := self._dispatch()) is not None:
                 events.append(done)
         return events
+
+    def _hold(self, piece: bytes) -> None:
+        if piece:
+            self._pieces.append(piece)
+            self._held += len(piece)
+            if self._held + self._size > self._limit:
+                raise ValueError("server-sent event too large")
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
@@ -65,6 +77,8 @@ class Decoder:
             self._event = value.decode("utf-8", "replace")
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
+        elif name == b"retry" and value.isdigit():
+            self.retry = int(value)
 
     def _dispatch(self) -> ServerEvent | None:
         data, event = self._data, self._event
