@@ -9,10 +9,12 @@ ANALYST_TIME_LIMIT  seconds that a written script may run  (30)
 ANALYST_CODE_TOOLS  1: the MCP server also offers save_code and run_code_and_show_plot
 """
 
+import atexit
 import os
+import shutil
 import tempfile
+import warnings
 from functools import cache
-from pathlib import Path
 
 import stand_in_llm
 
@@ -30,8 +32,11 @@ def model_url() -> str:
 
 
 def quiet_crewai() -> None:
-    """No telemetry, no traces, no questions at the terminal, nothing stored in the user's home."""
+    """No telemetry, no traces, no questions at the terminal; its records go when this process ends."""
     os.environ["CREWAI_DISABLE_TELEMETRY"] = "true"
     os.environ["CREWAI_TRACING_ENABLED"] = "false"
     os.environ["OTEL_SDK_DISABLED"] = "true"
-    os.environ.setdefault("CREWAI_STORAGE_DIR", str(Path(tempfile.gettempdir()) / "financial-analyst-crewai"))
+    if "CREWAI_STORAGE_DIR" not in os.environ:
+        records = os.environ["CREWAI_STORAGE_DIR"] = tempfile.mkdtemp(prefix="analyst-crewai-")
+        atexit.register(shutil.rmtree, records, ignore_errors=True)
+    warnings.filterwarnings("ignore", message="function callbacks cannot be serialized")

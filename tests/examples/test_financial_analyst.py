@@ -1,8 +1,8 @@
 """The CrewAI financial analyst, driven over stdio by a foreign MCP client, and its script runner.
 
 The example has its own environment (crewai and the gateway cannot share one). `uv run` makes it the first
-time this module runs, or `uv sync --project examples/financial_analyst` before that. The language model is the
-example's own stand-in: nothing leaves loopback.
+time this module runs, or `uv sync --project examples/financial_analyst` before that. The language model is
+the example's own stand-in: nothing leaves loopback.
 """
 
 import asyncio
