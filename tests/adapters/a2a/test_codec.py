@@ -1,0 +1,211 @@
+"""A2A JSON → canonical → A2A JSON is the identity in both revisions, unknown fields included."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentgw.adapters.a2a import rest03
+from agentgw.adapters.a2a.codec import (
+    Malformed,
+    message_from,
+    message_to,
+    part_from,
+    part_to,
+    task_from,
+    task_to,
+)
+from agentgw.adapters.a2a.events import item_from, item_to
+from agentgw.adapters.a2a.wire import V03, V10
+from agentgw.gateway.model import Data, File, Text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+settings.register_profile("quick", max_examples=80, deadline=None)
+settings.load_profile("quick")
+
+words = st.text(max_size=12)
+scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words
+json_values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
+)
+objects = st.dictionaries(words, json_values, max_size=3)
+unknown = st.dictionaries(st.sampled_from(["x-one", "extensions", "somethingNew"]), json_values, max_size=2)
+base64s = st.binary(max_size=40).map(lambda b: base64.b64encode(b).decode())
+
+
+def records(required: dict[str, Any], optional: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    fixed = st.fixed_dictionaries(required, optional=optional)
+    return st.builds(lambda a, b: {**b, **a}, fixed, unknown)
+
+
+part_fields = {"filename": words, "mediaType": words, "metadata": objects}
+parts_v10 = st.one_of(
+    records({"text": words}, part_fields),
+    records({"data": json_values}, part_fields),
+    records({"raw": base64s}, part_fields),
+    records({"url": words}, part_fields),
+)
+file_v03 = st.one_of(
+    st.fixed_dictionaries(
+        {"bytes": base64s}, optional={"name": words, "mimeType": words, "x-file": json_values}
+    ),
+    st.fixed_dictionaries({"uri": words}, optional={"name": words, "mimeType": words}),
+)
+parts_v03 = st.one_of(
+    records({"kind": st.just("text"), "text": words}, {"metadata": objects}),
+    records({"kind": st.just("data"), "data": objects}, {"metadata": objects}),
+    records({"kind": st.just("file"), "file": file_v03}, {"metadata": objects}),
+)
+STATES_V10 = [
+    "TASK_STATE_UNSPECIFIED", "TASK_STATE_SUBMITTED", "TASK_STATE_WORKING", "TASK_STATE_COMPLETED",
+    "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_INPUT_REQUIRED", "TASK_STATE_REJECTED",
+    "TASK_STATE_AUTH_REQUIRED", "TASK_STATE_NEW",
+]  # fmt: skip
+STATES_V03 = [
+    "submitted", "working", "input-required", "completed", "canceled", "failed", "rejected",
+    "auth-required", "unknown",
+]  # fmt: skip
+
+
+def shapes(v: str) -> dict[str, st.SearchStrategy[dict[str, Any]]]:
+    """Strategies for everything of one revision."""
+
+    def tag(kind: str) -> dict[str, Any]:
+        return {"kind": st.just(kind)} if v == V03 else {}
+
+    part = parts_v10 if v == V10 else parts_v03
+    roles = ["ROLE_USER", "ROLE_AGENT"] if v == V10 else ["user", "agent"]
+    states = STATES_V10 if v == V10 else STATES_V03
+    message = records(
+        {**tag("message"), "role": st.sampled_from(roles), "parts": st.lists(part, max_size=3)},
+        {
+            "messageId": words,
+            "contextId": words,
+            "taskId": words,
+            "metadata": objects,
+            "referenceTaskIds": st.lists(words, max_size=2),
+        },
+    )
+    artifact = records(
+        {"artifactId": words, "parts": st.lists(part, max_size=3)},
+        {"name": words, "description": words, "metadata": objects},
+    )
+    agents = message.map(lambda m: {**m, "messageId": m.get("messageId", "m")})
+    status = records(
+        {"state": st.sampled_from(states)},
+        {"message": agents, "timestamp": st.just("2026-01-02T03:04:05.678Z")},
+    )
+    ids = {"taskId": words, "contextId": words}
+    task = records(
+        {**tag("task"), "id": words, "contextId": words, "status": status},
+        {
+            "artifacts": st.lists(artifact, max_size=2),
+            "history": st.lists(message, max_size=2),
+            "metadata": objects,
+        },
+    )
+    final = {"final": st.booleans()} if v == V03 else {}
+    status_update = records({**tag("status-update"), **ids, "status": status}, {"metadata": objects, **final})
+    artifact_update = records(
+        {**tag("artifact-update"), **ids, "artifact": artifact},
+        {"metadata": objects, "append": st.booleans(), "lastChunk": st.booleans()},
+    )
+    items = {
+        "task": task,
+        "message": message,
+        "statusUpdate": status_update,
+        "artifactUpdate": artifact_update,
+    }
+    return {
+        "part": part,
+        "message": message,
+        "task": task,
+        "item": st.one_of(*(s.map(lambda x, n=n: {n: x} if v == V10 else x) for n, s in items.items())),
+    }
+
+
+SHAPES = {v: shapes(v) for v in (V10, V03)}
+THERE_AND_BACK = {
+    "part": (part_from, part_to),
+    "message": (message_from, message_to),
+    "task": (task_from, task_to),
+    "item": (item_from, item_to),
+}
+
+
+@pytest.mark.parametrize("version", [V10, V03])
+@pytest.mark.parametrize("shape", list(THERE_AND_BACK))
+@given(data=st.data())
+def test_there_and_back_is_the_identity(shape: str, version: Any, data: st.DataObject) -> None:
+    wire = data.draw(SHAPES[version][shape])
+    read, write = THERE_AND_BACK[shape]
+    assert write(read(wire, version), version) == wire
+
+
+@given(data=st.data())
+def test_through_the_other_revision_nothing_is_lost(data: st.DataObject) -> None:
+    wire = data.draw(SHAPES[V03]["item"].filter(lambda w: "final" not in w))
+    other = item_to(item_from(wire, V03), V10)
+    back = item_to(item_from(other, V10), V03)
+    back.pop("final", None)
+    assert back == wire
+
+
+@given(st.binary(max_size=300))
+def test_bytes_are_the_same_in_every_form(content: bytes) -> None:
+    for version in (V10, V03):
+        assert part_from(part_to(File(content=content), version), version) == File(content=content)
+
+
+@pytest.mark.parametrize("value", [1, "x", None, [1, 2], True])
+def test_data_that_is_no_object_survives_0_3(value: Any) -> None:
+    wire = part_to(Data(data=value), V03)
+    assert wire["data"] == {"value": value}
+    assert part_from(wire, V03) == Data(data=value)
+
+
+def test_media_types_and_names_of_text_survive_0_3() -> None:
+    part = Text(text="# hi", media_type="text/markdown", name="a.md")
+    assert part_from(part_to(part, V03), V03) == part
+
+
+@pytest.mark.parametrize("text", ["_-8", "_-8=", "/+8="])
+def test_base64_is_read_in_both_alphabets(text: str) -> None:
+    assert part_from({"raw": text}, V10) == File(content=b"\xff\xef")
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        {"role": "ROLE_USER", "parts": [{"text": "x"}]},
+        {"messageId": "m", "parts": [{"text": "x"}]},
+        {"messageId": "m", "role": "ROLE_USER", "parts": []},
+        {"messageId": "m", "role": "ROLE_USER", "parts": [{}]},
+        {"messageId": "m", "role": "ROLE_USER", "parts": [{"raw": "!"}]},
+        {"messageId": 1, "role": "ROLE_USER", "parts": [{"text": "x"}]},
+        [],
+    ],
+)
+def test_a_clients_malformed_message_is_refused(wire: Any) -> None:
+    with pytest.raises(Malformed):
+        message_from(wire, V10, strict=True)
+
+
+GOLDEN = (Path(__file__).parent / "golden_versions.txt").read_text().strip().split("\n\n")
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda c: c.partition("\n")[0].lstrip("# "))
+def test_1_0_as_0_3_and_as_its_rest_form(case: str) -> None:
+    """Each case: a title, an item of 1.0, a line of dashes, the item of 0.3, dashes, its REST form."""
+    _, _, body = case.partition("\n")
+    v10, v03, rest = (json.loads(text) for text in body.split("\n---\n"))
+    assert item_to(item_from(v10, V10), V03) == v03
+    assert item_to(item_from(v03, V03), V10) == v10
+    assert rest03.item_to(v03) == rest
+    assert rest03.item_from(rest) == v03
