@@ -182,7 +182,7 @@ class Hub:
         call = msgspec.structs.replace(call, context_id=context_id, upstream_context=known)
         at = now()
         task = Task(
-            id=str(uuid4()),
+            id=call.new_task_id or str(uuid4()),
             context_id=context_id,
             agent=call.agent,
             input=call.message,

@@ -347,7 +347,8 @@ class Invocation(_Struct, frozen=True):
     ``context_id`` is the gateway's name of the conversation (always set when an upstream sees it);
     ``upstream_context`` is what this agent called it last time, None on the first turn.
     ``metadata`` is the request's, beside the message's own. ``streaming`` False: the client will not
-    look before the end, so an upstream may choose its cheaper unary call.
+    look before the end, so an upstream may choose its cheaper unary call. ``new_task_id``: the id of a new
+    task, where a door has given it out already (it asked which agent is meant); None: the gateway chooses.
     """
 
     agent: str
@@ -355,6 +356,7 @@ class Invocation(_Struct, frozen=True):
     skill: str | None = None
     context_id: str | None = None
     task_id: str | None = None
+    new_task_id: str | None = None
     upstream_context: str | None = None
     principal: Principal = Principal()
     trace: Trace = Trace()
