@@ -1,0 +1,148 @@
+"""The front: which door a request goes to, and who may not come in."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from agentgw.gateway.errors import InvalidRequest
+from agentgw.gateway.http.app import App
+from agentgw.gateway.http.doors import Doors, hostname
+from agentgw.gateway.http.request import Request
+from agentgw.gateway.ports import Handler
+
+
+class Face:
+    """Serves ``/x`` and claims POSTs to ``/`` that say so."""
+
+    def mounts(self) -> Sequence[tuple[str, Handler]]:
+        return [("/x", self.serve)]
+
+    def claims(self, request: Request, envelope: Mapping[str, Any] | None) -> bool:
+        return bool(envelope and envelope.get("protocol") == "x")
+
+    async def serve(self, request: Request) -> None:
+        if request.rest == "/bad":
+            raise InvalidRequest("no such thing")
+        if request.rest == "/crash":
+            raise RuntimeError("secret")
+        body = (await request.body()).decode()
+        who = request.principal.id
+        await request.json(200, {"rest": request.rest, "body": body, "base": request.base_url, "who": who})
+
+    root = serve
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def control(scope: Any, receive: Any, send: Any) -> None:
+    """The control plane: echoes the body, to show that it can still be read."""
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"control:" + message["body"]})
+
+
+def app(limit: int = 1000, **doors: Any) -> App:
+    doors = {"bind": "127.0.0.1", "public_url": "", **doors}
+    return App([Face()], control, Doors(**doors), owner_token="token", body_limit=limit)
+
+
+async def ask(
+    app: App, path: str, body: bytes = b"", *, method: str = "POST", **headers: str
+) -> tuple[int, bytes]:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = {"host": "127.0.0.1:8080", **headers}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+    }
+    await app(scope, receive, send)
+    return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:])
+
+
+async def test_the_first_path_segment_is_the_door() -> None:
+    status, body = await ask(app(), "/x/a%20b/c", b"hi")
+    shown = msgspec.json.decode(body)
+    assert (status, shown["rest"], shown["body"]) == (200, "/a b/c", "hi")
+    assert shown["base"] == "http://127.0.0.1:8080"
+    assert msgspec.json.decode((await ask(app(), "/x"))[1])["rest"] == ""
+
+
+async def test_what_no_face_takes_is_the_control_planes_with_its_body() -> None:
+    assert await ask(app(), "/xy", b"1") == (200, b"control:1")
+    assert await ask(app(), "/", b'{"protocol": "y"}') == (200, b'control:{"protocol": "y"}')
+
+
+async def test_the_bare_address_goes_to_the_face_that_claims_it() -> None:
+    status, body = await ask(app(), "/", b'{"protocol": "x"}')
+    assert (status, msgspec.json.decode(body)["body"]) == (200, '{"protocol": "x"}')
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8080", ""])
+@pytest.mark.parametrize("path", ["/x", "/", "/anything"])
+async def test_unknown_host_names_are_turned_away_at_every_door(host: str, path: str) -> None:
+    assert (await ask(app(), path, host=host))[0] == 421
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example"])
+@pytest.mark.parametrize("path", ["/x", "/", "/anything"])
+async def test_foreign_origins_are_forbidden_at_every_door(origin: str, path: str) -> None:
+    assert (await ask(app(), path, origin=origin))[0] == 403
+
+
+async def test_names_of_the_configuration_are_let_in() -> None:
+    ours = app(
+        public_url="https://gw.example/", hosts=["inner", ".corp.example"], origins=["https://app.example"]
+    )
+    for host in ("gw.example", "inner:99", "a.corp.example", "localhost:1", "[::1]:8080"):
+        status, body = await ask(ours, "/x", host=host)
+        assert (status, msgspec.json.decode(body)["base"]) == (200, "https://gw.example")
+    assert (await ask(ours, "/x", origin="https://app.example"))[0] == 200
+    assert (await ask(ours, "/x", origin="https://gw.example"))[0] == 200
+    assert (await ask(ours, "/x", host="corp.example"))[0] == 421
+
+
+async def test_errors_are_clear_and_crashes_say_nothing() -> None:
+    status, body = await ask(app(), "/x/bad")
+    assert (status, msgspec.json.decode(body)["error"]) == (
+        400,
+        {"code": "invalid_request", "message": "no such thing"},
+    )
+    status, body = await ask(app(), "/x/crash")
+    assert status == 500
+    assert b"secret" not in body
+    assert (await ask(app(limit=10), "/x", b"x" * 11))[0] == 413
+
+
+async def test_a_draining_gateway_refuses_what_is_new() -> None:
+    ours = app()
+    ours.draining = True
+    assert (await ask(ours, "/x"))[0] == 503
+    assert (await ask(ours, "/healthz"))[0] == 200
+
+
+async def test_the_owner_is_known_by_the_token() -> None:
+    async def who(token: str) -> str:
+        return msgspec.json.decode((await ask(app(), "/x", authorization=f"Bearer {token}"))[1])["who"]
+
+    assert (await who("token"), await who("other")) == ("owner", "anonymous")
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("a:1", "a"), ("a", "a"), ("[::1]:8080", "::1"), ("[::1]", "::1")]
+)
+def test_hostname(host: str, name: str) -> None:
+    assert hostname(host) == name

@@ -1,0 +1,57 @@
+"""Trace contexts and spans."""
+
+import pytest
+from agentgw.gateway.model import Trace
+from agentgw.gateway.telemetry import Tracer, parse_traceparent, span_json
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_span_continues_the_callers_trace() -> None:
+    tracer = Tracer()
+    span = tracer.start("x", "server", Trace(traceparent=PARENT, tracestate="a=b", baggage="k=v"))
+    assert (span.trace_id, span.parent_id) == (PARENT[3:35], PARENT[36:52])
+    assert span.trace.traceparent == f"00-{span.trace_id}-{span.span_id}-01"
+    assert (span.trace.tracestate, span.trace.baggage) == ("a=b", "k=v")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [None, "", "junk", PARENT.replace("00-0", "ff-0", 1), PARENT + "-more", PARENT.upper(),
+     "00-" + "0" * 32 + "-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-" + "0" * 16 + "-01"],
+)  # fmt: skip
+def test_an_invalid_context_begins_a_new_trace(bad: str | None) -> None:
+    assert parse_traceparent(bad) is None
+    span = Tracer().start("x", "server", Trace(traceparent=bad))
+    assert span.parent_id is None
+    assert parse_traceparent(span.trace.traceparent) is not None
+
+
+def test_a_later_version_with_more_fields_is_understood() -> None:
+    assert parse_traceparent("01" + PARENT[2:] + "-more") is not None
+
+
+def test_sampling_decides_new_traces_and_keeps_the_callers_decision() -> None:
+    never = Tracer(sampling=0.0)
+    assert not never.start("x", "server", Trace()).sampled
+    assert never.start("x", "server", Trace(traceparent=PARENT)).sampled
+    assert not Tracer().start("x", "server", Trace(traceparent=PARENT[:-1] + "0")).sampled
+
+
+def test_ended_spans_are_drained_once_with_their_error() -> None:
+    tracer = Tracer()
+    span = tracer.start("x", "client", Trace(), {"a": 1})
+    span.end("boom")
+    span.end()
+    (done,) = tracer.drain()
+    assert tracer.drain() == []
+    shown = span_json(done)
+    assert shown["attributes"] == {"a": 1, "error.type": "boom"}
+    assert shown["status"] == "error"
+
+
+def test_past_the_limit_spans_are_dropped_and_counted() -> None:
+    tracer = Tracer(limit=1)
+    for _ in range(3):
+        tracer.start("x", "client", Trace()).end()
+    assert (len(tracer.drain()), tracer.dropped) == (1, 2)
