@@ -212,6 +212,7 @@ class Caller(msgspec.Struct, frozen=True):
     they are. ``on_notification(method, params)`` gets what the server sends while the call runs (progress
     with the caller's own progressToken, logging, …); ``on_request(method, params)`` answers what it asks
     (sampling, elicitation, roots) with a result or raises RpcError; without it: -32601.
+    ``protocol_version``: the client's revision, offered to handshake servers (None: the newest).
     """
 
     trace: Trace = Trace()
@@ -221,6 +222,7 @@ class Caller(msgspec.Struct, frozen=True):
     client_info: dict[str, Any] | None = None
     on_notification: OnNotification | None = None
     on_request: OnRequest | None = None
+    protocol_version: str | None = None
 
     @property
     def interactive(self) -> bool:
