@@ -231,7 +231,9 @@ class Hub:
         """Drain the agent's events into the log; whatever happens, the task ends or waits for input."""
         try:
             await self._drain(entry, view, call, events)
-            if not entry.settled_now:
+            if not entry.settled_now and entry.canceled_by_client:
+                entry.append(Finished(state=TaskState.CANCELED))  # it asked instead of stopping
+            elif not entry.settled_now:
                 raise BadUpstream(f"{call.agent} ended its answer without a result")
         except GatewayError as e:
             if e.detail:

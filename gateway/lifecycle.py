@@ -88,7 +88,7 @@ def fold(task: Task, event: Event, at: str = "") -> Task:
             change["messages"] = _with_done(task.messages, message)
         case ArtifactDelta():
             change["artifacts"] = _with_artifact(task.artifacts, event)
-        case InputRequired(request=request):
+        case InputRequired(request=request) if state in PAUSED:
             change |= {"input_request": request, "status_message": request.message}
         case Finished(message=message, fault=fault):
             change |= {"messages": _closed(task.messages), "status_message": message, "fault": fault}

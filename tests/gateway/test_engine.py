@@ -173,6 +173,38 @@ async def test_an_agent_that_falls_silent_times_out() -> None:
     assert task.fault.data == {"limit": "idle_timeout"}
 
 
+async def test_every_event_renews_the_idle_timeout() -> None:
+    async def steady(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        for _ in range(4):
+            await asyncio.sleep(0.2)  # the agent's own pace: longer in all than the limit
+            yield MessageDelta(parts=(Text(text="."),))
+        yield Finished(state=TaskState.COMPLETED)
+
+    engine = hub(Config(limits=Limits(idle_timeout=0.6)), steady=MemoryUpstream(steady))
+    assert (await (await engine.invoke(say("x", "steady"))).settled()).state is TaskState.COMPLETED
+
+
+async def test_a_question_while_stopping_ends_the_task() -> None:
+    stopped = asyncio.Event()
+
+    async def asks_late(call: Invocation) -> AsyncIterator[Event]:
+        yield Started(task_id="up")
+        await stopped.wait()
+        yield InputRequired(request=InputRequest(message=Message(role="agent", parts=(Text(text="?"),))))
+
+    async def stop(_: object) -> None:
+        stopped.set()
+
+    agent = MemoryUpstream(asks_late)
+    agent.on_cancel = stop
+    engine = hub(late=agent)
+    handle = await engine.invoke(say("x", "late"))
+    await anext(handle.events())
+    await engine.cancel(handle.task.id, Principal())
+    assert (await handle.ended()).state is TaskState.CANCELED
+
+
 async def test_cancel_reaches_the_agent_and_everybody_sees_it() -> None:
     stopped = asyncio.Event()
 
