@@ -25,6 +25,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from mcp import Client as McpClient
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
+from mcp.types import ElicitResult
 
 from .reply import Reply, Request, from_a2a, from_acp, from_mcp
 
@@ -83,12 +84,27 @@ class McpHost:
         self.url, self.mode = url + path, mode
 
     @asynccontextmanager
-    async def connect(self, headers: dict[str, str] | None = None) -> AsyncIterator[McpClient]:
+    async def connect(
+        self, headers: dict[str, str] | None = None, **options: Any
+    ) -> AsyncIterator[McpClient]:
         async with (
             httpx2.AsyncClient(headers=headers or {}, timeout=TIMEOUT) as http,
-            McpClient(streamable_http_client(self.url, http_client=http), mode=self.mode) as client,
+            McpClient(
+                streamable_http_client(self.url, http_client=http), mode=self.mode, **options
+            ) as client,
         ):
             yield client
+
+    async def call_and_answer(self, request: Request, answer: dict[str, Any]) -> tuple[Reply, list[str]]:
+        """As a host with a form for its user; also what the user was asked."""
+        asked: list[str] = []
+
+        async def fill(context: Any, params: Any) -> ElicitResult:
+            asked.append(params.message)
+            return ElicitResult(action="accept", content=answer)
+
+        async with self.connect(elicitation_callback=fill) as client:
+            return await self.call_on(client, request), asked
 
     async def names(self) -> dict[str, Any]:
         """The tools by name."""

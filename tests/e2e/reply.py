@@ -66,7 +66,7 @@ def from_mcp(result: Any, progress: list[tuple[float, str]], end: float) -> Repl
                 reply.files.append(base64.b64decode(block.resource.blob))
     if isinstance(structured, dict) and {"state", "context_id"} <= structured.keys():
         reply.state, reply.context = structured["state"], structured["context_id"]
-        reply.task, reply.data = structured["task_id"], [structured["data"]]
+        reply.task, reply.data = structured["task_id"], [structured.get("data"), structured.get("artifacts")]
     elif structured is not None:
         reply.data = [structured]
     return reply

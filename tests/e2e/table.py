@@ -38,11 +38,9 @@ ABSENT = "\N{EN DASH}"
 
 # What a pair of protocols has no form for, and why.
 NOT_THERE: dict[tuple[str, str], str] = {
-    ("mcp-http", "context"): "an MCP server has no conversations: every tool call stands alone",
-    ("mcp-http", "question"): "the peer's tools ask nothing; elicitation has tests of its own",
+    (server, "context"): "an MCP server has no conversations: every tool call stands alone"
+    for server in ("mcp-http", "mcp-stdio")
 }
-for _feature in ("context", "question"):
-    NOT_THERE["mcp-stdio", _feature] = NOT_THERE["mcp-http", _feature]
 
 CELLS = [
     (client, agent, feature)

@@ -11,8 +11,8 @@ from mcp import Client, StdioServerParameters
 from .table import CLIENTS
 from .test_table import PROVE, SECRET, A2aAgent, AcpAgent, McpAgent
 
-MCP = ["call", "streaming", "data", "files in", "files out", "error", "50 at once"]
-ALL = [*MCP, "context", "question"]
+MCP = ["call", "streaming", "data", "files in", "files out", "question", "error", "50 at once"]
+ALL = [*MCP, "context"]
 
 
 def own(client: str, peers: Any) -> tuple[str, dict[str, str], Any]:

@@ -56,6 +56,12 @@ class McpAgent:
     def files_out(self) -> Request:
         return self.tool("make_file")
 
+    def question(self) -> Request:
+        return self.tool("ask")
+
+    def answer(self, text: str) -> Request:
+        return Request(self.name, text)
+
     def error(self, text: str) -> Request:
         return self.tool("fail", message=text)
 
@@ -267,6 +273,10 @@ async def context(client: Client, agent: Any, gateway: Any) -> None:
 
 
 async def question(client: Client, agent: Any, gateway: Any) -> None:
+    if client.protocol == "mcp" and isinstance(agent, McpAgent):
+        reply, questions = await client.call_and_answer(agent.question(), {"colour": "teal"})
+        assert (completed(reply).text, questions) == ("You said teal", ["Which colour?"])
+        return
     asked = await client.call(agent.question())
     assert asked.state == "input_required", asked
     assert "Which colour?" in asked.text, asked

@@ -17,6 +17,7 @@ import json
 import struct
 import zlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import mcp.types as t
@@ -25,13 +26,25 @@ from mcp.server import Server, ServerRequestContext
 from mcp.server.caching import CacheHint
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 Context = ServerRequestContext[Any, Any]
-Handler = Callable[[Context, dict[str, Any]], Awaitable[t.CallToolResult]]
 
 SECRET = "secret-crash-text"
 PAUSE = 0.05
 MANUAL, LOGO = "peer://manual", "peer://logo"
+
+
+@dataclass
+class Call:
+    """A tool call: its arguments, and in the modern era the answers to what it asked before."""
+
+    ctx: Context
+    args: dict[str, Any]
+    answers: dict[str, Any]
+
+
+Handler = Callable[[Call], Awaitable[t.CallToolResult | t.InputRequiredResult]]
 
 
 def blob(size: int) -> bytes:
@@ -73,27 +86,27 @@ def structured(value: dict[str, Any]) -> t.CallToolResult:
     return answer(json.dumps(value), structured=value)
 
 
-async def echo(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
-    return answer(args["text"], structured={"echo": args["text"]})
+async def echo(call: Call) -> t.CallToolResult:
+    return answer(call.args["text"], structured={"echo": call.args["text"]})
 
 
-async def add(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
-    return structured({"sum": args["a"] + args["b"]})
+async def add(call: Call) -> t.CallToolResult:
+    return structured({"sum": call.args["a"] + call.args["b"]})
 
 
-async def stream_words(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
-    words = args["text"].split()
+async def stream_words(call: Call) -> t.CallToolResult:
+    words = call.args["text"].split()
     for done, word in enumerate(words, 1):
-        await ctx.session.report_progress(done, len(words), word)
+        await call.ctx.session.report_progress(done, len(words), word)
         await asyncio.sleep(PAUSE)
-    return answer(args["text"])
+    return answer(call.args["text"])
 
 
-async def make_file(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
+async def make_file(call: Call) -> t.CallToolResult:
     data = t.BlobResourceContents(
         uri="peer://made/data.bin",
         mime_type="application/octet-stream",
-        blob=b64(blob(args.get("size", 1000))),
+        blob=b64(blob(call.args.get("size", 1000))),
     )
     return answer(
         t.ImageContent(type="image", data=b64(png()), mime_type="image/png"),
@@ -101,32 +114,43 @@ async def make_file(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
     )
 
 
-async def receive_file(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
-    data = base64.b64decode(args["data"], validate=True)
+async def receive_file(call: Call) -> t.CallToolResult:
+    data = base64.b64decode(call.args["data"], validate=True)
     return structured({"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)})
 
 
-async def fail(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
-    return answer(args["message"], is_error=True)
+async def fail(call: Call) -> t.CallToolResult:
+    return answer(call.args["message"], is_error=True)
 
 
-async def crash(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
+async def crash(call: Call) -> t.CallToolResult:
     # What a server that does not hide its exceptions puts on the wire.
     raise MCPError(t.INTERNAL_ERROR, f"RuntimeError: {SECRET}", {"traceback": SECRET})
 
 
-async def whoami(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
-    header = ctx.request.headers.get("traceparent") if ctx.request is not None else None
-    return structured({"header": header, "meta": dict(ctx.meta or {}).get("traceparent")})
+async def whoami(call: Call) -> t.CallToolResult:
+    header = call.ctx.request.headers.get("traceparent") if call.ctx.request is not None else None
+    return structured({"header": header, "meta": dict(call.ctx.meta or {}).get("traceparent")})
 
 
-async def slow(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
-    await asyncio.sleep(args["seconds"])
-    return answer(f"slept {args['seconds']}")
+async def slow(call: Call) -> t.CallToolResult:
+    await asyncio.sleep(call.args["seconds"])
+    return answer(f"slept {call.args['seconds']}")
 
 
-async def reverse(ctx: Context, args: dict[str, Any]) -> t.CallToolResult:
-    return answer(args["text"][::-1])
+async def ask(call: Call) -> t.CallToolResult | t.InputRequiredResult:
+    """Asks the user: in the modern era by an answer that says so, before it by a request of its own."""
+    question, form = "Which colour?", schema(colour="string")
+    if call.ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        reply = await call.ctx.session.elicit_form(question, form, related_request_id=call.ctx.request_id)
+    elif not (reply := call.answers.get("colour")):
+        params = t.ElicitRequestFormParams(message=question, requested_schema=form)
+        return t.InputRequiredResult(input_requests={"colour": t.ElicitRequest(params=params)})
+    return answer(f"You said {(reply.content or {}).get('colour', 'nothing')}")
+
+
+async def reverse(call: Call) -> t.CallToolResult:
+    return answer(call.args["text"][::-1])
 
 
 def tool(fn: Handler, description: str, takes: dict[str, Any], gives: dict[str, Any] | None = None) -> t.Tool:
@@ -152,6 +176,7 @@ TOOLS: list[tuple[t.Tool, Handler]] = [
         (crash, "Breaks", schema(), None),
         (whoami, "Tells which trace the call belongs to", schema(), None),
         (slow, "Takes its time", schema(seconds="number"), None),
+        (ask, "Asks for a colour", schema(), None),
     ]
 ]
 SINGLE: list[tuple[t.Tool, Handler]] = [(tool(reverse, "Turns the text around", ONE_TEXT), reverse)]
@@ -175,10 +200,13 @@ def build(tools: list[tuple[t.Tool, Handler]]) -> Server[Any]:
     async def list_tools(ctx: Context, params: Any) -> t.ListToolsResult:
         return t.ListToolsResult(tools=[entry for entry, _ in tools])
 
-    async def call_tool(ctx: Context, params: t.CallToolRequestParams) -> t.CallToolResult:
+    async def call_tool(
+        ctx: Context, params: t.CallToolRequestParams
+    ) -> t.CallToolResult | t.InputRequiredResult:
         if params.name not in by_name:
             raise MCPError(t.INVALID_PARAMS, f"Unknown tool: {params.name}")
-        return await by_name[params.name][1](ctx, params.arguments or {})
+        call = Call(ctx, params.arguments or {}, params.input_responses or {})
+        return await by_name[params.name][1](call)
 
     async def list_prompts(ctx: Context, params: Any) -> t.ListPromptsResult:
         return t.ListPromptsResult(prompts=PROMPTS)
