@@ -1,0 +1,144 @@
+"""``agentgw agents``: register, look, probe, change."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+# A command's own import of TyperCommand: the class is public under typer.core.
+from typer.core import TyperCommand
+
+from .terminal import run
+
+app = typer.Typer(help="Register agents, look at them, probe and change them.", invoke_without_command=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name.", show_default=False)]
+
+_COMMAND = "agentgw.command"
+
+
+class _WithCommand(TyperCommand):
+    """Keeps everything after ``--`` as it is: it is another program's command line."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        if "--" in args:
+            cut = args.index("--")
+            ctx.meta[_COMMAND] = args[cut + 1 :]
+            args = args[:cut]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return ["[OPTIONS]", "NAME", "(URL | -- COMMAND ARG…)"]
+
+
+@app.callback()
+def root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(
+    "add",
+    cls=_WithCommand,
+    short_help="Register an agent: a URL, or a command to start.",
+)
+def add(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The agent's name (with --all: the URL).", show_default=False),
+    ],
+    url: Annotated[str | None, typer.Argument(metavar="URL", help="Where it is.", show_default=False)] = None,
+    protocol: Annotated[
+        str, typer.Option(help="mcp, a2a, acp, …; auto probes the URL; a command is an MCP server.")
+    ] = "auto",
+    header: Annotated[
+        list[str] | None,
+        typer.Option(help="'Name: value', sent with every request; the value may hold ${ENV_NAME}."),
+    ] = None,
+    remote: Annotated[
+        str | None, typer.Option(metavar="AGENT", help="Which of several agents behind the URL.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every agent behind the URL, each under its own name.")
+    ] = False,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="The command's environment; may hold ${ENV_NAME}.")
+    ] = None,
+    cwd: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The command's directory; default: the current one.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="Your own words, in place of the agent's.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Take the place of an existing name.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Register an agent: a URL, or after -- a command to start (a stdio agent).
+
+    agentgw agents add research https://research.example/a2a
+
+    agentgw agents add analyst -- python analyst_server.py
+    """
+    from . import registering
+
+    command = context.meta.get(_COMMAND)
+    spec = registering.spec(
+        name, url, command=command, protocol=protocol, headers=header or [], remote=remote, every=every,
+        env=env or [], cwd=cwd, description=description, replace=replace,
+    )  # fmt: skip
+    run(registering.add(spec, as_json))
+
+
+@app.command("list", short_help="All agents, their protocols and health.")
+def list_(as_json: Json = False) -> None:
+    """All registered agents, disabled ones too."""
+    from . import registering
+
+    run(registering.list_agents(as_json))
+
+
+@app.command("show", short_help="One agent: where it is, its health, what it can do.")
+def show(name: Name, as_json: Json = False) -> None:
+    """One agent: where it is, its health, what it can do."""
+    from . import registering
+
+    run(registering.show(name, as_json))
+
+
+@app.command("check", short_help="Probe one agent, or all.")
+def check(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="The agent's name; without it, all.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Speak each agent's protocol to it now. Exit status 1 when one is not well."""
+    from . import registering
+
+    raise typer.Exit(run(registering.check(name, as_json)))
+
+
+@app.command("enable", short_help="Make a disabled agent reachable again.")
+def enable(name: Name, as_json: Json = False) -> None:
+    """Make a disabled agent reachable again."""
+    from . import registering
+
+    run(registering.set_enabled(name, True, as_json))
+
+
+@app.command("disable", short_help="Make an agent unknown at every door; it stays registered.")
+def disable(name: Name, as_json: Json = False) -> None:
+    """Make an agent unknown at every door; it stays registered."""
+    from . import registering
+
+    run(registering.set_enabled(name, False, as_json))
+
+
+@app.command("remove", short_help="Forget an agent.")
+def remove(name: Name, as_json: Json = False) -> None:
+    """Forget an agent."""
+    from . import registering
+
+    run(registering.remove(name, as_json))

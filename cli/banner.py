@@ -1,0 +1,15 @@
+"""What ``agentgw serve`` says when it is ready."""
+
+from __future__ import annotations
+
+
+def banner(base_url: str) -> str:
+    """Where each kind of client points, in a few lines. ``base_url`` without a final slash."""
+    return f"""\
+agentgw is ready at {base_url}
+  MCP hosts    {base_url}/mcp          one agent: {base_url}/mcp/NAME
+  A2A clients  {base_url}/a2a/NAME
+  ACP clients  {base_url}/acp
+  any client   {base_url}
+Register an agent:  agentgw agents add NAME URL   or   agentgw agents add NAME -- COMMAND ARG…
+Set up a client:    agentgw connect cursor   (vscode, claude-desktop, claude-code, zed, acp, a2a, …)"""

@@ -1,0 +1,37 @@
+"""The control plane in this process, for when no gateway runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator
+
+from ..gateway.control import Control
+from ..gateway.plugins import load_adapters
+from ..gateway.telemetry import Tracer
+from ..registry.directory import Directory
+from ..registry.manager import Manager
+from ..registry.sqlite import SqliteStore
+from . import owner
+from .configuration import load
+from .wiring import GatewayHost
+
+
+@contextlib.asynccontextmanager
+async def local_control() -> AsyncGenerator[Control]:
+    """Registry and traces in the data directory, under its lock (waited for at most 30 s)."""
+    config = load()
+    store = SqliteStore(owner.home(), spans=config.tracing.spans, holder=f"agentgw (pid {os.getpid()})")
+    host = GatewayHost(config, Tracer(0))
+    adapters = load_adapters()
+    directory = Directory(store, adapters, host, config)
+    await store.open()
+    try:
+        await directory.start()
+        try:
+            yield Manager(directory, store, adapters, host, config)
+        finally:
+            await directory.aclose()
+    finally:
+        await host.transport.aclose()
+        await store.aclose()

@@ -1,0 +1,48 @@
+"""``agentgw serve``: run the gateway."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .terminal import WrongUse
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; default 127.0.0.1.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port; default 8080; 0 takes a free one.", show_default=False),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).", show_default=False)
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="How clients reach it, when not by its own address.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; one for now.", show_default=False)] = 1,
+    store: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where state lives; for now only embedded.")
+    ] = None,
+    allow_anonymous: Annotated[
+        bool, typer.Option("--allow-anonymous", help="Serve callers without a key beyond this machine.")
+    ] = False,
+) -> None:
+    """Run the gateway. SIGTERM lets running calls finish, then stops."""
+    if workers > 1:
+        raise WrongUse("--workers: only one process is supported so far; leave it out")
+    if store is not None and store != "embedded":
+        raise WrongUse("--store: only the embedded store is supported so far; leave it out")
+    if public_url is not None and not public_url.startswith(("http://", "https://")):
+        raise WrongUse("--public-url is a URL such as https://gateway.example")
+    from . import wiring
+    from .configuration import load, with_server
+    from .owner import home
+
+    settings = with_server(
+        load(config), host=host, port=port, public_url=public_url, allow_anonymous=allow_anonymous
+    )
+    raise typer.Exit(wiring.serve(settings, home=home()))
