@@ -5,6 +5,7 @@ analysis line by line as text parts, and the plot as the artifact /plot.png.
 """
 
 import base64
+import signal
 import sys
 from collections.abc import AsyncGenerator
 
@@ -21,7 +22,7 @@ from acp_sdk.models import (
 )
 from acp_sdk.server import RunYield, RunYieldResume, Server
 
-from analyst import STEPS, Analysis, AnalysisFailed, Progress, analyze, preload
+from analyst import STEPS, Analysis, AnalysisFailed, NotUnderstood, Progress, analyze, preload
 
 server = Server()
 
@@ -59,9 +60,11 @@ async def financial_analyst(input: list[Message]) -> AsyncGenerator[RunYield, Ru
                         content=base64.b64encode(event.png).decode(),
                     )
     except AnalysisFailed as error:
-        raise ACPError(Error(code=ErrorCode.INVALID_INPUT, message=str(error))) from error
+        code = ErrorCode.INVALID_INPUT if isinstance(error, NotUnderstood) else ErrorCode.SERVER_ERROR
+        raise ACPError(Error(code=code, message=str(error))) from error
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that temporary directories are removed
     preload()
     server.run(port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000, self_registration=False)

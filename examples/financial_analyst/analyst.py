@@ -8,6 +8,7 @@ import, is loaded in a worker thread (`preload` starts that early).
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,13 +57,18 @@ class AnalysisFailed(Exception):
     """No plot came out of this question; the text says why, in words meant for the user."""
 
 
+class NotUnderstood(AnalysisFailed):
+    """It is the question that has to change."""
+
+
 def preload() -> None:
     """Import the crew and find the fonts in the background, so that the first question waits less."""
 
     def load() -> None:
-        import crew  # noqa: F401
+        with suppress(Exception):  # the first question meets the same error, and somebody hears it
+            import crew  # noqa: F401
 
-        runner.font_cache()
+            runner.font_cache()
 
     threading.Thread(target=load, name="preload", daemon=True).start()
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 import settings
-from analyst import Analysis, AnalysisFailed, Progress, Query
+from analyst import Analysis, AnalysisFailed, NotUnderstood, Progress, Query
 from runner import PRICES, Run, run_script
 
 settings.quiet_crewai()
@@ -133,13 +133,18 @@ def run(question: str, report: Callable[[Progress], None]) -> Analysis:
         elif output.description == write.description:
             report(Progress(2, f"script written: {len(unfenced(output.raw).splitlines())} lines"))
 
-    Crew(
+    crew = Crew(
         agents=[parser, writer, executor],
         tasks=[parse, write, execute],
         process=Process.sequential,
         task_callback=task_done,
         verbose=False,
-    ).kickoff()
+    )
+    try:
+        crew.kickoff()
+    except ConnectionError as error:
+        advice = "start Ollama, or set ANALYST_STANDIN=1"
+        raise AnalysisFailed(f"No model answers at {settings.model_url()}: {advice}.") from error
     assert parse.output and write.output and execute.output
     if tool.best() is None:  # small models sometimes describe a tool call instead of making it
         tool.run(code=write.output.raw)
@@ -155,10 +160,10 @@ def understood(output: TaskOutput) -> Query:
     """The parsed query, reduced to tickers that we have prices of; raises if none is left."""
     query = output.pydantic
     if not isinstance(query, Query):
-        raise AnalysisFailed("The request was not understood. Name one or more tickers and a time span.")
+        raise NotUnderstood("The request was not understood. Name one or more tickers and a time span.")
     symbols = list(dict.fromkeys(s.upper() for s in query.symbols if s.upper() in COMPANIES))
     if not symbols:
-        raise AnalysisFailed(f"The request names no ticker that there are prices of: {', '.join(COMPANIES)}.")
+        raise NotUnderstood(f"The request names no ticker that there are prices of: {', '.join(COMPANIES)}.")
     return query.model_copy(update={"symbols": symbols})
 
 

@@ -8,16 +8,21 @@ the example's own stand-in: nothing leaves loopback.
 import asyncio
 import base64
 import importlib.util
+import json
 import os
+import socket
 import struct
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import pytest_asyncio
@@ -26,6 +31,7 @@ from mcp.client.stdio import stdio_client
 from mcp.types import CallToolResult, ImageContent, TextContent
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "financial_analyst"
+COMMAND = ["uv", "run", "--project", str(EXAMPLE), "python"]
 PNG = b"\x89PNG\r\n\x1a\n"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -63,8 +69,8 @@ async def analyst() -> AsyncIterator[Analyst]:
     ready: asyncio.Future[Analyst] = asyncio.get_running_loop().create_future()
     finished = asyncio.Event()
     server = StdioServerParameters(
-        command="uv",
-        args=["run", "--project", str(EXAMPLE), "python", str(EXAMPLE / "mcp_server.py")],
+        command=COMMAND[0],
+        args=[*COMMAND[1:], str(EXAMPLE / "mcp_server.py")],
         env={**os.environ, "ANALYST_STANDIN": "1", "ANALYST_CODE_TOOLS": "1"},
     )
 
@@ -131,6 +137,77 @@ async def test_a_question_without_a_known_ticker_is_an_error_that_names_them(ana
     assert "AAPL, AMZN, GOOGL, MSFT, NVDA" in result.content[0].text
 
 
+@pytest.fixture(scope="module")
+def acp_url() -> Iterator[str]:
+    """The ACP agent in a process of its own, from the moment at which it says that it listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [*COMMAND, str(EXAMPLE / "acp_agent.py"), str(port)],
+        env={**os.environ, "ANALYST_STANDIN": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout
+    with process, process.stdout as output:
+        assert any("Uvicorn running" in line for line in output), "the ACP agent ended"
+        reader = threading.Thread(target=output.read)
+        reader.start()
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+        reader.join()
+
+
+def run_request(mode: str, question: str) -> dict[str, Any]:
+    message = {"role": "user", "parts": [{"content_type": "text/plain", "content": question}]}
+    return {"agent_name": "financial-analyst", "mode": mode, "input": [message]}
+
+
+async def test_an_acp_run_carries_the_very_plot_of_the_mcp_tool(analyst: Analyst, acp_url: str) -> None:
+    question = "volume of Amazon, last 20 days"
+
+    async with httpx.AsyncClient(base_url=acp_url, timeout=60) as client:
+        run = (await client.post("/runs", json=run_request("sync", question))).json()
+
+    assert run["status"] == "completed", run["error"]
+    parts = [part for message in run["output"] for part in message["parts"]]
+    artifact = next(part for part in parts if part["name"] == "/plot.png")
+    assert (artifact["content_type"], artifact["content_encoding"]) == ("image/png", "base64")
+    assert base64.b64decode(artifact["content"]) == plot_of(await analyst.ask(question))
+    query = next(json.loads(part["content"]) for part in parts if part["content_type"] == "application/json")
+    assert (query["symbols"], query["measure"], query["timeframe"]) == (["AMZN"], "volume", "20 days")
+
+
+async def test_an_acp_stream_tells_each_step_before_the_plot(acp_url: str) -> None:
+    request = run_request("stream", "compare NVDA and MSFT, 1 month")
+
+    async with (
+        httpx.AsyncClient(base_url=acp_url, timeout=60) as client,
+        client.stream("POST", "/runs", json=request) as response,
+    ):
+        events = [json.loads(line[5:]) async for line in response.aiter_lines() if line.startswith("data:")]
+
+    steps = [
+        (at, event["generic"]["progress"]) for at, event in enumerate(events) if event["type"] == "generic"
+    ]
+    parts = [(at, event["part"]) for at, event in enumerate(events) if event["type"] == "message.part"]
+    plot = next(at for at, part in parts if part["name"] == "/plot.png")
+    assert [step for _, step in steps] == [1, 2, 3, 4]
+    assert steps[-1][0] < plot
+    texts = [part["content"] or "" for _, part in parts]
+    assert any(text.startswith("NVDA ") for text in texts) and any(text.startswith("MSFT ") for text in texts)
+    assert events[-1]["type"] == "run.completed"
+
+
+async def test_an_acp_question_without_a_known_ticker_fails_as_invalid_input(acp_url: str) -> None:
+    async with httpx.AsyncClient(base_url=acp_url, timeout=60) as client:
+        run = (await client.post("/runs", json=run_request("sync", "plot the weather"))).json()
+
+    assert (run["status"], run["error"]["code"]) == ("failed", "invalid_input")
+
+
 async def test_a_host_can_save_and_run_a_script_of_its_own(analyst: Analyst) -> None:
     code = (
         "import os, matplotlib.pyplot as plt\n"
@@ -184,9 +261,7 @@ async def test_an_endless_script_is_killed_with_its_children() -> None:
         ("open('plot.png', 'w').write('no picture')", "finished", ""),
     ],
 )
-async def test_a_script_ends_as_it_should_without_false_plot(
-    code: str, ending: str, output: str
-) -> None:
+async def test_a_script_ends_as_it_should_without_false_plot(code: str, ending: str, output: str) -> None:
     runner = load("runner")
 
     run = await asyncio.to_thread(runner.run_script, code, 20.0)
