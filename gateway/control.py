@@ -11,7 +11,18 @@ from typing import Any, Protocol
 
 import msgspec
 
+from .errors import InvalidRequest
 from .model import Skill
+
+
+class NameTaken(InvalidRequest):
+    """An agent of this name is registered already (``data``: ``{"name", "reason": "name_taken"}``)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is an agent named {name} already: choose another name, or say --replace",
+            data={"name": name, "reason": "name_taken"},
+        )
 
 
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +69,9 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Control(Protocol):
-    """Registry and traces. Raises GatewayError: UnknownAgent, InvalidRequest (also: the name is taken,
-    the agent is read-only, several agents are behind the URL), UpstreamError (nothing answered)."""
+    """Registry and traces. Raises GatewayError: UnknownAgent, InvalidRequest (NameTaken; also: the
+    agent is read-only, several agents are behind the URL), UpstreamError (nothing answered), ConfigError (a
+    variable that a header refers to is not set)."""
 
     async def list_agents(self) -> Sequence[AgentInfo]:
         """All registered agents, disabled ones too, by name."""

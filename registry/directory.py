@@ -1,0 +1,292 @@
+"""The directory of agents: an immutable snapshot in memory, which the doors read, and what keeps it fresh.
+
+Stored records and those of the configuration file make one list; the file's win. Descriptions and health
+come in off the request's path: at start, every minute, and when an agent says that it changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from ..gateway.config import Config
+from ..gateway.errors import GatewayError, InvalidRequest, UnknownAgent, Unreachable
+from ..gateway.model import Agent, Health, Record
+from ..gateway.ports import Adapter, AgentView, Host, Upstream
+from ..gateway.store import Store
+from . import discovery, health, records
+from .upstreams import Broken, Jobs, Upstreams, close
+
+log = logging.getLogger("agentgw.registry")
+
+EVERY = 60.0  # seconds between two checks of all agents
+DEBOUNCE = 0.2  # seconds: an agent that says "changed" many times is asked once
+AT_ONCE = 16  # checks that run side by side
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A record that has been tried out and is not registered yet."""
+
+    record: Record
+    upstream: Upstream
+    outcome: health.Outcome
+
+
+class Directory:
+    """All registered agents. ``every`` and ``debounce`` in seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        adapters: Mapping[str, Adapter],
+        host: Host,
+        config: Config,
+        *,
+        every: float = EVERY,
+        debounce: float = DEBOUNCE,
+    ) -> None:
+        self._store = store
+        self._adapters = adapters
+        self._host = host
+        self._config = config
+        self._every = every
+        self._debounce = debounce
+        self._upstreams = Upstreams(adapters, host, config.limits.shutdown_grace)
+        self._registered: dict[str, Record] = {}  # as declared; "auto" stays "auto" here
+        self._entries: dict[str, AgentView] = {}
+        self._views: Mapping[str, AgentView] = MappingProxyType({})
+        self._jobs = Jobs()
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._fresh = False
+        self._due: set[str] = set()
+        self._callbacks: list[Callable[[], None]] = []
+        self._notifying = False
+
+    # --- life --------------------------------------------------------------------------------
+
+    async def start(self, *, refresh: bool = True) -> None:
+        """Read what is registered; begin to refresh in the background unless told not to. Never waits for
+        an agent. Raises ConfigError when the store can't be read."""
+        self._registered = {r.name: r for r in await self._store.records()}
+        for name, entry in self._config.agents.items():
+            self._registered[name] = records.of_file(name, entry)
+        descriptions = await self._store.descriptions()
+        for name, record in self._registered.items():
+            agent = records.meant(descriptions.get(name), record)
+            self._entries[name] = AgentView(record, agent, Health(), self._make(record))
+        self._swap()
+        self._fresh = refresh
+        if refresh:
+            self._jobs.start("refresh", self._refreshing)
+
+    async def aclose(self) -> None:
+        """Stop refreshing and close every upstream."""
+        await self._jobs.aclose()
+        entries, self._entries = self._entries, {}
+        self._swap()
+        await self._upstreams.aclose()
+        await asyncio.gather(*(close(entry.upstream) for entry in entries.values()))
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def views(self) -> Mapping[str, AgentView]:
+        """The enabled agents by name: one snapshot, never changed, replaced when something changes."""
+        return self._views
+
+    def get(self, name: str) -> AgentView | None:
+        """An agent, disabled ones too."""
+        return self._entries.get(name)
+
+    def records(self) -> Sequence[Record]:
+        """All registered agents by name, disabled ones too."""
+        return [self._entries[name].record for name in sorted(self._entries)]
+
+    async def described(self, name: str, timeout: float = 3.0) -> AgentView | None:
+        """The enabled agent; one that was never described nor asked since the start is waited for, at most
+        ``timeout`` seconds. None for an unknown one."""
+        view = self._views.get(name)
+        if view is None or view.agent is not None or view.health.checked_at is not None:
+            return view
+        with contextlib.suppress(TimeoutError, GatewayError):
+            async with asyncio.timeout(timeout):
+                await self.check(name)
+        return self._views.get(name)
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back, on the loop and soon, when agents or their descriptions changed; several changes at
+        one time are one call. Returns the way to unsubscribe."""
+        self._callbacks.append(callback)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._callbacks.remove(callback)
+
+        return unsubscribe
+
+    # --- changing ----------------------------------------------------------------------------
+
+    def writable(self, name: str) -> None:
+        """Raises InvalidRequest for an agent that the configuration file declares."""
+        if name in self._config.agents:
+            raise InvalidRequest(
+                f"{name} is declared in the configuration file: change it there", data={"agent": name}
+            )
+
+    async def trial(self, record: Record) -> Trial:
+        """Try a record out without registering it; then ``put`` it or ``discard`` it."""
+        upstream = self._make(record)
+        return Trial(record, upstream, await health.ask(record, upstream, known=False))
+
+    async def discard(self, trial: Trial) -> None:
+        """Close what a trial opened."""
+        await close(trial.upstream)
+
+    async def put(self, record: Record, trial: Trial | None = None) -> None:
+        """Add or replace; durable, and visible at every door, when it returns. ``trial`` of the same record
+        brings its description along. Raises InvalidRequest for an agent of the file, ConfigError."""
+        self.writable(record.name)
+        await self._store.put_record(record)
+        old = self._entries.get(record.name)
+        if trial is not None:
+            entry = AgentView(record, trial.outcome.agent, trial.outcome.health, trial.upstream)
+        elif old is not None and records.reaches_same(old.record, record):
+            entry = msgspec.structs.replace(old, record=record)
+        else:
+            same = old is not None and records.target(old.record) == records.target(record)
+            entry = AgentView(record, old.agent if old and same else None, Health(), self._make(record))
+        if old is not None and old.upstream is not entry.upstream:
+            self._jobs.forget(f"check {record.name}")
+            self._upstreams.retire(old.upstream, at_once=not record.enabled)
+        self._entries[record.name] = entry
+        self._registered[record.name] = record
+        self._swap()
+        if trial is not None and trial.outcome.agent is not None:
+            await self._remember(record.name, trial.outcome.agent)
+        elif self._fresh and record.enabled and entry.health.checked_at is None:
+            self._check_soon(record.name)
+
+    async def remove(self, name: str) -> None:
+        """Remove; durable when it returns. Raises UnknownAgent, InvalidRequest for an agent of the file."""
+        self.writable(name)
+        if name not in self._entries:
+            raise UnknownAgent(name)
+        await self._store.remove_record(name)
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            self._jobs.forget(f"check {name}")
+            self._upstreams.retire(entry.upstream, at_once=True)
+            self._swap()
+
+    # --- keeping fresh -----------------------------------------------------------------------
+
+    def changed(self, name: str) -> None:
+        """The agent says that its description changed: ask it soon, once for many such calls."""
+        if name in self._entries and name not in self._due:
+            self._due.add(name)
+            asyncio.get_running_loop().call_later(self._debounce, self._ask_again, name)
+
+    def _ask_again(self, name: str) -> None:
+        running = self._jobs.running(f"check {name}")
+        if running is not None:  # it may have asked before the change
+            running.add_done_callback(lambda _: self._ask_again(name))
+            return
+        self._due.discard(name)
+        if name in self._entries:
+            self._check_soon(name)
+
+    async def check(self, name: str) -> Health:
+        """Speak the agent's protocol to it now (joins a check under way). Raises UnknownAgent."""
+        if name not in self._entries:
+            raise UnknownAgent(name)
+        await asyncio.wait([self._check_soon(name)])
+        entry = self._entries.get(name)
+        if entry is None:
+            raise UnknownAgent(name)
+        return entry.health
+
+    def _check_soon(self, name: str) -> asyncio.Task[Any]:
+        return self._jobs.start(f"check {name}", lambda: self._check(name))
+
+    async def _refreshing(self) -> None:
+        while True:
+            await asyncio.gather(*(self._gated(name) for name in self._views), return_exceptions=True)
+            await asyncio.sleep(self._every)
+
+    async def _gated(self, name: str) -> None:
+        async with self._gate:
+            await self.check(name)
+
+    async def _check(self, name: str) -> None:
+        entry = self._entries.get(name)
+        if entry is not None and entry.record.protocol == "auto":
+            entry = await self._detected(entry)
+        if entry is None:
+            return
+        outcome = await health.ask(entry.record, entry.upstream, known=entry.agent is not None)
+        current = self._entries.get(name)
+        if current is None or current.upstream is not entry.upstream:
+            return  # removed or replaced meanwhile
+        agent = outcome.agent or current.agent
+        self._entries[name] = msgspec.structs.replace(current, agent=agent, health=outcome.health)
+        described = agent != current.agent
+        self._swap(notify=described)
+        if described and agent is not None:
+            await self._remember(name, agent)
+
+    async def _detected(self, entry: AgentView) -> AgentView | None:
+        """An agent of the file without a protocol, once the URL has said which; else None, and down."""
+        record = entry.record
+        try:
+            headers = self._host.headers(record)
+            found = await discovery.detect(
+                record.url or "", headers, self._adapters, self._host, remote=record.remote
+            )
+            record = msgspec.structs.replace(
+                record, protocol=found.protocol, url=found.url, remote=found.only(record.remote)
+            )
+            new = AgentView(record, entry.agent, entry.health, self._make(record))
+        except GatewayError as e:
+            status = "needs-auth" if health.needs_auth(e) else "down"
+            new = msgspec.structs.replace(
+                entry, health=msgspec.structs.replace(health.down(e.message), status=status)
+            )
+        if self._entries.get(record.name) is not entry:
+            return None
+        self._entries[record.name] = new
+        self._swap(notify=new.upstream is not entry.upstream)
+        return None if new.upstream is entry.upstream else new
+
+    async def _remember(self, name: str, agent: Agent) -> None:
+        try:
+            await self._store.put_description(name, records.labelled(agent, self._registered[name]))
+        except GatewayError as e:
+            log.warning("%s", e.message)
+
+    # --- the snapshot ------------------------------------------------------------------------
+
+    def _make(self, record: Record) -> Upstream:
+        if record.protocol == "auto":
+            return Broken(lambda: Unreachable(f"{record.name} has not answered yet"))
+        return self._upstreams.make(record)
+
+    def _swap(self, *, notify: bool = True) -> None:
+        self._views = MappingProxyType(
+            {name: entry for name, entry in self._entries.items() if entry.record.enabled}
+        )
+        if notify and not self._notifying:
+            self._notifying = True
+            asyncio.get_running_loop().call_soon(self._notify)
+
+    def _notify(self) -> None:
+        self._notifying = False
+        for callback in list(self._callbacks):
+            try:
+                callback()
+            except Exception:
+                log.exception("a listener to changes failed")

@@ -1,0 +1,262 @@
+"""Registering agents and looking at them: the rules behind ``agentgw agents`` and the admin API."""
+
+from __future__ import annotations
+
+import asyncio
+import os.path
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..gateway import names
+from ..gateway.config import Config
+from ..gateway.control import AddAgent, Added, AgentInfo, NameTaken
+from ..gateway.errors import ConfigError, InvalidRequest, UnknownAgent, Unreachable
+from ..gateway.model import Record
+from ..gateway.ports import Adapter, AgentView, Host
+from ..gateway.store import Store
+from . import discovery, secrets, traces
+from .directory import Directory, Trial
+from .discovery import Detected
+
+TOGETHER = 8  # agents of one URL that are tried at the same time
+
+
+class Manager:
+    """Implements ``gateway.control.Control`` on the directory and the store."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        store: Store,
+        adapters: Mapping[str, Adapter],
+        host: Host,
+        config: Config,
+    ) -> None:
+        self._directory = directory
+        self._store = store
+        self._adapters = adapters
+        self._host = host
+        self._config = config
+
+    # --- looking -----------------------------------------------------------------------------
+
+    async def list_agents(self) -> Sequence[AgentInfo]:
+        return [self._info(record.name) for record in self._directory.records()]
+
+    async def show_agent(self, name: str) -> AgentInfo:
+        return self._info(name)
+
+    async def check_agent(self, name: str) -> AgentInfo:
+        await self._directory.check(name)
+        return self._info(name)
+
+    async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
+        return await self._store.traces(limit)
+
+    async def trace(self, trace_id: str) -> dict[str, Any]:
+        spans = await self._store.trace(trace_id.lower())
+        if not spans:
+            raise InvalidRequest(f"no one trace begins with {trace_id!r}: agentgw traces lists the last ones")
+        first = spans[0]
+        unnamed = {
+            "trace_id": first["trace_id"], "agent": "", "client_protocol": "", "agent_protocol": "",
+            "state": "", "started_at": traces.stamp(first["start"]), "duration_ms": first["duration_ms"],
+        }  # fmt: skip
+        return {**(traces.root(spans) or unnamed), "spans": list(spans)}
+
+    def _info(self, name: str) -> AgentInfo:
+        view = self._directory.get(name)
+        if view is None:
+            raise UnknownAgent(name)
+        return info(view)
+
+    # --- changing ----------------------------------------------------------------------------
+
+    async def set_enabled(self, name: str, enabled: bool) -> AgentInfo:
+        view = self._directory.get(name)
+        if view is None:
+            raise UnknownAgent(name)
+        self._directory.writable(name)
+        if view.record.enabled != enabled:
+            await self._directory.put(msgspec.structs.replace(view.record, enabled=enabled))
+        return self._info(name)
+
+    async def remove_agent(self, name: str) -> None:
+        await self._directory.remove(name)
+
+    # --- adding ------------------------------------------------------------------------------
+
+    async def add_agent(self, spec: AddAgent) -> Added:
+        self._check(spec)
+        if spec.command:
+            return await self._add_command(spec)
+        if spec.protocol != "auto":
+            return await self._add_declared(spec, self._adapter(spec.protocol))
+        headers = self._host.headers(_draft(spec))
+        found = await discovery.detect(
+            spec.url or "", headers, self._adapters, self._host, remote=spec.remote
+        )
+        return await self._add_found(spec, found)
+
+    def _check(self, spec: AddAgent) -> None:
+        """What can be said without asking anybody. Raises InvalidRequest."""
+        if bool(spec.url) == bool(spec.command):
+            raise InvalidRequest("say where the agent is: either a URL or a command")
+        if spec.all and (spec.command or spec.remote):
+            raise InvalidRequest("--all goes with a URL alone: it takes every agent there")
+        if not spec.all:
+            if not spec.name:
+                raise InvalidRequest("the agent needs a name")
+            self._free(spec.name, spec.replace)
+        if spec.command and (spec.headers or spec.remote):
+            raise InvalidRequest("headers and a remote agent go with a URL, not with a command")
+        if spec.url and (spec.env or spec.cwd):
+            raise InvalidRequest("environment and directory go with a command, not with a URL")
+        if spec.cwd and not os.path.isabs(spec.cwd):
+            raise InvalidRequest(f"the directory {spec.cwd!r} must be given from the root")
+        if spec.url:
+            discovery.normalized(spec.url)
+        secrets.check_headers(spec.headers)
+        secrets.check_env(spec.env)
+
+    def _free(self, name: str, replace: bool) -> None:
+        if not names.is_valid(name):
+            raise InvalidRequest(names.complaint(name))
+        self._directory.writable(name)
+        if not replace and self._directory.get(name) is not None:
+            raise NameTaken(name)
+
+    def _adapter(self, protocol: str) -> Adapter:
+        adapter = self._adapters.get(protocol)
+        if adapter is None or adapter.upstream is None:
+            known = ", ".join(sorted(a.id for a in self._adapters.values() if a.upstream is not None))
+            raise InvalidRequest(f"the protocol {protocol!r} is not known; there are auto, {known}")
+        return adapter
+
+    async def _add_command(self, spec: AddAgent) -> Added:
+        """A command that does not answer is registered only where its protocol was given, as a URL is."""
+        protocol = "mcp" if spec.protocol == "auto" else spec.protocol
+        if not self._adapter(protocol).stdio:
+            raise InvalidRequest(f"an agent that speaks {protocol} can't be a command: give its URL")
+        trial = await self._directory.trial(_draft(spec, protocol=protocol))
+        if spec.protocol == "auto" and trial.outcome.health.status == "down":
+            await self._directory.discard(trial)
+            raise Unreachable(
+                f"the command does not answer as an MCP server ({trial.outcome.health.detail}); "
+                "with --protocol mcp it is registered all the same"
+            )
+        return await self._register([trial], spec.replace)
+
+    async def _add_declared(self, spec: AddAgent, adapter: Adapter) -> Added:
+        """The protocol was given: what does not answer now is registered and down."""
+        try:
+            headers = self._host.headers(_draft(spec))
+            found = await discovery.probe(adapter, spec.url or "", headers, self._host, spec.remote)
+        except (Unreachable, ConfigError) as e:
+            if spec.all:
+                raise
+            url = discovery.normalized(spec.url or "")
+            trial = await self._directory.trial(_draft(spec, protocol=adapter.id, url=url))
+            warning = [] if adapter.probe is None or trial.outcome.agent is not None else [e.message]
+            return await self._register([trial], spec.replace, warning)
+        return await self._add_found(spec, found)
+
+    async def _add_found(self, spec: AddAgent, found: Detected) -> Added:
+        warnings: list[str] = []
+        if found.others and spec.protocol == "auto":
+            warnings.append(
+                f"{found.url} answers as {found.protocol} and as {', '.join(found.others)}; "
+                f"{found.protocol} is used (say --protocol for another)"
+            )
+        if not spec.all:
+            remote = found.only(spec.remote)
+            drafts = [_draft(spec, protocol=found.protocol, url=found.url, remote=remote)]
+        else:
+            if found.refusal is not None:
+                raise found.refusal
+            drafts = [
+                _draft(spec, protocol=found.protocol, url=found.url, remote=remote, name=name)
+                for name, remote in _named([agent.name for agent in found.agents])
+            ]
+            for draft in drafts:
+                self._free(draft.name, spec.replace)
+        gate = asyncio.Semaphore(TOGETHER)
+
+        async def tried(draft: Record) -> Trial:
+            async with gate:
+                return await self._directory.trial(draft)
+
+        trials = await asyncio.gather(*(tried(draft) for draft in drafts))
+        return await self._register(trials, spec.replace, warnings)
+
+    async def _register(self, trials: Sequence[Trial], replace: bool, warnings: Sequence[str] = ()) -> Added:
+        said = list(warnings)
+        for at, trial in enumerate(trials):
+            try:
+                self._free(trial.record.name, replace)  # it may have been taken while the agent was asked
+                await self._directory.put(trial.record, trial)
+            except BaseException:
+                await asyncio.gather(*(self._directory.discard(t) for t in trials[at:]))
+                raise
+            health = trial.outcome.health
+            if health.status not in ("ok", "degraded") and health.detail not in said:
+                said.append(f"{trial.record.name} is {health.status}: {health.detail}")
+        return Added(agents=[self._info(t.record.name) for t in trials], warnings=said)
+
+
+def info(view: AgentView) -> AgentInfo:
+    """An agent as listings show it, without a secret in it."""
+    record, agent, health = view.record, view.agent, view.health
+    return AgentInfo(
+        name=record.name,
+        protocol=record.protocol,
+        target=record.target,
+        enabled=record.enabled,
+        health=health.status,
+        description=view.description,
+        skills=agent.skills if agent else (),
+        detail=health.detail,
+        checked_at=health.checked_at,
+        source=record.source,
+        remote=record.remote,
+        version=agent.version if agent else None,
+        headers=secrets.redact(record.headers),
+        env=secrets.redact(record.env),
+    )
+
+
+def _draft(
+    spec: AddAgent,
+    *,
+    protocol: str | None = None,
+    url: str | None = None,
+    remote: str | None = None,
+    name: str | None = None,
+) -> Record:
+    """The record that ``spec`` asks for, with what was found out."""
+    return Record(
+        name=name or spec.name or "new",
+        protocol=protocol or spec.protocol,
+        url=url or spec.url,
+        command=tuple(spec.command),
+        remote=remote or spec.remote,
+        headers=spec.headers,
+        env=spec.env,
+        cwd=spec.cwd,
+        description=spec.description,
+    )
+
+
+def _named(remotes: Sequence[str]) -> list[tuple[str, str]]:
+    """A valid name of its own for each of several agents: (name, remote)."""
+    named: dict[str, str] = {}
+    for remote in remotes:
+        base = name = names.fitted(remote)
+        count = 1
+        while name in named:
+            count += 1
+            name = f"{base[:60]}-{count}"
+        named[name] = remote
+    return list(named.items())

@@ -1,0 +1,58 @@
+"""Records of the configuration file, and whose a kept description is."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from ..gateway.config import AgentEntry
+from ..gateway.model import Agent, Record
+from . import secrets
+
+log = logging.getLogger("agentgw.registry")
+
+
+def of_file(name: str, entry: AgentEntry) -> Record:
+    """The record of an agent that the configuration file declares; a secret in clear is warned of."""
+    for header, value in entry.headers.items():
+        if secrets.is_exposed(header, value):
+            log.warning("the configuration file's agent %s: %s", name, secrets.exposed(header))
+    return Record(
+        name=name,
+        protocol="mcp" if entry.command and entry.protocol == "auto" else entry.protocol,
+        url=entry.url or None,
+        command=entry.command,
+        remote=entry.remote or None,
+        headers=entry.headers,
+        env=entry.env,
+        cwd=entry.cwd or None,
+        enabled=entry.enabled,
+        description=entry.description or None,
+        idle_timeout=entry.idle_timeout,
+        total_timeout=entry.total_timeout,
+        source="config",
+    )
+
+
+def reaches_same(old: Record, new: Record) -> bool:
+    """Whether only what people read has changed."""
+    return msgspec.structs.replace(old, description=new.description) == new
+
+
+def target(record: Record) -> list[str | None]:
+    """What a record reaches, as plain JSON."""
+    return [record.protocol, record.remote, record.url, *record.command]
+
+
+def labelled(agent: Agent, record: Record) -> Agent:
+    """A description to keep, with whose it is: the name may stand for another agent by the next start."""
+    return msgspec.structs.replace(agent, extra={**agent.extra, "agentgw": {"target": target(record)}})
+
+
+def meant(agent: Agent | None, record: Record) -> Agent | None:
+    """A kept description, if it is of the agent that the record reaches now."""
+    if agent is None or agent.extra.get("agentgw", {}).get("target") != target(record):
+        return None
+    extra = {key: value for key, value in agent.extra.items() if key != "agentgw"}
+    return msgspec.structs.replace(agent, extra=extra)
