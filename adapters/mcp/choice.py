@@ -1,12 +1,13 @@
 """Which tool a message means, and with which arguments. Pure.
 
-A structured part ``{"tool": NAME, "arguments": {…}}`` says it. Plain text will do where only one tool could be
-meant: a single tool, or one named as the skill, that takes exactly one required string. With the skill named,
-a structured part without ``tool`` is that tool's arguments. Anything else is answered with the list of tools.
+A structured part ``{"tool": NAME, "arguments": {…}}`` says it. Plain text will do where only one tool could
+be meant: a single tool, or one named as the skill, that takes exactly one required string. With the skill
+named, a structured part without ``tool`` is that tool's arguments. Anything else is answered with the list of
+tools.
 
-In arguments, ``{"$file": N}`` or ``{"$file": "name"}`` stands for the message's N-th file (from 0) or the file
-of that name, and becomes its bytes in base64: so a client of another protocol hands a tool a file as its own
-protocol carries files.
+In arguments, ``{"$file": N}`` or ``{"$file": "name"}`` stands for the message's N-th file (from 0) or the
+file of that name, and becomes its bytes in base64: so a client of another protocol hands a tool a file as its
+own protocol carries files.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def choose(message: Message, skill: str | None, tools: Tools) -> Chosen | InputR
     """The call that ``message`` asks for, or the question to put instead. Raises InvalidRequest for a file
     reference that leads nowhere and for arguments that are no object."""
     named = {str(t.get("name")): t for t in tools}
-    data = [p.data for p in message.parts if isinstance(p, Data) and isinstance(p.data, Mapping)]
-    structured = cast("list[Mapping[str, Any]]", data)
+    data: list[Any] = [p.data for p in message.parts if isinstance(p, Data)]
+    structured = cast("list[Mapping[str, Any]]", [d for d in data if isinstance(d, Mapping)])
     explicit = next((d for d in reversed(structured) if isinstance(d.get("tool"), str)), None)
     if explicit is not None:
         name = explicit["tool"]
@@ -128,7 +129,7 @@ def merged(first: Message, reply: Message, tools: Tools) -> tuple[Message, str |
         if name is not None:
             return first, name
     files = tuple(p for p in first.parts if isinstance(p, File))
-    own = tuple(p for p in reply.parts)
+    own = reply.parts
     if any(isinstance(p, Data) for p in own) and not said:
         own += tuple(p for p in first.parts if isinstance(p, Text))
     return msgspec.structs.replace(reply, parts=files + own), None

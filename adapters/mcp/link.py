@@ -74,6 +74,7 @@ class Link(ABC):
         self.hello = hello
         self.session_id: str | None = None
         self.alive = True
+        self.subscribed = False  # to the server's changes, where the era has such
         self.used = time.monotonic()
         # By downstream session: who gets what belongs to no call, such as resources/updated.
         self.listeners: dict[str, Caller] = {}

@@ -27,13 +27,10 @@ def asked(params: Mapping[str, Any], request_id: str | None = None) -> InputRequ
             message=message, kind="url", url=url if isinstance(url, str) else None, request_id=request_id
         )
     schema: Any = params.get("requestedSchema")
-    form = isinstance(schema, Mapping)
-    return InputRequest(
-        message=message,
-        kind="form" if form else "text",
-        schema=schema if form else None,
-        request_id=request_id,
-    )
+    if isinstance(schema, dict):
+        form = cast("dict[str, Any]", schema)
+        return InputRequest(message=message, kind="form", schema=form, request_id=request_id)
+    return InputRequest(message=message, request_id=request_id)
 
 
 def answered(request: InputRequest, reply: InputReply) -> dict[str, Any] | None:
@@ -49,8 +46,9 @@ def answered(request: InputRequest, reply: InputReply) -> dict[str, Any] | None:
 def _content(message: Message, schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """The form's values: a structured part, JSON text, or plain text where one field is asked for."""
     for part in message.parts:
-        if isinstance(part, Data) and isinstance(part.data, Mapping):
-            data = dict(cast("Mapping[str, Any]", part.data))
+        value: Any = part.data if isinstance(part, Data) else None
+        if isinstance(value, Mapping):
+            data = dict(cast("Mapping[str, Any]", value))
             inner = data.get("content")
             wrapped = data.get("action") == "accept" and isinstance(inner, Mapping)
             return dict(cast("Mapping[str, Any]", inner)) if wrapped else data
