@@ -1,0 +1,259 @@
+"""Content: ACP message parts and messages to the canonical model and back. Pure.
+
+The way home is the identity. A part is translated, translated back, and what differs from the original
+(unknown fields, explicit nulls, the exact text of a JSON value or of base64) is kept under
+``extra["acp"]``: ``fields`` overrides, ``absent`` names what the original left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ...gateway.errors import InvalidRequest
+from ...gateway.model import Data, Extra, File, Message, Part, Text, Translated
+from .wire import JSON_TYPE, TEXT_TYPE, Json
+
+BINARY_TYPE = "application/octet-stream"
+URI_LIST = "text/uri-list"
+_UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
+# What the Python SDK writes out though it means nothing.
+_MEANINGLESS: Mapping[str, Any] = {
+    "name": None,
+    "content_encoding": "plain",
+    "content_url": None,
+    "metadata": None,
+}
+
+
+def wrong(where: str, problem: str) -> InvalidRequest:
+    """The complaint about a field: ``input[0].role: …``."""
+    return InvalidRequest(f"{where}: {problem}", data={"field": where})
+
+
+# --- parts -----------------------------------------------------------------------------------
+
+
+def part(raw: Any, where: str = "part") -> Part:
+    """The canonical form of an ACP message part. ``where`` names it in complaints (InvalidRequest)."""
+    if not isinstance(raw, dict):
+        raise wrong(where, "expected an object")
+    fields = cast(Json, raw)
+    for name in ("name", "content_type", "content", "content_url"):
+        if not isinstance(fields.get(name), str | None):
+            raise wrong(f"{where}.{name}", "expected a string")
+    if not isinstance(fields.get("metadata"), dict | None):
+        raise wrong(f"{where}.metadata", "expected an object")
+    if fields.get("content_encoding") not in (None, "plain", "base64"):
+        raise wrong(f"{where}.content_encoding", "expected plain or base64")
+    if fields.get("content") is not None and fields.get("content_url") is not None:
+        raise wrong(where, "only one of content and content_url can be given")
+    bare = _bare(fields, where)
+    kept = _kept(fields, _plain(bare))
+    return msgspec.structs.replace(bare, extra={"acp": kept}) if kept else bare
+
+
+def _bare(fields: Json, where: str) -> Part:
+    content: str | None = fields.get("content")
+    url: str | None = fields.get("content_url")
+    media_type: str | None = fields.get("content_type")
+    name: str | None = fields.get("name")
+    metadata: Json | None = fields.get("metadata")
+    if url is not None:
+        return File(uri=url, media_type=media_type, name=name, metadata=metadata)
+    if content is not None and fields.get("content_encoding") == "base64":
+        data = _unbase64(content, f"{where}.content")
+        return File(content=data, media_type=media_type, name=name, metadata=metadata)
+    if content is not None and _is_json(media_type):
+        kind = None if media_type == JSON_TYPE else media_type
+        try:
+            return Data(data=msgspec.json.decode(content), media_type=kind, name=name, metadata=metadata)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            pass  # not JSON after all: it stays the text that it is
+    kind = None if media_type == TEXT_TYPE else media_type
+    return Text(text=content or "", media_type=kind, name=name, metadata=metadata)
+
+
+def part_json(part: Part) -> Json:
+    """The ACP form of a canonical part; what came from ACP comes out as it was."""
+    return _restored(_plain(part), part.extra)
+
+
+def _plain(part: Part) -> Json:
+    match part:
+        case Text(text=text):
+            raw: Json = {"content_type": part.media_type or TEXT_TYPE, "content": text}
+        case Data(data=data):
+            raw = {"content_type": part.media_type or JSON_TYPE, "content": _json_text(data)}
+        case File(uri=str() as uri) if not _absolute(uri):  # content_url must be a whole URL
+            raw = {"content_type": URI_LIST, "content": uri}
+        case File(uri=str() as uri):
+            raw = {"content_type": part.media_type or BINARY_TYPE, "content_url": uri}
+        case File(content=content):
+            encoded = base64.b64encode(content or b"").decode()
+            raw = {
+                "content_type": part.media_type or BINARY_TYPE,
+                "content_encoding": "base64",
+                "content": encoded,
+            }
+    if part.name is not None:
+        raw["name"] = part.name
+    if part.metadata is not None and _fits(part.metadata):
+        raw["metadata"] = part.metadata
+    return raw
+
+
+def compact(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts without fields that carry no meaning, so that pieces of streamed text join to one.
+
+    Gives up the identity: for content that goes on to another protocol.
+    """
+    return tuple(_without_noise(p) for p in parts)
+
+
+def _without_noise(part: Part) -> Part:
+    kept = part.extra.get("acp")
+    if not kept or any(_MEANINGLESS.get(k, kept) != v for k, v in kept["fields"].items()):
+        return part
+    return msgspec.structs.replace(part, extra={})
+
+
+def is_trajectory(part: Part) -> bool:
+    """Whether a part only tells how the agent got where it is (TrajectoryMetadata without content)."""
+    empty = isinstance(part, Text) and not part.text
+    return empty and part.metadata is not None and part.metadata.get("kind") == "trajectory"
+
+
+def losses(parts: Sequence[Part]) -> tuple[str, ...]:
+    """What ACP has no place for in these parts."""
+    found: set[str] = set()
+    for p in parts:
+        if p.metadata is not None and not _fits(p.metadata):
+            found.add("part metadata")
+        found.update(f"{protocol} fields of a part" for protocol in p.extra if protocol != "acp")
+    return tuple(sorted(found))
+
+
+# --- messages --------------------------------------------------------------------------------
+
+
+def message(raw: Any, where: str = "message") -> Message:
+    """The canonical form of an ACP message. Raises InvalidRequest naming the field."""
+    if not isinstance(raw, dict):
+        raise wrong(where, "expected an object")
+    fields = cast(Json, raw)
+    role = fields.get("role", "user")
+    if not isinstance(role, str) or role.partition("/")[0] not in ("user", "agent"):
+        raise wrong(f"{where}.role", "expected user, agent or agent/{name}")
+    raw_parts = fields.get("parts")
+    if not isinstance(raw_parts, list):
+        raise wrong(f"{where}.parts", "expected a list")
+    items = cast(list[Any], raw_parts)
+    parts = tuple(part(p, f"{where}.parts[{i}]") for i, p in enumerate(items))
+    speaker, _, author = role.partition("/")
+    bare = Message(role="agent" if speaker == "agent" else "user", parts=parts, author=author or None)
+    head = {k: v for k, v in fields.items() if k != "parts"}
+    kept = _kept(head, {"role": role_of(bare)})
+    return msgspec.structs.replace(bare, extra={"acp": kept}) if kept else bare
+
+
+def message_json(message: Message) -> Json:
+    """The ACP form of a canonical message."""
+    raw = _restored({"role": role_of(message)}, message.extra)
+    raw["parts"] = [part_json(p) for p in message.parts]
+    return raw
+
+
+def role_of(message: Message, agent: str | None = None) -> str:
+    """``user``, ``agent`` or ``agent/{author}``; ``agent`` is the author where the message names none."""
+    if message.role == "user":
+        return "user"
+    author = message.author or agent
+    return f"agent/{_UNFIT.sub('_', author)}" if author else "agent"
+
+
+def input_message(raw: Sequence[Any]) -> Translated[Message]:
+    """A run's input as one message: all parts of the user's messages in order (if there are none: all parts).
+
+    The list itself is kept in ``extra["acp"]["input"]`` unless the message alone gives it back.
+    """
+    if not raw:
+        raise wrong("input", "expected at least one message")
+    messages = [message(m, f"input[{i}]") for i, m in enumerate(raw)]
+    if len(messages) == 1 and messages[0].role == "user":
+        return Translated(value=messages[0])
+    users = [m for m in messages if m.role == "user"]
+    parts = tuple(p for m in users or messages for p in m.parts)
+    lost = () if not users or len(users) == len(messages) else ("agent messages in the input",)
+    whole = Message(role="user", parts=parts, extra={"acp": {"input": list(raw)}})
+    return Translated(value=whole, losses=lost)
+
+
+def input_json(message: Message) -> list[Json]:
+    """A canonical message as a run's input."""
+    kept = message.extra.get("acp", {}).get("input")
+    return list(kept) if kept else [message_json(message)]
+
+
+# --- pieces ----------------------------------------------------------------------------------
+
+
+def _kept(original: Json, derived: Json) -> Json | None:
+    fields = {k: v for k, v in original.items() if k not in derived or derived[k] != v}
+    absent = [k for k in derived if k not in original]
+    return {"fields": fields, "absent": absent} if fields or absent else None
+
+
+def _restored(derived: Json, extra: Extra) -> Json:
+    kept = extra.get("acp")
+    if not kept or "fields" not in kept:
+        return derived
+    for name in kept["absent"]:
+        derived.pop(name, None)
+    return derived | kept["fields"]
+
+
+def _is_json(media_type: str | None) -> bool:
+    if media_type is None:
+        return False
+    main = media_type.partition(";")[0].strip().lower()
+    return main == JSON_TYPE or main.endswith("+json")
+
+
+def _json_text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _absolute(uri: str) -> bool:
+    try:
+        return bool(urlsplit(uri).scheme)
+    except ValueError:
+        return False
+
+
+def _unbase64(text: str, where: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise wrong(where, "not valid base64") from None
+
+
+def _fits(metadata: Mapping[str, Any]) -> bool:
+    """Whether metadata is one of ACP's two kinds (MessagePart.metadata); clients refuse any other."""
+
+    def typed(kind: type, *names: str) -> bool:
+        return all(isinstance(metadata.get(n), kind | None) for n in names)
+
+    match metadata.get("kind"):
+        case "citation":
+            return typed(int, "start_index", "end_index") and typed(str, "url", "title", "description")
+        case "trajectory":
+            return typed(str, "message", "tool_name") and typed(dict, "tool_input", "tool_output")
+        case _:
+            return False

@@ -1,0 +1,215 @@
+"""A run's event stream, as an agent sends it, to canonical events. Pure: fed event by event.
+
+Message parts are deltas of the answer; a part with a name is an artifact; a trajectory without content and
+``generic`` events are progress, never part of the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, cast
+
+from ...gateway.lifecycle import joined
+from ...gateway.model import (
+    Artifact,
+    ArtifactDelta,
+    Event,
+    Finished,
+    InputRequest,
+    InputRequired,
+    Message,
+    MessageDelta,
+    MessageDone,
+    Part,
+    Progress,
+    Started,
+    TaskState,
+    Text,
+    text_of,
+)
+from . import codec
+from .faults import as_error, fault_of
+from .wire import LAST_EVENTS, TERMINAL, Json
+
+log = logging.getLogger("agentgw.acp")
+PROMPT = "The agent waits for your answer."
+
+
+class RunDecoder:
+    """One turn of a run. ``agent``: the gateway's name, for messages about failures. ``resumed``: the
+    message that the turn completes may have begun in an earlier one.
+
+    ``feed`` raises InvalidRequest when an event is not ACP. ``ended`` is set after the last event;
+    ``seen`` counts the events fed.
+    """
+
+    def __init__(self, agent: str, *, resumed: bool = False) -> None:
+        self._agent = agent
+        self._resumed = resumed
+        self._author: str | None = None
+        self._parts = 0  # of the message that is being written
+        self._messages = 0  # finished ones
+        self._names: dict[str, int] = {}
+        self._started = False
+        self.run_id: str | None = None
+        self.session_id: str | None = None
+        self.status = ""
+        self.ended = False
+        self.seen = 0
+
+    def feed(self, event: Json) -> list[Event]:
+        """The canonical events of one ACP event; none for a type that is not known."""
+        self.seen += 1
+        kind = event.get("type")
+        events: list[Event] = []
+        if isinstance(run := event.get("run"), dict):
+            events += self._seen_run(cast(Json, run))
+        match kind:
+            case "message.created":
+                self._author, self._parts = _author(event.get("message")), 0
+                self._resumed = False
+            case "message.part":
+                self._parts += 1
+                events += self._part(codec.part(event.get("part")))
+            case "message.completed":
+                events += self._completed(event.get("message"))
+            case "generic":
+                events.append(_generic(event.get("generic")))
+            case "error":
+                events.append(self._failed(event.get("error")))
+            case _:
+                pass
+        self.ended = self.ended or kind in LAST_EVENTS
+        return events
+
+    def whole(self, run: Json) -> list[Event]:
+        """The canonical events of a Run that is read at once. None but Started while it still works."""
+        return self._seen_run(run, whole=True)
+
+    # --- runs --------------------------------------------------------------------------------
+
+    def _seen_run(self, run: Json, *, whole: bool = False) -> list[Event]:
+        run_id, session_id = run.get("run_id"), run.get("session_id")
+        if not isinstance(run_id, str):
+            raise codec.wrong("run.run_id", "expected a string")
+        self.run_id = run_id
+        self.session_id = session_id if isinstance(session_id, str) else None
+        self.status = str(run.get("status"))
+        events: list[Event] = []
+        if not self._started:
+            self._started = True
+            events.append(Started(task_id=run_id, context_id=self.session_id))
+        if self.status in TERMINAL or self.status == "awaiting":
+            self.ended = True
+            if whole or (self.status == "completed" and not self._messages and not self._parts):
+                events += self._output(run.get("output"))
+            events.append(self._end(run))
+        return events
+
+    def _end(self, run: Json) -> Event:
+        match self.status:
+            case "completed":
+                return Finished(state=TaskState.COMPLETED)
+            case "cancelled":
+                return Finished(state=TaskState.CANCELED)
+            case "awaiting":
+                return InputRequired(request=request_of(run.get("await_request")))
+            case _:
+                return self._failed(run.get("error"))
+
+    def _failed(self, error: Any) -> Finished:
+        fault, withheld = fault_of(as_error(error), self._agent)
+        if withheld:
+            log.debug("%s failed: %s", self._agent, withheld)
+        return Finished(state=TaskState.FAILED, fault=fault)
+
+    def _output(self, output: Any) -> list[Event]:
+        """Messages that were not streamed. An unfinished one stays open for what follows."""
+        events: list[Event] = []
+        for raw in cast(list[Any], output) if isinstance(output, list) else []:
+            self._author, self._parts = _author(raw), 0
+            if isinstance(raw, dict) and cast(Json, raw).get("completed_at", "") is None:
+                for p in codec.message(raw).parts:
+                    events += self._part(p)
+            else:
+                events += self._completed(raw)
+        return events
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def _part(self, part: Part) -> list[Event]:
+        if codec.is_trajectory(part):
+            return [_trajectory(part)]
+        if part.name is not None:
+            return [self._artifact(part, part.name)]
+        (clean,) = codec.compact((part,))
+        return [MessageDelta(parts=(clean,), author=self._author)]
+
+    def _artifact(self, part: Part, name: str) -> ArtifactDelta:
+        """Each named part is an artifact of its own; ids are unique in the run."""
+        count = self._names[name] = self._names.get(name, 0) + 1
+        artifact_id = name if count == 1 else f"{name}#{count}"
+        return ArtifactDelta(
+            artifact=Artifact(artifact_id=artifact_id, name=name, parts=codec.compact((part,)))
+        )
+
+    def _completed(self, raw: Any) -> list[Event]:
+        message = codec.message(raw)
+        events: list[Event] = []
+        if not self._parts and not self._resumed:  # it came whole: its artifacts were not seen as parts
+            for p in message.parts:
+                if p.name is not None or codec.is_trajectory(p):
+                    events += self._part(p)
+        self._parts = 0
+        self._messages += 1
+        answer: tuple[Part, ...] = ()
+        for p in codec.compact(message.parts):
+            if p.name is None and not codec.is_trajectory(p):
+                answer = joined(answer, (p,))
+        if answer:
+            done = Message(role="agent", parts=answer, author=message.author, extra=message.extra)
+            events.append(MessageDone(message=done))
+        return events
+
+
+def _author(raw: Any) -> str | None:
+    role = cast(Json, raw).get("role") if isinstance(raw, dict) else None
+    return role.partition("/")[2] or None if isinstance(role, str) else None
+
+
+def request_of(raw: Any) -> InputRequest:
+    """A question; one that is not a message, or an empty one, gets words of ours and keeps its own form."""
+    fields = cast(Json, raw) if isinstance(raw, dict) else {}
+    kept = {"acp": {"await_request": fields}} if fields else {}
+    parts: Sequence[Part] = ()
+    author: str | None = None
+    if isinstance(fields.get("message"), dict):
+        asked = codec.message(fields["message"], "await_request.message")
+        parts, author = codec.compact(asked.parts), asked.author
+    if not parts or (not text_of(tuple(parts)) and all(isinstance(p, Text) for p in parts)):
+        parts = (Text(text=PROMPT),)
+    message = Message(role="agent", parts=tuple(parts), author=author)
+    return InputRequest(message=message, extra=kept)
+
+
+def _trajectory(part: Part) -> Progress:
+    metadata = dict(part.metadata or {})
+    said = metadata.get("message") or metadata.get("tool_name")
+    return Progress(message=said if isinstance(said, str) else None, data=metadata)
+
+
+def _generic(raw: Any) -> Progress:
+    fields = cast(Json, raw) if isinstance(raw, dict) else {}
+
+    def number(name: str) -> float | None:
+        value = fields.get(name)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    said = fields.get("message")
+    return Progress(
+        message=said if isinstance(said, str) else None,
+        progress=number("progress"),
+        total=number("total"),
+        data=raw,
+    )

@@ -1,0 +1,277 @@
+"""A task's events to a run and the events of its stream. Pure: fed event by event.
+
+The run's ``output`` grows with the events, so a stream, its last ``run.*`` event and a later look at the run
+tell the same. One message is open at a time; artifacts are parts with a name inside it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from ...gateway.lifecycle import joined
+from ...gateway.model import (
+    ArtifactDelta,
+    Data,
+    Event,
+    Finished,
+    InputRequest,
+    InputRequired,
+    Logged,
+    Message,
+    MessageDelta,
+    MessageDone,
+    Part,
+    Progress,
+    StateChanged,
+    Task,
+    TaskState,
+    Text,
+    text_of,
+)
+from . import codec
+from .decoding import PROMPT
+from .faults import error_json
+from .wire import Json
+
+STATUS = {
+    TaskState.SUBMITTED: "created",
+    TaskState.WORKING: "in-progress",
+    TaskState.INPUT_REQUIRED: "awaiting",
+    TaskState.AUTH_REQUIRED: "awaiting",
+    TaskState.CANCELING: "cancelling",
+    TaskState.COMPLETED: "completed",
+    TaskState.FAILED: "failed",
+    TaskState.CANCELED: "cancelled",
+    TaskState.REJECTED: "failed",
+}
+STATE = {
+    "created": TaskState.SUBMITTED,
+    "in-progress": TaskState.WORKING,
+    "awaiting": TaskState.INPUT_REQUIRED,
+    "cancelling": TaskState.CANCELING,
+    "completed": TaskState.COMPLETED,
+    "failed": TaskState.FAILED,
+    "cancelled": TaskState.CANCELED,
+}
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_NAMES = uuid.UUID("5f6c0b2e-3a5c-4d0e-9a67-6d1c5f1b7a10")
+
+
+def is_uuid(text: str) -> bool:
+    """Whether ACP takes ``text`` for a run's or session's id."""
+    return _UUID.fullmatch(text) is not None
+
+
+def as_uuid(text: str, salt: str = "") -> str:
+    """A UUID as it is, made lower case; any other id as a UUID that always comes out the same."""
+    return text.lower() if is_uuid(text) and not salt else str(uuid.uuid5(_NAMES, f"{salt}\0{text}"))
+
+
+class RunEncoder:
+    """One run, from its start; ``trace_id`` goes into its error. ``losses``: what ACP had no place for."""
+
+    def __init__(self, task: Task, trace_id: str | None = None) -> None:
+        self._agent = task.agent
+        self._trace_id = trace_id
+        self._open: tuple[Part, ...] | None = None  # parts of the message that is being written
+        self._artifact: str | None = None  # the artifact that opened it
+        self._deltas: tuple[Part, ...] = ()  # those of its parts that were message deltas
+        self.losses: set[str] = set()
+        self.run: Json = {
+            "run_id": as_uuid(task.id),
+            "agent_name": task.agent,
+            "session_id": as_uuid(task.context_id),
+            "status": "created",
+            "await_request": None,
+            "output": [],
+            "error": None,
+            "created_at": task.created_at,
+            "finished_at": None,
+        }
+
+    def created(self) -> Json:
+        """The first event of a stream."""
+        return self._run_event("run.created")
+
+    def feed(self, event: Event, at: str) -> list[Json]:
+        """The ACP events of one canonical event that happened at ``at``."""
+        out = self._running(event)
+        match event:
+            case MessageDelta(parts=parts, author=author):
+                out += self._begin(at, author)
+                out += self._parts(parts)
+                self._deltas = joined(self._deltas, parts)
+            case MessageDone(message=message):
+                out += self._done(message, at)
+            case ArtifactDelta():
+                out += self._artifact_piece(event, at)
+            case Progress():
+                out.append({"type": "generic", "generic": _progress(event)})
+            case StateChanged(state=TaskState.CANCELING):
+                self.run["status"] = "cancelling"  # ACP has no event for it
+            case StateChanged(message=Message() as message):
+                out.append({"type": "generic", "generic": _said(event.state, message)})
+            case InputRequired(request=request):
+                self.run |= {"status": "awaiting", "await_request": self._question(request, at)}
+                out.append(self._run_event("run.awaiting"))
+            case Finished():
+                out += self._finished(event, at)
+            case _:
+                pass
+        return out
+
+    def _running(self, event: Event) -> list[Json]:
+        """run.in-progress, at the start and after each answer to a question."""
+        status = self.run["status"]
+        stopping = event == StateChanged(state=TaskState.CANCELING)
+        if status != "created" and (status != "awaiting" or stopping or isinstance(event, InputRequired)):
+            return []
+        self.run |= {"status": "in-progress", "await_request": None}
+        return [self._run_event("run.in-progress")]
+
+    def _run_event(self, kind: str) -> Json:
+        return {"type": kind, "run": self.snapshot()}
+
+    def snapshot(self) -> Json:
+        """The Run as it is now, not touched by what comes later."""
+        self._write_parts()
+        return self.run | {"output": [dict(m) for m in self.run["output"]]}
+
+    def _write_parts(self) -> None:
+        if self._open is not None:
+            self.run["output"][-1]["parts"] = [codec.part_json(p) for p in self._open]
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def _begin(self, at: str, author: str | None = None, artifact: str | None = None) -> list[Json]:
+        if self._open is not None:
+            return []
+        self._open, self._artifact, self._deltas = (), artifact, ()
+        role = codec.role_of(Message(role="agent", parts=(), author=author), self._agent)
+        message: Json = {"role": role, "parts": [], "created_at": at, "completed_at": None}
+        self.run["output"].append(message)
+        return [{"type": "message.created", "message": dict(message)}]
+
+    def _parts(self, parts: Iterable[Part]) -> list[Json]:
+        """Parts that join the open message."""
+        assert self._open is not None
+        parts = tuple(parts)
+        self.losses.update(codec.losses(parts))
+        for p in parts:
+            self._open = joined(self._open, (p,))
+        return [{"type": "message.part", "part": codec.part_json(p)} for p in parts]
+
+    def _close(self, at: str) -> list[Json]:
+        if self._open is None:
+            return []
+        self._write_parts()
+        self._open = self._artifact = None
+        message = self.run["output"][-1]
+        message["completed_at"] = at
+        return [{"type": "message.completed", "message": dict(message)}]
+
+    def _done(self, message: Message, at: str) -> list[Json]:
+        """A message is complete. Where its parts went out as deltas they are not sent again."""
+        if self._deltas and self._open is not None:
+            if self._deltas != joined((), message.parts) and text_of(self._deltas) != text_of(message.parts):
+                named = [p for p in self._open if p not in self._deltas]
+                self._open = (*message.parts, *named)
+            return self._close(at)
+        return self._close(at) + self._whole(message, at)
+
+    def _whole(self, message: Message, at: str) -> list[Json]:
+        return self._begin(at, message.author) + self._parts(message.parts) + self._close(at)
+
+    def _artifact_piece(self, event: ArtifactDelta, at: str) -> list[Json]:
+        artifact = event.artifact
+        out = self._begin(at, artifact=artifact.artifact_id)
+        out += self._parts(_named(p, artifact.name) for p in artifact.parts)
+        if event.last and self._artifact == artifact.artifact_id:
+            out += self._close(at)
+        return out
+
+    # --- pauses and ends ---------------------------------------------------------------------
+
+    def _question(self, request: InputRequest, at: str) -> Json:
+        kept = request.extra.get("acp", {}).get("await_request")
+        if kept:
+            return dict(kept)
+        parts: list[Part] = list(request.message.parts) or [Text(text=PROMPT)]
+        if request.url and request.url not in request.prompt:
+            parts.append(Text(text=f"\n{request.url}"))
+        if request.schema is not None:
+            parts.append(Data(data=request.schema, media_type="application/schema+json", name="schema"))
+        role = codec.role_of(request.message, self._agent)
+        message = {"role": role, "parts": [codec.part_json(p) for p in parts]}
+        return {"type": "message", "message": message | {"created_at": at, "completed_at": at}}
+
+    def _finished(self, event: Finished, at: str) -> list[Json]:
+        out = self._close(at)
+        status = STATUS[event.state]
+        fault, message = event.fault, event.message
+        if status == "failed":
+            said = text_of(message.parts) if message else ""
+            if fault is None:
+                error: Json = {"code": "server_error", "message": said or f"{self._agent} failed"}
+            else:
+                error = error_json(fault, self._trace_id)
+            self.run["error"] = error
+            if message is not None and said == error["message"] and _only_text(message.parts):
+                message = None  # the error says it already
+        if message is not None and message.parts:
+            out += self._whole(message, at)
+        self.run |= {"status": status, "finished_at": at}
+        return [*out, self._run_event(f"run.{status}")]
+
+
+def run_json(task: Task, log: Sequence[Logged], trace_id: str | None = None) -> Json:
+    """The Run of a task with its event log as far as it has come.
+
+    Without a log (a task that only passed by, or whose log is gone) the task itself tells what it holds.
+    """
+    encoder = RunEncoder(task, trace_id)
+    for logged in log:
+        encoder.feed(logged.event, logged.at)
+    if not log:
+        for event in _told(task):
+            encoder.feed(event, task.updated_at)
+    return encoder.snapshot() | {"status": STATUS[task.state]}
+
+
+def _told(task: Task) -> list[Event]:
+    events: list[Event] = [MessageDone(message=m) for m in task.messages]
+    events += [ArtifactDelta(artifact=a) for a in task.artifacts]
+    if task.input_request is not None:
+        events.append(InputRequired(request=task.input_request))
+    elif STATUS[task.state] in ("completed", "failed", "cancelled"):
+        events.append(Finished(state=task.state, message=task.status_message, fault=task.fault))
+    return events
+
+
+def _named(part: Part, name: str | None) -> Part:
+    """An artifact's part. Text has no name: pieces of it follow one another."""
+    return part if part.name or name is None or isinstance(part, Text) else replace(part, name=name)
+
+
+def _only_text(parts: Sequence[Part]) -> bool:
+    return all(isinstance(p, Text) for p in parts)
+
+
+def _progress(event: Progress) -> Json:
+    data: Any = event.data
+    if isinstance(data, dict):
+        return dict(data)  # pyright: ignore[reportUnknownArgumentType]
+    fields = {"message": event.message, "progress": event.progress, "total": event.total, "data": data}
+    return {k: v for k, v in fields.items() if v is not None}
+
+
+def _said(state: TaskState, message: Message) -> Json:
+    """What an agent says about its state: text, and whatever else it sent along."""
+    said: Json = {"state": state.value, "message": text_of(message.parts)}
+    others = [codec.part_json(p) for p in message.parts if not isinstance(p, Text)]
+    return said | ({"parts": others} if others else {})

@@ -1,0 +1,53 @@
+"""What a relay changes in bytes that pass: names, sessions, crash texts. All else stays as it is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from .wire import EventHead, RunHead
+
+Fields = dict[str, Raw]
+
+_fields = msgspec.json.Decoder(Fields)
+_event = msgspec.json.Decoder(EventHead)
+_run = msgspec.json.Decoder(RunHead)
+_encode = msgspec.json.Encoder().encode
+
+
+def create(body: bytes, agent: str, session_id: str | None) -> bytes:
+    """A run's request for the agent's own name. A session that the client brought is named by its id alone:
+    the URLs in it are the client's word."""
+    fields = _fields.decode(body)
+    fields.pop("session", None)
+    changes: dict[str, Any] = {"agent_name": agent}
+    if session_id is not None:
+        changes["session_id"] = session_id
+    return _changed(fields, changes)
+
+
+def run(raw: bytes | Raw, change: Callable[[RunHead], Mapping[str, Any]]) -> bytes:
+    """A Run with the fields that ``change`` gives. Raises msgspec.DecodeError if it is none."""
+    return _changed(_fields.decode(raw), change(_run.decode(raw)))
+
+
+def event(raw: bytes, change: Callable[[RunHead], Mapping[str, Any]]) -> tuple[str, bytes]:
+    """An event's type, and the event with its Run changed."""
+    head = _event.decode(raw)
+    if not isinstance(head.run, Raw):
+        return head.type, raw
+    return head.type, _changed(_fields.decode(raw), {"run": Raw(run(head.run, change))})
+
+
+def replaced(raw: bytes, name: str, value: Any) -> bytes:
+    """A JSON object with one field replaced."""
+    return _changed(_fields.decode(raw), {name: value})
+
+
+def _changed(fields: Fields, changes: Mapping[str, Any]) -> bytes:
+    for name, value in changes.items():
+        fields[name] = value if isinstance(value, Raw) else Raw(_encode(value))
+    return _encode(fields)
