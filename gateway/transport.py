@@ -123,7 +123,8 @@ class PyreqwestTransport:
         self, method: str, url: str, *, headers: Headers = (), body: bytes | None = None
     ) -> AsyncGenerator[Stream]:
         with _translated(url):
-            builder = self._client.request(method, url).headers(list(headers))
+            # Without a limit of 0 the client reads 64 KiB ahead before it hands over even the head.
+            builder = self._client.request(method, url).headers(list(headers)).streamed_read_buffer_limit(0)
             if body is not None:
                 builder = builder.body_bytes(body)
             request = builder.build_streamed()
