@@ -79,6 +79,7 @@ SUBSCRIPTIONS_LISTEN = "subscriptions/listen"
 CANCELLED = "notifications/cancelled"
 PROGRESS = "notifications/progress"
 LOG = "notifications/message"
+RESOURCE_UPDATED = "notifications/resources/updated"
 LIST_CHANGED = frozenset(
     f"notifications/{what}/list_changed" for what in ("tools", "prompts", "resources")
 )  # fmt: skip
