@@ -29,7 +29,8 @@ async def probe(url: str, headers: list[tuple[str, str]], host: Host) -> Found |
     if first.status in (401, 403):
         ping = await _get(host, f"{base}/ping", headers)
         if ping is not None and ping.status == 200 and _decoded(ping) == {}:
-            raise BadUpstream(f"it speaks ACP but refuses access (HTTP {first.status})")
+            refused = f"it speaks ACP but refuses access (HTTP {first.status})"
+            raise BadUpstream(refused, native={"protocol": "acp", "status": first.status})
         return None
     body = _decoded(first) if first.status == 200 else None
     if named is not None:
