@@ -18,14 +18,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import httpx
-from mcp import Client
+HERE = Path(__file__).resolve().parent
+if find_spec("agentgw") is None:  # uv took the example's environment; this needs the gateway's
+    os.environ.pop("VIRTUAL_ENV", None)
+    os.execvp("uv", ["uv", "run", "--project", str(HERE.parents[1]), "python", *sys.argv])
 
-HERE = Path(__file__).parent
+import httpx  # noqa: E402
+from mcp import Client  # noqa: E402
+
 PLOTS = HERE / "plots"
+LOG = PLOTS / "servers.log"
 QUESTION = "plot the closing prices of AAPL and MSFT, last 3 months"
 EXAMPLE_PYTHON = [shutil.which("uv") or "uv", "run", "--project", str(HERE), "python"]
 AGENTGW = [str(Path(sys.executable).with_name("agentgw"))]
@@ -46,13 +52,14 @@ def answers(url: str) -> bool:
 
 def start(stack: ExitStack, command: list[str], environment: dict[str, str], ready: str) -> None:
     """Start a server that is stopped with the stack; returns once the URL `ready` answers."""
-    process = subprocess.Popen(command, env=environment, stdout=sys.stderr)
+    log = stack.enter_context(LOG.open("ab"))
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     stack.callback(process.wait)
     stack.callback(process.terminate)
     deadline = time.monotonic() + 300  # the first start makes the example's environment
     while not answers(ready):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"{' '.join(command)} does not start")
+            raise SystemExit(f"{' '.join(command)} does not start; {LOG} says more")
         time.sleep(0.1)
 
 
@@ -107,6 +114,8 @@ def plot_in(answer: Any) -> bytes:
 def main() -> None:
     question = " ".join(sys.argv[1:]) or QUESTION
     plots: dict[str, bytes] = {}
+    PLOTS.mkdir(exist_ok=True)
+    LOG.unlink(missing_ok=True)
 
     def keep(title: str, answer: Any) -> None:
         plots[title] = plot_in(answer)
@@ -130,14 +139,15 @@ def main() -> None:
 
         def agentgw(*arguments: str) -> str:
             print("$ agentgw", *(argument.replace(str(HERE), HERE.name) for argument in arguments))
-            return subprocess.run([*AGENTGW, *arguments], env=env, check=True, text=True, stdout=-1).stdout
+            return subprocess.run(
+                [*AGENTGW, *arguments], env=env, check=True, text=True, stdout=subprocess.PIPE
+            ).stdout
 
         settings = [f"{key}={env[key]}" for key in ("OLLAMA_BASE_URL", "ANALYST_MODEL") if key in env]
         options = [word for setting in settings for word in ("--env", setting)]
         command = [*EXAMPLE_PYTHON, str(HERE / "mcp_server.py")]
         print(agentgw("agents", "add", "analyst", *options, "--", *command))
         print(agentgw("agents", "add", "analyst-acp", acp, "--protocol", "acp"))
-        PLOTS.mkdir(exist_ok=True)
         print(f"\n{question}")
         tools = {"analyst": ("analyst__analyze_stock", "query"), "analyst-acp": ("analyst-acp", "message")}
         for agent, (tool, argument) in tools.items():
