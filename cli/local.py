@@ -14,7 +14,7 @@ from ..registry.manager import Manager
 from ..registry.sqlite import SqliteStore
 from . import owner
 from .configuration import load
-from .wiring import GatewayHost
+from .host import GatewayHost
 
 
 @contextlib.asynccontextmanager

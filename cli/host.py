@@ -1,0 +1,33 @@
+"""What the gateway gives its adapters to reach an agent with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ..gateway.config import Config
+from ..gateway.model import Record
+from ..gateway.telemetry import Tracer
+from ..gateway.transport import PyreqwestTransport, Transport
+from ..registry import secrets
+
+
+class GatewayHost:
+    """Implements ``ports.Host``: references in headers and environments are resolved from this process's
+    own environment. ``on_changed`` is told the names of agents whose description changed."""
+
+    def __init__(self, config: Config, tracer: Tracer) -> None:
+        self.config = config
+        self.tracer = tracer
+        self.transport: Transport = PyreqwestTransport(config.limits.connect_timeout)
+        self.on_changed: Callable[[str], None] = lambda name: None
+
+    def headers(self, record: Record) -> list[tuple[str, str]]:
+        resolved = secrets.resolve(record.headers, os.environ, agent=record.name)
+        return [(name.lower(), value) for name, value in resolved.items()]
+
+    def environment(self, record: Record) -> dict[str, str]:
+        return secrets.child_environment(record, os.environ)
+
+    def changed(self, agent: str) -> None:
+        self.on_changed(agent)

@@ -1,0 +1,109 @@
+"""The owner file, and which gateway a command finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentgw.cli import owner
+
+Cli = Any
+Fake = Any
+
+
+def test_written_private_whole_and_removed(tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "home"
+    owner.write(home, url="http://127.0.0.1:8080", token="secret")
+    file = home / "owner.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert json.loads(file.read_bytes()) == {
+        "pid": os.getpid(), "url": "http://127.0.0.1:8080", "token": "secret",
+    }  # fmt: skip
+    assert [p.name for p in home.iterdir()] == ["owner.json"]
+    owner.remove(home)
+    assert list(home.iterdir()) == []
+
+
+def test_a_wider_file_is_replaced_by_a_private_one(tmp_path: Path) -> None:
+    (tmp_path / "owner.json").write_text("{}")
+    (tmp_path / "owner.json").chmod(0o644)
+    owner.write(tmp_path, url="http://127.0.0.1:8080", token="secret")
+    assert stat.S_IMODE((tmp_path / "owner.json").stat().st_mode) == 0o600
+
+
+def test_another_process_s_file_is_left(tmp_path: Path) -> None:
+    file = tmp_path / "owner.json"
+    file.write_text(json.dumps({"pid": os.getpid() + 1, "url": "http://127.0.0.1:1", "token": "t"}))
+    owner.remove(tmp_path)
+    assert file.exists()
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"pid": 1}'])
+def test_what_is_no_owner_file_is_none(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "owner.json").write_text(content)
+    assert owner.read(tmp_path) is None
+
+
+def test_the_home_is_configurable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AGENTGW_HOME", str(tmp_path))
+    assert owner.home() == tmp_path
+    monkeypatch.delenv("AGENTGW_HOME")
+    assert owner.home().name == "agentgw"
+
+
+AGENT = {
+    "name": "echo", "protocol": "acp", "target": "http://127.0.0.1:1", "enabled": True, "health": "ok",
+    "description": "says it back", "skills": [],
+}  # fmt: skip
+
+
+def serve_agents(fake: Fake) -> None:
+    fake.routes["GET /api/agents"] = lambda exchange: exchange.answer(200, [AGENT])
+
+
+def test_the_owner_s_gateway_is_used_with_its_token(cli: Cli, fake: Fake) -> None:
+    serve_agents(fake)
+    owner.write(cli.home, url=fake.url, token="owner-token")
+    listed = cli.json("agents", "list")
+    assert [agent["name"] for agent in listed] == ["echo"]
+    assert fake.asked("GET /api/agents")[0].headers["authorization"] == "Bearer owner-token"
+
+
+def test_the_environment_names_another_gateway_and_its_key(cli: Cli, fake: Fake) -> None:
+    serve_agents(fake)
+    owner.write(cli.home, url="http://127.0.0.1:9", token="owner-token")
+    assert cli.at(fake.url + "/", "my-key").json("agents", "list")[0]["name"] == "echo"
+    assert fake.asked("GET /api/agents")[0].headers["authorization"] == "Bearer my-key"
+
+
+def test_the_owner_token_never_goes_to_another_gateway(cli: Cli, fake: Fake) -> None:
+    serve_agents(fake)
+    owner.write(cli.home, url="http://127.0.0.1:9", token="owner-token")
+    cli.at(fake.url).json("agents", "list")
+    assert all(exchange.headers["authorization"] is None for exchange in fake.seen)
+
+
+def test_a_remote_gateway_that_does_not_answer_is_an_error(cli: Cli) -> None:
+    # Not a loopback address by its name, and yet no packet leaves this machine.
+    done = cli.at("http://0.0.0.0:9").run("agents", "list")
+    assert done.returncode == 1
+    assert "http://0.0.0.0:9 does not answer" in done.stderr
+    assert not cli.home.exists()
+
+
+def test_a_silent_loopback_address_means_this_process(cli: Cli) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound, not listening: nobody else gets the port
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        assert cli.at(url).json("agents", "list") == []
+
+
+def test_a_dead_owner_s_file_means_this_process(cli: Cli) -> None:
+    owner.write(cli.home, url="http://127.0.0.1:9", token="stale")
+    assert cli.json("agents", "list") == []
