@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 import msgspec
@@ -159,11 +159,11 @@ class Link(ABC):
         ``initialize`` must not be cancelled (basic/utilities/cancellation)."""
         if self.alive and call.method != wire.INITIALIZE:
             reason = {"requestId": call.id, "reason": "the client no longer waits"}
-            self.spawn(self._quietly(self.notify(wire.CANCELLED, reason)))
+            self.spawn(self._quietly(self.notify, wire.CANCELLED, reason))
 
-    async def _quietly(self, job: Coroutine[Any, Any, None]) -> None:
+    async def _quietly(self, send: Callable[..., Awaitable[None]], *args: Any) -> None:
         try:
-            await job
+            await send(*args)
         except (GatewayError, Expired) as e:
             log.debug("%s: %r", self.agent, e)
 
@@ -199,7 +199,7 @@ class Link(ABC):
         if call is None:
             for listener in self.listeners.values():
                 if listener.on_notification is not None:  # a slow one must not hold up the link
-                    self.spawn(self._quietly(_call(listener.on_notification, method, params)))
+                    self.spawn(self._quietly(listener.on_notification, method, params))
         elif call.caller.on_notification is not None:
             await call.caller.on_notification(method, params)
 
@@ -250,7 +250,7 @@ class Link(ABC):
         except Exception:
             log.debug("%s: %s could not be answered", self.agent, method, exc_info=True)
             answer = wire.encode_error(id, wire.INTERNAL_ERROR, "the client failed")
-        await self._quietly(self.send(answer))
+        await self._quietly(self.send, answer)
 
     async def _reply(self, method: str, params: dict[str, Any], call: Call | None) -> dict[str, Any]:
         if method == wire.PING:
@@ -263,10 +263,6 @@ class Link(ABC):
 
     def _sole_listener(self) -> Caller | None:
         return next(iter(self.listeners.values())) if len(self.listeners) == 1 else None
-
-
-async def _call(callback: wire.OnNotification, method: str, params: dict[str, Any]) -> None:
-    await callback(method, params)
 
 
 def result_of(answer: Envelope) -> msgspec.Raw:
