@@ -24,12 +24,13 @@ from ..gateway.errors import ConfigError, GatewayError
 from ..gateway.http.app import App
 from ..gateway.http.control_api import build_control_app
 from ..gateway.http.doors import LOOPBACK, Doors
+from ..gateway.metrics import Metrics
 from ..gateway.model import Record
 from ..gateway.plugins import load_adapters
 from ..gateway.ports import Face
 from ..gateway.store import Store
 from ..gateway.telemetry import Tracer, export_wanted, span_json
-from ..gateway.transport import PyreqwestTransport
+from ..gateway.transport import PyreqwestTransport, Transport
 from ..registry import secrets as references
 from ..registry.directory import Directory
 from ..registry.manager import Manager
@@ -49,12 +50,11 @@ class GatewayHost:
     def __init__(self, config: Config, tracer: Tracer) -> None:
         self.config = config
         self.tracer = tracer
-        self.transport = PyreqwestTransport(config.limits.connect_timeout)
+        self.transport: Transport = PyreqwestTransport(config.limits.connect_timeout)
         self.on_changed: Callable[[str], None] = lambda name: None
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
-        resolved = references.resolve(record.headers, os.environ, agent=record.name)
-        return [(name.lower(), value) for name, value in resolved.items()]
+        return references.resolve_headers(record, os.environ)
 
     def environment(self, record: Record) -> dict[str, str]:
         return references.child_environment(record, os.environ)
@@ -70,6 +70,7 @@ class Gateway:
         self.config = config
         self.store = store
         self.tracer = Tracer(config.tracing.sampling)
+        self.metrics = Metrics()
         self.host = GatewayHost(config, self.tracer)
         self.adapters = load_adapters()
         self.directory = Directory(store, self.adapters, self.host, config)
@@ -83,10 +84,11 @@ class Gateway:
         server = config.server
         self.app = App(
             self.faces,
-            build_control_app(self.manager, self.hub, ready=lambda: self.ready),
+            build_control_app(self.manager, self.hub, ready=lambda: self.ready, metrics=self.metrics),
             Doors(bind, server.public_url, server.hosts, server.origins),
             owner_token=token,
             body_limit=config.limits.body,
+            count=self.metrics.response,
         )
 
     async def start(self) -> None:
@@ -110,6 +112,7 @@ class Gateway:
         try:
             await self.hub.flush()
             spans = self.tracer.drain()
+            self.metrics.spans(spans)
             if spans and self.config.tracing.spans:
                 await self.store.save_spans([span_json(s) for s in spans])
             if spans and self._exporter is not None:
@@ -147,7 +150,7 @@ class Gateway:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it is up, and leaves signals alone: it would re-raise them after a clean stop."""
+    """uvicorn that says when it is up, and leaves signals alone (it would re-raise them at the end)."""
 
     def __init__(self, app: App, config: Config) -> None:
         grace = max(1, round(config.limits.shutdown_grace))

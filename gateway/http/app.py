@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +26,8 @@ ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class App:
-    """The ASGI application. ``control`` serves what no face takes. ``owner_token`` makes a request the owner's."""
+    """The ASGI application. ``control`` serves what no face takes. ``owner_token`` makes a request the
+    owner's; ``count`` gets the door and the status of every answer."""
 
     def __init__(
         self,
@@ -75,6 +76,8 @@ class App:
             self.running -= 1
             if not self.running:
                 self._idle.set()
+            if request.status:
+                self._count(request.door, request.status)
 
     async def idle(self) -> None:
         """Wait until no request is under way."""
@@ -98,7 +101,7 @@ class App:
             await door(request)
             return
         scope.setdefault("state", {})["principal"] = request.principal
-        await self._control(scope, replayed(request, receive), send)
+        await self._control(scope, replayed(request, receive), _noting(request, send))
 
     def _principal(self, scope: Scope) -> Principal:
         for name, value in scope["headers"]:
@@ -113,11 +116,13 @@ class App:
         prefix = path if end < 0 else path[:end]
         handler = self._mounts.get(prefix)
         if handler is not None:
+            request.door = prefix[1:]
             request.rest = path[len(prefix) :]
             return handler
         envelope = await _envelope(request) if path == "/" and request.method == "POST" else None
         for face in self._faces:
             if face.claims(request, envelope):
+                request.door = "root"
                 return face.root
         return None
 
@@ -155,6 +160,18 @@ def replayed(request: Request, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def _noting(request: Request, send: Send) -> Send:
+    """``send`` that notes the answer's status on the request."""
+
+    async def noting(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            request.responded = True
+            request.status = message["status"]
+        await send(message)
+
+    return noting
 
 
 async def _error(request: Request, status: int, code: str, message: str) -> None:

@@ -35,12 +35,13 @@ class Request:
 
     ``path`` is the decoded path; ``rest`` what follows the mount's prefix (set by the dispatcher);
     ``base_url`` is how the client may reach the gateway (public URL, else the allowed Host), without a
-    final slash. Header values are stripped. Exactly one of ``respond`` and ``events`` answers it.
+    final slash; ``door`` names the mount ("mcp", "root", …) for counting. Header values are stripped.
+    Exactly one of ``respond`` and ``events`` answers it.
     """
 
     __slots__ = (
-        "_body", "_gone", "_headers", "_limit", "_query", "_send", "base_url", "method", "path",
-        "principal", "receive", "responded", "rest", "scope",
+        "_body", "_gone", "_headers", "_limit", "_query", "_send", "base_url", "door", "method", "path",
+        "principal", "receive", "responded", "rest", "scope", "status",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, body_limit: int) -> None:
@@ -57,8 +58,10 @@ class Request:
         self.path: str = unquote(raw.partition(b"?")[0].decode("latin-1")) if raw else scope["path"]
         self.rest: str = self.path
         self.base_url = ""
+        self.door = "api"
         self.principal = Principal()
         self.responded = False
+        self.status = 0  # of the answer, once it has begun
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -150,6 +153,7 @@ class Request:
     ) -> None:
         """Answer with a whole body."""
         self.responded = True
+        self.status = status
         head = [*_SAFE, (b"content-length", str(len(body)).encode()), *headers]
         if body:
             head.append((b"content-type", media_type.encode()))
@@ -165,6 +169,7 @@ class Request:
     async def events(self, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> EventStream:
         """Begin an event stream (200, text/event-stream)."""
         self.responded = True
+        self.status = 200
         head = [
             (b"content-type", b"text/event-stream"),
             (b"x-accel-buffering", b"no"),
