@@ -25,42 +25,21 @@ from ..gateway.http.app import App
 from ..gateway.http.control_api import build_control_app
 from ..gateway.http.doors import LOOPBACK, Doors
 from ..gateway.metrics import Metrics
-from ..gateway.model import Record
 from ..gateway.plugins import load_adapters
 from ..gateway.ports import Face
 from ..gateway.store import Store
 from ..gateway.telemetry import Tracer, export_wanted, span_json
-from ..gateway.transport import PyreqwestTransport, Transport
-from ..registry import secrets as references
 from ..registry.directory import Directory
 from ..registry.manager import Manager
 from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
 from . import owner
 from .banner import banner
+from .host import GatewayHost
 
 log = logging.getLogger("agentgw")
 
 FLUSH_EVERY = 0.2  # seconds: what a crash may lose of tasks and spans
-
-
-class GatewayHost:
-    """Implements ``ports.Host``."""
-
-    def __init__(self, config: Config, tracer: Tracer) -> None:
-        self.config = config
-        self.tracer = tracer
-        self.transport: Transport = PyreqwestTransport(config.limits.connect_timeout)
-        self.on_changed: Callable[[str], None] = lambda name: None
-
-    def headers(self, record: Record) -> list[tuple[str, str]]:
-        return references.resolve_headers(record, os.environ)
-
-    def environment(self, record: Record) -> dict[str, str]:
-        return references.child_environment(record, os.environ)
-
-    def changed(self, agent: str) -> None:
-        self.on_changed(agent)
 
 
 class Gateway:
