@@ -118,10 +118,7 @@ async def detect(
         return Detected(refused[0][0].id, url, refusal=refused[0][1])
     known = ", ".join(a.id for a, at in probes if at == url)
     if refused:
-        raise Unreachable(
-            f"{url} asks for credentials: add --header 'Authorization: Bearer ${{NAME}}', or say --protocol",
-            native={"status": 401},
-        )
+        raise wants_credentials(url)
     raise Unreachable(
         f"nothing at {url} answers as {known or 'any protocol'}: is it running, and is this its address?"
     )
@@ -178,6 +175,14 @@ async def _probed(adapter: Adapter, url: str, headers: Headers, host: Host) -> F
     except Exception:
         log.exception("probing as %s failed", adapter.id)
         return None
+
+
+def wants_credentials(url: str) -> Unreachable:
+    """The error that says how to go on where a URL answers nobody without credentials."""
+    return Unreachable(
+        f"{url} asks for credentials: add --header 'Authorization: Bearer ${{NAME}}', or say --protocol",
+        native={"status": 401},
+    )
 
 
 def _refuses(answer: Found | GatewayError | None) -> bool:

@@ -58,7 +58,10 @@ class Manager:
     async def trace(self, trace_id: str) -> dict[str, Any]:
         spans = await self._store.trace(trace_id.lower())
         if not spans:
-            raise InvalidRequest(f"no one trace begins with {trace_id!r}: agentgw traces lists the last ones")
+            raise InvalidRequest(
+                f"no one trace begins with {trace_id!r}: agentgw traces lists the last ones",
+                data={"reason": "unknown_trace"},
+            )
         first = spans[0]
         unnamed = {
             "trace_id": first["trace_id"], "agent": "", "client_protocol": "", "agent_protocol": "",
@@ -175,7 +178,7 @@ class Manager:
             drafts = [_draft(spec, protocol=found.protocol, url=found.url, remote=remote)]
         else:
             if found.refusal is not None:
-                raise found.refusal
+                raise discovery.wants_credentials(found.url)
             drafts = [
                 _draft(spec, protocol=found.protocol, url=found.url, remote=remote, name=name)
                 for name, remote in _named([agent.name for agent in found.agents])

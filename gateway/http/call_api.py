@@ -1,0 +1,110 @@
+"""Calling an agent through the admin API, as ``agentgw call`` does: canonical JSON in, events out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import msgspec
+
+from .. import sse
+from ..errors import GatewayError
+from ..model import Invocation, Logged, Message, Part, Principal, Task, Trace
+from ..ports import Engine, TaskHandle
+from ..telemetry import Span
+
+KEEP_ALIVE = 15.0  # seconds of silence before a comment keeps the connection open
+PROTOCOL = "cli"
+_encode = msgspec.json.Encoder().encode
+
+
+class CallBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What to say to an agent; the names are those of ``agentgw call``'s options."""
+
+    parts: list[Part]
+    skill: str | None = None
+    context_id: str | None = None
+    task_id: str | None = None
+
+
+async def begin(
+    engine: Engine, name: str, body: CallBody, principal: Principal, trace: Trace
+) -> AsyncIterator[bytes]:
+    """Start the turn; the events of its stream. Raises GatewayError while there is no stream yet.
+
+    ``task`` (the canonical task with ``trace_id``), then ``event`` for each event of the turn (``Logged``),
+    then ``task`` again. Closing the stream does not cancel the task.
+    """
+    span = engine.tracer.start(
+        f"invoke_agent {name}",
+        "server",
+        trace,
+        {"gen_ai.operation.name": "invoke_agent", "agentgw.client_protocol": PROTOCOL},
+    )
+    try:
+        view = engine.agent(name, principal)
+        span.set("agentgw.agent", name)
+        span.set("agentgw.agent_protocol", view.record.protocol)
+        after = (await engine.task(body.task_id, principal)).last_seq if body.task_id else 0
+        handle = await engine.invoke(
+            Invocation(
+                agent=name,
+                message=Message(role="user", parts=tuple(body.parts)),
+                skill=body.skill,
+                context_id=body.context_id,
+                task_id=body.task_id,
+                principal=principal,
+                trace=span.trace,
+                client_protocol=PROTOCOL,
+            )
+        )
+    except GatewayError as e:
+        span.set("agentgw.state", "failed")
+        span.end(e.code)
+        raise
+    except BaseException:
+        span.end("internal")
+        raise
+    return _events(handle, after, span)
+
+
+async def _events(handle: TaskHandle, after: int, span: Span) -> AsyncGenerator[bytes]:
+    try:
+        yield sse.encode(_task(handle.task, span), event="task")
+        async with contextlib.aclosing(_or_silence(handle.events(after))) as log:
+            async for logged in log:
+                yield b": \n\n" if logged is None else sse.encode(_encode(logged), event="event")
+        yield sse.encode(_task(handle.task, span), event="task")
+    finally:
+        task = handle.task
+        span.set("agentgw.state", task.state.value)
+        span.end(task.fault.code if task.fault else None)
+
+
+async def _or_silence(log: AsyncIterator[Logged]) -> AsyncGenerator[Logged | None]:
+    """The log, with None whenever nothing came for a while."""
+    waiting: asyncio.Task[Logged] | None = None
+    try:
+        while True:
+            if waiting is None:
+                waiting = asyncio.ensure_future(anext(log))  # pyright: ignore[reportArgumentType]
+            await asyncio.wait([waiting], timeout=KEEP_ALIVE)
+            if not waiting.done():
+                yield None
+                continue
+            done, waiting = waiting, None
+            try:
+                yield done.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        if waiting is not None:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+
+def _task(task: Task, span: Span) -> bytes:
+    fields: dict[str, Any] = msgspec.to_builtins(task)
+    return _encode({**fields, "trace_id": span.trace_id})

@@ -1,0 +1,253 @@
+"""The control plane on Litestar: probes, metrics, the admin API with its OpenAPI document, the console.
+
+It gets only requests that no door took. Who asks stands in ``scope["state"]["principal"]``. The admin API is
+open to whoever reaches it, but commands are registered for the owner only: a command is code that runs here.
+Errors are ``{"error": {"code", "message", "data"}}``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Annotated, Any, cast
+
+import msgspec
+from litestar import Litestar, Request, Response, delete, get, post
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.params import FromPath, JSONBody, Parameter
+from litestar.response import Stream
+
+from .. import errors
+from ..control import AddAgent, Added, AgentInfo, Control
+from ..metrics import Metrics
+from ..model import Principal, Task, Trace
+from ..ports import Engine
+from . import call_api, console
+from .call_api import CallBody
+
+log = logging.getLogger("agentgw.http")
+
+_REASONS = {"name_taken": 409, "unknown_trace": 404}
+_STATUS: tuple[tuple[type[errors.GatewayError], int], ...] = (
+    (errors.UnknownAgent, 404),
+    (errors.UnknownTask, 404),
+    (errors.NotActive, 409),
+    (errors.TooLarge, 413),
+    (errors.Unauthenticated, 401),
+    (errors.Forbidden, 403),
+    (errors.CallerError, 400),
+    (errors.UpstreamTimeout, 504),
+    (errors.UpstreamError, 502),
+    (errors.Draining, 503),
+)
+
+Ask = Request[Any, Any, State]
+Limit = Annotated[int, Parameter(ge=1, le=1000, description="How many, the newest first.")]
+
+
+class Plane(msgspec.Struct, frozen=True):
+    """What the handlers work on."""
+
+    control: Control
+    engine: Engine
+    ready: Callable[[], bool]
+    metrics: Metrics
+
+
+def build_control_app(
+    control: Control, engine: Engine, *, ready: Callable[[], bool], metrics: Metrics | None = None
+) -> Any:
+    """The ASGI app. ``ready``: whether the gateway serves (started and not draining)."""
+    counted = metrics or Metrics()
+    counted.gauge(
+        "spans_dropped", "Spans lost because they came faster than they were written.",
+        lambda: engine.tracer.dropped,
+    )  # fmt: skip
+    return Litestar(
+        route_handlers=[
+            healthz, readyz, prometheus, home, agents_list, agents_add, agents_show, agents_remove,
+            agents_enable, agents_disable, agents_check, agents_call, tasks_cancel, traces_list, traces_show,
+        ],
+        state=State({"plane": Plane(control, engine, ready, counted)}),
+        exception_handlers={
+            errors.GatewayError: _gateway_error, HTTPException: _http_error, Exception: _crash,
+        },
+        openapi_config=OpenAPIConfig(
+            title="agentgw",
+            version=version("agentgw"),
+            description="The admin API: registered agents, their health, calls and traces.",
+            path="/api/schema",
+            render_plugins=[JsonRenderPlugin(path="/")],
+        ),
+        debug=False,
+        logging_config=None,
+        request_max_body_size=engine.config.limits.body,
+    )  # fmt: skip
+
+
+def _plane(request: Ask) -> Plane:
+    return request.app.state["plane"]
+
+
+def _principal(request: Ask) -> Principal:
+    scope: Mapping[str, Any] = request.scope
+    return scope["state"].get("principal") or Principal()
+
+
+# --- probes ----------------------------------------------------------------------------------
+
+
+@get("/healthz", summary="Whether the process serves", sync_to_thread=False)
+def healthz() -> dict[str, str]:
+    """Always 200 while it answers at all."""
+    return {"status": "ok"}
+
+
+@get("/readyz", summary="Whether calls are taken", sync_to_thread=False)
+def readyz(request: Ask) -> Response[dict[str, str]]:
+    """503 until started, and while draining."""
+    ready = _plane(request).ready()
+    return Response({"status": "ready" if ready else "not ready"}, status_code=200 if ready else 503)
+
+
+@get("/metrics", summary="Counters for Prometheus", include_in_schema=False)
+async def prometheus(request: Ask) -> Response[bytes]:
+    from .metrics import CONTENT_TYPE, exposition
+
+    plane = _plane(request)
+    text = exposition(plane.metrics, await plane.control.list_agents())
+    return Response(text, media_type=CONTENT_TYPE)
+
+
+@get("/", include_in_schema=False)
+async def home(request: Ask) -> Response[str]:
+    page = console.page(await _plane(request).control.list_agents(), str(request.base_url).rstrip("/"))
+    return Response(page, media_type="text/html", headers=console.HEADERS)
+
+
+# --- agents ----------------------------------------------------------------------------------
+
+
+@get("/api/agents", summary="All registered agents")
+async def agents_list(request: Ask) -> list[AgentInfo]:
+    """Disabled ones too, by name."""
+    return list(await _plane(request).control.list_agents())
+
+
+@post("/api/agents", summary="Register an agent")
+async def agents_add(request: Ask, data: JSONBody[AddAgent]) -> Added:
+    """A command needs the owner's token. Durable, and visible at every door, when it answers."""
+    if data.command and not _principal(request).owner:
+        raise errors.Forbidden(
+            "only the gateway's owner may register a command: run agentgw agents add on its machine"
+        )
+    return await _plane(request).control.add_agent(data)
+
+
+@get("/api/agents/{name:str}", summary="One agent")
+async def agents_show(request: Ask, name: FromPath[str]) -> AgentInfo:
+    return await _plane(request).control.show_agent(name)
+
+
+@delete("/api/agents/{name:str}", summary="Forget an agent")
+async def agents_remove(request: Ask, name: FromPath[str]) -> None:
+    await _plane(request).control.remove_agent(name)
+
+
+@post("/api/agents/{name:str}/enable", summary="Make an agent reachable again", status_code=200)
+async def agents_enable(request: Ask, name: FromPath[str]) -> AgentInfo:
+    return await _plane(request).control.set_enabled(name, True)
+
+
+@post("/api/agents/{name:str}/disable", summary="Make an agent unknown at every door", status_code=200)
+async def agents_disable(request: Ask, name: FromPath[str]) -> AgentInfo:
+    return await _plane(request).control.set_enabled(name, False)
+
+
+@post("/api/agents/{name:str}/check", summary="Speak to an agent now", status_code=200)
+async def agents_check(request: Ask, name: FromPath[str]) -> AgentInfo:
+    return await _plane(request).control.check_agent(name)
+
+
+# --- calls -----------------------------------------------------------------------------------
+
+
+@post("/api/agents/{name:str}/call", summary="Call an agent", status_code=200)
+async def agents_call(request: Ask, name: FromPath[str], data: JSONBody[CallBody]) -> Stream:
+    """An event stream: ``task``, then ``event`` for each event of the turn, then ``task`` as it is at the
+    end. Closing it does not cancel the task."""
+    trace = Trace(
+        traceparent=request.headers.get("traceparent"),
+        tracestate=request.headers.get("tracestate"),
+        baggage=request.headers.get("baggage"),
+    )
+    events = await call_api.begin(_plane(request).engine, name, data, _principal(request), trace)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Stream(events, media_type="text/event-stream", headers=headers)
+
+
+@post("/api/tasks/{task_id:str}/cancel", summary="Cancel a task at its agent", status_code=200)
+async def tasks_cancel(request: Ask, task_id: FromPath[str]) -> Task:
+    return (await _plane(request).engine.cancel(task_id, _principal(request))).task
+
+
+# --- traces ----------------------------------------------------------------------------------
+
+
+@get("/api/traces", summary="The last calls")
+async def traces_list(request: Ask, limit: Limit = 50) -> list[dict[str, Any]]:
+    return list(await _plane(request).control.traces(limit))
+
+
+@get("/api/traces/{trace_id:str}", summary="One call with its spans")
+async def traces_show(request: Ask, trace_id: FromPath[str]) -> dict[str, Any]:
+    """By its id or the unambiguous beginning of it."""
+    return await _plane(request).control.trace(trace_id)
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+def status_of(error: errors.GatewayError) -> int:
+    """The HTTP status of an error."""
+    reason = _in(error.data, "reason")
+    if reason in _REASONS:
+        return _REASONS[reason]
+    if isinstance(error, errors.ConfigError):  # an unset variable is the registration's fault
+        return 500 if _in(error.data, "variable") is None else 400
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def _in(data: Any, key: str) -> Any:
+    return cast(dict[str, Any], data).get(key) if isinstance(data, dict) else None
+
+
+def _gateway_error(request: ASGIConnection[Any, Any, Any, Any], error: errors.GatewayError) -> Response[Any]:
+    if error.detail:
+        log.debug("%s: %s", error.message, error.detail)
+    return _error(status_of(error), error.code, error.message, error.data)
+
+
+def _http_error(request: ASGIConnection[Any, Any, Any, Any], error: HTTPException) -> Response[Any]:
+    extra: Any = error.extra
+    message = error.detail
+    if isinstance(extra, list) and extra:  # what does not fit, field by field
+        items: list[dict[str, Any]] = extra  # pyright: ignore[reportUnknownVariableType]
+        message = "; ".join(f"{i.get('key', 'body')}: {i.get('message', '')}" for i in items)
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    return _error(error.status_code, codes.get(error.status_code, "invalid_request"), message, None)
+
+
+def _crash(request: ASGIConnection[Any, Any, Any, Any], error: Exception) -> Response[Any]:
+    log.error("the admin API failed: %s", request.scope["path"], exc_info=error)
+    return _error(500, "internal", "internal error", None)
+
+
+def _error(status: int, code: str, message: str, data: Any) -> Response[Any]:
+    body = {"error": {"code": code, "message": message, "data": data}}
+    return Response(body, status_code=status, media_type="application/json")
