@@ -23,8 +23,7 @@ class GatewayHost:
         self.on_changed: Callable[[str], None] = lambda name: None
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
-        resolved = secrets.resolve(record.headers, os.environ, agent=record.name)
-        return [(name.lower(), value) for name, value in resolved.items()]
+        return secrets.resolve_headers(record, os.environ)
 
     def environment(self, record: Record) -> dict[str, str]:
         return secrets.child_environment(record, os.environ)
