@@ -70,6 +70,11 @@ def list_at(wire: Json, key: str) -> list[Any]:
     raise Malformed(f"{key} must be an array")
 
 
+def objects_at(wire: Json, key: str) -> list[dict[str, Any]]:
+    """The objects in the array under ``key``; anything else in it is passed over."""
+    return [cast("dict[str, Any]", x) for x in list_at(wire, key) if isinstance(x, dict)]
+
+
 def kept(wire: Json, known: frozenset[str], **more: Any) -> Extra:
     """What the model has no name for, under the protocol's key."""
     rest = {k: v for k, v in wire.items() if k not in known} | {k: v for k, v in more.items() if v}

@@ -3,14 +3,17 @@
 ``content`` for ``parts``, upper-case states and roles, no ``kind``: the official 0.3 SDKs send and read this
 form, and read it strictly, so that only what it names is written. Requests may come in snake case (a2a-sdk's
 compatibility client) or in JSON-RPC's own form (as the specification's text shows them).
+
+The Python SDK writes a file's content as base64 of base64, the JavaScript SDK as base64: ``nested`` and
+``unnested`` are the difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
-from .codec import Malformed, as_object
+from .codec import Malformed, as_object, decoded, encoded
 from .wire import Json
 
 _TO_STATE = {
@@ -215,3 +218,36 @@ def _artifact_to(value: Any) -> dict[str, Any]:
     wire = as_object(value, "artifact")
     made = _copy(wire, "artifactId", "name", "description", "metadata", "extensions")
     return made | {"parts": [_part_to(p) for p in wire.get("parts") or ()]}
+
+
+# --- base64 of base64 --------------------------------------------------------------------------
+
+
+def nested(value: Any) -> Any:
+    """Protobuf's form with files as the Python SDK writes them."""
+    return _files(value, lambda text: encoded(text.encode()))
+
+
+def unnested(value: Any) -> Any:
+    """The way back; a file that is not written so is left as it is."""
+    return _files(value, _once)
+
+
+def _once(text: str) -> str:
+    try:
+        inner = decoded(text).decode("ascii")
+        return inner if encoded(decoded(inner)) == inner else text
+    except (Malformed, UnicodeDecodeError):
+        return text
+
+
+def _files(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, list):
+        return [_files(x, change) for x in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    made: dict[str, Any] = {}
+    for key, x in cast("dict[str, Any]", value).items():
+        file = key in ("fileWithBytes", "file_with_bytes") and isinstance(x, str)
+        made[key] = change(x) if file else x if key == "metadata" else _files(x, change)
+    return made
