@@ -164,7 +164,7 @@ class Printer:
         if file.content is None:
             note(f"{one_line(file.name or 'file')} ({media_type}): {one_line(file.uri or '')}")
             return
-        label = f"{one_line(file.name or 'file')} ({media_type}, {_size(len(file.content))})"
+        label = f"{one_line(file.name or 'file')} ({media_type}, {size(len(file.content))})"
         if self._output is None:
             note(f"{label}; --output DIR saves it")
         else:
@@ -215,7 +215,8 @@ def _progress(event: Progress | StateChanged) -> str:
     return " ".join(filter(None, (share, event.message))) or "working…"
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """A number of bytes for people."""
     if count < 1024:
         return f"{count} bytes"
     return f"{count / 1024:.1f} KiB" if count < 1024**2 else f"{count / 1024**2:.1f} MiB"
