@@ -20,7 +20,7 @@ from .exchange import Exchange
 from .face_headers import ParamRules
 from .listing import Found, Source
 from .relay import relay
-from .wire import Era, RpcError
+from .wire import RpcError
 
 SERVER_INFO: dict[str, Any] = {"name": "agentgw", "version": __version__}
 _INSTRUCTIONS = (
@@ -55,13 +55,13 @@ class Aggregate(Door):
             "completion/complete": self._complete,
         }
 
-    async def card(self, principal: Principal, era: Era) -> Card:
+    async def card(self, exchange: Exchange) -> Card:
         if self._only is None:
             lists = {"listChanged": True}
             capabilities: dict[str, Any] = {"tools": lists, "prompts": lists, "resources": lists}
             capabilities |= {"completions": {}, "logging": {}}
             return Card(server_info=SERVER_INFO, capabilities=capabilities, instructions=_INSTRUCTIONS)
-        view = await self._engine.described(self._only, principal)
+        view = await self._engine.described(self._only, exchange.principal)
         info: dict[str, Any] = {"name": view.name, "version": (view.agent and view.agent.version) or ""}
         if view.agent is not None and view.agent.name != view.name:
             info["title"] = view.agent.name
@@ -106,9 +106,7 @@ class Aggregate(Door):
         if exchange.era == "handshake":
             # Servers of the modern era may list what older clients cannot read.
             return eras.to_client(exchange.method, result, exchange.era, SERVER_INFO)
-        return eras.completed(
-            exchange.method, result, (await self.card(exchange.principal, "modern")).server_info
-        )
+        return eras.completed(exchange.method, result, (await self.card(exchange)).server_info)
 
     async def _tools_list(self, exchange: Exchange) -> dict[str, Any]:
         return await self._listed(exchange, "tools", listing.tool_list)

@@ -16,7 +16,6 @@ from . import subscriptions
 from .changes import Changes
 from .exchange import Exchange
 from .face_sessions import Session
-from .wire import Era
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,8 +30,8 @@ class Door(ABC):
     """Answers requests; never ``initialize``, ``ping``, ``server/discover``, ``subscriptions/listen``."""
 
     @abstractmethod
-    async def card(self, principal: Principal, era: Era) -> Card:
-        """Who is here, as a client of ``era`` may know it."""
+    async def card(self, exchange: Exchange) -> Card:
+        """Who is here, as this client may know it."""
 
     @abstractmethod
     async def request(self, exchange: Exchange) -> Raw | dict[str, Any]:
@@ -50,7 +49,7 @@ class Door(ABC):
 
     async def listen(self, exchange: Exchange, changes: Changes, closing: asyncio.Event) -> dict[str, Any]:
         """``subscriptions/listen``."""
-        card = await self.card(exchange.principal, exchange.era)
+        card = await self.card(exchange)
         return await subscriptions.listen(
             exchange, changes, lambda: self.lists(exchange.principal), card.capabilities, closing
         )

@@ -18,7 +18,7 @@ from .aggregate import SERVER_INFO, Aggregate
 from .changes import Changes
 from .door import Door
 from .exchange import Exchange, Head
-from .face_headers import ParamRules, check, check_params
+from .face_headers import SUPPORTED, ParamRules, check, check_params
 from .face_http import Refused, refused
 from .face_sessions import Session, Sessions
 from .relay import server_of
@@ -140,6 +140,7 @@ class McpFace:
         if exchange.error_type is None:
             self._sessions.add(session)
         else:
+            self._ended(session)
             reply = Reply(request)
         await reply.finish(outcome)
 
@@ -314,7 +315,7 @@ class McpFace:
                 return await door.request(exchange)
 
     async def _initialized(self, exchange: Exchange, door: Door) -> dict[str, Any]:
-        card = await door.card(exchange.principal, "handshake")
+        card = await door.card(exchange)
         result: dict[str, Any] = {
             "protocolVersion": exchange.revision,
             "capabilities": card.capabilities,
@@ -323,9 +324,9 @@ class McpFace:
         return result if card.instructions is None else {**result, "instructions": card.instructions}
 
     async def _discovered(self, exchange: Exchange, door: Door) -> dict[str, Any]:
-        card = await door.card(exchange.principal, "modern")
+        card = await door.card(exchange)
         result: dict[str, Any] = {
-            "supportedVersions": list(wire.MODERN_VERSIONS),
+            "supportedVersions": list(SUPPORTED),
             "capabilities": card.capabilities,
         }
         if card.instructions is not None:

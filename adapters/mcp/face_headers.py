@@ -15,6 +15,8 @@ from . import wire
 from .exchange import Head
 from .wire import RpcError
 
+# The newest first; clients that know none of the modern ones see that initialize works too.
+SUPPORTED = (*reversed(wire.MODERN_VERSIONS), *reversed(wire.HANDSHAKE_VERSIONS))
 Headers = Sequence[tuple[bytes, bytes]]
 _ROUTING = frozenset({wire.H_VERSION, wire.H_METHOD, wire.H_NAME})
 _DECIMAL = re.compile(r"-?[0-9]+(\.0+)?")
@@ -43,8 +45,7 @@ def check(headers: Headers, method: str, head: Head) -> str:
 
 def unsupported(version: str) -> RpcError:
     """The gateway does not speak ``version``."""
-    supported = [*reversed(wire.MODERN_VERSIONS), *reversed(wire.HANDSHAKE_VERSIONS)]
-    data = {"supported": supported, "requested": version}
+    data = {"supported": SUPPORTED, "requested": version}
     return RpcError(wire.UNSUPPORTED_VERSION, "Unsupported protocol version", data)
 
 

@@ -1,6 +1,8 @@
 """Which caller shares which link.
 
-Modern servers keep nothing between requests: one link serves all. In the handshake era a downstream session
+Modern servers keep nothing between requests: one link serves all, except that a client of the handshake era
+has a handshake session where the server over HTTP offers both: nothing has to be translated then, and tools
+that ask the client something in its own way still can. In the handshake era a downstream session
 has a session upstream of its own; over stdio, where that is a process, only if its client can be asked
 something. All other callers share one link per principal and kind of client.
 """
@@ -11,13 +13,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from ...gateway.errors import BadUpstream, Unreachable
+from ...gateway.errors import BadUpstream, Unreachable, UpstreamFailed
 from ...gateway.model import Record
 from ...gateway.ports import Host
 from . import wire
 from .link import Link, log
 from .opening import open_link
-from .wire import Caller, Era
+from .wire import Caller, Era, RpcError
 
 IDLE = 900.0  # seconds after which an unused session is closed
 MAX_SESSIONS = 512
@@ -30,6 +32,7 @@ class Pool:
 
     def __init__(self, record: Record, host: Host, changed: Callable[[], None]) -> None:
         self.era: Era | None = None
+        self._both = True  # whether a modern server may speak the handshake era as well
         self._record = record
         self._host = host
         self._changed = changed
@@ -50,8 +53,9 @@ class Pool:
         return await self._wait(self._key(caller), caller)
 
     def any(self) -> Link | None:
-        """Some link that works, for questions about the server itself."""
-        return next((link for link in reversed(self._links.values()) if link.alive), None)
+        """Some link of the server's era that works, for questions about the server itself."""
+        links = reversed(self._links.values())
+        return next((link for link in links if link.alive and link.hello.era == self.era), None)
 
     def find(self, session: str) -> Link | None:
         """The link of a downstream session that has one of its own."""
@@ -72,12 +76,14 @@ class Pool:
         try:
             if (dead := self._links.pop(key, None)) is not None:
                 self._close(dead)
-            link = await self._negotiated(caller)
+            old_style = self._may_shake(caller)
+            link = await (self._old_style(caller) if old_style else self._negotiated(caller))
             if self._closed:
                 self._close(link)
                 raise Unreachable(f"{self._record.name} was removed")
-            self.era = link.hello.era
-            self._links[self._key(caller)] = link
+            if not old_style:
+                self.era = link.hello.era
+            self._links[("all",) if link.hello.era == "modern" else self._key(caller)] = link
             self._trim()
             return link
         finally:
@@ -92,8 +98,20 @@ class Pool:
             log.debug("%s no longer speaks as it did: %s", self._record.name, e)
             return await open_link(self._record, self._host, self._changed, caller, None)
 
+    async def _old_style(self, caller: Caller) -> Link:
+        """A handshake session with a server that is modern too; a modern link where it is only that."""
+        try:
+            return await open_link(self._record, self._host, self._changed, caller, "handshake")
+        except (BadUpstream, UpstreamFailed, RpcError) as e:
+            log.debug("%s speaks only the modern era: %s", self._record.name, e)
+            self._both = False
+            return await self._wait(self._key(caller), caller)
+
+    def _may_shake(self, caller: Caller) -> bool:
+        return self.era == "modern" and self._both and caller.session is not None and not self._record.command
+
     def _key(self, caller: Caller) -> Key:
-        if self.era == "modern":
+        if self.era == "modern" and not self._may_shake(caller):
             return ("all",)
         own = caller.session is not None and (caller.interactive or not self._record.command)
         if own and caller.session is not None:
@@ -121,6 +139,7 @@ class Pool:
     def reset(self) -> None:
         """Find out anew what the server speaks."""
         self.era = None
+        self._both = True
         for link in list(self._links.values()):
             self.drop(link)
 

@@ -13,7 +13,7 @@ from . import eras, rpc_errors, wire
 from .exchange import Exchange
 from .face_headers import ParamRules
 from .upstream import McpUpstream
-from .wire import Catalog, RpcError
+from .wire import Caller, Era, RpcError
 
 _ROUNDS = 20  # questions in a row that one call may ask of a client of the handshake era
 _ERA_ONLY = {
@@ -52,34 +52,35 @@ async def relay(
     era the result's bytes pass untouched. Raises RpcError, without any crash text, and GatewayError.
     """
     exchange.set_agent(view.name, view.record.protocol)
+    if exchange.session is not None:
+        exchange.session.servers.add(server)
+    caller = exchange.caller()
     catalog = await server.catalog()
+    hello = await server.hello(caller)
     params = {**exchange.members(), **changes}
     if exchange.method == wire.TOOLS_CALL and rules.schema(view.name, catalog, str(params.get("name"))):
         params["arguments"] = exchange.arguments().get("arguments")  # they are mirrored into headers
-    if exchange.session is not None:
-        exchange.session.servers.add(server)
-    if catalog.era != exchange.era:
-        if exchange.method in _ERA_ONLY[catalog.era]:
+    if hello.era != exchange.era:
+        if exchange.method in _ERA_ONLY[hello.era]:
             raise RpcError(wire.METHOD_NOT_FOUND, f"{view.name} does not support {exchange.method}")
-        params = eras.to_server(params, catalog.era, exchange.log_level)
+        params = eras.to_server(params, hello.era, exchange.log_level)
     try:
-        result, flags = await _request(server, exchange, params, catalog)
+        result, flags = await _request(server, exchange, params, caller)
     except RpcError as e:
-        raise _translated(engine, view, exchange, catalog, e) from None
+        raise _translated(engine, view, exchange, hello.era, e) from None
     exchange.set_state("failed" if flags.is_error else "completed")
     if flags.is_error:
         exchange.error_type = "tool_error"
-    if catalog.era == exchange.era:
+    if hello.era == exchange.era:
         return result
-    return eras.to_client(exchange.method, _fields(view, result), exchange.era, catalog.server_info)
+    return eras.to_client(exchange.method, _fields(view, result), exchange.era, hello.server_info)
 
 
 async def _request(
-    server: McpUpstream, exchange: Exchange, params: dict[str, Any], catalog: Catalog
+    server: McpUpstream, exchange: Exchange, params: dict[str, Any], caller: Caller
 ) -> tuple[Raw, _Flags]:
     """One request; a client of the handshake era is asked what a modern server wants to know, and the
     request repeated with its answers (2026-07-28, basic/patterns/mrtr)."""
-    caller = exchange.caller()
     for _ in range(_ROUNDS):
         result = await server.request(exchange.method, params, caller=caller)
         flags = _read(result)
@@ -111,12 +112,12 @@ async def _answers(exchange: Exchange, result: Raw) -> dict[str, Any]:
 
 
 def _translated(
-    engine: Engine, view: AgentView, exchange: Exchange, catalog: Catalog, error: RpcError
+    engine: Engine, view: AgentView, exchange: Exchange, server: Era, error: RpcError
 ) -> RpcError:
     exchange.set_state("failed")
     words = engine.sanitize(view.name, error.message) if error.crash else ""
     shown = rpc_errors.passable(error, words, exchange.trace_id)
-    if catalog.era != exchange.era:
+    if server != exchange.era:
         shown.code = eras.error_code(exchange.method, shown.code, shown.data, exchange.era)
     return shown
 

@@ -22,7 +22,7 @@ from .face_headers import ParamRules
 from .face_sessions import Session
 from .relay import relay
 from .upstream import McpUpstream
-from .wire import Caller, Era, RpcError
+from .wire import Caller, RpcError
 
 SET_LEVEL = "logging/setLevel"
 SUBSCRIBE, UNSUBSCRIBE = "resources/subscribe", "resources/unsubscribe"
@@ -37,12 +37,14 @@ class RelayDoor(Door):
         self._server = server
         self._rules = rules
 
-    async def card(self, principal: Principal, era: Era) -> Card:
-        catalog = await self._server.catalog()
+    async def card(self, exchange: Exchange) -> Card:
+        if exchange.session is not None:
+            exchange.session.servers.add(self._server)
+        hello = await self._server.hello(exchange.caller())
         return Card(
-            server_info=catalog.server_info,
-            capabilities=eras.capabilities(catalog.capabilities, catalog.era, era),
-            instructions=catalog.instructions,
+            server_info=hello.server_info,
+            capabilities=eras.capabilities(hello.capabilities, hello.era, exchange.era),
+            instructions=hello.instructions,
         )
 
     async def request(self, exchange: Exchange) -> Raw | dict[str, Any]:
@@ -50,7 +52,7 @@ class RelayDoor(Door):
         if session is not None and exchange.method in (SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE):
             if exchange.method == SET_LEVEL:
                 session.log_level = level_of(exchange)
-            if (await self._server.catalog()).era == "modern":
+            if (await self._server.hello(exchange.caller())).era == "modern":
                 self._watch(session, exchange)
                 return {}
         return await relay(self._engine, self._view, self._server, exchange, self._rules)
@@ -87,17 +89,18 @@ class RelayDoor(Door):
 
     async def _tells(self, session: Session) -> bool:
         try:
-            if (await self._server.catalog()).era == "modern":
-                return False
             session.servers.add(self._server)
-            await self._server.listen(self._caller(session))
+            caller = self._caller(session)
+            if (await self._server.hello(caller)).era == "modern":
+                return False
+            await self._server.listen(caller)
         except (GatewayError, RpcError):
             return False
         return True
 
     async def listen(self, exchange: Exchange, changes: Changes, closing: asyncio.Event) -> dict[str, Any]:
         """A modern server gets the subscription as it is, with the client's id in what it sends."""
-        if (await self._server.catalog()).era == "handshake":
+        if (await self._server.hello(exchange.caller())).era == "handshake":
             return await self._listen_by_session(exchange, changes, closing)
 
         async def told(method: str, params: dict[str, Any]) -> None:
@@ -133,7 +136,7 @@ class RelayDoor(Door):
             await self._server.listen(caller)
             for uri in outbox.resources:
                 await self._server.request(SUBSCRIBE, {"uri": uri}, caller=caller)
-            card = await self.card(exchange.principal, "modern")
+            card = await self.card(exchange)
             return await outbox.run(card.capabilities, closing)
         finally:
             await self._server.end_session(caller.session)

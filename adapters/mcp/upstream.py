@@ -17,7 +17,7 @@ from ...gateway.telemetry import Attribute, Span
 from . import questions, wire
 from .codec import agent_of
 from .describing import read_catalog, rediscover, subscribe
-from .link import Expired, Link, log
+from .link import Expired, Hello, Link, log
 from .pool import Pool
 from .turns import Turns
 from .wire import Caller, Catalog, RpcError
@@ -88,6 +88,11 @@ class McpUpstream:
     async def current_catalog(self) -> Catalog:
         """The catalog for looking up a tool that an older one does not know: read anew unless it is new."""
         return await self.catalog(refresh=time.monotonic() - self._read_at > REFRESH_AGE)
+
+    async def hello(self, caller: Caller) -> Hello:
+        """What the server says of itself to ``caller``, and the era in which it is spoken to on the
+        caller's behalf: opens what is needed for that. Raises UpstreamError, ConfigError."""
+        return (await self._link(caller)).hello
 
     async def request(
         self,
