@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +87,8 @@ def failure(task: Task) -> str:
     words = task.fault.message if task.fault else ""
     if not words and task.status_message is not None:
         words = text_of(task.status_message.parts)
-    return f"{task.agent}: {words}" if words else f"{task.agent}: the task is {task.state}"
+    words = words or f"the task is {task.state}"
+    return words if words.startswith(task.agent) else f"{task.agent}: {words}"
 
 
 class Printer:
@@ -164,7 +166,7 @@ class Printer:
         if file.content is None:
             note(f"{one_line(file.name or 'file')} ({media_type}): {one_line(file.uri or '')}")
             return
-        label = f"{one_line(file.name or 'file')} ({media_type}, {size(len(file.content))})"
+        label = f"{one_line(file.name or _nameless(file))} ({media_type}, {size(len(file.content))})"
         if self._output is None:
             note(f"{label}; --output DIR saves it")
         else:
@@ -175,7 +177,7 @@ def save(directory: Path, file: File) -> Path:
     """Write a file's bytes under its own name into ``directory``, beside what is there already."""
     directory.mkdir(parents=True, exist_ok=True)
     # The agent chose the name: nothing of it may lead out of the directory or hide the file.
-    name = one_line((file.name or "").replace("\\", "/").rpartition("/")[2]).lstrip(".") or "file"
+    name = one_line((file.name or "").replace("\\", "/").rpartition("/")[2]).lstrip(".") or _nameless(file)
     stem, dot, suffix = name.rpartition(".")
     stem, suffix = (stem, dot + suffix) if stem else (name, "")
     for number in range(1, 10_000):
@@ -187,6 +189,10 @@ def save(directory: Path, file: File) -> Path:
             continue
         return path
     raise FileExistsError(f"too many files named {name} in {directory}")
+
+
+def _nameless(file: File) -> str:
+    return "file" + (mimetypes.guess_extension(file.media_type or "") or "")
 
 
 def _shown(text: str) -> str:

@@ -18,7 +18,7 @@ from . import ask
 from .answer import Printer, document, failure
 from .client import Gateway
 from .find import Target, find, transport
-from .terminal import FAILED, INPUT_REQUIRED, Stop, WrongUse, note, print_json
+from .terminal import FAILED, INPUT_REQUIRED, Stop, WrongUse, note, print_json, printable
 
 CANCEL_WAIT = 10.0  # seconds for the agent to stop after Ctrl-C
 
@@ -188,7 +188,7 @@ def _finish(task: Task, trace_id: str | None, as_json: bool) -> int:
 def _how_to_answer(task: Task) -> None:
     question = task.input_request
     if question is not None and not ask.possible():
-        note(question.prompt)
+        note(printable(question.prompt))
         if question.schema is not None:
             note("answer with --data, to fit " + msgspec.json.encode(question.schema).decode())
     if question is not None and question.url:
