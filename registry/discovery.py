@@ -63,7 +63,7 @@ class Detected(msgspec.Struct, frozen=True):
 def normalized(url: str) -> str:
     """A URL as people paste it, made whole: without blanks, quotes, a sentence's punctuation or a fragment;
     ``http://`` before a bare loopback address, ``https://`` before any other. Raises InvalidRequest."""
-    text = url.strip().strip("<>\"'`").rstrip(",;.)")
+    text = url.strip().lstrip("<('\"`").rstrip(">)'\"`,;. ")
     if "://" not in text:
         host = re.split(r"[/:?#]", text.removeprefix("["))[0] if not text.startswith("[") else "::1"
         text = f"{'http' if _is_loopback(host) else 'https'}://{text}"

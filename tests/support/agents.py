@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -50,7 +51,7 @@ class WorldUpstream(MemoryUpstream):
     def __init__(self, record: Record, host: Host, world: World) -> None:
         super().__init__()
         self.record = record
-        self.closed = False
+        self.closed = asyncio.Event()
         self._host = host
         self._world = world
 
@@ -59,7 +60,7 @@ class WorldUpstream(MemoryUpstream):
         return await self._world.answer(self.record.target)
 
     async def aclose(self) -> None:
-        self.closed = True
+        self.closed.set()
 
 
 class FakeHost:

@@ -325,7 +325,7 @@ async def test_leaving_does_not_cancel_and_canceling_does(plane):
         await upstream.canceled.wait()
         go_on.set()
         assert (await (await plane.hub.task(left, Principal())).settled()).state == "completed"
-        assert not plane.upstream("echo").closed
+        assert not plane.upstream("echo").closed.is_set()
 
 
 # --- traces, metrics, schema ----------------------------------------------------------------------
