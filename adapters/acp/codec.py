@@ -119,9 +119,12 @@ def compact(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 def _without_noise(part: Part) -> Part:
     kept = part.extra.get("acp")
-    if not kept or any(_MEANINGLESS.get(k, kept) != v for k, v in kept["fields"].items()):
+    if not kept or "fields" not in kept:
         return part
-    return msgspec.structs.replace(part, extra={})
+    noise = _MEANINGLESS if isinstance(part, Text) else {**_MEANINGLESS, "content": None}
+    fields = {k: v for k, v in kept["fields"].items() if k not in noise or v != noise[k]}
+    extra: Extra = {"acp": {"fields": fields, "absent": []}} if fields else {}
+    return msgspec.structs.replace(part, extra=extra)
 
 
 def is_trajectory(part: Part) -> bool:

@@ -199,7 +199,7 @@ class RunEncoder:
 
     def _question(self, request: InputRequest, at: str) -> Json:
         kept = request.extra.get("acp", {}).get("await_request")
-        if kept:
+        if kept and kept.get("type") == "message":
             return dict(kept)
         parts: list[Part] = list(request.message.parts) or [Text(text=PROMPT)]
         if request.url and request.url not in request.prompt:

@@ -156,6 +156,5 @@ def _invalid(problem: str) -> InvalidRequest:
         return InvalidRequest(f"{field}: required", data={"field": field})
     if at := _AT.match(problem):
         said, field = at.groups()
-        problem = said[:1].lower() + said[1:]
-        return InvalidRequest(f"{field}: {problem}" if field else problem, data={"field": field})
-    return InvalidRequest(problem)
+        return InvalidRequest(f"{field}: {said[:1].lower()}{said[1:]}", data={"field": field})
+    return InvalidRequest(f"the request body: {problem[:1].lower()}{problem[1:]}")

@@ -1,0 +1,249 @@
+"""ACP client, ACP agent: bytes pass; names, sessions and crash texts are changed, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from agentgw.adapters.acp import rewrite
+from agentgw.adapters.acp.relay import is_relayed
+from agentgw.adapters.acp.upstream import session_id
+from agentgw.gateway.model import Principal, TaskState
+
+from .conftest import Gateway, events_of, served
+from .servers import RUN, SESSION, Asked, FakeServer, error, part_event, run, run_event, sse
+
+RESUME = {"type": "message", "message": {"role": "user", "parts": [{"content": "red"}]}}
+ODD = {"x-new": [1.50, None], "é": "ü\u2028"}
+KEY = {"authorization": "Bearer alice's"}
+
+
+async def post(gateway: Gateway, path: str, body: Any, key: bool = False) -> Any:
+    return await gateway.http.post(path, json=body, headers=KEY if key else {})
+
+
+def request(**fields: Any) -> dict[str, Any]:
+    return {"agent_name": "outer", "mode": "sync", "input": [{"role": "user", "parts": []}], **fields}
+
+
+def test_only_what_must_change_changes() -> None:
+    body = b'{ "agent_name" :"outer","input":[ {"parts":[{"content":"1.50", "n": 1.50}]}],"new":1e2}'
+    changed = rewrite.create(body, "inner", None)
+    assert changed == b'{"agent_name":"inner","input":[ {"parts":[{"content":"1.50", "n": 1.50}]}],"new":1e2}'
+
+
+async def test_unknown_fields_pass_both_ways(gateway: Gateway) -> None:
+    events = [run_event("in-progress"), {**part_event("a"), **ODD}, run_event("completed", **ODD)]
+    server = FakeServer({"POST /runs": sse(*events)})
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        got = events_of(await post(gateway, "/runs", request(mode="stream", **ODD)))
+    (asked,) = server.asked
+    assert asked.json == request(mode="stream", **ODD) | {"agent_name": "inner"}
+    assert asked.headers["content-type"] == "application/json" and "traceparent" in asked.headers
+    assert got[1] == events[1]
+    assert got[2]["run"] == events[2]["run"] | {"agent_name": "outer"}
+
+
+async def test_events_pass_as_they_come(gateway: Gateway) -> None:
+    gate = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield f"data: {json.dumps(run_event('in-progress'))}\r\n\r\n".encode()
+        await gate.wait()
+        yield f"data: {json.dumps(run_event('completed'))}\n\n".encode()
+
+    async with served(FakeServer({"POST /runs": lambda asked: chunks()})) as url:
+        gateway.relay("outer", url, "inner")
+        async with gateway.http.stream("POST", "/runs", json=request(mode="stream")) as answer:
+            assert answer.headers["run-id"] == RUN
+            lines = answer.aiter_lines()
+            assert '"run.in-progress"' in await anext(lines)
+            gate.set()
+            assert [line async for line in lines][1].startswith('data: {"type":"run.completed"')
+
+
+@pytest.mark.parametrize("mode", ["sync", "stream"])
+async def test_a_crash_keeps_its_words_to_itself(gateway: Gateway, mode: str) -> None:
+    crash = run("failed", error=error("server_error", "secret crash"))
+    answer = sse({"type": "run.failed", "run": crash}) if mode == "stream" else (200, crash)
+    async with served(FakeServer({"POST /runs": answer})) as url:
+        gateway.relay("outer", url, "inner")
+        got = await post(gateway, "/runs", request(mode=mode))
+    failed = events_of(got)[0]["run"] if mode == "stream" else got.json()
+    assert failed["error"]["code"] == "server_error" and failed["error"]["message"] == "outer failed"
+    (span,) = gateway.spans()
+    assert failed["error"]["data"]["trace_id"] == span.trace_id and "secret" not in got.text
+    assert span.attributes["agentgw.state"] == "failed"
+    assert (span.attributes["agentgw.client_protocol"], span.attributes["agentgw.agent_protocol"]) == (
+        "acp",
+        "acp",
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "words"),
+    [
+        (500, error("server_error", "secret"), 500, "outer failed"),
+        (502, b"<html>secret", 500, "outer failed"),
+        (422, error("invalid_input", "which city?"), 422, "which city?"),
+        (404, error("not_found", "Agent inner not found"), 404, "Agent inner not found"),
+        (429, error("rate_limited", "slow down"), 429, "slow down"),
+        (401, b"secret", 502, "outer refuses access (HTTP 401)"),
+        (200, b"{}", 502, "outer answered with what is no run"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["sync", "stream"])
+async def test_http_errors(
+    gateway: Gateway, mode: str, status: int, body: Any, expected: int, words: str
+) -> None:
+    async with served(FakeServer({"POST /runs": (status, body)})) as url:
+        gateway.relay("outer", url, "inner")
+        got = await post(gateway, "/runs", request(mode=mode))
+    assert (got.status_code, got.json()["message"]) == (expected, words)
+    if isinstance(body, dict) and status < 500:
+        assert got.json()["code"] == body["code"]
+
+
+async def test_refusals_in_a_run_pass_untouched(gateway: Gateway) -> None:
+    for code in ("invalid_input", "not_found", "rate_limited"):
+        refused = run("failed", error=error(code, "which city?", {"field": "city"}))
+        async with served(FakeServer({"POST /runs": (200, refused)})) as url:
+            gateway.relay("outer", url, "inner")
+            got = (await post(gateway, "/runs", request())).json()
+        assert got["error"] == refused["error"]
+
+
+async def test_a_stream_that_breaks_ends_with_an_error(gateway: Gateway) -> None:
+    events = [run_event("in-progress"), part_event("a")]
+    async with served(FakeServer({"POST /runs": sse(*events)})) as url:
+        gateway.relay("outer", url, "inner")
+        got = events_of(await post(gateway, "/runs", request(mode="stream")))
+    assert got[-1]["type"] == "error" and "broke" in got[-1]["error"]["message"]
+
+
+async def test_an_error_event_keeps_its_words_to_itself(gateway: Gateway) -> None:
+    async with served(
+        FakeServer({"POST /runs": sse({"type": "error", "error": error("server_error", "secret")})})
+    ) as url:
+        gateway.relay("outer", url, "inner")
+        (got,) = events_of(await post(gateway, "/runs", request(mode="stream")))
+    assert got["error"]["message"] == "outer failed"
+
+
+async def test_a_run_is_known_again(gateway: Gateway) -> None:
+    """Its id is the agent's; looking, events, answering and cancelling go to the agent."""
+    asking = run("awaiting", await_request=RESUME)
+    server = FakeServer(
+        {
+            "POST /runs": (200, asking),
+            f"GET /runs/{RUN}": (200, asking),
+            f"GET /runs/{RUN}/events": (200, {"events": [run_event("created"), part_event("a")], "new": 1}),
+            f"POST /runs/{RUN}": sse(run_event("in-progress"), run_event("completed")),
+            f"POST /runs/{RUN}/cancel": (202, run("cancelling")),
+        }
+    )
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        await post(gateway, "/runs", request())
+        handle = await gateway.hub.task(RUN, Principal())
+        assert is_relayed(handle.task) and handle.task.state is TaskState.INPUT_REQUIRED
+        assert gateway.hub.open_question("outer", SESSION, Principal()) == RUN
+        assert (await gateway.http.get(f"/runs/{RUN}")).json() == asking | {"agent_name": "outer"}
+        listed = (await gateway.http.get(f"/runs/{RUN}/events")).json()
+        assert listed["events"][0]["run"]["agent_name"] == "outer" and listed["new"] == 1
+        canceled = await gateway.http.post(f"/runs/{RUN}/cancel")
+        assert (canceled.status_code, canceled.json()["status"]) == (202, "cancelling")
+        answered = events_of(await post(gateway, f"/runs/{RUN}", {"await_resume": RESUME, "mode": "stream"}))
+        assert [e["type"] for e in answered] == ["run.in-progress", "run.completed"]
+        assert (await gateway.hub.task(RUN, Principal())).task.state is TaskState.COMPLETED
+    assert server.asked[-1].json == {"await_resume": RESUME, "mode": "stream"}
+
+
+async def test_a_finished_run_is_not_resumed(gateway: Gateway) -> None:
+    """The SDK's server would never answer."""
+    server = FakeServer({"POST /runs": (200, run("completed")), f"GET /runs/{RUN}": (200, run("completed"))})
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        await post(gateway, "/runs", request())
+        answer = await post(gateway, f"/runs/{RUN}", {"await_resume": RESUME})
+        assert answer.status_code == 403 and "does not wait" in answer.json()["message"]
+        server.routes[f"POST /runs/{RUN}/cancel"] = (403, error("server_error", "Run in terminal status"))
+        answer = await gateway.http.post(f"/runs/{RUN}/cancel")
+        assert (answer.status_code, answer.json()["code"]) == (403, "invalid_input")
+    assert not [a for a in server.asked if a.method == "POST" and a.path == f"/runs/{RUN}"]
+
+
+async def test_a_run_that_its_agent_forgot_has_failed(gateway: Gateway) -> None:
+    async with served(FakeServer({"POST /runs": (202, run("in-progress"))})) as url:
+        gateway.relay("outer", url, "inner")
+        await post(gateway, "/runs", request(mode="async"))
+        forgotten = (await gateway.http.get(f"/runs/{RUN}")).json()
+    assert forgotten["status"] == "failed" and "does not know" in forgotten["error"]["message"]
+
+
+async def test_a_run_that_goes_on_after_its_client_left_is_recorded(gateway: Gateway) -> None:
+    gate = asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield f"data: {json.dumps(run_event('in-progress'))}\n\n".encode()
+        await gate.wait()
+        yield f"data: {json.dumps(run_event('completed'))}\n\n".encode()
+
+    async with served(FakeServer({"POST /runs": lambda asked: chunks()})) as url:
+        gateway.relay("outer", url, "inner")
+        async with gateway.http.stream("POST", "/runs", json=request(mode="stream")) as answer:
+            await anext(answer.aiter_lines())
+        gate.set()
+        handle = await gateway.hub.task(RUN, Principal())
+        assert (await handle.settled()).state is TaskState.COMPLETED
+
+
+# --- sessions --------------------------------------------------------------------------------
+
+
+async def test_callers_with_keys_have_sessions_of_their_own(gateway: Gateway, as_alice: None) -> None:
+    def answer(asked: Asked) -> tuple[int, Any]:
+        return 200, run("completed", session_id=asked.json.get("session_id"))
+
+    server = FakeServer({"POST /runs": answer})
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        mine = (await post(gateway, "/runs", request(session_id=SESSION), key=True)).json()
+        open_ = (await post(gateway, "/runs", request(session_id=SESSION))).json()
+        fresh = (await post(gateway, "/runs", request(), key=True)).json()
+    inner = [a.json["session_id"] for a in server.asked]
+    assert mine["session_id"] == open_["session_id"] == SESSION
+    assert inner[0] == session_id("alice", SESSION) != SESSION and inner[1] == SESSION
+    assert inner[2] == session_id("alice", fresh["session_id"]) != fresh["session_id"]
+
+
+async def test_a_session_object_is_named_by_its_id(gateway: Gateway) -> None:
+    server = FakeServer({"POST /runs": (200, run("completed"))})
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        session = {"id": SESSION, "history": ["http://169.254.169.254/secret"], "state": None}
+        await post(gateway, "/runs", request(session=session))
+    assert "session" not in server.asked[0].json and server.asked[0].json["session_id"] == SESSION
+    (span,) = gateway.spans()
+    assert span.attributes["agentgw.losses"] == "session history from elsewhere"
+
+
+async def test_history_is_reached_through_the_gateway_only(gateway: Gateway) -> None:
+    message = {"role": "user", "parts": []}
+    server = FakeServer({"POST /runs": (200, run("completed")), f"GET /resources/{RUN}": (200, message)})
+    async with served(server) as url:
+        outside = "https://elsewhere.example/resources/" + RUN
+        history = [f"{url}/resources/{RUN}", outside]
+        server.routes[f"GET /sessions/{SESSION}"] = (200, {"id": SESSION, "history": history, "state": None})
+        gateway.relay("outer", url, "inner")
+        assert (await gateway.http.get(f"/session/{SESSION}")).status_code == 404  # not this caller's yet
+        await post(gateway, "/runs", request())
+        session = (await gateway.http.get(f"/session/{SESSION}")).json()
+        assert session["history"] == [f"{gateway.acp}/resources/outer.{RUN}", outside]
+        assert (await gateway.http.get(session["history"][0])).json() == message
+        for odd in (f"outer.{RUN}x", "outer...", f"nobody.{RUN}"):
+            assert (await gateway.http.get(f"/resources/{odd}")).status_code == 404

@@ -1,0 +1,336 @@
+"""Calling ACP agents: real ones on the official SDK, and ones that misbehave."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from agentgw.adapters.acp import adapter
+from agentgw.adapters.acp.upstream import ACPUpstream, session_id, split_url
+from agentgw.gateway.errors import (
+    AgentError,
+    BadUpstream,
+    ConfigError,
+    GatewayError,
+    NotActive,
+    Unreachable,
+    UpstreamFailed,
+)
+from agentgw.gateway.model import (
+    ArtifactDelta,
+    Data,
+    Event,
+    File,
+    Finished,
+    InputReply,
+    InputRequired,
+    Invocation,
+    Message,
+    MessageDelta,
+    MessageDone,
+    Part,
+    Principal,
+    Progress,
+    Record,
+    Started,
+    TaskRef,
+    TaskState,
+    Text,
+    Trace,
+    text_of,
+)
+
+from .conftest import TestHost, served, unused_port
+from .servers import RUN, FakeServer, error, part_event, run, run_event, sse
+
+CONTEXT = "6cf01b6d-b98c-4538-ad58-09da3f249910"
+BLOB = bytes((i * 167 + (i >> 8) * 31) % 256 for i in range(1000))
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[TestHost]:
+    made = TestHost()
+    yield made
+    await made.transport.aclose()
+
+
+def upstream(host: TestHost, url: str, remote: str | None = "inner", **fields: Any) -> ACPUpstream:
+    return ACPUpstream(Record(name="outer", protocol="acp", url=url, remote=remote, **fields), host)
+
+
+def call(*parts: Part | str, **fields: Any) -> Invocation:
+    said = tuple(Text(text=p) if isinstance(p, str) else p for p in parts)
+    fields = {"context_id": CONTEXT, **fields}
+    return Invocation(agent="outer", message=Message(role="user", parts=said), **fields)
+
+
+def only(events: list[Event], kind: type[Any]) -> list[Any]:
+    return [e for e in events if isinstance(e, kind)]
+
+
+async def collected(events: AsyncIterator[Event]) -> list[Event]:
+    return [e async for e in events]
+
+
+# --- the official SDK ------------------------------------------------------------------------
+
+
+async def test_agents_of_a_real_server_are_found(host: TestHost, peer: str) -> None:
+    names = {agent.name for agent in await upstream(host, peer, None).describe()}
+    assert {"echo", "artist", "approver", "failing"} <= names
+    (echo,) = await upstream(host, peer, "echo").describe()
+    assert (echo.name, echo.description) == ("echo", "Says it again, word by word")
+    assert echo.extra["acp"]["raw"]["metadata"]["natural_languages"] == ["en"]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_words_come_as_they_are_said(host: TestHost, peer: str, streaming: bool) -> None:
+    events = await collected(upstream(host, peer, "echo").invoke(call("one two three", streaming=streaming)))
+    assert isinstance(events[0], Started) and events[0].context_id == CONTEXT
+    assert events[-1] == Finished(state=TaskState.COMPLETED)
+    (done,) = only(events, MessageDone)
+    assert text_of(done.message.parts) == "one two three"
+    deltas = [text_of(e.parts) for e in only(events, MessageDelta)]
+    assert deltas == (["one ", "two ", "three"] if streaming else [])
+
+
+async def test_every_kind_of_part_arrives(host: TestHost, peer: str) -> None:
+    events = await collected(upstream(host, peer, "artist").invoke(call("draw")))
+    generic, trajectory = only(events, Progress)
+    assert generic.data["thought"] == "a generic event"
+    assert trajectory.message == "plotting"
+    plot, remote = only(events, ArtifactDelta)
+    assert plot.artifact.artifact_id == "plot.png"
+    assert plot.artifact.parts[0].content.startswith(b"\x89PNG")
+    assert remote.artifact.parts[0].uri == "https://pictures.example/x.png"
+    (done,) = only(events, MessageDone)
+    data, cited = done.message.parts
+    assert isinstance(data, Data) and data.data == {"a": 1}
+    assert isinstance(cited, Text) and cited.metadata and cited.metadata["title"] == "Source"
+
+
+async def test_bytes_and_data_pass_both_ways(host: TestHost, peer: str) -> None:
+    sent = File(content=BLOB, name="data.bin", media_type="application/octet-stream")
+    (artifact,) = only(await collected(upstream(host, peer, "file").invoke(call(sent))), ArtifactDelta)
+    assert artifact.artifact.parts[0].content == BLOB
+    value = {"a": [1, None, "ü"]}
+    (done,) = only(await collected(upstream(host, peer, "data").invoke(call(Data(data=value)))), MessageDone)
+    assert done.message.parts[0].data == {"got": value}
+
+
+async def test_a_question_is_answered(host: TestHost, peer: str) -> None:
+    agent = upstream(host, peer, "approver")
+    asked = await collected(agent.invoke(call("paint")))
+    assert isinstance(asked[-1], InputRequired) and asked[-1].request.prompt == "Which colour?"
+    ref = TaskRef(task_id=asked[0].task_id)  # type: ignore[union-attr]
+    reply = InputReply(message=Message(role="user", parts=(Text(text="red"),)))
+    answered = await collected(agent.reply(ref, call("red"), reply))
+    assert isinstance(answered[0], Started)
+    assert text_of(only(answered, MessageDone)[0].message.parts) == "You said red"
+    with pytest.raises(NotActive):  # the SDK itself would never answer
+        await collected(agent.reply(ref, call("red"), reply))
+    with pytest.raises(NotActive):
+        await agent.cancel(ref)
+
+
+async def test_a_conversation_goes_on(host: TestHost, peer: str) -> None:
+    agent = upstream(host, peer, "memory")
+    first = await collected(agent.invoke(call("one", context_id=str(uuid4()))))
+    known = first[0].context_id  # type: ignore[union-attr]
+    second = await collected(agent.invoke(call("two", upstream_context=known)))
+    assert text_of(only(second, MessageDone)[0].message.parts) == "one"
+
+
+async def test_a_crash_keeps_its_words_to_itself(host: TestHost, peer: str) -> None:
+    for streaming in (True, False):
+        events = await collected(upstream(host, peer, "failing").invoke(call("x", streaming=streaming)))
+        (end,) = only(events, Finished)
+        assert end.fault.code == "upstream_failed" and end.fault.message == "outer failed"
+        assert "secret" not in repr(events)
+
+
+async def test_a_refusal_is_the_agents_own_words(host: TestHost, peer: str) -> None:
+    (end,) = only(await collected(upstream(host, peer, "invalid").invoke(call("no such city"))), Finished)
+    assert (end.fault.code, end.fault.message) == ("agent_error", "no such city")
+
+
+async def test_the_trace_goes_on(host: TestHost, peer: str) -> None:
+    trace_id = "a" * 32
+    trace = Trace(traceparent=f"00-{trace_id}-{'b' * 16}-01")
+    (done,) = only(await collected(upstream(host, peer, "trace").invoke(call("x", trace=trace))), MessageDone)
+    (span,) = host.tracer.drain()
+    assert text_of(done.message.parts) == f"00-{trace_id}-{span.span_id}-01"
+    assert (span.kind, span.parent_id, span.status) == ("client", "b" * 16, "unset")
+    assert span.attributes["acp.run.status"] == "completed"
+
+
+async def test_an_agent_that_is_not_there(host: TestHost, peer: str) -> None:
+    with pytest.raises(BadUpstream, match="no agent 'nobody'"):
+        await upstream(host, peer, "nobody").describe()
+    with pytest.raises(AgentError, match="nobody not found"):
+        await collected(upstream(host, peer, "nobody").invoke(call("x")))
+    with pytest.raises(ConfigError, match="approver"):
+        await collected(upstream(host, peer, None).invoke(call("x")))
+
+
+async def test_a_real_server_is_recognised(host: TestHost, peer: str) -> None:
+    assert adapter.probe is not None
+    found = await adapter.probe(f"{peer}/", [], host)
+    assert found is not None and found.url == peer and "echo" in {a.name for a in found.agents}
+    one = await adapter.probe(f"{peer}/agents/echo", [], host)
+    assert one is not None and [a.name for a in one.agents] == ["echo"]
+    assert await adapter.probe(f"{peer}/nowhere", [], host) is None
+    assert await adapter.probe(f"http://127.0.0.1:{unused_port()}", [], host) is None
+
+
+# --- servers that misbehave ------------------------------------------------------------------
+
+
+def manifest(name: str) -> dict[str, Any]:
+    return {"name": name, "description": None, "input_content_types": ["*/*"], "metadata": {}}
+
+
+async def test_pages_are_read_until_a_short_one(host: TestHost) -> None:
+    everyone = [manifest(f"a{i}") for i in range(1500)]
+    server = FakeServer(
+        {
+            "GET /agents?limit=1000&offset=0": (200, {"agents": everyone[:1000]}),
+            "GET /agents?limit=1000&offset=1000": (200, {"agents": everyone[1000:]}),
+        }
+    )
+    async with served(server) as url:
+        assert len(await upstream(host, url, None).describe()) == 1500
+
+
+async def test_a_server_that_cannot_page_does_not_trap(host: TestHost) -> None:
+    page = (200, {"agents": [manifest(f"a{i}") for i in range(1000)]})
+    server = FakeServer({f"GET /agents?limit=1000&offset={n}": page for n in (0, 1000)})
+    async with served(server) as url:
+        assert len(await upstream(host, url, None).describe()) == 1000
+
+
+async def test_odd_names_are_reached(host: TestHost) -> None:
+    server = FakeServer({"GET /agents/My%20Agent%2F1": (200, manifest("My Agent/1"))})
+    async with served(server) as url:
+        assert split_url(f"{url}/agents/My%20Agent%2F1") == (url, "My Agent/1")
+        (agent,) = await upstream(host, f"{url}/agents/My%20Agent%2F1", None).describe()
+        assert agent.name == "My Agent/1"
+
+
+async def test_json_is_always_announced(host: TestHost) -> None:
+    """FastAPI refuses a body without a content type; credentials of the record go along."""
+    server = FakeServer({"POST /runs": sse(run_event("completed"))})
+    async with served(server) as url:
+        await collected(upstream(host, url, headers={"authorization": "Bearer x"}).invoke(call("a")))
+    (asked,) = server.asked
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["authorization"] == "Bearer x"
+    assert asked.json["agent_name"] == "inner" and asked.json["session_id"] == CONTEXT
+
+
+async def test_a_stream_that_broke_is_taken_up_from_the_log(host: TestHost) -> None:
+    log = [run_event("in-progress"), part_event("a"), part_event("b"), run_event("completed")]
+    server = FakeServer({"POST /runs": sse(*log[:2]), f"GET /runs/{RUN}/events": (200, {"events": log})})
+    async with served(server) as url:
+        events = await collected(upstream(host, url).invoke(call("x")))
+    assert [text_of(e.parts) for e in only(events, MessageDelta)] == ["a", "b"]
+    assert events[-1] == Finished(state=TaskState.COMPLETED)
+
+
+async def test_a_resumed_stream_that_broke_goes_on_after_the_question(host: TestHost) -> None:
+    turn = [run_event("in-progress"), part_event("b"), part_event("c"), run_event("completed")]
+    log = [run_event("created"), part_event("a"), run_event("awaiting"), *turn]
+    server = FakeServer(
+        {
+            f"GET /runs/{RUN}": (200, run("awaiting")),
+            f"POST /runs/{RUN}": sse(*turn[:2]),
+            f"GET /runs/{RUN}/events": (200, {"events": log}),
+        }
+    )
+    reply = InputReply(message=Message(role="user", parts=(Text(text="yes"),)))
+    async with served(server) as url:
+        events = await collected(upstream(host, url).reply(TaskRef(task_id=RUN), call("yes"), reply))
+    assert [text_of(e.parts) for e in only(events, MessageDelta)] == ["b", "c"]
+    assert server.asked[1].json["await_resume"]["type"] == "message"
+
+
+async def test_a_stream_that_broke_for_good_is_a_clear_error(host: TestHost) -> None:
+    server = FakeServer({"POST /runs": sse(run_event("in-progress"))})
+    async with served(server) as url:
+        with pytest.raises(AgentError, match="no such path"):
+            await collected(upstream(host, url).invoke(call("x")))
+    server = FakeServer({"POST /runs": sse()})
+    async with served(server) as url:
+        with pytest.raises(BadUpstream, match="without a run"):
+            await collected(upstream(host, url).invoke(call("x")))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "words"),
+    [
+        (500, error("server_error", "secret"), UpstreamFailed, "outer failed"),
+        (500, b"<html>secret</html>", UpstreamFailed, "outer failed"),
+        (422, error("invalid_input", "which city?"), AgentError, "which city?"),
+        (422, error("invalid_input", 'bad\n\n  File "/secret/app.py", line 1'), AgentError, "bad"),
+        (429, error("rate_limited", "slow down"), AgentError, "slow down"),
+        (400, error("server_error", "secret"), UpstreamFailed, "outer failed"),
+        (401, b"secret", BadUpstream, "outer refuses access (HTTP 401)"),
+        (302, b"", BadUpstream, "outer answered with HTTP 302"),
+        (200, b"no json", BadUpstream, "its answer is not JSON"),
+    ],
+)
+async def test_http_errors(
+    host: TestHost, status: int, body: Any, expected: type[GatewayError], words: str
+) -> None:
+    async with served(FakeServer({"POST /runs": (status, body)})) as url:
+        with pytest.raises(expected) as caught:
+            await collected(upstream(host, url).invoke(call("x")))
+    assert caught.value.message == words
+    (span,) = host.tracer.drain()
+    assert span.attributes["error.type"] == caught.value.code
+
+
+async def test_a_stream_that_is_not_acp(host: TestHost) -> None:
+    for events in ([{"type": "message.part", "part": 7}], ["text"]):
+        async with served(FakeServer({"POST /runs": sse(*events)})) as url:
+            with pytest.raises(BadUpstream):
+                await collected(upstream(host, url).invoke(call("x")))
+
+
+async def test_nobody_is_there(host: TestHost) -> None:
+    with pytest.raises(Unreachable):
+        await collected(upstream(host, f"http://127.0.0.1:{unused_port()}").invoke(call("x")))
+
+
+async def test_listening_can_stop_early(host: TestHost) -> None:
+    server = FakeServer({"POST /runs": sse(run_event("in-progress"), part_event("a"), part_event("b"))})
+    async with served(server) as url:
+        events = upstream(host, url).invoke(call("x"))
+        await anext(events)
+        await events.aclose()  # type: ignore[attr-defined]
+    (span,) = host.tracer.drain()
+    assert span.attributes["error.type"] == "canceled"
+
+
+async def test_a_probe_that_is_refused_says_so(host: TestHost) -> None:
+    assert adapter.probe is not None
+    refusing = (401, error("server_error", "who are you?"))
+    path = "GET /agents?limit=1000&offset=0"
+    async with served(FakeServer({path: refusing, "GET /ping": (200, {})})) as url:
+        with pytest.raises(BadUpstream) as caught:
+            await adapter.probe(url, [], host)
+    assert caught.value.native is not None and caught.value.native["status"] == 401
+    async with served(FakeServer({path: refusing})) as url:
+        assert await adapter.probe(url, [], host) is None
+    other = (200, {"agents": [{"name": "x", "id": 1}]})
+    async with served(FakeServer({path: other, "GET /ping": (200, {})})) as url:
+        assert await adapter.probe(url, [], host) is None
+
+
+def test_nobody_enters_anothers_session() -> None:
+    assert session_id("anonymous", CONTEXT) == CONTEXT
+    alice, bob = session_id("alice", CONTEXT), session_id("bob", CONTEXT)
+    assert len({alice, bob, CONTEXT}) == 3 and session_id("alice", CONTEXT) == alice
+    assert Principal().id == "anonymous"  # the name that session_id knows
