@@ -151,10 +151,11 @@ class Request:
         media_type: str = JSON,
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
-        """Answer with a whole body."""
+        """Answer with a whole body. Not to be kept by caches, unless ``headers`` say ``cache-control``."""
         self.responded = True
         self.status = status
-        head = [*_SAFE, (b"content-length", str(len(body)).encode()), *headers]
+        safe = _SAFE[:1] if any(name == b"cache-control" for name, _ in headers) else _SAFE
+        head = [*safe, (b"content-length", str(len(body)).encode()), *headers]
         if body:
             head.append((b"content-type", media_type.encode()))
         await self._send({"type": "http.response.start", "status": status, "headers": head})
