@@ -7,8 +7,8 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class Gateway:
         self.agents = Agents()
         self.hub = Hub(self.agents, MemoryStore(), host.tracer, host.config)
         self.root = ""
-        self.http = httpx.AsyncClient()
+        self.http = client()
 
     @property
     def acp(self) -> str:
@@ -112,6 +112,11 @@ class Gateway:
         return events_of(await self.run(agent, *parts, mode="stream", **fields))
 
 
+def client(base_url: str = "") -> httpx.AsyncClient:
+    """An HTTP client for loopback (reading certificates would take longer than most tests)."""
+    return httpx.AsyncClient(base_url=base_url, timeout=20, verify=False)
+
+
 def events_of(response: httpx.Response) -> list[dict[str, Any]]:
     """The events of a whole stream."""
     assert response.headers["content-type"].startswith("text/event-stream"), response.text
@@ -125,6 +130,10 @@ class _Server(uvicorn.Server):
         super().__init__(uvicorn.Config(app, lifespan="off", log_level="warning"))
         self.up = asyncio.Event()
         self.stop = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
     async def main_loop(self) -> None:
         await self.stop.wait()
@@ -170,7 +179,7 @@ async def gateway() -> AsyncIterator[Gateway]:
     app = App([face], nothing, Doors("127.0.0.1", ""), owner_token=OWNER, body_limit=1 << 24)
     async with served(app) as url:
         made.root = url
-        made.http = httpx.AsyncClient(base_url=f"{url}/acp", timeout=20)
+        made.http = client(f"{url}/acp")
         async with made.http:
             yield made
             await face.aclose()

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 from agentgw.gateway.errors import Unreachable
 from agentgw.gateway.model import (
@@ -32,7 +31,7 @@ from agentgw.gateway.model import (
 )
 
 from ...support.memory import MemoryUpstream
-from .conftest import Gateway, events_of
+from .conftest import Gateway, client, events_of
 
 RESUME = {"type": "message", "message": {"role": "user", "parts": [{"content": "red"}]}}
 NOBODY = "11111111-1111-4111-8111-111111111111"
@@ -121,7 +120,7 @@ async def test_a_tool_server_shows_its_tools(gateway: Gateway) -> None:
 
 
 async def test_the_bare_address_answers_too(gateway: Gateway, echo: MemoryUpstream) -> None:
-    async with httpx.AsyncClient(base_url=gateway.root) as http:
+    async with client(gateway.root) as http:
         assert (await http.get("/ping")).json() == {}
         assert [a["name"] for a in (await http.get("/agents")).json()["agents"]] == ["echo"]
         assert (await http.get("/other")).text == "control plane"
@@ -320,7 +319,7 @@ async def test_a_session_is_a_conversation(gateway: Gateway, echo: MemoryUpstrea
     assert [(m["role"], m["parts"][0]["content"]) for m in messages] == [
         ("user", "one"), ("agent/echo", "one"), ("user", "two"), ("agent/echo", "two"),
     ]  # fmt: skip
-    async with httpx.AsyncClient(base_url=gateway.root) as http:  # URLs for the door that was used
+    async with client(gateway.root) as http:  # URLs for the door that was used
         at_root = (await http.get(f"/sessions/{session}")).json()["history"]
         assert at_root[0].startswith(f"{gateway.root}/resources/")
         assert (await http.get(at_root[0])).json() == messages[0]
