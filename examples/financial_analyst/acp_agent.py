@@ -1,7 +1,7 @@
 """The financial analyst as an ACP agent on acp-sdk: `python acp_agent.py PORT`, agent name financial-analyst.
 
-While the crew works it yields generic events and trajectory parts; then the parsed query as a JSON part, the
-analysis line by line as text parts, and the plot as the artifact /plot.png.
+While the crew works it yields generic events; then the script and what it printed as a trajectory part, the
+parsed query as a JSON part, the analysis line by line as text parts, and the plot as the artifact /plot.png.
 """
 
 import base64
@@ -48,8 +48,15 @@ async def financial_analyst(input: list[Message]) -> AsyncGenerator[RunYield, Ru
             match event:
                 case Progress(step, message):
                     yield {"progress": step, "total": STEPS, "message": message}
-                    yield MessagePart(metadata=TrajectoryMetadata(message=message, tool_name="crew"))
                 case Analysis():
+                    yield MessagePart(
+                        metadata=TrajectoryMetadata(
+                            message="the script that was run",
+                            tool_name="run_script",
+                            tool_input={"code": event.script},
+                            tool_output={"printed": event.output},
+                        )
+                    )
                     yield MessagePart(content_type="application/json", content=event.query.model_dump_json())
                     for line in event.text.splitlines(keepends=True):
                         yield MessagePart(content=line)

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+UV = os.environ.get("UV", "uv")  # `uv run` sets it to its own path
 if find_spec("agentgw") is None:  # uv took the example's environment; this needs the gateway's
     os.environ.pop("VIRTUAL_ENV", None)
-    os.execvp("uv", ["uv", "run", "--project", str(HERE.parents[1]), "python", *sys.argv])
+    os.execvp(UV, [UV, "run", "--project", str(HERE.parents[1]), "python", *sys.argv])
 
 import httpx  # noqa: E402
 from mcp import Client  # noqa: E402
@@ -33,7 +33,7 @@ from mcp import Client  # noqa: E402
 PLOTS = HERE / "plots"
 LOG = PLOTS / "servers.log"
 QUESTION = "plot the closing prices of AAPL and MSFT, last 3 months"
-EXAMPLE_PYTHON = [shutil.which("uv") or "uv", "run", "--project", str(HERE), "python"]
+EXAMPLE_PYTHON = [UV, "run", "--project", str(HERE), "python"]
 AGENTGW = [str(Path(sys.executable).with_name("agentgw"))]
 
 

@@ -168,7 +168,7 @@ def run_request(mode: str, question: str) -> dict[str, Any]:
 async def test_an_acp_run_carries_the_very_plot_of_the_mcp_tool(analyst: Analyst, acp_url: str) -> None:
     question = "volume of Amazon, last 20 days"
 
-    async with httpx.AsyncClient(base_url=acp_url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=acp_url, timeout=120) as client:
         run = (await client.post("/runs", json=run_request("sync", question))).json()
 
     assert run["status"] == "completed", run["error"]
@@ -184,7 +184,7 @@ async def test_an_acp_stream_tells_each_step_before_the_plot(acp_url: str) -> No
     request = run_request("stream", "compare NVDA and MSFT, 1 month")
 
     async with (
-        httpx.AsyncClient(base_url=acp_url, timeout=60) as client,
+        httpx.AsyncClient(base_url=acp_url, timeout=120) as client,
         client.stream("POST", "/runs", json=request) as response,
     ):
         events = [json.loads(line[5:]) async for line in response.aiter_lines() if line.startswith("data:")]
@@ -202,7 +202,7 @@ async def test_an_acp_stream_tells_each_step_before_the_plot(acp_url: str) -> No
 
 
 async def test_an_acp_question_without_a_known_ticker_fails_as_invalid_input(acp_url: str) -> None:
-    async with httpx.AsyncClient(base_url=acp_url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=acp_url, timeout=120) as client:
         run = (await client.post("/runs", json=run_request("sync", "plot the weather"))).json()
 
     assert (run["status"], run["error"]["code"]) == ("failed", "invalid_input")
