@@ -13,6 +13,8 @@ import binascii
 from collections.abc import Mapping
 from typing import Any, cast
 
+import msgspec
+
 from ...gateway.model import Artifact, Data, Extra, File, Message, Part, Task, TaskState, Text
 from .wire import V03, V10, Json, Version
 
@@ -359,12 +361,10 @@ def task_to(
         history = [message_to(_of_task(task.input, task), V10)]
     message = task.status_message
     if message is None and task.fault is not None:
-        message = Message(
-            role="agent",
-            parts=(Text(text=task.fault.message),),
-            message_id=f"{task.id}-fault",
-            task_id=task.id,
-            context_id=task.context_id,
+        message = Message(role="agent", parts=(Text(text=task.fault.message),))
+    if message is not None and message.message_id is None:  # A2A requires one
+        message = msgspec.structs.replace(
+            message, message_id=f"{task.id}-status", task_id=task.id, context_id=task.context_id
         )
     status = status_to(task.state, message, task.updated_at, wire, v)
     wire |= {"id": task.id, "contextId": task.context_id, "status": status}
@@ -382,14 +382,11 @@ def task_to(
 
 def _of_task(message: Message, task: Task) -> Message:
     """The user's message as it stands in the task's history: it names its task."""
-    return Message(
-        role=message.role,
-        parts=message.parts,
+    return msgspec.structs.replace(
+        message,
         message_id=message.message_id or f"{task.id}-input",
         context_id=task.context_id,
         task_id=task.id,
-        metadata=message.metadata,
-        extra=message.extra,
     )
 
 

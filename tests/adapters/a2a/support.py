@@ -41,7 +41,7 @@ async def served(app: Any, sock: socket.socket | None = None) -> AsyncIterator[s
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
     server.install_signal_handlers = lambda: None
     running = asyncio.create_task(server.serve(sockets=[sock]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
         await asyncio.sleep(0)
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -252,9 +252,17 @@ async def test_probe() -> None:
 
 async def test_leaving_early_does_not_cancel_the_agents_task() -> None:
     async with upstream(WAYS[0]) as agent:
-        source = agent.invoke(say("slow 0.1"))
+        source = agent.invoke(say("slow 0.5"))
         first = await anext(source)
         assert isinstance(first, Started)
         await source.aclose()  # pyright: ignore[reportAttributeAccessIssue]
-        while b"TASK_STATE_COMPLETED" not in bytes(await agent.call(Op.GET, {"id": first.task_id})):
-            await asyncio.sleep(0.02)
+        ref = TaskRef(task_id=first.task_id or "")
+        await asyncio.wait_for(_completed(agent, ref), 10)
+
+
+async def _completed(agent: A2AUpstream, ref: TaskRef) -> None:
+    """The agent's own stream of the task says how it ends."""
+    async for result in agent.stream(Op.SUBSCRIBE, {"id": ref.task_id}):
+        if b"TASK_STATE_COMPLETED" in bytes(result):
+            return
+    pytest.fail("the task did not complete")
