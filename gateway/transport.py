@@ -12,12 +12,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Protocol
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import msgspec
 import pyreqwest.exceptions as px
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.response import Response as _Response
 
+from . import h1
 from .errors import BadUpstream, TooLarge, Unreachable, UpstreamTimeout
 
 Headers = Sequence[tuple[str, str]]
@@ -70,7 +73,8 @@ class Transport(Protocol):
     def stream(
         self, method: str, url: str, *, headers: Headers = (), body: bytes | None = None
     ) -> AbstractAsyncContextManager[Stream]:
-        """Send, and read the body as it comes; leaving the block closes the connection's use of it."""
+        """Send, and read the body as it comes. Leaving the block, or being cancelled before the head has
+        come, closes the connection, unless the body was read to its end."""
         ...
 
     async def aclose(self) -> None: ...
@@ -84,10 +88,14 @@ def _first(headers: Headers, name: str) -> str | None:
 
 
 class PyreqwestTransport:
-    """Transport on pyreqwest. ``connect_timeout`` in seconds; ``limit``: bytes of one answer's body."""
+    """Transport on pyreqwest; streamed requests on ``h1``, as pyreqwest can't abort one before its head has
+    come (through a proxy it must do). ``connect_timeout`` in seconds; ``limit``: bytes of one answer's body.
+    """
 
     def __init__(self, connect_timeout: float = 5.0, limit: int = 64 * 1024 * 1024) -> None:
         self._limit = limit
+        self._h1 = h1.Client(connect_timeout)
+        self._proxies = getproxies()
         self._client: Client = (
             ClientBuilder()
             .connect_timeout(timedelta(seconds=connect_timeout))
@@ -122,6 +130,29 @@ class PyreqwestTransport:
     async def stream(
         self, method: str, url: str, *, headers: Headers = (), body: bytes | None = None
     ) -> AsyncGenerator[Stream]:
+        if self._proxied(url):
+            async with self._streamed(method, url, headers, body) as stream:
+                yield stream
+            return
+        connection, origin = await self._h1.open(method, url, headers, body)
+        try:
+            yield h1.Answer(connection)
+        finally:
+            self._h1.release(connection, origin)
+
+    def _proxied(self, url: str) -> bool:
+        """Whether the system wants this URL to go through a proxy."""
+        parts = urlsplit(url)
+        name = parts.hostname or ""
+        if name in ("localhost", "::1") or name.startswith("127."):
+            return False
+        known = parts.scheme in self._proxies or "all" in self._proxies
+        return known and not proxy_bypass(name)
+
+    @contextlib.asynccontextmanager
+    async def _streamed(
+        self, method: str, url: str, headers: Headers, body: bytes | None
+    ) -> AsyncGenerator[Stream]:
         with _translated(url):
             # Without a limit of 0 the client reads 64 KiB ahead before it hands over even the head.
             builder = self._client.request(method, url).headers(list(headers)).streamed_read_buffer_limit(0)
@@ -135,6 +166,7 @@ class PyreqwestTransport:
             await request.__aexit__(None, None, None)
 
     async def aclose(self) -> None:
+        self._h1.close()
         await self._client.close()
 
 
