@@ -19,7 +19,7 @@ from .door import Card, Door
 from .exchange import Exchange
 from .face_headers import ParamRules
 from .listing import Found, Source
-from .relay import relay
+from .relay import SET_LEVEL, level_of, relay
 from .wire import RpcError
 
 SERVER_INFO: dict[str, Any] = {"name": "agentgw", "version": __version__}
@@ -53,6 +53,7 @@ class Aggregate(Door):
             wire.TEMPLATES_LIST: self._templates_list,
             wire.RESOURCES_READ: self._resources_read,
             "completion/complete": self._complete,
+            SET_LEVEL: self._set_level,
         }
 
     async def card(self, exchange: Exchange) -> Card:
@@ -172,6 +173,13 @@ class Aggregate(Door):
             case _:
                 pass
         raise RpcError(wire.INVALID_PARAMS, "ref names no prompt or resource template here")
+
+    async def _set_level(self, exchange: Exchange) -> dict[str, Any]:
+        """Kept for the session; each server is told when the session first comes to it."""
+        if exchange.session is None:
+            raise RpcError(wire.METHOD_NOT_FOUND, f"Method not found: {SET_LEVEL}")
+        exchange.session.log_level = level_of(exchange)
+        return {}
 
     # --- names ---------------------------------------------------------------------------------
 

@@ -76,7 +76,8 @@ class Changes:
                 return
 
     def close(self) -> None:
-        """Watch no more."""
-        self._unsubscribe()
+        """Watch no more. A second call changes nothing."""
+        unsubscribe, self._unsubscribe = self._unsubscribe, lambda: None
+        unsubscribe()
         if self._comparing is not None:
             self._comparing.cancel()

@@ -27,6 +27,7 @@ class Head(msgspec.Struct, frozen=True):
 
 _head = msgspec.json.Decoder(Head)
 _fields = msgspec.json.Decoder(dict[str, Raw])
+_CALLS = frozenset({wire.TOOLS_CALL, wire.PROMPTS_GET, wire.RESOURCES_READ})
 _READ = frozenset({"_meta", "name", "uri", "taskId"})
 
 
@@ -117,7 +118,7 @@ class Exchange:
             members[key] = msgspec.json.decode(members[key])
         return members
 
-    def begin(self, tracer: Tracer, outer: Trace, attributes: dict[str, Any]) -> Span:
+    def begin(self, tracer: Tracer, outer: Trace) -> None:
         """Start the server span. The parent stands in ``_meta``, else in the HTTP headers (``outer``)."""
         name = self.name
         values = {key: self.meta.get(key) for key in wire.META_TRACE}
@@ -134,7 +135,6 @@ class Exchange:
                 "jsonrpc.request.id": str(self.id),
                 "network.transport": "tcp",
                 "agentgw.client_protocol": "mcp",
-                **attributes,
             },
         )
         if self.session is not None:
@@ -144,7 +144,6 @@ class Exchange:
             self.span.set("gen_ai.tool.name", name)
         elif self.method == wire.RESOURCES_READ:
             self.span.set("mcp.resource.uri", name)
-        return self.span
 
     @property
     def trace(self) -> Trace:
@@ -156,8 +155,9 @@ class Exchange:
             self.span.set("agentgw.state", state)
 
     def set_agent(self, agent: str, protocol: str) -> None:
-        """Whose call it is, for the span."""
-        if self.span is not None:
+        """Whose call it is, for the span. Only what makes an agent work is a call; with the lists that
+        hosts ask for all the time, ``agentgw traces`` would show little else."""
+        if self.span is not None and self.method in _CALLS:
             self.span.set("agentgw.agent", agent)
             self.span.set("agentgw.agent_protocol", protocol)
 

@@ -258,7 +258,9 @@ class McpFace:
         )
 
     def _begin(self, exchange: Exchange, request: Request, scope: str) -> None:
-        exchange.begin(self._engine.tracer, request.trace, {})
+        if exchange.method == wire.PING:
+            return  # no hop worth a span
+        exchange.begin(self._engine.tracer, request.trace)
         if scope:
             view = self._engine.agent(scope, exchange.principal)
             exchange.set_agent(scope, view.record.protocol)

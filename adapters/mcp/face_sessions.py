@@ -44,6 +44,7 @@ class Session:
         self.outbox: Outbox | None = None
         self.running: dict[Id, asyncio.Task[Any]] = {}
         self.servers: set[Server] = set()  # those that hold something of this session's
+        self.levels: dict[Server, str] = {}  # the log level that each of them was told
         self.watched: set[str] = set()  # resources subscribed to, where the server is modern
         self.watching: asyncio.Task[None] | None = None
         self.used = 0.0

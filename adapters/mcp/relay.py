@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -12,14 +13,17 @@ from ...gateway.ports import AgentView, Engine
 from . import eras, rpc_errors, wire
 from .exchange import Exchange
 from .face_headers import ParamRules
+from .face_sessions import Session
+from .link import Hello
 from .upstream import McpUpstream
 from .wire import Caller, Era, RpcError
 
+SET_LEVEL = "logging/setLevel"
 _ROUNDS = 20  # questions in a row that one call may ask of a client of the handshake era
 _ERA_ONLY = {
     "handshake": frozenset({wire.DISCOVER, wire.SUBSCRIPTIONS_LISTEN, "tasks/update"}),
     "modern": frozenset({
-        wire.INITIALIZE, wire.PING, "logging/setLevel", "resources/subscribe", "resources/unsubscribe",
+        wire.INITIALIZE, wire.PING, SET_LEVEL, "resources/subscribe", "resources/unsubscribe",
         "tasks/list", "tasks/result",
     }),
 }  # fmt: skip
@@ -31,6 +35,14 @@ class _Flags(msgspec.Struct, frozen=True):
 
 
 _flags = msgspec.json.Decoder(_Flags)
+
+
+def level_of(exchange: Exchange) -> str:
+    """The level in ``logging/setLevel``. Raises RpcError for none of the eight (RFC 5424)."""
+    level = exchange.arguments().get("level")
+    if level not in eras.LOG_LEVELS:
+        raise RpcError(wire.INVALID_PARAMS, f"level must be one of {', '.join(eras.LOG_LEVELS)}")
+    return level
 
 
 def server_of(view: AgentView) -> McpUpstream | None:
@@ -60,6 +72,8 @@ async def relay(
     params = {**exchange.members(), **changes}
     if exchange.method == wire.TOOLS_CALL and rules.schema(view.name, catalog, str(params.get("name"))):
         params["arguments"] = exchange.arguments().get("arguments")  # they are mirrored into headers
+    if hello.era == "handshake" and exchange.session is not None:
+        await _set_level(server, exchange.session, hello, caller)
     if hello.era != exchange.era:
         if exchange.method in _ERA_ONLY[hello.era]:
             raise RpcError(wire.METHOD_NOT_FOUND, f"{view.name} does not support {exchange.method}")
@@ -88,6 +102,16 @@ async def _request(
             return result, flags
         params = {**params, **await _answers(exchange, result)}
     raise RpcError(wire.INVALID_REQUEST, "the server asks without end")
+
+
+async def _set_level(server: McpUpstream, session: Session, hello: Hello, caller: Caller) -> None:
+    """Tell a server that the session comes to only now which log level its client has set."""
+    level = session.log_level
+    if level is None or session.levels.get(server) == level or "logging" not in hello.capabilities:
+        return
+    session.levels[server] = level
+    with contextlib.suppress(RpcError):
+        await server.request(SET_LEVEL, {"level": level}, caller=caller)
 
 
 class _Question(msgspec.Struct, frozen=True):

@@ -20,11 +20,10 @@ from .door import Card, Door
 from .exchange import Exchange
 from .face_headers import ParamRules
 from .face_sessions import Session
-from .relay import relay
+from .relay import SET_LEVEL, level_of, relay
 from .upstream import McpUpstream
 from .wire import Caller, RpcError
 
-SET_LEVEL = "logging/setLevel"
 SUBSCRIBE, UNSUBSCRIBE = "resources/subscribe", "resources/unsubscribe"
 
 
@@ -51,7 +50,7 @@ class RelayDoor(Door):
         session = exchange.session
         if session is not None and exchange.method in (SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE):
             if exchange.method == SET_LEVEL:
-                session.log_level = level_of(exchange)
+                session.log_level = session.levels[self._server] = level_of(exchange)
             if (await self._server.hello(exchange.caller())).era == "modern":
                 self._watch(session, exchange)
                 return {}
@@ -161,14 +160,6 @@ class RelayDoor(Door):
         wanted = {"notifications": {"resourceSubscriptions": sorted(session.watched)}}
         with contextlib.suppress(GatewayError, RpcError):
             await self._server.request(wire.SUBSCRIPTIONS_LISTEN, wanted, caller=caller)
-
-
-def level_of(exchange: Exchange) -> str:
-    """The level in ``logging/setLevel``. Raises RpcError for none of the eight (RFC 5424)."""
-    level = exchange.arguments().get("level")
-    if level not in eras.LOG_LEVELS:
-        raise RpcError(wire.INVALID_PARAMS, f"level must be one of {', '.join(eras.LOG_LEVELS)}")
-    return level
 
 
 def _tagged(params: dict[str, Any], id: wire.Id) -> dict[str, Any]:
