@@ -157,10 +157,12 @@ class Pool:
         task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
-        """Close all links."""
+        """Close all links, those that are being opened too."""
         self._closed = True
-        for opening in list(self._opening.values()):
-            opening.cancel()
+        opening = list(self._opening.values())
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
         links, self._links = self._links, {}
         await asyncio.gather(
             *(link.aclose() for link in links.values()), *self._closing, return_exceptions=True

@@ -142,8 +142,10 @@ class StdioLink(DuplexLink):
             except TimeoutError:
                 self._signal(signum)
         self._signal(signal.SIGKILL)  # whatever it has started
-        self.lost(UpstreamFailed(self.agent, detail="the process was stopped"))
-        for task in (self._reader, self._drainer):
-            task.cancel()
-        await asyncio.gather(self._reader, self._drainer, return_exceptions=True)
         await self._process.wait()
+        self.lost(UpstreamFailed(self.agent, detail="the process was stopped"))
+        readers = (self._reader, self._drainer)
+        await asyncio.wait(readers, timeout=GRACE)  # its pipes are at their end now
+        for task in readers:
+            task.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)

@@ -69,9 +69,12 @@ class McpUpstream:
 
     async def aclose(self) -> None:
         self._turns.close()
-        if self._reading is not None:
-            self._reading.cancel()
+        reading = self._reading
+        if reading is not None:
+            reading.cancel()
         await self._pool.aclose()
+        if reading is not None:
+            await asyncio.wait([reading])
 
     # --- the relay's way in ------------------------------------------------------------------
 
