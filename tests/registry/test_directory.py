@@ -280,6 +280,7 @@ async def test_an_agent_known_to_be_down_is_not_waited_for():
         world.answers["http://a"] = asyncio.Event().wait
         view = await d.described("a", timeout=60)
         assert view.health.status == "down"
+        assert world.asked["http://a"] == 1
 
 
 # --- changes --------------------------------------------------------------------------------------
@@ -380,13 +381,18 @@ async def test_a_changed_record_gets_a_new_upstream_and_the_old_is_closed():
         assert not d.views()["a"].upstream.closed.is_set()
 
 
-async def test_a_check_of_the_old_record_does_not_describe_the_new_one():
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_a_check_of_the_old_record_does_not_describe_the_new_one(stubborn):
     world = World()
     asked, come = asyncio.Event(), asyncio.Event()
 
     async def late():
         asked.set()
-        await come.wait()
+        try:
+            await come.wait()
+        except asyncio.CancelledError:
+            if not stubborn:
+                raise
         return [Agent(name="old")]
 
     world.answers["http://a"] = late
@@ -395,11 +401,38 @@ async def test_a_check_of_the_old_record_does_not_describe_the_new_one():
         checking = asyncio.create_task(d.check("a"))
         await asked.wait()
         await d.put(record("a", url="http://new"))
-        come.set()
         await checking
         assert agent_of(d, "a") is None
-        await d.check("a")
+        assert (await d.check("a")).status == "ok"
         assert agent_of(d, "a") == "new"
+
+
+async def test_a_new_record_is_asked_while_the_old_one_still_is():
+    world = World()
+    asked = asyncio.Event()
+
+    async def hang():
+        asked.set()
+        await asyncio.Event().wait()
+
+    world.answers["http://a"] = hang
+    world.put("http://new", "new")
+    async with directory(world, record("a"), refresh=False) as d:
+        checking = asyncio.create_task(d.check("a"))
+        await asked.wait()
+        await d.put(record("a", url="http://new"))
+        await d.check("a")
+        await checking
+        assert agent_of(d, "a") == "new"
+        assert world.asked == {"http://a": 1, "http://new": 1}
+
+
+async def test_what_waits_to_be_closed_is_closed_at_the_end():
+    async with directory(World(), record("a"), refresh=False) as d:
+        old = d.views()["a"].upstream
+        await d.put(record("a", url="http://new"))
+        assert not old.closed.is_set()
+    assert old.closed.is_set()
 
 
 async def test_removing_forgets_everywhere_and_closes():

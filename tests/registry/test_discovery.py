@@ -93,6 +93,13 @@ async def test_the_most_telling_answer_counts(mcp, a2a, acp, protocol):
         assert found.refusal is None
 
 
+async def test_one_agent_counts_before_several_and_then_the_rank():
+    one, several = {BASE: [CARD]}, {BASE: [CARD, Agent(name="b")]}
+    assert (await detect(BASE, speaking("a", several, 1), speaking("b", one, 2))).protocol == "b"
+    assert (await detect(BASE, speaking("a", one, 2), speaking("b", one, 1))).protocol == "b"
+    assert (await detect(BASE, speaking("b", one, 1), speaking("a", one, 1))).protocol == "a"
+
+
 async def test_the_others_are_told():
     found = await detect(BASE, speaking("mcp", {BASE: [TOOLS]}), speaking("a2a", {BASE: [CARD]}))
     assert (found.protocol, found.others) == ("a2a", ("mcp",))
@@ -128,7 +135,10 @@ async def test_a_probe_that_hangs_holds_nobody_up(monkeypatch):
         finally:
             canceled.set()
 
-    found = await detect(BASE, speaking("mcp", {BASE: hang}), speaking("a2a", {BASE: [CARD]}))
+    async with asyncio.timeout(10):
+        found = await detect(
+            BASE, speaking("mcp", {BASE: hang}), speaking("a2a", {BASE: [CARD]}), timeout=3600
+        )
     assert found.protocol == "a2a"
     assert canceled.is_set()
 
