@@ -63,19 +63,14 @@ class Process:
 
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 10) -> int:
         """End the whole group; the exit status of its leader."""
-        try:
+        # A group whose leader has ended before may not exist any more, and its number be another's.
+        if self.popen.poll() is None:
             os.killpg(self.popen.pid, signum)
-        except ProcessLookupError:
-            pass
         try:
             self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
-            pass
+            os.killpg(self.popen.pid, signal.SIGKILL)
         finally:
-            try:
-                os.killpg(self.popen.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             self.popen.wait()
             for stream in (self.popen.stdin, self.popen.stdout):
                 if stream is not None:

@@ -180,9 +180,9 @@ def test_wrong_use_is_2(words: list[str], gateway: Any) -> None:
     assert gateway.cli(*words, expect=2).stderr.strip()
 
 
-@pytest.mark.parametrize("words", [["agents", "show"], ["agents", "remove"], ["call"]])
-def test_unknown_agent_is_an_error_of_one_line(words: list[str], gateway: Any) -> None:
-    done = gateway.cli.run(*words, "nobody")
+@pytest.mark.parametrize("words", ["agents show nobody", "agents remove nobody", "call nobody hello"])
+def test_unknown_agent_is_an_error_of_one_line(words: str, gateway: Any) -> None:
+    done = gateway.cli.run(*words.split())
     assert done.returncode in (1, 2) and not done.stdout
     assert one_line(done.stderr) and "nobody" in done.stderr
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +26,28 @@ def target(request: pytest.FixtureRequest, gateway: Any, tmp_path: Path) -> list
     return ["--config", str(config), "--server", "agentgw"]
 
 
-async def inspect(node: Path, home: Path, *words: str) -> Any:
+def inspect(node: Path, home: Path, *words: str) -> Any:
     environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "MCP_INSPECTOR_SECRET_STORE": "memory"}
-    process = await asyncio.create_subprocess_exec(
-        node,
-        INSPECTOR / "index.js",
-        "--cli",
-        *words,
+    done = subprocess.run(
+        [node, INSPECTOR / "index.js", "--cli", *words],
         env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, f"{out.decode()}\n{err.decode()}"
-    return json.loads(out)
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return json.loads(done.stdout)
 
 
-async def test_lists_and_calls(target: list[str], node: Path, tmp_path: Path) -> None:
-    listed, added, said = await asyncio.gather(
-        inspect(node, tmp_path, *target, "--method", "tools/list"),
-        inspect(
-            node, tmp_path, *target, "--method", "tools/call",
-            "--tool-name", "mcp-http__add", "--tool-arg", "a=1", "b=2",
-        ),
-        inspect(
-            node, tmp_path, *target, "--method", "tools/call",
-            "--tool-name", "a2a", "--tool-arg", "message=echo hello",
-        ),
-    )  # fmt: skip
+def test_lists_and_calls(target: list[str], node: Path, tmp_path: Path) -> None:
+    def call(tool: str, *arguments: str) -> Any:
+        words = ["--method", "tools/call", "--tool-name", tool, "--tool-arg", *arguments]
+        return inspect(node, tmp_path, *target, *words)
+
+    listed = inspect(node, tmp_path, *target, "--method", "tools/list")
+    added = call("mcp-http__add", "a=1", "b=2")
+    said = call("a2a", "message=echo hello")
     names = {tool["name"] for tool in listed["tools"]}
     assert {"a2a", "acp-echo", "mcp-http__echo", "mcp-stdio__add"} <= names
     assert added["structuredContent"] == {"sum": 3}

@@ -318,7 +318,6 @@ async def trace(client: Client, agent: Any, gateway: Any) -> None:
     seen = re.findall(rf"00-{trace_id}-([0-9a-f]{{16}})-", reply.raw)
     assert seen and span_id not in seen, reply
     spans = await asyncio.to_thread(spans_of, gateway.cli, trace_id, seen[0])
-    assert spans[seen[0]]["kind"].lower().endswith("client"), spans
     assert any(span["parent_id"] == span_id for span in spans.values()), spans
 
 
