@@ -29,7 +29,7 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 Context = ServerRequestContext[Any, Any]
 bus = InMemorySubscriptionBus()
 waiting = asyncio.Event()
-cancelled = 0
+begun = cancelled = 0
 
 
 def ok(text: str, **fields: Any) -> t.CallToolResult:
@@ -79,7 +79,8 @@ async def go(ctx: Context, args: dict[str, Any]) -> Any:
 
 
 async def wait(ctx: Context, args: dict[str, Any]) -> Any:
-    global cancelled
+    global begun, cancelled
+    begun += 1
     await ctx.session.report_progress(0, 1, "waiting")
     try:
         await asyncio.sleep(60)
@@ -87,6 +88,10 @@ async def wait(ctx: Context, args: dict[str, Any]) -> Any:
         cancelled += 1
         raise
     return ok("slept")
+
+
+async def count_begun(ctx: Context, args: dict[str, Any]) -> Any:
+    return ok(str(begun))
 
 
 async def count_cancelled(ctx: Context, args: dict[str, Any]) -> Any:
@@ -161,8 +166,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 HANDLERS = {
     fn.__name__: fn
     for fn in (
-        say, big, die, fail, crash, refuse, steps, go, wait, count_cancelled, ask, ask_model, change,
-        hang_up, region, whoami,
+        say, big, die, fail, crash, refuse, steps, go, wait, count_begun, count_cancelled, ask, ask_model,
+        change, hang_up, region, whoami,
     )
 }  # fmt: skip
 TOOLS = [

@@ -146,20 +146,22 @@ async def test_a_refusal_to_answer_reaches_the_server(connect: Connect, target: 
     assert answer(events) == "decline: None"
 
 
-async def test_cancel_reaches_the_tool(connect: Connect, target: Any, until_async: Any) -> None:
+@pytest.mark.parametrize("streaming", [True, False], ids=["with progress", "silent"])
+async def test_cancel_reaches_the_tool(
+    connect: Connect, target: Any, streaming: bool, until_async: Any
+) -> None:
     upstream = connect(target)
-    before = int(await run(upstream, "count_cancelled"))
-    call = invocation("wait")
-    async with aclosing(upstream.invoke(call)) as events:
-        await anext(events)
-        assert isinstance(await anext(events), Progress)
-        await upstream.cancel(TaskRef(task_id=str(call.task_id)))
-        assert [e.state for e in await collect(events) if isinstance(e, Finished)] == ["canceled"]
-    await until_async(lambda: _more_than(upstream, before))
+    before = [int(await run(upstream, name)) for name in ("count_begun", "count_cancelled")]
+    call = msgspec.structs.replace(invocation("wait"), streaming=streaming)
+    events = asyncio.create_task(collect(upstream.invoke(call)))
+    await until_async(lambda: _more_than(upstream, "count_begun", before[0]))
+    await upstream.cancel(TaskRef(task_id=str(call.task_id)))
+    assert [e.state for e in await events if isinstance(e, Finished)] == ["canceled"]
+    await until_async(lambda: _more_than(upstream, "count_cancelled", before[1]))
 
 
-async def _more_than(upstream: McpUpstream, before: int) -> bool:
-    return int(await run(upstream, "count_cancelled")) > before
+async def _more_than(upstream: McpUpstream, counter: str, before: int) -> bool:
+    return int(await run(upstream, counter)) > before
 
 
 async def test_the_trace_goes_along(connect: Connect, target: Any, host: Any) -> None:
