@@ -120,7 +120,11 @@ class Cli:
 @pytest.fixture
 def cli(agentgw: Path, tmp_path: Path) -> Cli:
     home = tmp_path / "home"
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AGENTGW_", "OTEL_", "FORCE_COLOR"))}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("AGENTGW_", "OTEL_", "FORCE_COLOR", "PYTHONUNBUFFERED"))
+    }
     return Cli(
         agentgw, home, {**kept, "AGENTGW_HOME": str(home), "HOME": str(tmp_path / "user"), "TZ": "UTC"}
     )

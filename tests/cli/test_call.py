@@ -66,7 +66,7 @@ def test_the_answer_streams_to_stdout_piece_by_piece(cli: Cli, fake: Fake) -> No
         exchange.head(200, "text/event-stream")
         exchange.event(BASE | {"state": "working"}, "task")
         exchange.event({"seq": 1, "at": "", "event": delta("first ")}, "event")
-        go.wait(30)
+        assert go.wait(30)
         exchange.event({"seq": 2, "at": "", "event": delta("second")}, "event")
         whole = {"type": "message", "message": message(text("first second"))}
         exchange.event({"seq": 3, "at": "", "event": whole}, "event")

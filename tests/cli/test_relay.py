@@ -296,7 +296,7 @@ def test_end_of_input_ends_the_session_after_calls_under_way(host: Host, server:
     go = threading.Event()
 
     def call(exchange: Exchange) -> None:
-        go.wait(30)
+        assert go.wait(30)
         exchange.answer(200, result(1, done=True))
 
     server.answers["tools/call"] = call
