@@ -60,9 +60,10 @@ async def ask(record: Record, upstream: Upstream, *, known: bool, timeout: float
 
 
 def needs_auth(error: GatewayError) -> bool:
-    """Whether the agent wants credentials, or others: Unauthenticated or Forbidden raised by an upstream,
-    or any error whose ``native`` status is 401 or 403."""
-    status = (error.native or {}).get("status")
+    """Whether the agent wants credentials, or others: Unauthenticated or Forbidden raised by an upstream, or
+    any error whose ``native`` says HTTP 401 or 403 (as ``status``, or as ``code`` of the protocol http)."""
+    native = error.native or {}
+    status = native.get("code") if native.get("protocol") == "http" else native.get("status")
     return isinstance(error, Unauthenticated | Forbidden) or status in (401, 403)
 
 

@@ -157,13 +157,12 @@ class Manager:
         try:
             headers = self._host.headers(_draft(spec))
             found = await discovery.probe(adapter, spec.url or "", headers, self._host, spec.remote)
-        except (Unreachable, ConfigError) as e:
+        except (Unreachable, ConfigError):
             if spec.all:
                 raise
             url = discovery.normalized(spec.url or "")
             trial = await self._directory.trial(_draft(spec, protocol=adapter.id, url=url))
-            warning = [] if adapter.probe is None or trial.outcome.agent is not None else [e.message]
-            return await self._register([trial], spec.replace, warning)
+            return await self._register([trial], spec.replace)
         return await self._add_found(spec, found)
 
     async def _add_found(self, spec: AddAgent, found: Detected) -> Added:

@@ -181,7 +181,9 @@ async def test_a_secret_in_clear_in_the_file_is_warned_of(caplog):
         (UpstreamFailed("a", detail="Traceback"), "down", "degraded"),
         (Unauthenticated("who are you?"), "needs-auth", "needs-auth"),
         (AgentError("no", native={"status": 401}), "needs-auth", "needs-auth"),
-        (BadUpstream("no", native={"status": 403}), "needs-auth", "needs-auth"),
+        (BadUpstream("no", native={"protocol": "acp", "status": 403}), "needs-auth", "needs-auth"),
+        (Unreachable("no", native={"protocol": "http", "code": 401}), "needs-auth", "needs-auth"),
+        (AgentError("no", native={"protocol": "mcp", "code": 401}), "down", "degraded"),
         ([], "down", "degraded"),
     ],
 )

@@ -137,7 +137,7 @@ async def test_the_agent_is_called_with_its_resolved_headers():
 @pytest.mark.parametrize(
     ("wanted", "health", "warned"),
     [
-        (spec(url=GONE, protocol="a2a"), "down", "does not answer as a2a"),
+        (spec(url=GONE, protocol="a2a"), "down", "can't be reached"),
         (spec(url=GONE, protocol="mcp"), "down", "can't be reached"),
         (spec(url=GONE, protocol="a2a", headers={"X": "${UNSET}"}), "down", "UNSET"),
         (spec(url=CLOSED, protocol="a2a"), "needs-auth", "who are you?"),
@@ -151,7 +151,8 @@ async def test_what_does_not_answer_is_registered_with_a_warning_where_the_proto
     async with manager() as (here, directory):
         added = await here.add_agent(wanted)
         assert added.agents[0].health == health
-        assert any(warned in warning for warning in added.warnings)
+        (warning,) = added.warnings
+        assert f"new is {health}" in warning and warned in warning
         assert "new" in directory.views()
 
 
