@@ -107,9 +107,9 @@ class Gateway:
         self.app.draining = self.hub.draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.limits.shutdown_grace):
-                await self.hub.drain()
                 for face in self.faces:
-                    await face.aclose()
+                    face.drain()
+                await self.hub.drain()
                 await self.app.idle()
 
     async def aclose(self) -> None:

@@ -214,8 +214,12 @@ class Face(Protocol):
         """Serve a request that ``claims`` said yes to; ``request.rest`` is the whole path."""
         ...
 
+    def drain(self) -> None:
+        """The gateway stops soon: end streams that only wait for news; calls that run go on."""
+        ...
+
     async def aclose(self) -> None:
-        """Streams end, sessions are forgotten."""
+        """All streams end, sessions are forgotten."""
         ...
 
 

@@ -91,6 +91,9 @@ class ACPFace:
     async def _mounted(self, request: Request) -> None:
         await self._serve(request, MOUNT)
 
+    def drain(self) -> None:
+        """Every stream here is a run's: nothing ends early."""
+
     async def aclose(self) -> None:
         """End open requests: what they watch goes on without them."""
         for task in self._open:

@@ -180,6 +180,12 @@ class Sessions:
             session.close()
             self._closed(session)
 
+    def end_streams(self) -> None:
+        """End the streams that wait for news; the sessions and their calls go on."""
+        for session in self._sessions.values():
+            if session.outbox is not None:
+                session.outbox.end()
+
     def close_all(self) -> None:
         """End all."""
         for session in list(self._sessions.values()):

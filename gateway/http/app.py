@@ -163,12 +163,15 @@ def replayed(request: Request, receive: Receive) -> Receive:
 
 
 def _noting(request: Request, send: Send) -> Send:
-    """``send`` that notes the answer's status on the request."""
+    """``send`` that notes the answer's status on the request, and keeps browsers from guessing types."""
 
     async def noting(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             request.responded = True
             request.status = message["status"]
+            headers = message.get("headers", ())
+            if not any(name.lower() == b"x-content-type-options" for name, _ in headers):
+                message["headers"] = [*headers, (b"x-content-type-options", b"nosniff")]
         await send(message)
 
     return noting

@@ -32,6 +32,9 @@ class Face:
 
     root = serve
 
+    def drain(self) -> None:
+        pass
+
     async def aclose(self) -> None:
         pass
 
