@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,7 +44,7 @@ class Process:
     name: str
     popen: subprocess.Popen[bytes]
     log: Path
-    shown: int = field(default=0)
+    shown: int = 0  # how much of the log there was before the running test
 
     @property
     def output(self) -> str:
@@ -139,15 +139,19 @@ def agentgw() -> Path:
     return Path(found)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for process in _running:
+        process.shown = process.log.stat().st_size
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
-    """On failure, show what each process wrote since the last one."""
+    """On failure, show what each process wrote during the test."""
     outcome: Any = yield
     report = outcome.get_result()
     if report.when == "teardown" or not report.failed:
         return
     for process in _running:
-        output = process.output
-        if fresh := output[process.shown :].strip():
+        if fresh := process.log.read_bytes()[process.shown :].decode(errors="replace").strip():
             report.sections.append((f"log of {process.name}", fresh[-TAIL:]))
-        process.shown = len(output)
