@@ -256,6 +256,9 @@ class Link(ABC):
         if method == wire.PING:
             return {}
         receiver = call.caller if call is not None else self._sole_listener()
+        if receiver is None and method == wire.ELICIT and len(self.calls) > 1:
+            log.debug("%s asks something, and it can't be told on whose behalf", self.agent)
+            return {"action": "decline"}
         if receiver is None or receiver.on_request is None:
             log.debug("%s asks %s, which nobody here answers", self.agent, method)
             raise RpcError(wire.METHOD_NOT_FOUND, f"{method} is not supported by this client")

@@ -163,7 +163,8 @@ class HttpLink(Link):
     async def _read(self, messages: AsyncIterator[Envelope], call: Call | None) -> Envelope | None:
         async for message in messages:
             if not is_answer(message):
-                await self.receive(message, call)
+                # Some servers ask on the session's own stream what belongs to a call.
+                await self.receive(message, self.owner(message) if call is None else call)
             elif call is not None and message.id == call.id:
                 return message
         return None

@@ -87,11 +87,13 @@ class _Turn:
 
 
 class Turns:
-    """All tasks of one server that run or wait for an answer."""
+    """All tasks of one server that run or wait for an answer. ``patience``: seconds that a tool's open call
+    waits for the answer to a question of its own; then it is told that there is none."""
 
-    def __init__(self, agent: str, server: Server) -> None:
+    def __init__(self, agent: str, server: Server, patience: float) -> None:
         self._agent = agent
         self._server = server
+        self._patience = patience
         self._turns: dict[str, _Turn] = {}
 
     # --- the port ----------------------------------------------------------------------------
@@ -181,7 +183,7 @@ class Turns:
             principal=turn.call.principal,
             client_capabilities=questions.CAPABILITIES,
             on_notification=lambda method, params: _notified(turn, method, params),
-            on_request=lambda method, params: _requested(turn, method, params),
+            on_request=lambda method, params: _requested(turn, method, params, self._patience),
         )
         job = self._server.request(wire.TOOLS_CALL, params, caller=caller, losses=turn.chosen.losses)
         turn.running = asyncio.ensure_future(job)
@@ -298,12 +300,16 @@ async def _notified(turn: _Turn, method: str, params: dict[str, Any]) -> None:
         turn.inbox.put_nowait(log_event(params))
 
 
-async def _requested(turn: _Turn, method: str, params: dict[str, Any]) -> dict[str, Any]:
+async def _requested(turn: _Turn, method: str, params: dict[str, Any], patience: float) -> dict[str, Any]:
     if method != wire.ELICIT:
         raise RpcError(wire.METHOD_NOT_FOUND, f"{method} is not supported by this client")
     asked = _Asked(questions.asked(params), asyncio.get_running_loop().create_future())
     turn.inbox.put_nowait(asked)
-    return await asked.answer
+    try:
+        async with asyncio.timeout(patience):
+            return await asked.answer
+    except TimeoutError:
+        return {"action": "cancel"}
 
 
 def fault_of(agent: str, error: RpcError) -> AgentError | UpstreamFailed:

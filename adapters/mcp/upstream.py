@@ -46,7 +46,7 @@ class McpUpstream:
         self.record = record
         self._host = host
         self._pool = Pool(record, host, self._changed)
-        self._turns = Turns(record.name, self)
+        self._turns = Turns(record.name, self, host.config.limits.question)
         self._catalog: Catalog | None = None
         self._read_at = 0.0
         self._reading: asyncio.Task[Catalog] | None = None

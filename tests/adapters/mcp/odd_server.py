@@ -114,6 +114,12 @@ async def ask(ctx: Context, args: dict[str, Any], answers: dict[str, Any]) -> An
     return ok(f"{answer.action}: {(answer.content or {}).get('city')}")
 
 
+async def ask_aside(ctx: Context, args: dict[str, Any]) -> Any:
+    """Does not say which call the question belongs to."""
+    answer = await ctx.session.elicit_form("Which city?", FORM)
+    return ok(f"{answer.action}: {(getattr(answer, 'content', None) or {}).get('city')}")
+
+
 async def ask_model(ctx: Context, args: dict[str, Any]) -> Any:
     message = t.SamplingMessage(role="user", content=t.TextContent(type="text", text="hi"))
     answer = await ctx.session.create_message([message], max_tokens=5, related_request_id=ctx.request_id)
@@ -166,8 +172,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 HANDLERS = {
     fn.__name__: fn
     for fn in (
-        say, big, die, fail, crash, refuse, steps, go, wait, count_begun, count_cancelled, ask, ask_model,
-        change, hang_up, region, whoami,
+        say, big, die, fail, crash, refuse, steps, go, wait, count_begun, count_cancelled, ask, ask_aside,
+        ask_model, change, hang_up, region, whoami,
     )
 }  # fmt: skip
 TOOLS = [

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from agentgw.adapters.mcp.upstream import McpUpstream
 from agentgw.adapters.mcp.wire import Caller, RpcError
+from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.errors import AgentError, UpstreamFailed
 from agentgw.gateway.model import (
     ArtifactDelta,
@@ -144,6 +145,30 @@ async def test_a_refusal_to_answer_reaches_the_server(connect: Connect, target: 
     reply = InputReply(message=user("no"), action="decline")
     events = await collect(upstream.reply(TaskRef(task_id=str(call.task_id)), call, reply))
     assert answer(events) == "decline: None"
+
+
+@pytest.mark.parametrize("kind", ["http-handshake", "stdio-handshake", "old-sse"])
+async def test_a_question_that_names_no_call_goes_to_the_only_one(
+    connect: Connect, odd: Any, kind: str
+) -> None:
+    upstream = connect(odd(kind))
+    call = invocation("ask_aside")
+    assert isinstance((await collect(upstream.invoke(call)))[-1], InputRequired)
+    reply = InputReply(message=user({"city": "Oslo"}))
+    events = await collect(upstream.reply(TaskRef(task_id=str(call.task_id)), call, reply))
+    assert answer(events) == "accept: Oslo"
+
+
+async def test_a_question_nobody_answers_is_taken_back(connect: Connect, odd: Any, host: Any) -> None:
+    host.config = Config(limits=Limits(question=0.01))
+    upstream = connect(odd("http-handshake"))
+    call = invocation("ask")
+    assert isinstance((await collect(upstream.invoke(call)))[-1], InputRequired)
+    await asyncio.sleep(0.05)  # too late
+    events = await collect(
+        upstream.reply(TaskRef(task_id=str(call.task_id)), call, InputReply(message=user("Oslo")))
+    )
+    assert answer(events) == "cancel: None"
 
 
 @pytest.mark.parametrize("streaming", [True, False], ids=["with progress", "silent"])
