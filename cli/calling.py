@@ -41,11 +41,11 @@ class Turn(msgspec.Struct):
 
 
 @contextlib.asynccontextmanager
-async def _reached(http: Transport, request: Request) -> AsyncGenerator[Target]:
-    """The running gateway, else one in this process for the time of the call."""
+async def _reached(http: Transport, request: Request) -> AsyncGenerator[tuple[Target, bool]]:
+    """The running gateway, else one in this process for the time of the call (then False)."""
     target = await find(http)
     if target is not None:
-        yield target
+        yield target, True
         return
     if request.task_id is not None:
         raise WrongUse("--task needs a running gateway, which remembers tasks: start agentgw serve")
@@ -54,12 +54,12 @@ async def _reached(http: Transport, request: Request) -> AsyncGenerator[Target]:
     from .owner import home
 
     async with wiring.embedded(load(), home=home()) as (url, token):
-        yield Target(url, token)
+        yield Target(url, token), False
 
 
 async def call(name: str, request: Request, *, as_json: bool, output: str | None) -> int:
     """Call, print, ask, go on; the exit status."""
-    async with transport() as http, _reached(http, request) as target:
+    async with transport() as http, _reached(http, request) as (target, lasting):
         gateway = Gateway(http, target)
         printer = Printer(output)
         show: Callable[[Logged], None] = _silent if as_json else lambda logged: printer.event(logged.event)
@@ -77,7 +77,7 @@ async def call(name: str, request: Request, *, as_json: bool, output: str | None
             if answer is None:
                 break
             request = Request(parts=answer, task_id=task.id, context_id=task.context_id)
-    return _finish(task, turn.trace_id, as_json)
+    return _finish(task, turn.trace_id, as_json, lasting)
 
 
 def _silent(logged: Logged) -> None:
@@ -168,15 +168,15 @@ def _default_interrupt() -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _finish(task: Task, trace_id: str | None, as_json: bool) -> int:
-    """Print the end; the exit status."""
+def _finish(task: Task, trace_id: str | None, as_json: bool, lasting: bool) -> int:
+    """Print the end; the exit status. ``lasting``: whether the task can be answered later."""
     if as_json:
         print_json(document(task, trace_id))
     if task.state is TaskState.COMPLETED:
         return 0
     if task.state in PAUSED:
         if not as_json:
-            _how_to_answer(task)
+            _how_to_answer(task, lasting)
         return INPUT_REQUIRED
     if as_json:
         return FAILED
@@ -185,7 +185,7 @@ def _finish(task: Task, trace_id: str | None, as_json: bool) -> int:
     raise Stop(failure(task))
 
 
-def _how_to_answer(task: Task) -> None:
+def _how_to_answer(task: Task, lasting: bool) -> None:
     question = task.input_request
     if question is not None and not ask.possible():
         note(printable(question.prompt))
@@ -193,4 +193,7 @@ def _how_to_answer(task: Task) -> None:
             note("answer with --data, to fit " + msgspec.json.encode(question.schema).decode())
     if question is not None and question.url:
         note(f"open {question.url}")
-    note(f"to answer: agentgw call {task.agent} TEXT --task {task.id}")
+    if lasting:
+        note(f"to answer: agentgw call {task.agent} TEXT --task {task.id}")
+    else:
+        note("to answer questions from scripts, start agentgw serve and call again: it remembers tasks")

@@ -21,6 +21,7 @@ from ..gateway.errors import GatewayError, UpstreamError
 from .door import Arrived, Door, Forgotten, Refused
 from .terminal import Stop
 
+SEND = 30.0  # seconds for a notification to be taken
 GRACE = 10.0  # seconds for calls under way once the host has closed its side
 RETRY = (1.0, 30.0)  # seconds between two tries to reopen the event stream: first, longest
 CONNECTION_ERROR = -32000
@@ -214,8 +215,9 @@ class Relay:
                 if cancelled in self._modern:
                     self._modern[cancelled].cancel()
                     return
-        with contextlib.suppress(GatewayError, Stop, Forgotten, Refused):
-            await self._send(line)
+        with contextlib.suppress(GatewayError, Stop, Forgotten, Refused, TimeoutError):
+            async with asyncio.timeout(SEND):  # the lines behind it wait
+                await self._send(line)
             if message.method == wire.INITIALIZED:
                 self._listen()
 
@@ -246,8 +248,9 @@ class Relay:
                         last = arrived.event_id or last
                         delay = RETRY[0]
                         self._pass(arrived)
-            except Refused:
-                return  # 405: the server has no such stream
+            except Refused as e:
+                if e.status < 500:
+                    return  # 405: the server has no such stream
             except Forgotten:
                 with contextlib.suppress(GatewayError, Stop, Forgotten, Refused):
                     await self._renew(session)

@@ -6,11 +6,13 @@ import json
 import os
 import socket
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agentgw.cli import owner
+from agentgw.registry.lock import HomeLock
 
 Cli = Any
 Fake = Any
@@ -107,3 +109,32 @@ def test_a_silent_loopback_address_means_this_process(cli: Cli) -> None:
 def test_a_dead_owner_s_file_means_this_process(cli: Cli) -> None:
     owner.write(cli.home, url="http://127.0.0.1:9", token="stale")
     assert cli.json("agents", "list") == []
+
+
+async def test_a_gateway_that_is_just_starting_is_waited_for(cli: Cli, fake: Fake) -> None:
+    """It has the lock and does not answer yet."""
+    serve_agents(fake)
+    healthy = fake.routes["GET /healthz"]
+
+    def starting(exchange: Any) -> None:
+        fake.routes["GET /healthz"] = healthy
+        exchange.answer(503)
+
+    fake.routes["GET /healthz"] = starting
+    owner.write(cli.home, url=fake.url, token="owner-token")
+    lock = HomeLock(cli.home, "agentgw serve")
+    await lock.acquire(0)
+    assert cli.json("agents", "list")[0]["name"] == "echo"
+    lock.release()
+
+
+async def test_another_command_is_waited_for(cli: Cli) -> None:
+    cli.home.mkdir(parents=True)
+    lock = HomeLock(cli.home, "agentgw agents add")
+    await lock.acquire(0)
+    with cli.start("agents", "list", "--json") as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        lock.release()
+        assert json.loads(process.stdout.read()) == []
+    assert process.returncode == 0
