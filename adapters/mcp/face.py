@@ -7,29 +7,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from ...gateway.errors import GatewayError, UnknownAgent
 from ...gateway.http.request import Request
 from ...gateway.model import Principal
 from ...gateway.ports import Engine, Handler
-from . import claims, eras, face_http, listing, outbox, rpc_errors, wire
-from .aggregate import SERVER_INFO, Aggregate
-from .changes import Changes
-from .door import Door
+from . import claims, face_http, outbox, rpc_errors, wire
+from .dispatch import Dispatcher
 from .exchange import Exchange, Head
-from .face_headers import SUPPORTED, ParamRules, check, check_params
+from .face_headers import check, check_params
 from .face_http import Refused, refused
 from .face_sessions import Session, Sessions
-from .relay import server_of
-from .relay_door import RelayDoor
-from .reply import Outcome, Reply
+from .reply import Reply
 from .wire import Envelope, Id, RpcError
 
 log = logging.getLogger("agentgw.mcp.face")
 
 _SESSION = wire.H_SESSION.encode()
-_CANCELLED = -32800  # what the official servers answer with when the client took a request back
 _OWN_HEADERS = (wire.H_VERSION.encode(), wire.H_METHOD.encode(), _SESSION)
 
 
@@ -38,12 +33,8 @@ class McpFace:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._rules = ParamRules()
-        self._sources = listing.Sources(engine)
-        self._everyone = Aggregate(engine, self._rules, None, self._sources)
+        self._dispatcher = Dispatcher(engine)
         self._sessions = Sessions(self._ended)
-        self._changes: Changes | None = None
-        self._closing = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
 
     def mounts(self) -> Sequence[tuple[str, Handler]]:
@@ -61,12 +52,15 @@ class McpFace:
         request.rest = ""
         await self._serve(request)
 
+    def drain(self) -> None:
+        self._dispatcher.drain()
+        self._sessions.end_streams()
+
     async def aclose(self) -> None:
-        self._closing.set()
+        self.drain()
         self._sessions.close_all()
         await asyncio.gather(*self._background, return_exceptions=True)
-        if self._changes is not None:
-            self._changes.close()
+        self._dispatcher.close()
 
     # --- HTTP --------------------------------------------------------------------------------
 
@@ -136,7 +130,7 @@ class McpFace:
         reply = Reply(request, [(_SESSION, session.id.encode())])
         exchange = self._exchange(message, message.id, head, reply, request.principal, session)
         self._begin(exchange, request, scope)
-        outcome = await self._outcome(exchange, scope)
+        outcome = await self._dispatcher.answer(exchange, scope)
         if exchange.error_type is None:
             self._sessions.add(session)
         else:
@@ -157,7 +151,7 @@ class McpFace:
         reply = Reply(request, [(_SESSION, session.id.encode())])
         exchange = self._exchange(message, message.id, head, reply, request.principal, session)
         self._begin(exchange, request, scope)
-        work = asyncio.create_task(self._outcome(exchange, scope))
+        work = asyncio.create_task(self._dispatcher.answer(exchange, scope))
         session.running[message.id] = work
         work.add_done_callback(lambda _: session.running.pop(exchange.id, None))
         if not await reply.run(work):
@@ -175,7 +169,9 @@ class McpFace:
             if message.method == wire.CANCELLED:
                 session.cancel(params.get("requestId"))
             elif message.method != wire.INITIALIZED:
-                await self._door(scope, session.principal).notified(session, message.method, params)
+                await self._dispatcher.door(scope, session.principal).notified(
+                    session, message.method, params
+                )
         except (ValueError, GatewayError) as e:
             log.debug("%s was lost: %s", message.method, e)
 
@@ -191,17 +187,12 @@ class McpFace:
         face_http.wants_events(request)
         session = self._session(request, scope)
         box = session.listen()
-        door = self._door(scope, request.principal)
+        door = self._dispatcher.door(scope, request.principal)
         try:
-            async with door.attached(session, self._watched()):
+            async with door.attached(session, self._dispatcher.changes):
                 await outbox.serve(request, box, [(_SESSION, session.id.encode())])
         finally:
             session.unlisten(box)
-
-    def _watched(self) -> Changes:
-        if self._changes is None:
-            self._changes = Changes(self._engine)
-        return self._changes
 
     # --- the modern era ------------------------------------------------------------------------
 
@@ -219,7 +210,7 @@ class McpFace:
         except RpcError as e:
             raise Refused(400, e, exchange.id) from None
         self._begin(exchange, request, scope)
-        work = asyncio.create_task(self._outcome(exchange, scope))
+        work = asyncio.create_task(self._dispatcher.answer(exchange, scope))
         if not await reply.run(work):
             work.cancel()  # 2026-07-28: closing the response cancels the request
 
@@ -227,7 +218,7 @@ class McpFace:
         if exchange.method != wire.TOOLS_CALL:
             return
         try:
-            schema = await self._door(scope, exchange.principal).input_schema(exchange)
+            schema = await self._dispatcher.door(scope, exchange.principal).input_schema(exchange)
         except (GatewayError, RpcError):
             return  # the call itself will say what is wrong
         if schema is not None:
@@ -264,73 +255,3 @@ class McpFace:
         if scope:
             view = self._engine.agent(scope, exchange.principal)
             exchange.set_agent(scope, view.record.protocol)
-
-    def _door(self, scope: str, principal: Principal) -> Door:
-        if not scope:
-            return self._everyone
-        view = self._engine.agent(scope, principal)
-        server = server_of(view)
-        if server is None:
-            return Aggregate(self._engine, self._rules, scope, self._sources)
-        return RelayDoor(self._engine, view, server, self._rules)
-
-    async def _outcome(self, exchange: Exchange, scope: str) -> Outcome:
-        """Handle the request and end its span; never raises."""
-        try:
-            result = await self._result(exchange, scope)
-            return Outcome(wire.encode_result(exchange.id, result))
-        except RpcError as e:
-            return self._failed(exchange, e)
-        except GatewayError as e:
-            if e.detail:
-                log.debug("%s: %s", e.message, e.detail)
-            return self._failed(exchange, rpc_errors.rpc_error(e, exchange.trace_id))
-        except asyncio.CancelledError:
-            exchange.set_state("canceled")
-            return self._failed(exchange, RpcError(_CANCELLED, "Request cancelled"))
-        except Exception:
-            log.exception("%s failed", exchange.method)
-            return self._failed(exchange, RpcError(wire.INTERNAL_ERROR, "internal error"))
-        finally:
-            if exchange.span is not None:
-                exchange.span.end(exchange.error_type)
-
-    def _failed(self, exchange: Exchange, error: RpcError) -> Outcome:
-        exchange.error_type = str(error.code)
-        if error.code != _CANCELLED:
-            exchange.set_state("failed")
-        body = wire.encode_error(exchange.id, error.code, error.message, error.data)
-        return Outcome(body, rpc_errors.status(error.code, exchange.era))
-
-    async def _result(self, exchange: Exchange, scope: str) -> Raw | dict[str, Any]:
-        door = self._door(scope, exchange.principal)
-        match exchange.era, exchange.method:
-            case "handshake", wire.INITIALIZE:
-                return await self._initialized(exchange, door)
-            case "handshake", wire.PING:
-                return {}
-            case "modern", wire.DISCOVER:
-                return await self._discovered(exchange, door)
-            case "modern", wire.SUBSCRIPTIONS_LISTEN:
-                return await door.listen(exchange, self._watched(), self._closing)
-            case _:
-                return await door.request(exchange)
-
-    async def _initialized(self, exchange: Exchange, door: Door) -> dict[str, Any]:
-        card = await door.card(exchange)
-        result: dict[str, Any] = {
-            "protocolVersion": exchange.revision,
-            "capabilities": card.capabilities,
-            "serverInfo": card.server_info,
-        }
-        return result if card.instructions is None else {**result, "instructions": card.instructions}
-
-    async def _discovered(self, exchange: Exchange, door: Door) -> dict[str, Any]:
-        card = await door.card(exchange)
-        result: dict[str, Any] = {
-            "supportedVersions": list(SUPPORTED),
-            "capabilities": card.capabilities,
-        }
-        if card.instructions is not None:
-            result["instructions"] = card.instructions
-        return eras.completed(wire.DISCOVER, result, card.server_info or SERVER_INFO)
