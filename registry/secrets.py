@@ -7,7 +7,6 @@ listings show ``***`` for every literal all the same, because nobody can tell wh
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 
@@ -118,18 +117,6 @@ def exposed(name: str) -> str:
         f"{name} holds a secret in clear: put it in an environment variable of the gateway and write "
         f"'{name}: {scheme}${{{variable}}}'"
     )
-
-
-def reference_names(mapping: Mapping[str, str]) -> list[str]:
-    """The variables that the values refer to, each once, in order."""
-    return list(dict.fromkeys(name for value in mapping.values() for name in _REFERENCE.findall(value)))
-
-
-def unset(record: Record, environ: Mapping[str, str] | None = None) -> list[str]:
-    """The variables the record refers to that are not set here."""
-    here = os.environ if environ is None else environ
-    names = reference_names({**record.headers, **record.env})
-    return [name for name in dict.fromkeys(names) if name not in here]
 
 
 def _redacted(value: str) -> str:
