@@ -26,12 +26,6 @@ def negotiated(request: Request, spoken: Version) -> Version:
     return spoken
 
 
-def says_json(request: Request) -> bool:
-    """Whether the body is declared to be JSON, or nothing is said about it."""
-    declared = request.header(b"content-type")
-    return not declared or "json" in declared.lower()
-
-
 class Writing(Protocol):
     """How a binding writes results and errors into a stream."""
 

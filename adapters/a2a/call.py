@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -85,10 +86,13 @@ def served(
         },
     )
     call = Call(op, version, agent, raw, request, span)
-    error: str | None = "canceled"
+    error: str | None = "internal"
     try:
         yield call
         error = None
+    except asyncio.CancelledError:
+        error = "canceled"
+        raise
     except Malformed as e:
         error = InvalidRequest.code
         raise Problem(INVALID_PARAMS, f"invalid parameters: {e}", hub=error) from e

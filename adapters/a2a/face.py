@@ -52,6 +52,8 @@ class A2AFace:
         await self._serve(request, name, slash + tail)
 
     async def _serve(self, request: Request, agent: str, path: str) -> None:
+        if path.startswith("//"):  # a base URL with its final slash, and a path put behind it
+            path = "/" + path.lstrip("/")
         if path in (CARD_PATH, OLD_CARD_PATH) and request.method in ("GET", "HEAD"):
             try:
                 await self._cards.serve(request, agent, path)

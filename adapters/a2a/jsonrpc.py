@@ -10,7 +10,7 @@ import msgspec
 from ...gateway.errors import GatewayError
 from ...gateway.http.request import ClientGone, EventStream, Request
 from ...gateway.ports import Engine
-from .binding import negotiated, says_json, stream
+from .binding import negotiated, stream
 from .call import served
 from .operations import Operations
 from .problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error
@@ -85,7 +85,8 @@ class _Writing:
 
 
 async def _body(request: Request) -> bytes:
-    if not says_json(request):
+    declared = request.header(b"content-type")
+    if declared and "json" not in declared.lower():
         raise Problem(CONTENT_TYPE, "the request's content type must be application/json")
     return await request.body()
 

@@ -66,9 +66,11 @@ def _token(text: str) -> tuple[str, str] | None:
     if not text:
         return None
     try:
-        at, _, task_id = base64.urlsafe_b64decode(text).decode().partition("|")
-    except (binascii.Error, ValueError) as e:
-        raise Malformed("pageToken is not one that was given out") from e
+        at, bar, task_id = base64.urlsafe_b64decode(text).decode().partition("|")
+    except (binascii.Error, ValueError):
+        bar = at = task_id = ""
+    if not bar:
+        raise Malformed("pageToken is not one that was given out")
     return at, task_id
 
 

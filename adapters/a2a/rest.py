@@ -12,11 +12,11 @@ from ...gateway.errors import GatewayError
 from ...gateway.http.request import JSON, ClientGone, EventStream, Request
 from ...gateway.ports import Engine
 from . import rest03
-from .binding import negotiated, says_json, stream
+from .binding import negotiated, stream
 from .call import served
 from .codec import Malformed
 from .operations import Operations
-from .problems import CONTENT_TYPE, INVALID_PARAMS, NO_METHOD, PARSE, Problem, http_error, problem_of
+from .problems import INVALID_PARAMS, NO_METHOD, PARSE, Problem, http_error, problem_of
 from .wire import STREAMS, V03, V10, Op, Version
 
 A2A_JSON = "application/a2a+json"
@@ -94,8 +94,6 @@ def _route(method: str, path: str) -> tuple[Op, str | None]:
 async def _params(request: Request, op: Op, task_id: str | None, version: Version) -> msgspec.Raw:
     """The parameters in JSON-RPC's form of the revision; a message of 1.0 as it came."""
     if op in (Op.SEND, Op.STREAM):
-        if not says_json(request):
-            raise Problem(CONTENT_TYPE, f"the request's content type must be {A2A_JSON} or {JSON}")
         body = await request.body()
         value = _object(body)
         if version == V10:

@@ -1,8 +1,9 @@
 """HTTP+JSON of 0.3, written after the protobuf definition of its day, ↔ JSON-RPC's form of 0.3. Pure.
 
 ``content`` for ``parts``, upper-case states and roles, no ``kind``: the official 0.3 SDKs send and read this
-form, and read it strictly, so that only what it names is written. Requests may come in snake case (a2a-sdk's
-compatibility client) or in JSON-RPC's own form (as the specification's text shows them).
+form, and read it strictly, so that only what it names is written. Requests may come in snake case, the
+message then called ``request`` (a2a-sdk's compatibility client), or in JSON-RPC's own form (as the
+specification's text shows them).
 
 The Python SDK writes a file's content as base64 of base64, the JavaScript SDK as base64: ``nested`` and
 ``unnested`` are the difference.
@@ -51,9 +52,10 @@ def _copy(wire: Json, *names: str) -> dict[str, Any]:
 
 def send_params_from(value: Json) -> dict[str, Any]:
     """A request's body."""
-    if "request" not in value:
-        return dict(value)
-    params: dict[str, Any] = {"message": message_from(value["request"])} | _copy(value, "metadata")
+    message = as_object(value.get("message") or value.get("request"), "message")
+    if "content" not in message:
+        return {**value, "message": message}
+    params: dict[str, Any] = {"message": message_from(message)} | _copy(value, "metadata")
     configuration = value.get("configuration")
     if isinstance(configuration, Mapping):
         c = as_object(configuration, "configuration")
@@ -146,7 +148,7 @@ def _artifact_from(value: Any) -> dict[str, Any]:
 
 def send_params_to(params: Json) -> dict[str, Any]:
     """A request's body."""
-    body: dict[str, Any] = {"request": message_to(params["message"])} | _copy(params, "metadata")
+    body: dict[str, Any] = {"message": message_to(params["message"])} | _copy(params, "metadata")
     if configuration := params.get("configuration"):
         body["configuration"] = _copy(configuration, "acceptedOutputModes", "historyLength", "blocking")
     return body
