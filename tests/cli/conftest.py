@@ -117,14 +117,19 @@ class Cli:
         return Cli(self.script, self.home, self.environment | more)
 
 
+@pytest.fixture(scope="session")
+def make_cli(agentgw: Path) -> Callable[[Path], Cli]:
+    """A command line whose files are all under a directory."""
+
+    def make(directory: Path) -> Cli:
+        dropped = ("AGENTGW_", "OTEL_", "FORCE_COLOR", "PYTHONUNBUFFERED")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+        own = {"AGENTGW_HOME": str(directory / "home"), "HOME": str(directory / "user"), "TZ": "UTC"}
+        return Cli(agentgw, directory / "home", kept | own)
+
+    return make
+
+
 @pytest.fixture
-def cli(agentgw: Path, tmp_path: Path) -> Cli:
-    home = tmp_path / "home"
-    kept = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("AGENTGW_", "OTEL_", "FORCE_COLOR", "PYTHONUNBUFFERED"))
-    }
-    return Cli(
-        agentgw, home, {**kept, "AGENTGW_HOME": str(home), "HOME": str(tmp_path / "user"), "TZ": "UTC"}
-    )
+def cli(make_cli: Callable[[Path], Cli], tmp_path: Path) -> Cli:
+    return make_cli(tmp_path)
