@@ -21,6 +21,7 @@ from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App
 from agentgw.gateway.http.doors import Doors
+from agentgw.gateway.http.request import EventStream
 from agentgw.gateway.model import Agent, Health, Principal, Record
 from agentgw.gateway.ports import AgentView, Upstream
 from agentgw.gateway.telemetry import Span, Tracer
@@ -81,6 +82,7 @@ class Gateway:
         self.agents = Agents()
         self.hub = Hub(self.agents, MemoryStore(), host.tracer, host.config)
         self.root = ""
+        self.quiet: Callable[[], Awaitable[None]]  # wait until no request is under way
         self.http = client()
 
     @property
@@ -178,7 +180,7 @@ async def gateway() -> AsyncIterator[Gateway]:
     face = adapter.face(made.hub)
     app = App([face], nothing, Doors("127.0.0.1", ""), owner_token=OWNER, body_limit=1 << 24)
     async with served(app) as url:
-        made.root = url
+        made.root, made.quiet = url, app.idle
         made.http = client(f"{url}/acp")
         async with made.http:
             yield made
@@ -191,6 +193,20 @@ async def gateway() -> AsyncIterator[Gateway]:
 def as_alice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests with a key are Alice's."""
     monkeypatch.setattr(App, "_principal", lambda self, scope: Principal(id="alice"))
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once the door has noticed that a stream's client left."""
+    noticed = asyncio.Event()
+    watching = EventStream._watching  # pyright: ignore[reportPrivateUsage]
+
+    async def watched(self: EventStream) -> None:
+        await watching(self)
+        noticed.set()
+
+    monkeypatch.setattr(EventStream, "_watching", watched)
+    return noticed
 
 
 @pytest.fixture(scope="session")

@@ -193,14 +193,19 @@ async def test_what_the_client_sends_arrives(gateway: Gateway, echo: MemoryUpstr
 
 
 async def test_a_question_and_its_answer(gateway: Gateway) -> None:
-    gateway.add("approver", MemoryUpstream(asks, answers))
+    async def speaks_first(call: Invocation) -> AsyncIterator[Event]:
+        yield MessageDone(message=said("Let me see."))
+        async for event in asks(call):
+            yield event
+
+    gateway.add("approver", MemoryUpstream(speaks_first, answers))
     run = (await gateway.run("approver", "paint")).json()
     assert run["status"] == "awaiting" and run["await_request"]["type"] == "message"
     assert run["await_request"]["message"]["parts"][0]["content"] == "Which colour?"
     path = f"/runs/{run['run_id']}"
     events = events_of(await gateway.http.post(path, json={"await_resume": RESUME, "mode": "stream"}))
     assert events[0]["type"] == "run.in-progress" and events[-1]["type"] == "run.completed"
-    assert texts(events[-1]["run"]) == ["You said red"]
+    assert texts(events[-1]["run"]) == ["Let me see.", "You said red"]
     assert (await gateway.http.get(path)).json() == events[-1]["run"]
     again = await gateway.http.post(path, json={"await_resume": RESUME})
     assert again.status_code == 403 and "does not wait" in again.json()["message"]
@@ -361,7 +366,7 @@ async def test_each_request_is_one_span(gateway: Gateway, echo: MemoryUpstream) 
     assert (span.status, span.attributes["error.type"]) == ("error", "unknown_agent")
 
 
-async def test_a_run_outlives_its_client(gateway: Gateway) -> None:
+async def test_a_run_outlives_its_client(gateway: Gateway, left: asyncio.Event) -> None:
     gate = asyncio.Event()
 
     async def waits(call: Invocation) -> AsyncIterator[Event]:
@@ -378,6 +383,9 @@ async def test_a_run_outlives_its_client(gateway: Gateway) -> None:
         async for line in answer.aiter_lines():
             if "run.in-progress" in line:
                 break
+    await left.wait()
+    await gateway.quiet()  # the request ends with its client, not with the run
+    assert gateway.spans()[0].attributes["agentgw.state"] == "working"
     gate.set()
     await (await gateway.hub.task(run_id, upstream.calls[0].principal)).settled()
     assert texts((await gateway.http.get(f"/runs/{run_id}")).json()) == ["done"]

@@ -185,18 +185,22 @@ async def test_a_run_that_its_agent_forgot_has_failed(gateway: Gateway) -> None:
     assert forgotten["status"] == "failed" and "does not know" in forgotten["error"]["message"]
 
 
-async def test_a_run_that_goes_on_after_its_client_left_is_recorded(gateway: Gateway) -> None:
+async def test_a_run_that_goes_on_after_its_client_left_is_recorded(
+    gateway: Gateway, left: asyncio.Event
+) -> None:
     gate = asyncio.Event()
 
     async def chunks() -> AsyncIterator[bytes]:
         yield f"data: {json.dumps(run_event('in-progress'))}\n\n".encode()
         await gate.wait()
+        yield f"data: {json.dumps(part_event('unheard'))}\n\n".encode()
         yield f"data: {json.dumps(run_event('completed'))}\n\n".encode()
 
     async with served(FakeServer({"POST /runs": lambda asked: chunks()})) as url:
         gateway.relay("outer", url, "inner")
         async with gateway.http.stream("POST", "/runs", json=request(mode="stream")) as answer:
             await anext(answer.aiter_lines())
+        await left.wait()
         gate.set()
         handle = await gateway.hub.task(RUN, Principal())
         assert (await handle.settled()).state is TaskState.COMPLETED
@@ -247,3 +251,4 @@ async def test_history_is_reached_through_the_gateway_only(gateway: Gateway) -> 
         assert (await gateway.http.get(session["history"][0])).json() == message
         for odd in (f"outer.{RUN}x", "outer...", f"nobody.{RUN}"):
             assert (await gateway.http.get(f"/resources/{odd}")).status_code == 404
+    assert [a.path for a in server.asked if a.path.startswith("/res")] == [f"/resources/{RUN}"]
