@@ -334,9 +334,8 @@ async def test_relay_hands_on_what_it_does_not_know() -> None:
 
     async def rpc(request: Any) -> JSONResponse:
         seen.append((await request.json())["params"])
-        result = {
-            "task": {"id": "t", "contextId": "c", "status": {"state": "TASK_STATE_COMPLETED"}, "new": [1]}
-        }
+        status = {"state": "TASK_STATE_COMPLETED", "message": None}
+        result = {"new": [1], "task": {"id": "t", "contextId": "c", "status": status, "new": [1]}}
         return JSONResponse({"jsonrpc": "2.0", "id": 1, "result": result})
 
     async def card(request: Any) -> JSONResponse:
@@ -357,7 +356,8 @@ async def test_relay_hands_on_what_it_does_not_know() -> None:
             "odd": {"k": 2},
         }
         answer = await gw.rpc("/a2a/x", "SendMessage", {"message": message, "odd": 3})
-        assert answer["result"]["task"]["new"] == [1]
+        assert answer["result"]["new"] == answer["result"]["task"]["new"] == [1]
+        assert answer["result"]["task"]["status"]["message"] is None
         assert seen == [{"message": message, "odd": 3, "tenant": "acme"}]
 
 
