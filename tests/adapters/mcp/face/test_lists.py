@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import mcp.types as t
 import pytest
 from agentgw.adapters.mcp import listing
 from agentgw.gateway.model import Agent
@@ -38,6 +39,18 @@ async def test_every_agents_things_under_one_roof(era: str, gateway: Gateway) ->
         uris = [str(resource.uri) for resource in (await mcp.list_resources()).resources]
         assert sorted(uris) == ["peer://logo", "peer://manual"], "each once: the first owner's"
         assert (await mcp.read_resource("peer://page/7")).contents[0].text == "This is page 7."
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/one"])
+async def test_a_servers_question_is_the_clients_to_answer(era: str, path: str, gateway: Gateway) -> None:
+    async def answer(context: Any, params: Any) -> t.ElicitResult:
+        assert params.message == "Which colour?"
+        return t.ElicitResult(action="accept", content={"colour": "red"})
+
+    async with client(gateway.url + path, era, elicitation_callback=answer) as mcp:
+        result = await mcp.call_tool("one__ask" if path == "/mcp" else "ask", {})
+    assert result.content[0].text == "You said red"
 
 
 @pytest.mark.parametrize("era", ERAS)

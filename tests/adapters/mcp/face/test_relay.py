@@ -89,6 +89,13 @@ class Plain:
                 return {"error": {"code": code, "message": "Traceback /home/secret", "data": "secret"}}
             case {"own": code}:
                 return {"error": {"code": code, "message": "my words", "data": {"x": 1}}}
+            case {"ask": question} if "inputResponses" not in params:
+                request = {"method": "elicitation/create", "params": {"message": question}}
+                asked = {"resultType": "input_required", "inputRequests": {"q": request}}
+                return {"result": {**asked, "requestState": "sealed"}}
+            case {"ask": _}:
+                answer = {key: params[key] for key in ("inputResponses", "requestState")}
+                return {"result": {"content": [], "x": answer}}
             case arguments:
                 return {"result": {"content": [{"type": "x-new", "y": 1}], "x": arguments, "isError": False}}
 
@@ -223,7 +230,25 @@ async def test_mirrored_arguments_are_checked_and_mirrored_again(
         assert (sent[b"mcp-param-region"], sent[b"mcp-name"]) == (b"eu", b"odd")
 
 
-async def test_a_session_upstream_ends_with_the_clients(plain: tuple[Plain, Gateway]) -> None:
+async def test_a_modern_servers_question_reaches_a_client_of_the_handshake_era() -> None:
+    server = Plain("modern")
+    call = rpc("tools/call", {"name": "odd", "arguments": {"ask": "Which?"}}, id="call")
+    async with serving(server, lifespan="off") as url, served() as gateway:
+        await gateway.add_server("plain", f"{url}/mcp")
+        async with by_hand(f"{gateway.url}/mcp/plain") as raw:
+            await raw.initialize(elicitation={})
+            async with raw.stream("POST", call) as events:
+                asked = await events.next()
+                assert (asked["method"], asked["params"]) == ("elicitation/create", {"message": "Which?"})
+                said = {"action": "accept", "content": {"a": 1}}
+                answer = {"jsonrpc": "2.0", "id": asked["id"], "result": said}
+                assert (await raw.post(answer)).status_code == 202
+                done = await events.next()
+    assert done["id"] == "call"
+    assert done["result"]["x"] == {"inputResponses": {"q": said}, "requestState": "sealed"}
+
+
+async def test_a_session_upstream_is_the_clients_own(plain: tuple[Plain, Gateway]) -> None:
     server, gateway = plain
     if server.era == "modern":
         return
