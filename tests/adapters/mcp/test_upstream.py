@@ -48,7 +48,8 @@ def invocation(tool: str, **arguments: Any) -> Invocation:
 
 
 async def collect(events: Any) -> list[Event]:
-    return [event async for event in events]
+    async with asyncio.timeout(30):
+        return [event async for event in events]
 
 
 def answer(events: list[Event]) -> str:
@@ -81,7 +82,7 @@ async def test_a_tool_answers_as_an_artifact(connect: Connect, target: Any) -> N
 
 async def test_progress_comes_while_the_tool_runs(connect: Connect, target: Any) -> None:
     upstream = connect(target)
-    async with aclosing(upstream.invoke(invocation("steps"))) as events:
+    async with asyncio.timeout(30), aclosing(upstream.invoke(invocation("steps"))) as events:
         assert isinstance(await anext(events), Started)
         progress = await anext(events)
         assert isinstance(progress, Progress)
