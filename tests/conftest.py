@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -72,11 +73,12 @@ class Process:
             os.killpg(self.popen.pid, signal.SIGKILL)
         finally:
             self.popen.wait()
-            for stream in (self.popen.stdin, self.popen.stdout):
-                if stream is not None:
-                    stream.close()
             if self in _running:
                 _running.remove(self)
+            for stream in (self.popen.stdin, self.popen.stdout):
+                if stream is not None:
+                    with suppress(BrokenPipeError):  # of what was written and never read
+                        stream.close()
         return self.popen.returncode
 
 

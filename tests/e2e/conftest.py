@@ -135,10 +135,10 @@ class Gateway:
 
 
 @pytest.fixture(scope="session")
-def start_gateway(
+def launch_gateway(
     spawn: Any, free_port: Callable[[], int], agentgw: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Gateway]:
-    """Start `agentgw serve` in a new data directory, or in a given one."""
+    """Start `agentgw serve` in a new data directory, or in a given one; it runs to the end of the session."""
 
     def start(*options: object, home: Path | None = None, **env: str) -> Gateway:
         cli = Cli(agentgw, home or tmp_path_factory.mktemp("home"), env)
@@ -150,13 +150,27 @@ def start_gateway(
     return start
 
 
+@pytest.fixture
+def start_gateway(launch_gateway: Callable[..., Gateway]) -> Iterator[Callable[..., Gateway]]:
+    """The same for one test: it ends with the test."""
+    started: list[Gateway] = []
+
+    def start(*options: object, **more: Any) -> Gateway:
+        started.append(launch_gateway(*options, **more))
+        return started[-1]
+
+    yield start
+    for gateway in started:
+        gateway.process.stop()
+
+
 ACP_AGENTS = ["echo", "artist", "file", "data", "memory", "approver", "slow", "failing", "invalid", "trace"]
 
 
 @pytest.fixture(scope="session")
-def gateway(start_gateway: Callable[..., Gateway], peers: Peers) -> Gateway:
+def gateway(launch_gateway: Callable[..., Gateway], peers: Peers) -> Gateway:
     """One gateway for the whole run, with every peer registered through the real command line."""
-    started = start_gateway()
+    started = launch_gateway()
     agents: list[list[object]] = [
         ["mcp-http", peers.mcp, "--protocol", "mcp"],
         ["mcp-single", peers.mcp_single, "--protocol", "mcp"],

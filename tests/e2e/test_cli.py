@@ -7,7 +7,7 @@ import json
 import os
 import pty
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,11 @@ def alone(agentgw: Path, tmp_path: Path) -> Cli:
 
 
 @pytest.fixture(scope="module")
-def own(start_gateway: Any) -> Any:
+def own(launch_gateway: Any) -> Iterator[Any]:
     """A gateway that these tests may change."""
-    return start_gateway()
+    gateway = launch_gateway()
+    yield gateway
+    gateway.process.stop()
 
 
 def names(cli: Cli) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,14 +12,15 @@ from .reply import Request
 
 
 @pytest.fixture(scope="module")
-def half_down(start_gateway: Any, peers: Any, free_port: Callable[[], int]) -> Any:
-    gateway = start_gateway()
+def half_down(launch_gateway: Any, peers: Any, free_port: Callable[[], int]) -> Iterator[Any]:
+    gateway = launch_gateway()
     gateway.cli("agents", "add", "up", peers.mcp_single, "--protocol", "mcp")
     url = f"http://127.0.0.1:{free_port()}/mcp"
     done = gateway.cli("agents", "add", "down", url, "--protocol", "mcp")
     assert gateway.cli.json("agents", "show", "down")["health"] == "down"
     assert done.stderr.strip(), "a warning"
-    return gateway
+    yield gateway
+    gateway.process.stop()
 
 
 @pytest.mark.parametrize("kind", ["mcp-handshake", "mcp-2026"])
