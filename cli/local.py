@@ -21,13 +21,18 @@ from .host import GatewayHost
 async def local_control() -> AsyncGenerator[Control]:
     """Registry and traces in the data directory, under its lock (waited for at most 30 s)."""
     config = load()
-    store = SqliteStore(owner.home(), spans=config.tracing.spans, holder=f"agentgw (pid {os.getpid()})")
+    store = SqliteStore(
+        owner.home(),
+        spans=config.tracing.spans,
+        tasks=config.limits.tasks,
+        holder=f"agentgw (pid {os.getpid()})",
+    )
     host = GatewayHost(config, Tracer(0))
     adapters = load_adapters()
     directory = Directory(store, adapters, host, config)
     await store.open()
     try:
-        await directory.start()
+        await directory.start(refresh=False)
         try:
             yield Manager(directory, store, adapters, host, config)
         finally:

@@ -56,6 +56,7 @@ class Gateway:
         self.host.on_changed = self.directory.changed
         self.hub = Hub(self.directory, store, self.tracer, config)
         self.manager = Manager(self.directory, store, self.adapters, self.host, config)
+        self.metrics.gauge("tasks_running", "Tasks that agents are working on.", lambda: self.hub.running)
         self.faces: list[Face] = [a.face(self.hub) for a in self.adapters.values() if a.face is not None]
         self.ready = False
         self._exporter: Any = None
@@ -199,7 +200,7 @@ async def _serve(config: Config, home: Path) -> int:
     listener = _listen(config.server.host, config.server.port)
     url = _loopback_url(config.server.host, listener.getsockname()[1])
     token = secrets.token_urlsafe(32)
-    store = SqliteStore(home, spans=config.tracing.spans)
+    store = SqliteStore(home, spans=config.tracing.spans, tasks=config.limits.tasks, holder="agentgw serve")
     async with running(config, store, listener, token=token) as gateway:
         owner.write(home, url=url, token=token)
         try:

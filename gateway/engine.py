@@ -79,6 +79,7 @@ class Hub:
         self._ended: dict[str, TaskLog] = {}
         self._waiting: dict[str, TaskLog] = {}  # tasks with an open question
         self._conversations = Conversations()
+        self._running = 0
         self._background: set[asyncio.Task[None]] = set()
 
     # --- life --------------------------------------------------------------------------------
@@ -117,6 +118,11 @@ class Hub:
         for job in self._background:
             job.cancel()
         await self.flush()
+
+    @property
+    def running(self) -> int:
+        """How many tasks have a runner at work."""
+        return self._running
 
     async def flush(self) -> None:
         """Write changed tasks, their new events and conversations in one go; forget old ended tasks."""
@@ -229,6 +235,7 @@ class Hub:
         self, entry: TaskLog, view: AgentView, call: Invocation, events: AsyncIterator[Event]
     ) -> None:
         """Drain the agent's events into the log; whatever happens, the task ends or waits for input."""
+        self._running += 1
         try:
             await self._drain(entry, view, call, events)
             if not entry.settled_now and entry.canceled_by_client:
@@ -248,6 +255,7 @@ class Hub:
             log.debug("%s failed", call.agent, exc_info=True)
             entry.append(Finished(state=TaskState.FAILED, fault=UpstreamFailed(call.agent).fault()))
         finally:
+            self._running -= 1
             self._settled(entry)
 
     def _settled(self, entry: TaskLog) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -17,12 +17,13 @@ import msgspec
 from msgspec import structs
 
 from ...gateway import sse
-from ...gateway.errors import BadUpstream, NotActive, UnknownTask, Unreachable, UpstreamTimeout
+from ...gateway.errors import BadUpstream, GatewayError, NotActive, UnknownTask, Unreachable, UpstreamTimeout
 from ...gateway.http.request import ClientGone, EventStream
 from ...gateway.lifecycle import TERMINAL
-from ...gateway.model import Fault, Task, TaskState
+from ...gateway.model import Fault, Task, TaskState, Trace
 from ...gateway.ports import AgentView
 from ...gateway.tasklog import now
+from ...gateway.telemetry import Attribute
 from ...gateway.transport import Reply, Stream
 from . import rewrite
 from .decoding import request_of
@@ -136,7 +137,8 @@ async def resume(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
 async def read(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """GET /runs/{run_id}. A run that its agent forgot is answered from the record: failed if it had not
     ended."""
-    reply = await upstream.request("GET", _path(task), trace=x.span.trace)
+    with _hop(x, upstream, "GET /runs/{run_id}") as trace:
+        reply = await upstream.request("GET", _path(task), trace=trace)
     if reply.status == 404:
         task = _forgotten(x, task)
         x.saw_task(task)
@@ -147,7 +149,8 @@ async def read(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
 
 async def events(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """GET /runs/{run_id}/events."""
-    reply = await upstream.request("GET", f"{_path(task)}/events", trace=x.span.trace)
+    with _hop(x, upstream, "GET /runs/{run_id}/events") as trace:
+        reply = await upstream.request("GET", f"{_path(task)}/events", trace=trace)
     body = _body(reply, task.agent)
     passage = _passage(x, task)
     try:
@@ -161,7 +164,8 @@ async def events(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
 
 async def cancel(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """POST /runs/{run_id}/cancel."""
-    reply = await upstream.request("POST", f"{_path(task)}/cancel", trace=x.span.trace)
+    with _hop(x, upstream, "POST /runs/{run_id}/cancel") as trace:
+        reply = await upstream.request("POST", f"{_path(task)}/cancel", trace=trace)
     if reply.status == 403:
         raise NotActive("the run has ended: it can't be cancelled")
     if reply.status == 404:
@@ -199,15 +203,32 @@ def _forgotten(x: Exchange, task: Task) -> Task:
 async def _forward(
     x: Exchange, upstream: ACPUpstream, path: str, body: bytes, mode: Mode, passage: Passage
 ) -> None:
-    if mode == "stream":
-        async with upstream.stream("POST", path, body, x.span.trace) as stream:
-            if stream.status >= 300:
-                raise error_of(Reply(stream.status, stream.headers, await stream.read()), passage.agent)
-            await _stream(x, stream, passage, upstream.idle_timeout)
-        return
-    reply = await upstream.request("POST", path, body, trace=x.span.trace, timeout=upstream.total_timeout)
-    run = passage.run(_body(reply, passage.agent))
+    with _hop(x, upstream, f"POST {path if path == '/runs' else '/runs/{run_id}'}") as trace:
+        if mode == "stream":
+            async with upstream.stream("POST", path, body, trace) as stream:
+                if stream.status >= 300:
+                    raise error_of(Reply(stream.status, stream.headers, await stream.read()), passage.agent)
+                await _stream(x, stream, passage, upstream.idle_timeout)
+            return
+        reply = await upstream.request("POST", path, body, trace=trace, timeout=upstream.total_timeout)
+        run = passage.run(_body(reply, passage.agent))
     await x.run(reply.status, run, passage.run_id)
+
+
+@contextlib.contextmanager
+def _hop(x: Exchange, upstream: ACPUpstream, name: str) -> Generator[Trace]:
+    """The client span of one request to the agent; yields the context to send along."""
+    attributes: dict[str, Attribute] = {"http.request.method": name.partition(" ")[0], **upstream.server}
+    span = x.engine.tracer.start(name, "client", x.span.trace, attributes)
+    error: str | None = "canceled"
+    try:
+        yield span.trace
+        error = None
+    except GatewayError as e:
+        error = e.code
+        raise
+    finally:
+        span.end(error)
 
 
 async def _stream(x: Exchange, stream: Stream, passage: Passage, idle: float) -> None:

@@ -66,7 +66,7 @@ class ACPUpstream:
         self._remote = record.remote or named
         server = urlsplit(self.base)
         port = server.port or (443 if server.scheme == "https" else 80)
-        self._server = {"server.address": server.hostname or "", "server.port": port}
+        self.server = {"server.address": server.hostname or "", "server.port": port}
 
     @property
     def idle_timeout(self) -> float:
@@ -168,7 +168,7 @@ class ACPUpstream:
             f"POST {path if path == '/runs' else '/runs/{run_id}'}",
             "client",
             call.trace,
-            {"http.request.method": "POST", "gen_ai.agent.name": self._remote or "", **self._server},
+            {"http.request.method": "POST", "gen_ai.agent.name": self._remote or "", **self.server},
         )
         error: str | None = "canceled"  # unless it comes to an end: the caller may stop listening
         try:

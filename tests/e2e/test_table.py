@@ -318,7 +318,8 @@ async def trace(client: Client, agent: Any, gateway: Any) -> None:
     seen = re.findall(rf"00-{trace_id}-([0-9a-f]{{16}})-", reply.raw)
     assert seen and span_id not in seen, reply
     spans = await asyncio.to_thread(spans_of, gateway.cli, trace_id, seen[0])
-    assert any(span["parent_id"] == span_id for span in spans.values()), spans
+    assert spans[seen[0]]["kind"] == "client", spans
+    assert any(span["parent_id"] == span_id and span["kind"] == "server" for span in spans.values()), spans
 
 
 def spans_of(cli: Any, trace_id: str, wanted: str) -> dict[str, Any]:
