@@ -7,19 +7,19 @@ from ...gateway.ports import Adapter, Engine, Face, Found, Host, Upstream
 
 
 def _upstream(record: Record, host: Host) -> Upstream:
-    from .upstream import A2AUpstream
+    from .upstream.upstream import A2AUpstream
 
     return A2AUpstream(record, host)
 
 
 def _face(engine: Engine) -> Face:
-    from .face import A2AFace
+    from .face.face import A2AFace
 
     return A2AFace(engine)
 
 
 async def _probe(url: str, headers: list[tuple[str, str]], host: Host) -> Found | None:
-    from .upstream import probe
+    from .upstream.upstream import probe
 
     return await probe(url, headers, host)
 

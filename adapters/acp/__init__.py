@@ -7,19 +7,19 @@ from ...gateway.ports import Adapter, Engine, Face, Found, Host, Upstream
 
 
 def _upstream(record: Record, host: Host) -> Upstream:
-    from .upstream import ACPUpstream
+    from .upstream.upstream import ACPUpstream
 
     return ACPUpstream(record, host)
 
 
 def _face(engine: Engine) -> Face:
-    from .face import ACPFace
+    from .face.face import ACPFace
 
     return ACPFace(engine)
 
 
 async def _probe(url: str, headers: list[tuple[str, str]], host: Host) -> Found | None:
-    from .probe import probe
+    from .upstream.probe import probe
 
     return await probe(url, headers, host)
 

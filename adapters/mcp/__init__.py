@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def _upstream(record: Record, host: Host) -> Upstream:
-    from .upstream import McpUpstream
+    from .upstream.upstream import McpUpstream
 
     return McpUpstream(record, host)
 
 
 def _face(engine: Engine) -> Face:
-    from .face import McpFace
+    from .face.face import McpFace
 
     return McpFace(engine)
 
 
 async def _probe(url: str, headers: list[tuple[str, str]], host: Host) -> Found | None:
-    from .probing import probe
+    from .upstream.probing import probe
 
     return await probe(url, headers, host)
 

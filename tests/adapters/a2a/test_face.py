@@ -14,8 +14,8 @@ import msgspec
 import pytest
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.types import AgentInterface, SendMessageRequest
-from agentgw.adapters.a2a.face import A2AFace
-from agentgw.adapters.a2a.upstream import A2AUpstream
+from agentgw.adapters.a2a.face.face import A2AFace
+from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import UpstreamFailed
 from agentgw.gateway.http.app import App

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from agentgw.adapters.a2a.upstream import A2AUpstream, probe
+from agentgw.adapters.a2a.upstream.upstream import A2AUpstream, probe
 from agentgw.adapters.a2a.wire import Op
 from agentgw.gateway.errors import BadUpstream, UpstreamError
 from agentgw.gateway.lifecycle import fold

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import uvicorn
 from agentgw.adapters.acp import adapter
-from agentgw.adapters.acp.upstream import ACPUpstream
+from agentgw.adapters.acp.upstream.upstream import ACPUpstream
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from agentgw.adapters.acp import rewrite
-from agentgw.adapters.acp.relay import is_relayed
-from agentgw.adapters.acp.upstream import session_id
+from agentgw.adapters.acp.face.relay import is_relayed
+from agentgw.adapters.acp.upstream.upstream import session_id
 from agentgw.gateway.model import Principal, TaskState
 
 from .conftest import Gateway, events_of, served
@@ -75,7 +75,7 @@ async def test_a_crash_keeps_its_words_to_itself(gateway: Gateway, mode: str) ->
         got = await post(gateway, "/runs", request(mode=mode))
     failed = events_of(got)[0]["run"] if mode == "stream" else got.json()
     assert failed["error"]["code"] == "server_error" and failed["error"]["message"] == "outer failed"
-    (span,) = gateway.spans()
+    (span,) = (s for s in gateway.spans() if s.kind == "server")
     assert failed["error"]["data"]["trace_id"] == span.trace_id and "secret" not in got.text
     assert span.attributes["agentgw.state"] == "failed"
     assert (span.attributes["agentgw.client_protocol"], span.attributes["agentgw.agent_protocol"]) == (
@@ -232,7 +232,7 @@ async def test_a_session_object_is_named_by_its_id(gateway: Gateway) -> None:
         session = {"id": SESSION, "history": ["http://169.254.169.254/secret"], "state": None}
         await post(gateway, "/runs", request(session=session))
     assert "session" not in server.asked[0].json and server.asked[0].json["session_id"] == SESSION
-    (span,) = gateway.spans()
+    (span,) = (s for s in gateway.spans() if s.kind == "server")
     assert span.attributes["agentgw.losses"] == "session history from elsewhere"
 
 

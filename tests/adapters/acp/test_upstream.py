@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from agentgw.adapters.acp import adapter
-from agentgw.adapters.acp.upstream import ACPUpstream, session_id, split_url
+from agentgw.adapters.acp.upstream.upstream import ACPUpstream, session_id, split_url
 from agentgw.gateway.errors import (
     AgentError,
     BadUpstream,

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import msgspec
 import uvicorn
-from agentgw.adapters.mcp.face import McpFace
-from agentgw.adapters.mcp.upstream import McpUpstream
+from agentgw.adapters.mcp.face.face import McpFace
+from agentgw.adapters.mcp.upstream.upstream import McpUpstream
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App

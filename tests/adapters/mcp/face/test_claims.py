@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from agentgw.adapters.mcp.claims import claims_other, claims_post
+from agentgw.adapters.mcp.face.claims import claims_other, claims_post
 
 MINE: list[dict[str, Any]] = [
     {},  # no method: an answer of a client, a batch, or nothing that can be read

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentgw.adapters.mcp import eras
+from agentgw.adapters.mcp.face import eras
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import mcp.types as t
 import pytest
-from agentgw.adapters.mcp import listing
+from agentgw.adapters.mcp.face import listing
 from agentgw.gateway.model import Agent
 
 from ....peers import mcp_server

@@ -1,6 +1,6 @@
 import re
 
-from agentgw.adapters.mcp import names
+from agentgw.adapters.mcp.face import names
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,0 +1,1 @@
+"""Serving A2A clients: the doors and what answers there."""

@@ -1,0 +1,110 @@
+"""One operation of a client, whichever binding brought it, and the span around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from ....gateway.errors import GatewayError, InvalidRequest
+from ....gateway.http.request import ClientGone, Request
+from ....gateway.model import Principal, Task
+from ....gateway.ports import Engine
+from ....gateway.telemetry import Span
+from ..codec import Malformed
+from ..problems import INVALID_PARAMS, Problem, problem_of
+from ..wire import Json, Op, Version
+
+OWN = "/"  # the gateway's own agent, which no registered one can be called
+
+
+class Call:
+    """An operation on ``agent`` (``OWN``: the gateway's own). ``raw`` are the parameters as they came, in the
+    form of JSON-RPC of ``version``; ``base_url`` is how the client reaches the gateway."""
+
+    def __init__(
+        self, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request, span: Span
+    ) -> None:
+        self.op = op
+        self.version: Version = version
+        self.agent = agent
+        self.raw = raw
+        self.span = span
+        self.base_url = request.base_url
+        self.principal: Principal = request.principal
+        extensions = request.header(b"a2a-extensions") or request.header(b"x-a2a-extensions")
+        self.extensions: str | None = extensions
+        self._params: dict[str, Any] | None = None
+
+    @property
+    def params(self) -> Json:
+        """The parameters, decoded on first use. Raises Malformed."""
+        if self._params is None:
+            try:
+                value: Any = msgspec.json.decode(self.raw) if bytes(self.raw) else {}
+            except (msgspec.DecodeError, RecursionError) as e:
+                raise Malformed("params are not valid JSON") from e
+            if not isinstance(value, dict):
+                raise Malformed("params must be an object")
+            self._params = value  # pyright: ignore[reportUnknownMemberType]
+        return self._params  # pyright: ignore[reportReturnType, reportUnknownMemberType, reportUnknownVariableType]
+
+    def saw(self, task: Task) -> None:
+        """Note on the span which task it is about, as it is now."""
+        span = self.span
+        span.set("a2a.task.id", task.id or None)
+        span.set("a2a.task.state", task.state.value)
+        span.set("agentgw.state", task.state.value)
+        span.set("gen_ai.conversation.id", task.context_id or None)
+
+    def goes_to(self, agent: str, protocol: str) -> None:
+        """Note on the span which agent serves it."""
+        self.span.set("agentgw.agent", agent)
+        self.span.set("gen_ai.agent.name", agent)
+        self.span.set("agentgw.agent_protocol", protocol)
+
+
+@contextmanager
+def served(
+    engine: Engine, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request
+) -> Generator[Call]:
+    """The operation with its server span; whatever is raised in the block leaves it as a ``Problem`` (or as
+    ``ClientGone``), and the span ends once."""
+    span = engine.tracer.start(
+        op.value,
+        "server",
+        request.trace,
+        {
+            "a2a.method.name": op.value,
+            "a2a.protocol.version": version,
+            "agentgw.agent": agent,
+            "agentgw.client_protocol": "a2a",
+            "agentgw.agent_protocol": "a2a",
+        },
+    )
+    call = Call(op, version, agent, raw, request, span)
+    error: str | None = "internal"
+    try:
+        yield call
+        error = None
+    except asyncio.CancelledError:
+        error = "canceled"
+        raise
+    except Malformed as e:
+        error = InvalidRequest.code
+        raise Problem(INVALID_PARAMS, f"invalid parameters: {e}", hub=error) from e
+    except GatewayError as e:
+        error = e.code
+        raise problem_of(e, span.trace_id) from e
+    except Problem as e:
+        error = e.kind
+        raise
+    except ClientGone:
+        error = None
+        raise
+    finally:
+        span.attributes.setdefault("agentgw.state", "completed" if error is None else "failed")
+        span.end(error)

@@ -1,0 +1,72 @@
+"""Serving agent cards, with what caches need (specification 1.0.1, section 8.6)."""
+
+from __future__ import annotations
+
+import hashlib
+from email.utils import formatdate
+from typing import Any
+
+import msgspec
+
+from ....gateway.http.request import Request
+from ....gateway.ports import Engine
+from ..card import as_v03, fresh_card, hybrid, raw_card, relayed_card, speaks_only_10, with_interfaces
+from ..wire import OLD_CARD_PATH, V03, V10, Version, version_of
+from .call import OWN
+from .ownagent import OwnAgent
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_REMEMBERED = 1000
+
+
+class Cards:
+    """Makes and serves the cards of all agents."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._own = OwnAgent(engine)
+        self._changed: dict[str, tuple[str, str]] = {}  # per card: ETag, and when it was first seen
+
+    async def serve(self, request: Request, agent: str, path: str) -> None:
+        """Raises UnknownAgent."""
+        asked = request.header(b"a2a-version") or request.query.get("A2A-Version")
+        version = V03 if path == OLD_CARD_PATH else version_of(asked) if asked else None
+        body = _encode(await self._card(request, agent, version))
+        etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        headers = [
+            (b"etag", etag.encode()),
+            (b"last-modified", self._since(f"{agent} {version} {request.base_url}", etag).encode()),
+            (b"cache-control", b"private, max-age=60"),
+            (b"vary", b"A2A-Version"),
+        ]
+        if request.header(b"if-none-match") == etag:
+            await request.respond(304, headers=headers)
+        else:
+            await request.respond(200, body, headers=headers)
+
+    async def _card(self, request: Request, agent: str, version: Version | None) -> dict[str, Any]:
+        only_10 = False
+        if agent == OWN:
+            url = f"{request.base_url}/"
+            card = self._own.card(request.principal)
+        else:
+            url = f"{request.base_url}/a2a/{agent}/"
+            view = await self._engine.described(agent, request.principal)
+            raw = raw_card(view.agent.extra) if view.agent and view.record.protocol == "a2a" else None
+            only_10 = raw is not None and speaks_only_10(raw)
+            if raw is None:
+                card = fresh_card(agent, view.description, view.agent)
+            else:
+                card = relayed_card(raw, agent, view.description)
+        if version == V03:
+            return as_v03(card, url)
+        card = with_interfaces(card, url)
+        return card if only_10 or version == V10 else hybrid(card, url)
+
+    def _since(self, key: str, etag: str) -> str:
+        known = self._changed.get(key)
+        if known is None or known[0] != etag:
+            if len(self._changed) >= _REMEMBERED:
+                self._changed.pop(next(iter(self._changed)))
+            known = self._changed[key] = (etag, formatdate(usegmt=True))
+        return known[1]

@@ -1,0 +1,69 @@
+"""The doors of A2A: ``/a2a/{agent}`` for every agent, and the gateway's own agent at the bare address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ....gateway.errors import UnknownAgent
+from ....gateway.http.request import Request
+from ....gateway.ports import Engine, Handler
+from ..problems import NO_METHOD, Problem, http_error, problem_of
+from ..wire import CARD_PATH, OLD_CARD_PATH, V10
+from .call import OWN
+from .cards import Cards
+from .jsonrpc import JsonRpc
+from .operations import Operations
+from .rest import Rest, is_ours
+
+
+class A2AFace:
+    """Implements ``ports.Face``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._closing = asyncio.Event()
+        operations = Operations(engine)
+        self._cards = Cards(engine)
+        self._rpc = JsonRpc(engine, operations, self._closing)
+        self._rest = Rest(engine, operations, self._closing)
+
+    def mounts(self) -> Sequence[tuple[str, Handler]]:
+        return [("/a2a", self._mounted)]
+
+    def claims(self, request: Request, envelope: Mapping[str, Any] | None) -> bool:
+        """POSTs to the bare address that no other protocol took, the card, and the REST paths."""
+        path = request.path
+        if path == "/":
+            return request.method == "POST"
+        return path in (CARD_PATH, OLD_CARD_PATH) or is_ours(path)
+
+    async def root(self, request: Request) -> None:
+        await self._serve(request, OWN, request.rest)
+
+    def drain(self) -> None:
+        """Every stream here is a call's: nothing ends early."""
+
+    async def aclose(self) -> None:
+        self._closing.set()
+
+    async def _mounted(self, request: Request) -> None:
+        name, slash, tail = request.rest.removeprefix("/").partition("/")
+        await self._serve(request, name, slash + tail)
+
+    async def _serve(self, request: Request, agent: str, path: str) -> None:
+        if path.startswith("//"):  # a base URL with its final slash, and a path put behind it
+            path = "/" + path.lstrip("/")
+        if path in (CARD_PATH, OLD_CARD_PATH) and request.method in ("GET", "HEAD"):
+            try:
+                await self._cards.serve(request, agent, path)
+            except UnknownAgent as error:
+                status, body = http_error(problem_of(error), V10)
+                await request.json(status, body)
+        elif path not in ("", "/"):
+            await self._rest.serve(request, agent, path)
+        elif request.method == "POST":
+            await self._rpc.serve(request, agent)
+        else:
+            status, body = http_error(Problem(NO_METHOD, "POST JSON-RPC here"), V10)
+            await request.json(405 if agent else status, body, headers=[(b"allow", b"POST")])

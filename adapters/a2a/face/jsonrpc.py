@@ -1,0 +1,118 @@
+"""The JSON-RPC binding, for clients: 1.0 and 0.3 at one URL (specification 1.0.1, section 9)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from ....gateway.errors import GatewayError
+from ....gateway.http.request import ClientGone, EventStream, Request
+from ....gateway.ports import Engine
+from ..problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error
+from ..wire import METHODS, STREAMS, V10, Op, Version
+from .binding import negotiated, stream
+from .call import served
+from .operations import Operations
+
+_encode = msgspec.json.Encoder().encode
+_NULL = b"null"
+
+
+class _Envelope(msgspec.Struct):
+    jsonrpc: Any = None
+    id: msgspec.Raw = msgspec.Raw(_NULL)
+    method: Any = None
+    params: msgspec.Raw = msgspec.Raw()
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+
+
+class JsonRpc:
+    """Serves POSTs to an agent's URL."""
+
+    def __init__(self, engine: Engine, operations: Operations, closing: asyncio.Event) -> None:
+        self._engine = engine
+        self._operations = operations
+        self._closing = closing
+
+    async def serve(self, request: Request, agent: str) -> None:
+        rpc_id, version = _NULL, V10
+        try:
+            envelope, rpc_id = _read(await _body(request))
+            op, version = _method(envelope)
+            negotiated(request, version)
+            await self._run(request, agent, op, version, rpc_id, envelope.params)
+        except Problem as problem:
+            await request.respond(200, _failure(rpc_id, problem, version))
+        except GatewayError as error:
+            await request.respond(200, _failure(rpc_id, problem_of(error), version))
+
+    async def _run(
+        self, request: Request, agent: str, op: Op, version: Version, rpc_id: bytes, params: msgspec.Raw
+    ) -> None:
+        writing = _Writing(rpc_id, version)
+        try:
+            with served(self._engine, op, version, agent, params, request) as call:
+                if op in STREAMS:
+                    results = self._operations.stream(call)
+                    await stream(request, call, results, self._closing, writing)
+                else:
+                    result = await self._operations.unary(call)
+                    await request.respond(200, writing.head + result + b"}")
+        except ClientGone:
+            return
+        except Problem:
+            if not request.responded:
+                raise
+
+
+class _Writing:
+    """Results as JSON-RPC responses to one request."""
+
+    def __init__(self, rpc_id: bytes, version: Version) -> None:
+        self.head = b'{"jsonrpc":"2.0","id":' + rpc_id + b',"result":'
+        self._id = rpc_id
+        self._version: Version = version
+
+    async def result(self, out: EventStream, result: bytes) -> None:
+        await out.send(self.head + result + b"}")
+
+    async def failure(self, out: EventStream, problem: Problem) -> None:
+        await out.send(_failure(self._id, problem, self._version))
+
+
+async def _body(request: Request) -> bytes:
+    declared = request.header(b"content-type")
+    if declared and "json" not in declared.lower():
+        raise Problem(CONTENT_TYPE, "the request's content type must be application/json")
+    return await request.body()
+
+
+def _read(body: bytes) -> tuple[_Envelope, bytes]:
+    """The envelope and its id as it came. Raises Problem."""
+    try:
+        envelope = _envelope.decode(body)
+    except msgspec.ValidationError:
+        raise Problem(INVALID_REQUEST, "the request must be one JSON-RPC 2.0 object") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise Problem(PARSE, "the request is not valid JSON") from None
+    return envelope, bytes(envelope.id)
+
+
+def _method(envelope: _Envelope) -> tuple[Op, Version]:
+    rpc_id = bytes(envelope.id)
+    if envelope.jsonrpc != "2.0" or not isinstance(envelope.method, str) or rpc_id[:1] in b"{[tf":
+        raise Problem(INVALID_REQUEST, "the request must be one JSON-RPC 2.0 object")
+    found = METHODS.get(envelope.method)
+    if found is None:
+        raise Problem(NO_METHOD, f"there is no method {envelope.method[:80]!r}")
+    return found
+
+
+def _failure(rpc_id: bytes, problem: Problem, version: Version) -> bytes:
+    known = rpc_id if rpc_id[:1] not in b"{[tf" else _NULL
+    error = _encode(rpc_error(problem, version))
+    return b'{"jsonrpc":"2.0","id":' + known + b',"error":' + error + b"}"

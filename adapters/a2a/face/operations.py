@@ -1,0 +1,232 @@
+"""The operations, whichever binding brings them and whatever protocol the agent behind speaks.
+
+Results are JSON in the form of JSON-RPC of the client's revision. An agent that speaks A2A is relayed to; the
+others are called through the engine, and always answer with a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from ....gateway.errors import NotActive, UnknownTask
+from ....gateway.lifecycle import TERMINAL
+from ....gateway.model import Invocation, Task
+from ....gateway.ports import AgentView, Engine, TaskHandle
+from ..card import with_interfaces
+from ..codec import task_to
+from ..events import Writer, item_to
+from ..params import Send, count_at, send_from, task_id_of
+from ..problems import EXTENDED_CARD, NOT_CANCELABLE, PUSH_NOT_SUPPORTED, UNSUPPORTED, Problem
+from ..upstream.upstream import A2AUpstream
+from ..wire import PUSH, V10, Op
+from .call import OWN, Call
+from .listing import page, query_from
+from .ownagent import OwnAgent, Question, Route
+from .relay import Relay, is_relayed
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Operations:
+    """Runs clients' operations. Raises Problem, GatewayError and Malformed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._relay = Relay(engine)
+        self._own = OwnAgent(engine)
+
+    async def unary(self, call: Call) -> bytes:
+        """Any operation but the streaming ones."""
+        match call.op:
+            case Op.SEND:
+                return await self._send(call)
+            case Op.GET | Op.CANCEL:
+                return await self._task(call)
+            case Op.LIST:
+                return await self._list(call)
+            case Op.CARD:
+                return await self._card(call)
+            case op if op in PUSH:
+                raise _no_push()
+            case _:
+                raise Problem(UNSUPPORTED, f"{call.op.value} is a streaming operation")
+
+    async def stream(self, call: Call) -> AsyncGenerator[bytes]:
+        """SendStreamingMessage and SubscribeToTask."""
+        run = self._send_stream if call.op is Op.STREAM else self._subscribe
+        async with aclosing(run(call)) as results:
+            async for result in results:
+                yield result
+
+    # --- messages ----------------------------------------------------------------------------
+
+    async def _routed(self, call: Call) -> tuple[Send, Route]:
+        send = send_from(call.params, call.version)
+        call.span.set("a2a.message.id", send.message.message_id)
+        if send.push:
+            raise _no_push()
+        if call.agent == OWN:
+            route = await self._own.route(send, call.principal)
+        else:
+            view = self._engine.agent(call.agent, call.principal)
+            route = Route(view=view, send=send, skill=send.meta("skill"))
+        if route.view is not None:
+            call.goes_to(route.view.name, route.view.record.protocol)
+        return send, route
+
+    async def _relayed(self, call: Call, route: Route) -> A2AUpstream | None:
+        """The A2A agent to relay to; None where the engine is to run the turn: for agents of other protocols,
+        and for tasks of an A2A agent that the engine runs already (another door began them)."""
+        view, task_id = route.view, route.send.message.task_id
+        if view is None or route.new_task_id or not isinstance(view.upstream, A2AUpstream):
+            return None
+        if task_id:
+            known = (await self._engine.task(task_id, call.principal)).task
+            if known.agent != view.name:
+                raise UnknownTask(task_id)
+            if not is_relayed(known):
+                return None
+        return view.upstream
+
+    async def _send(self, call: Call) -> bytes:
+        send, route = await self._routed(call)
+        agent = await self._relayed(call, route)
+        if agent is not None and route.view is not None:
+            return await self._relay.send(call, route.view, agent, send)
+        if route.question is not None:
+            return self._asked(call, route.question)
+        handle = await self._invoke(call, route)
+        task = await handle.settled() if send.wait else handle.task
+        call.saw(task)
+        return _encode(item_to(task, call.version, history_length=send.history_length))
+
+    async def _send_stream(self, call: Call) -> AsyncGenerator[bytes]:
+        send, route = await self._routed(call)
+        agent = await self._relayed(call, route)
+        if agent is not None and route.view is not None:
+            async with aclosing(self._relay.stream(call, route.view, agent, send)) as results:
+                async for result in results:
+                    yield result
+        elif route.question is not None:
+            yield self._asked(call, route.question)
+        else:
+            handle = await self._invoke(call, route)
+            async with aclosing(self._followed(call, handle, send.history_length)) as results:
+                async for result in results:
+                    yield result
+
+    async def _invoke(self, call: Call, route: Route) -> TaskHandle:
+        assert route.view is not None
+        message = route.send.message
+        return await self._engine.invoke(
+            Invocation(
+                agent=route.view.name,
+                message=message,
+                skill=route.skill,
+                context_id=message.context_id or None,
+                task_id=None if route.new_task_id else message.task_id or None,
+                new_task_id=route.new_task_id,
+                principal=call.principal,
+                trace=call.span.trace,
+                client_protocol="a2a",
+                streaming=call.op is Op.STREAM or not route.send.wait,
+                metadata=route.send.metadata,
+                extra={"a2a": {"acceptedOutputModes": list(route.send.modes)}} if route.send.modes else {},
+            )
+        )
+
+    async def _followed(
+        self, call: Call, handle: TaskHandle, history_length: int | None = None
+    ) -> AsyncGenerator[bytes]:
+        """The task as it is, then its updates in the log's order."""
+        task, seq = handle.task, handle.last_seq
+        call.saw(task)
+        yield _encode(item_to(task, call.version, history_length=history_length))
+        writer = Writer(task)
+        async for logged in handle.events(seq):
+            for update in writer.feed(logged):
+                call.saw(handle.task)
+                yield _encode(item_to(update, call.version))
+
+    def _asked(self, call: Call, question: Question) -> bytes:
+        call.saw(question.task)
+        return _encode(item_to(question.task, call.version))
+
+    # --- tasks -------------------------------------------------------------------------------
+
+    async def _known(self, call: Call) -> tuple[TaskHandle, AgentView | None]:
+        """The caller's task of this door, and its agent. Raises UnknownTask."""
+        task_id = task_id_of(call.params)
+        handle = await self._engine.task(task_id, call.principal)
+        name = handle.task.agent
+        if call.agent not in (OWN, name):
+            raise UnknownTask(task_id)
+        view = None if name == OWN else self._engine.agent(name, call.principal)
+        if view is not None:
+            call.goes_to(name, view.record.protocol)
+        call.saw(handle.task)
+        return handle, view
+
+    async def _task(self, call: Call) -> bytes:
+        """GetTask and CancelTask."""
+        handle, view = await self._known(call)
+        if view is not None and isinstance(view.upstream, A2AUpstream) and is_relayed(handle.task):
+            return await self._relay.task(call, view, view.upstream, handle.task)
+        task = handle.task
+        if call.op is Op.CANCEL:
+            task = await self._canceled(call, handle, view)
+        length = count_at(call.params, "historyLength")
+        return _encode(task_to(task, call.version, history_length=length))
+
+    async def _canceled(self, call: Call, handle: TaskHandle, view: AgentView | None) -> Task:
+        if view is None:
+            task = self._own.cancel(handle.task, call.principal)
+        else:
+            try:
+                task = await (await self._engine.cancel(handle.task.id, call.principal)).settled()
+            except NotActive as e:
+                raise Problem(NOT_CANCELABLE, e.message, hub=e.code) from e
+        call.saw(task)
+        return task
+
+    async def _subscribe(self, call: Call) -> AsyncGenerator[bytes]:
+        handle, view = await self._known(call)
+        if view is not None and isinstance(view.upstream, A2AUpstream) and is_relayed(handle.task):
+            source = self._relay.subscribe(call, view, view.upstream, handle.task)
+        elif handle.task.state in TERMINAL:
+            raise Problem(UNSUPPORTED, f"the task has ended: it is {handle.task.state.value}")
+        else:
+            source = self._followed(call, handle)
+        async with aclosing(source) as results:
+            async for result in results:
+                yield result
+
+    async def _list(self, call: Call) -> bytes:
+        query = query_from(call.params, call.version)
+        if call.agent != OWN:
+            self._engine.agent(call.agent, call.principal)
+        tasks = await self._engine.tasks(
+            call.principal,
+            agent=None if call.agent == OWN else call.agent,
+            context_id=query.context_id,
+        )
+        return _encode(page(tasks, query, call.version))
+
+    # --- the extended card -------------------------------------------------------------------
+
+    async def _card(self, call: Call) -> bytes:
+        """Relayed for an A2A agent (which also says itself that it has none); the others have none."""
+        view = None if call.agent == OWN else self._engine.agent(call.agent, call.principal)
+        if view is None or not isinstance(view.upstream, A2AUpstream):
+            code = UNSUPPORTED if call.version == V10 else EXTENDED_CARD
+            raise Problem(code, "there is no extended agent card")
+        card: Any = await self._relay.card(call, view, view.upstream)
+        return _encode(with_interfaces(card, f"{call.base_url}/a2a/{view.name}/"))
+
+
+def _no_push() -> Problem:
+    return Problem(PUSH_NOT_SUPPORTED, "push notifications are not supported")

@@ -1,0 +1,173 @@
+"""The HTTP+JSON binding, for clients: 1.0, and 0.3 under ``/v1`` (specification 1.0.1, section 11)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import msgspec
+
+from ....gateway.errors import GatewayError
+from ....gateway.http.request import JSON, ClientGone, EventStream, Request
+from ....gateway.ports import Engine
+from .. import rest03
+from ..codec import Malformed
+from ..problems import INVALID_PARAMS, NO_METHOD, PARSE, Problem, http_error, problem_of
+from ..wire import STREAMS, V03, V10, Op, Version
+from .binding import negotiated, stream
+from .call import served
+from .operations import Operations
+
+A2A_JSON = "application/a2a+json"
+_encode = msgspec.json.Encoder().encode
+
+_PUSH = r"/tasks/(?P<id>[^/]+)/pushNotificationConfigs"
+_ROUTES: tuple[tuple[str, str, Op], ...] = (
+    ("POST", r"/message:send", Op.SEND),
+    ("POST", r"/message:stream", Op.STREAM),
+    ("GET", r"/tasks", Op.LIST),
+    ("POST", r"/tasks/(?P<id>[^/]+):cancel", Op.CANCEL),
+    ("GET POST", r"/tasks/(?P<id>[^/]+):subscribe", Op.SUBSCRIBE),
+    ("GET", r"/tasks/(?P<id>[^/]+)", Op.GET),
+    ("POST", _PUSH, Op.PUSH_CREATE),
+    ("GET", _PUSH, Op.PUSH_LIST),
+    ("GET", _PUSH + r"/[^/]+", Op.PUSH_GET),
+    ("DELETE", _PUSH + r"/[^/]+", Op.PUSH_DELETE),
+    ("GET", r"/extendedAgentCard|/card", Op.CARD),
+)
+_COMPILED = [(methods.split(), re.compile(path), op) for methods, path, op in _ROUTES]
+_OURS = re.compile(r"(/v1)?/(message:(send|stream)|tasks(/.*)?|extendedAgentCard|card)")
+
+
+def is_ours(path: str) -> bool:
+    """Whether a path at the bare address belongs to this binding."""
+    return path != "/card" and _OURS.fullmatch(path) is not None
+
+
+class Rest:
+    """Serves paths beneath an agent's URL."""
+
+    def __init__(self, engine: Engine, operations: Operations, closing: asyncio.Event) -> None:
+        self._engine = engine
+        self._operations = operations
+        self._closing = closing
+
+    async def serve(self, request: Request, agent: str, path: str) -> None:
+        version = V03 if path.startswith("/v1/") else V10
+        try:
+            await self._serve(request, agent, path.removeprefix("/v1"), version)
+        except Problem as problem:
+            await _fail(request, problem, version)
+        except GatewayError as error:
+            await _fail(request, problem_of(error), version)
+
+    async def _serve(self, request: Request, agent: str, path: str, version: Version) -> None:
+        op, task_id = _route(request.method, path)
+        negotiated(request, version)
+        params = await _params(request, op, task_id, version)
+        form = _Form(request, op, version)
+        try:
+            with served(self._engine, op, version, agent, params, request) as call:
+                if op in STREAMS:
+                    results = self._operations.stream(call)
+                    await stream(request, call, results, self._closing, form)
+                else:
+                    body = form.unary(await self._operations.unary(call))
+                    await request.respond(200, body, media_type=_media_type(request))
+        except ClientGone:
+            return
+        except Problem:
+            if not request.responded:
+                raise
+
+
+def _route(method: str, path: str) -> tuple[Op, str | None]:
+    """The operation and the task's id. Raises Problem."""
+    for methods, pattern, op in _COMPILED:
+        match = pattern.fullmatch(path)
+        if match and method in methods:
+            return op, match.groupdict().get("id")
+    raise Problem(NO_METHOD, f"there is no {method} {path[:100]}")
+
+
+async def _params(request: Request, op: Op, task_id: str | None, version: Version) -> msgspec.Raw:
+    """The parameters in JSON-RPC's form of the revision; a message of 1.0 as it came."""
+    if op in (Op.SEND, Op.STREAM):
+        body = await request.body()
+        value = _object(body)
+        if version == V10:
+            return msgspec.Raw(body)
+        try:
+            if _is_python(request):
+                value = rest03.unnested(value)
+            return msgspec.Raw(_encode(rest03.send_params_from(value)))
+        except (Malformed, AttributeError, TypeError) as e:
+            raise Problem(INVALID_PARAMS, f"invalid parameters: {e}") from e
+    fields: dict[str, Any] = {k: x for k, x in request.query.items() if k != "A2A-Version"}
+    body = await request.body() if request.method == "POST" else b""
+    if body.strip():
+        fields |= _object(body)
+    if task_id is not None:
+        fields["id"] = task_id
+    if str(fields.get("historyLength", "")).isdigit():
+        fields["historyLength"] = int(fields["historyLength"])
+    return msgspec.Raw(_encode(fields))
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise Problem(PARSE, "the request's body is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise Problem(INVALID_PARAMS, "the request's body must be a JSON object")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+class _Form:
+    """Results in the form of this binding: 1.0's as they are, 0.3's after its protobuf definition."""
+
+    def __init__(self, request: Request, op: Op, version: Version) -> None:
+        self._version: Version = version
+        self._old = version == V03 and op is not Op.CARD
+        self._op = op
+        self._nested = self._old and _is_python(request)
+
+    def unary(self, result: bytes) -> bytes:
+        if not self._old:
+            return result
+        value: Any = msgspec.json.decode(result)
+        match self._op:
+            case Op.SEND:
+                made = rest03.item_to(value)
+            case Op.LIST:
+                made = {**value, "tasks": [rest03.task_to(t) for t in value["tasks"]]}
+            case _:
+                made = rest03.task_to(value)
+        return _encode(rest03.nested(made) if self._nested else made)
+
+    async def result(self, out: EventStream, result: bytes) -> None:
+        if self._old:
+            made = rest03.item_to(msgspec.json.decode(result))
+            result = _encode(rest03.nested(made) if self._nested else made)
+        await out.send(result)
+
+    async def failure(self, out: EventStream, problem: Problem) -> None:
+        await out.send(_encode(http_error(problem, self._version)[1]), event="error")
+
+
+def _is_python(request: Request) -> bool:
+    """The Python SDK nests base64 over this binding of 0.3; it can be told only by its HTTP client."""
+    return (request.header(b"user-agent") or "").startswith("python-httpx")
+
+
+def _media_type(request: Request) -> str:
+    """``application/a2a+json`` (since 1.0.1) for those who use it, else what every client understands."""
+    asked = f"{request.header(b'accept')} {request.header(b'content-type')}"
+    return A2A_JSON if A2A_JSON in asked else JSON
+
+
+async def _fail(request: Request, problem: Problem, version: Version) -> None:
+    status, body = http_error(problem, version)
+    await request.json(status, body, media_type=JSON)

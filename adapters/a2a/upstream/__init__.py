@@ -1,0 +1,1 @@
+"""Calling A2A agents: cards, interfaces, channels."""

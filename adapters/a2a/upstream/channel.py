@@ -1,0 +1,176 @@
+"""One interface of an agent on the wire: operations over JSON-RPC and HTTP+JSON, both revisions.
+
+Parameters and results are in the form of JSON-RPC of the interface's revision, whichever binding carries
+them; in 1.0 both bindings have one form, so bytes are handed on as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+import msgspec
+
+from ....gateway import sse
+from ....gateway.errors import BadUpstream, GatewayError, TooLarge, UpstreamFailed
+from ....gateway.transport import Stream, Transport
+from .. import rest03
+from ..card import Interface
+from ..codec import Malformed
+from ..problems import agent_error, agent_http_error
+from ..wire import V03, V10, Json, Op, RpcReply, method_name
+
+Headers = Sequence[tuple[str, str]]
+Params = Json | msgspec.Raw
+
+_reply = msgspec.json.Decoder(RpcReply)
+_encode = msgspec.json.Encoder().encode
+
+
+class Channel:
+    """An interface ready for calls. ``headers``: what goes with every call (credentials, where they may)."""
+
+    def __init__(self, agent: str, interface: Interface, transport: Transport, headers: Headers) -> None:
+        self.interface = interface
+        self._agent = agent
+        self._transport = transport
+        self._headers = [*headers, ("content-type", "application/json"), ("a2a-version", interface.version)]
+        self._base = interface.url.rstrip("/")
+
+    async def call(self, op: Op, params: Params, headers: Headers = ()) -> msgspec.Raw:
+        """A unary operation's result. Raises GatewayError: the agent's own, or what kept it from coming."""
+        method, url, body = self._request(op, params)
+        sent = [*self._headers, *headers, ("accept", "application/json")]
+        answer = await self._transport.request(method, url, headers=sent, body=body)
+        if self.interface.binding == "JSONRPC":
+            return self._rpc_result(answer.status, answer.body)
+        if answer.status >= 400:
+            raise agent_http_error(self._agent, answer.status, answer.body)
+        return self._rest_result(op, answer.body)
+
+    async def stream(self, op: Op, params: Params, headers: Headers = ()) -> AsyncGenerator[msgspec.Raw]:
+        """A streaming operation's results as they come. Closing it does not stop the agent's task."""
+        method, url, body = self._request(op, params)
+        sent = [*self._headers, *headers, ("accept", "text/event-stream")]
+        async with self._transport.stream(method, url, headers=sent, body=body) as answer:
+            if answer.status != 405 or op is not Op.SUBSCRIBE or self.interface.binding == "JSONRPC":
+                async for result in self._results(op, answer):
+                    yield result
+                return
+        # Which of POST and GET subscribes over REST has changed; who refuses one takes the other.
+        async with self._transport.stream("GET", url, headers=sent) as answer:
+            async for result in self._results(op, answer):
+                yield result
+
+    async def _results(self, op: Op, answer: Stream) -> AsyncGenerator[msgspec.Raw]:
+        rpc = self.interface.binding == "JSONRPC"
+        if not (answer.header("content-type") or "").startswith("text/event-stream"):
+            body = await answer.read()
+            if rpc:
+                yield self._rpc_result(answer.status, body)
+            elif answer.status >= 400:
+                raise agent_http_error(self._agent, answer.status, body)
+            else:
+                yield self._rest_result(op, body)
+            return
+        decoder = sse.Decoder()
+        async for chunk in answer.chunks():
+            try:
+                events = decoder.feed(chunk)
+            except ValueError as e:
+                raise TooLarge(f"an event of {self._agent} is too large") from e
+            for event in events:
+                if rpc:
+                    yield self._rpc_result(200, event.data)
+                elif event.event == "error":
+                    raise self._stream_error(event.data)
+                else:
+                    yield self._rest_result(op, event.data)
+
+    # --- out ---------------------------------------------------------------------------------
+
+    def _request(self, op: Op, params: Params) -> tuple[str, str, bytes | None]:
+        """Method, URL and body."""
+        if self.interface.tenant:
+            params = {**_mapping(params), "tenant": self.interface.tenant}
+        if self.interface.binding == "JSONRPC":
+            head = f'{{"jsonrpc":"2.0","id":"{uuid4()}","method":"{method_name(op, self.interface.version)}"'
+            raw = bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
+            return "POST", self.interface.url, head.encode() + b',"params":' + (raw or b"{}") + b"}"
+        method, path, query, body = self._rest(op, params)
+        url = self._base + path + (f"?{urlencode(query)}" if query else "")
+        return method, url, body
+
+    def _rest(self, op: Op, params: Params) -> tuple[str, str, dict[str, Any], bytes | None]:
+        old = self.interface.version == V03
+        prefix = "/v1" if old else f"/{quote(self.interface.tenant)}" if self.interface.tenant else ""
+        if op in (Op.SEND, Op.STREAM):
+            path = f"{prefix}/message:{'send' if op is Op.SEND else 'stream'}"
+            if old:
+                return "POST", path, {}, _encode(rest03.nested(rest03.send_params_to(_mapping(params))))
+            return "POST", path, {}, bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
+        fields = {k: x for k, x in _mapping(params).items() if k != "tenant"}
+        if op is Op.CARD:
+            return "GET", f"{prefix}/card" if old else f"{prefix}/extendedAgentCard", {}, None
+        if op is Op.LIST:
+            return "GET", f"{prefix}/tasks", _query(fields), None
+        task = f"{prefix}/tasks/{quote(str(fields.pop('id', '')), safe='')}"
+        match op:
+            case Op.GET:
+                fields.pop("metadata", None)
+                return "GET", task, _query(fields), None
+            case Op.CANCEL:
+                return "POST", f"{task}:cancel", {}, _encode(fields)
+            case Op.SUBSCRIBE:
+                return "POST", f"{task}:subscribe", {}, None
+            case _:
+                raise BadUpstream(f"{op.value} is not sent to agents")
+
+    # --- in ----------------------------------------------------------------------------------
+
+    def _rpc_result(self, status: int, body: bytes) -> msgspec.Raw:
+        try:
+            reply = _reply.decode(body)
+        except msgspec.DecodeError:
+            if status >= 400:
+                raise agent_http_error(self._agent, status, body) from None
+            raise self._invalid(body) from None
+        if reply.error is not None:
+            raise agent_error(self._agent, reply.error)
+        if not bytes(reply.result):
+            raise agent_http_error(self._agent, status, body) if status >= 400 else self._invalid(body)
+        return reply.result
+
+    def _rest_result(self, op: Op, body: bytes) -> msgspec.Raw:
+        if self.interface.version == V10 or op is Op.CARD:
+            return msgspec.Raw(body)
+        try:
+            value = rest03.unnested(msgspec.json.decode(body))
+            read = rest03.task_from if op in (Op.GET, Op.CANCEL) else rest03.item_from
+            return msgspec.Raw(_encode(read(value)))
+        except (msgspec.DecodeError, Malformed) as e:
+            raise self._invalid(body) from e
+
+    def _stream_error(self, data: bytes) -> GatewayError:
+        error = agent_http_error(self._agent, 400, data)
+        return UpstreamFailed(self._agent, detail=error.detail) if isinstance(error, BadUpstream) else error
+
+    def _invalid(self, body: bytes) -> BadUpstream:
+        return BadUpstream(f"{self._agent} gave an answer that is not A2A", detail=repr(body[:2000]))
+
+
+def _mapping(params: Params) -> Json:
+    if not isinstance(params, msgspec.Raw):
+        return params
+    try:
+        value: Any = msgspec.json.decode(params) if bytes(params) else {}
+    except msgspec.DecodeError as e:
+        raise BadUpstream("parameters are not JSON") from e
+    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def _query(fields: Json) -> dict[str, Any]:
+    """Query parameters (section 11.5): booleans in lower case, the rest as text."""
+    return {k: str(x).lower() if isinstance(x, bool) else x for k, x in fields.items() if x is not None}

@@ -1,0 +1,94 @@
+"""Finding an agent's card and the interface to call: control plane, seldom done, kept by the upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ....gateway.errors import BadUpstream, GatewayError
+from ....gateway.ports import Host
+from ..card import Interface, agent_from, base_of, interfaces
+from ..codec import Malformed
+from ..problems import agent_http_error
+from ..wire import CARD_PATH, OLD_CARD_PATH, V10, Json
+from . import address
+
+TIMEOUT = 10.0  # seconds for one card
+Headers = list[tuple[str, str]]
+
+
+def candidates(url: str) -> list[str]:
+    """Where the card may be: at the URL itself if that names one, beneath it, at the origin's root."""
+    base = base_of(url)
+    parts = urlsplit(base)
+    root = f"{parts.scheme}://{parts.netloc}"
+    own = [url] if url.partition("?")[0].endswith(".json") else []
+    found = [*own, base + CARD_PATH, base + OLD_CARD_PATH]
+    if root != base:
+        found += [root + CARD_PATH, root + OLD_CARD_PATH]
+    return list(dict.fromkeys(found))
+
+
+async def fetch_card(agent: str, url: str, headers: Headers, host: Host) -> Json | None:
+    """The card of the agent at ``url``; None where none is found. A card at the origin's root counts only if
+    it speaks of the registered URL. Raises GatewayError when the agent can't be reached or refuses."""
+    base = base_of(url)
+    for candidate in candidates(url):
+        sent = [*headers, ("accept", "application/json"), ("a2a-version", V10)]
+        answer = await host.transport.request("GET", candidate, headers=sent, timeout=TIMEOUT)
+        if answer.status in (401, 403) or answer.status >= 500:
+            raise agent_http_error(agent, answer.status, answer.body)
+        if answer.status != 200 or (card := _card(answer.body)) is None:
+            continue
+        if candidate.startswith(base) or _speaks_of(card, base):
+            return card
+    return None
+
+
+def _card(body: bytes) -> Json | None:
+    """The card in ``body``; None for anything else (a page of a site that answers every path)."""
+    try:
+        value: Any = msgspec.json.decode(body)
+        if not isinstance(value, dict):
+            return None
+        agent_from(value)  # pyright: ignore[reportUnknownArgumentType]
+        return value if interfaces(value) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    except (msgspec.DecodeError, Malformed):
+        return None
+
+
+def _speaks_of(card: Json, base: str) -> bool:
+    urls = (address.same_origin(i.url, base) for i in interfaces(card))
+    return any(u is not None and u.rstrip("/").startswith(base) for u in urls)
+
+
+async def choose(agent: str, card: Json, registered: str, allow: Sequence[str]) -> tuple[Interface, bool]:
+    """The interface to call, and whether it lies on the registered origin (and may get the credentials).
+    Raises BadUpstream when there is none that may be used."""
+    elsewhere: list[Interface] = []
+    for interface in interfaces(card):
+        here = address.same_origin(interface.url, registered)
+        if here is not None:
+            return msgspec.structs.replace(interface, url=here), True
+        elsewhere.append(interface)
+    for interface in elsewhere:
+        if await address.may_reach(interface.url, allow):
+            return interface, False
+    urls = ", ".join(i.url for i in elsewhere)
+    raise BadUpstream(
+        f"{agent}'s card points to another, private address ({urls}): allow it in outbound.allow, "
+        "or register the agent at that address"
+    )
+
+
+async def found_at(url: str, headers: Headers, host: Host) -> Json | None:
+    """The card behind any URL, for probing: None where the URL does not speak A2A."""
+    try:
+        return await fetch_card("the agent", url, headers, host)
+    except GatewayError as e:
+        if (e.native or {}).get("status") in (401, 403):
+            raise
+        return None

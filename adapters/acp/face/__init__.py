@@ -1,0 +1,1 @@
+"""Serving ACP clients: the door, runs, sessions."""

@@ -1,0 +1,183 @@
+"""Runs at the door: a run is a task, whatever protocol its agent speaks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import msgspec
+
+from ....gateway.model import Invocation, Logged
+from ....gateway.ports import TaskHandle
+from .. import codec
+from ..encoding import RunEncoder, as_uuid, is_uuid, run_json
+from ..upstream.upstream import ACPUpstream
+from ..wire import Json, Mode, RunCreate, RunCreateHead, RunResume
+from . import relay
+from .exchange import Exchange, live
+
+
+async def create(x: Exchange) -> None:
+    """POST /runs."""
+    head = await x.body(RunCreateHead)
+    view = x.engine.agent(head.agent_name, x.principal)
+    x.about(view)
+    session = chosen_session(x, head)
+    if isinstance(view.upstream, ACPUpstream):
+        await relay.create(x, view, view.upstream, head, session)
+        return
+    body = await x.body(RunCreate)
+    translated = codec.input_message(body.input)
+    x.lost(translated.losses)
+    mode = body.mode or "sync"
+    metadata = body.metadata or {}
+    skill = metadata.get("skill")
+    call = Invocation(
+        agent=view.name,
+        message=translated.value,
+        skill=skill if isinstance(skill, str) else None,
+        context_id=session,
+        principal=x.principal,
+        trace=x.span.trace,
+        client_protocol="acp",
+        streaming=mode != "sync",
+        metadata=body.metadata,
+    )
+    handle = await x.engine.invoke(call)
+    await _answer(x, handle, mode, after=0)
+
+
+def chosen_session(x: Exchange, head: RunCreateHead | RunCreate) -> str | None:
+    """The session that the client names, by id or by object. History that it brings along is not fetched."""
+    session = head.session
+    if session is None:
+        given = head.session_id
+    else:
+        given = session.id
+        if head.session_id not in (None, given):
+            raise codec.wrong("session_id", "it is not session.id")
+        urls = [*(session.history or ()), *([session.state] if session.state else ())]
+        if any(not url.startswith(f"{x.base}/resources/") for url in urls):
+            x.lost(("session history from elsewhere",))
+    if given is not None and not is_uuid(given):
+        raise codec.wrong("session_id" if session is None else "session.id", "expected a UUID")
+    return given.lower() if given else None
+
+
+async def resume(x: Exchange, run_id: str) -> None:
+    """POST /runs/{run_id}: the answer to what the run asks."""
+    handle, upstream = await _find(x, run_id)
+    if upstream is not None:
+        await relay.resume(x, upstream, handle.task)
+        return
+    body = await x.body(RunResume)
+    mode = body.mode or "sync"
+    message = codec.message(body.await_resume.message, "await_resume.message")
+    after, task = handle.last_seq, handle.task
+    call = Invocation(
+        agent=task.agent,
+        message=message,
+        task_id=task.id,
+        context_id=task.context_id,
+        principal=x.principal,
+        trace=x.span.trace,
+        client_protocol="acp",
+        streaming=mode != "sync",
+    )
+    handle = await x.engine.invoke(call)
+    await _answer(x, handle, mode, after=after)
+
+
+async def read(x: Exchange, run_id: str) -> None:
+    """GET /runs/{run_id}."""
+    handle, upstream = await _find(x, run_id)
+    if upstream is not None:
+        await relay.read(x, upstream, handle.task)
+        return
+    run = await current(handle, x)
+    x.saw_task(handle.task)
+    await x.run(200, run, run["run_id"])
+
+
+async def events(x: Exchange, run_id: str) -> None:
+    """GET /runs/{run_id}/events: what has happened so far."""
+    handle, upstream = await _find(x, run_id)
+    if upstream is not None:
+        await relay.events(x, upstream, handle.task)
+        return
+    encoder = RunEncoder(handle.task, x.span.trace_id)
+    log = await so_far(handle)
+    seen = [encoder.created()]
+    for logged in log:
+        seen += encoder.feed(logged.event, logged.at)
+    x.saw_task(handle.task)
+    await x.request.json(200, {"events": seen})
+
+
+async def cancel(x: Exchange, run_id: str) -> None:
+    """POST /runs/{run_id}/cancel: 202; the run is ``cancelling`` until its agent has stopped."""
+    handle, upstream = await _find(x, run_id)
+    if upstream is not None:
+        await relay.cancel(x, upstream, handle.task)
+        return
+    handle = await x.engine.cancel(handle.task.id, x.principal)
+    run = await current(handle, x)
+    x.saw_task(handle.task)
+    await x.run(202, run, run["run_id"])
+
+
+async def _find(x: Exchange, run_id: str) -> tuple[TaskHandle, ACPUpstream | None]:
+    """The task that a run id names, and its agent's upstream where the run is the upstream's own."""
+    handle = await x.engine.task(run_id, x.principal)
+    # A task outlives its agent's registration.
+    view = next((v for v in x.engine.agents(x.principal) if v.name == handle.task.agent), None)
+    x.concerns(handle.task.agent, view.record.protocol if view else "")
+    if view is not None and relay.is_relayed(handle.task) and isinstance(view.upstream, ACPUpstream):
+        return handle, view.upstream
+    return handle, None
+
+
+async def so_far(handle: TaskHandle) -> Sequence[Logged]:
+    """The log as far as it has come, without waiting for more."""
+    log: list[Logged] = []
+    if handle.last_seq:
+        async for logged in handle.events():
+            log.append(logged)
+            if logged.seq >= handle.last_seq:
+                break
+    return log
+
+
+async def current(handle: TaskHandle, x: Exchange) -> Json:
+    """The Run as it is now."""
+    log = await so_far(handle)
+    return run_json(handle.task, log, x.span.trace_id)
+
+
+async def _answer(x: Exchange, handle: TaskHandle, mode: Mode, *, after: int) -> None:
+    """Answer in the mode the client wants: at the end, at once, or as it happens (from ``after`` on)."""
+    if mode == "stream":
+        await _stream(x, handle, after)
+        return
+    if mode == "sync":
+        await handle.settled()
+    run = await current(handle, x)
+    x.saw_task(handle.task)
+    await x.run(200 if mode == "sync" else 202, run, run["run_id"])
+
+
+async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
+    encoder = RunEncoder(handle.task, x.span.trace_id)
+    if after:  # what the run has said before stands in its output
+        for logged in await so_far(handle):
+            if logged.seq <= after:
+                encoder.feed(logged.event, logged.at)
+    async with x.streaming(as_uuid(handle.task.id)) as out:
+        if not after:
+            await out.send(msgspec.json.encode(encoder.created()))
+        async with contextlib.aclosing(live(handle.events(after), out)) as events:
+            async for logged in events:
+                for event in encoder.feed(logged.event, logged.at):
+                    await out.send(msgspec.json.encode(event))
+    x.lost(encoder.losses)
+    x.saw_task(handle.task)

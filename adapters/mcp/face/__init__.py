@@ -1,0 +1,1 @@
+"""Serving MCP clients: the doors and what answers there."""

@@ -1,0 +1,207 @@
+"""``/mcp``: every agent's tools, prompts and resources in one list. Also the door of a single agent that
+is no MCP server: a list of one tool."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from msgspec import Raw
+
+from .... import __version__
+from ....gateway.errors import GatewayError
+from ....gateway.model import Principal
+from ....gateway.ports import Engine
+from .. import wire
+from ..wire import RpcError
+from . import eras, listing, names
+from .checks import ParamRules
+from .conversation import call_agent
+from .door import Card, Door
+from .exchange import Exchange
+from .listing import Found, Source
+from .relay import SET_LEVEL, level_of, relay
+
+SERVER_INFO: dict[str, Any] = {"name": "agentgw", "version": __version__}
+_INSTRUCTIONS = (
+    "Each tool is an agent, or a tool of an agent ({agent}__{tool}). An agent's result names its context_id: "
+    "pass it again to go on with the conversation. When the state is input_required, call the same tool with "
+    "the task_id and the answer as message."
+)
+
+
+class Aggregate(Door):
+    """``only``: the one agent behind this door; None for all of them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        rules: ParamRules,
+        only: str | None = None,
+        sources: listing.Sources | None = None,
+    ) -> None:
+        self._engine = engine
+        self._rules = rules
+        self._only = only
+        self._known = listing.Sources(engine) if sources is None else sources
+        self._methods: dict[str, Callable[[Exchange], Awaitable[Raw | dict[str, Any]]]] = {
+            wire.TOOLS_LIST: self._tools_list,
+            wire.TOOLS_CALL: self._tools_call,
+            wire.PROMPTS_LIST: self._prompts_list,
+            wire.PROMPTS_GET: self._prompts_get,
+            wire.RESOURCES_LIST: self._resources_list,
+            wire.TEMPLATES_LIST: self._templates_list,
+            wire.RESOURCES_READ: self._resources_read,
+            "completion/complete": self._complete,
+            SET_LEVEL: self._set_level,
+        }
+
+    async def card(self, exchange: Exchange) -> Card:
+        if self._only is None:
+            lists = {"listChanged": True}
+            capabilities: dict[str, Any] = {"tools": lists, "prompts": lists, "resources": lists}
+            capabilities |= {"completions": {}, "logging": {}}
+            return Card(server_info=SERVER_INFO, capabilities=capabilities, instructions=_INSTRUCTIONS)
+        view = await self._engine.described(self._only, exchange.principal)
+        info: dict[str, Any] = {"name": view.name, "version": (view.agent and view.agent.version) or ""}
+        if view.agent is not None and view.agent.name != view.name:
+            info["title"] = view.agent.name
+        return Card(
+            server_info=info,
+            capabilities={"tools": {"listChanged": True}},
+            instructions=view.description or None,
+        )
+
+    async def request(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        handler = self._methods.get(exchange.method)
+        if handler is None or (self._only is not None and not exchange.method.startswith("tools/")):
+            raise RpcError(wire.METHOD_NOT_FOUND, f"Method not found: {exchange.method}")
+        return await handler(exchange)
+
+    async def input_schema(self, exchange: Exchange) -> Any:
+        found = await self._find(exchange, "tools")
+        if found is None or found.own is None or found.source.catalog is None:
+            return None
+        return self._rules.schema(found.source.view.name, found.source.catalog, found.own)
+
+    async def lists(self, principal: Principal) -> dict[str, Any]:
+        found = await self._sources(principal)
+        resources = [listing.resource_list(found), listing.resource_list(found, "uriTemplate")]
+        return {
+            "tools": listing.tool_list(found),
+            "prompts": listing.prompt_list(found),
+            "resources": resources,
+        }
+
+    async def _sources(self, principal: Principal) -> Sequence[Source]:
+        return await self._known.all(principal, self._only)
+
+    # --- lists -------------------------------------------------------------------------------
+
+    async def _listed(
+        self, exchange: Exchange, key: str, make: Callable[[Sequence[Source]], list[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        found = await self._sources(exchange.principal)
+        exchange.set_state("completed")
+        result = {key: make(found), **listing.unavailable(found)}
+        if exchange.era == "handshake":
+            # Servers of the modern era may list what older clients cannot read.
+            return eras.to_client(exchange.method, result, exchange.era, SERVER_INFO)
+        return eras.completed(exchange.method, result, (await self.card(exchange)).server_info)
+
+    async def _tools_list(self, exchange: Exchange) -> dict[str, Any]:
+        return await self._listed(exchange, "tools", listing.tool_list)
+
+    async def _prompts_list(self, exchange: Exchange) -> dict[str, Any]:
+        return await self._listed(exchange, "prompts", listing.prompt_list)
+
+    async def _resources_list(self, exchange: Exchange) -> dict[str, Any]:
+        return await self._listed(exchange, "resources", listing.resource_list)
+
+    async def _templates_list(self, exchange: Exchange) -> dict[str, Any]:
+        return await self._listed(
+            exchange, "resourceTemplates", lambda found: listing.resource_list(found, "uriTemplate")
+        )
+
+    # --- what has one owner --------------------------------------------------------------------
+
+    async def _tools_call(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        found = await self._find(exchange, "tools")
+        if found is None:
+            raise RpcError(wire.INVALID_PARAMS, f"Unknown tool: {exchange.name}")
+        view, server = found.source.view, found.source.server
+        if server is not None:
+            return await relay(self._engine, view, server, exchange, self._rules, name=found.own)
+        exchange.set_agent(view.name, view.record.protocol)
+        result = await call_agent(self._engine, view, exchange)
+        if result.get("isError"):
+            exchange.error_type = "tool_error"
+        if exchange.era == "modern":
+            return eras.completed(exchange.method, result, SERVER_INFO)
+        return result
+
+    async def _prompts_get(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        found = await self._find(exchange, "prompts")
+        if found is None or found.source.server is None:
+            raise RpcError(wire.INVALID_PARAMS, f"Unknown prompt: {exchange.name}")
+        return await relay(
+            self._engine, found.source.view, found.source.server, exchange, self._rules, name=found.own
+        )
+
+    async def _resources_read(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        uri = exchange.name or ""
+        owner = listing.find_resource(await self._sources(exchange.principal), uri)
+        if owner is None or owner.server is None:
+            code = wire.INVALID_PARAMS if exchange.era == "modern" else wire.RESOURCE_NOT_FOUND
+            raise RpcError(code, "Resource not found", {"uri": uri})
+        return await relay(self._engine, owner.view, owner.server, exchange, self._rules)
+
+    async def _complete(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        """Completion goes to the owner of the prompt or template that it is for."""
+        match exchange.arguments().get("ref"):
+            case {"type": "ref/prompt", "name": str(name)} as ref:
+                found = await self._find_named(exchange.principal, name, "prompts")
+                if found is not None and found.source.server is not None:
+                    source, ref = found.source, {**ref, "name": found.own}
+                    return await relay(
+                        self._engine, source.view, found.source.server, exchange, self._rules, ref=ref
+                    )
+            case {"type": "ref/resource", "uri": str(uri)}:
+                owner = listing.find_resource(await self._sources(exchange.principal), uri)
+                if owner is not None and owner.server is not None:
+                    return await relay(self._engine, owner.view, owner.server, exchange, self._rules)
+            case _:
+                pass
+        raise RpcError(wire.INVALID_PARAMS, "ref names no prompt or resource template here")
+
+    async def _set_level(self, exchange: Exchange) -> dict[str, Any]:
+        """Kept for the session; each server is told when the session first comes to it."""
+        if exchange.session is None:
+            raise RpcError(wire.METHOD_NOT_FOUND, f"Method not found: {SET_LEVEL}")
+        exchange.session.log_level = level_of(exchange)
+        return {}
+
+    # --- names ---------------------------------------------------------------------------------
+
+    async def _find(self, exchange: Exchange, kind: str) -> Found | None:
+        if exchange.name is None:
+            raise RpcError(wire.INVALID_PARAMS, "name is required: a string")
+        return await self._find_named(exchange.principal, exchange.name, kind)
+
+    async def _find_named(self, principal: Principal, name: str, kind: str) -> Found | None:
+        """Look where an uncut name points first: usually only one agent's list has to be read. A name
+        that nobody knows may be new: that agent's list is read afresh."""
+        parts = names.split(name)
+        agent = parts[0] if parts else name
+        with contextlib.suppress(GatewayError):
+            view = self._engine.agent(agent, principal)
+            if self._only in (None, agent):
+                source = await self._known.one(view, principal)
+                found = listing.find_named([source], name, kind)
+                if found is None and source.server is not None:
+                    source = await self._known.one(view, principal, fresh=True)
+                    found = listing.find_named([source], name, kind)
+                if found is not None:
+                    return found
+        return listing.find_named(await self._sources(principal), name, kind)

@@ -1,0 +1,121 @@
+"""The checks of a modern request before anything else happens to it, pure.
+
+2026-07-28, basic/transports/streamable-http: Server Validation. Headers and body must say the same, or a
+proxy that reads one and a server that reads the other could be played against each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .. import headers as mirrored
+from .. import wire
+from ..wire import RpcError
+from .exchange import Head
+
+# The newest first; clients that know none of the modern ones see that initialize works too.
+SUPPORTED = (*reversed(wire.MODERN_VERSIONS), *reversed(wire.HANDSHAKE_VERSIONS))
+Headers = Sequence[tuple[bytes, bytes]]
+_ROUTING = frozenset({wire.H_VERSION, wire.H_METHOD, wire.H_NAME})
+_DECIMAL = re.compile(r"-?[0-9]+(\.0+)?")
+
+
+def check(headers: Headers, method: str, head: Head) -> str:
+    """The revision of a well-formed modern request. Raises RpcError: missing fields of ``_meta`` -32602,
+    headers that differ from the body -32020, an unknown revision -32022."""
+    meta = head.meta or {}
+    given = _routing(headers)
+    for key in (wire.META_VERSION, wire.META_CLIENT_CAPABILITIES):
+        if key not in meta:
+            raise RpcError(wire.INVALID_PARAMS, f"params._meta lacks {key}")
+    if not isinstance(meta[wire.META_CLIENT_CAPABILITIES], dict):
+        raise RpcError(wire.INVALID_PARAMS, f"{wire.META_CLIENT_CAPABILITIES} must be an object")
+    version = meta[wire.META_VERSION]
+    if not isinstance(version, str):
+        raise RpcError(wire.INVALID_PARAMS, f"{wire.META_VERSION} must be a string")
+    _same("MCP-Protocol-Version", given.get(wire.H_VERSION), version)
+    _same("Mcp-Method", given.get(wire.H_METHOD), method)
+    _check_name(given.get(wire.H_NAME), method, head)
+    if version not in wire.MODERN_VERSIONS:
+        raise unsupported(version)
+    return version
+
+
+def unsupported(version: str) -> RpcError:
+    """The gateway does not speak ``version``."""
+    data = {"supported": SUPPORTED, "requested": version}
+    return RpcError(wire.UNSUPPORTED_VERSION, "Unsupported protocol version", data)
+
+
+def _routing(headers: Headers) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key = name.decode("latin-1")
+        if key in _ROUTING:
+            if key in found:
+                raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {key} appears more than once")
+            found[key] = value.decode("latin-1").strip()
+    return found
+
+
+def _check_name(value: str | None, method: str, head: Head) -> None:
+    member = wire.NAMED_BY.get(method)
+    if member is None:
+        return
+    named = {"name": head.name, "uri": head.uri, "taskId": head.task_id}[member]
+    if isinstance(named, str):
+        _same("Mcp-Name", None if value is None else mirrored.decode_value(value), named)
+
+
+def _same(header: str, value: str | None, body: str) -> None:
+    if value != body:
+        said = "is missing or malformed" if value is None else f"value {value!r} does not match the body"
+        raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {header} {said}")
+
+
+def check_params(headers: Headers, schema: Any, arguments: Any) -> None:
+    """``Mcp-Param-*`` against the arguments that a tool's inputSchema mirrors. Raises RpcError -32020."""
+    given: dict[str, list[str]] = {}
+    for name, value in headers:
+        key = name.decode("latin-1")
+        if key.startswith(wire.H_PARAM_PREFIX):
+            given.setdefault(key, []).append(value.decode("latin-1").strip())
+    for path, name in mirrored.annotated(schema).items():
+        values = given.get(wire.H_PARAM_PREFIX + name.lower(), [])
+        text = mirrored.as_text(mirrored.value_at(arguments, path))
+        decoded = [mirrored.decode_value(value) for value in values]
+        matches = not decoded if text is None else len(decoded) == 1 and _equal(decoded[0], text)
+        if not matches:
+            where = ".".join(path)
+            raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: Mcp-Param-{name} and argument {where}")
+
+
+def _equal(header: str | None, body: str) -> bool:
+    """Whether both say the same; whole numbers are compared as numbers (``42.0`` is ``42``)."""
+    if header == body:
+        return True
+    if header is None or not (_DECIMAL.fullmatch(header) and _DECIMAL.fullmatch(body)):
+        return False
+    return header.partition(".")[0] == body.partition(".")[0]
+
+
+class ParamRules:
+    """Which tools have mirrored arguments, worked out once per catalog, not once per call."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[wire.Catalog, Mapping[str, Any]]] = {}
+
+    def schema(self, agent: str, catalog: wire.Catalog, tool: str) -> Any:
+        """The inputSchema of a tool that mirrors arguments; None for all others."""
+        known = self._known.get(agent)
+        if known is None or known[0] is not catalog:
+            rules = {str(t.get("name")): t.get("inputSchema") for t in catalog.tools if _mirrors(t)}
+            known = self._known[agent] = (catalog, rules)
+        return known[1].get(tool)
+
+
+def _mirrors(tool: Mapping[str, Any]) -> bool:
+    schema = tool.get("inputSchema")
+    return mirrored.fault(schema) is None and bool(mirrored.annotated(schema))

@@ -1,0 +1,127 @@
+"""From a request to its answer: which door, whose error, one span ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from msgspec import Raw
+
+from ....gateway.errors import GatewayError
+from ....gateway.model import Principal
+from ....gateway.ports import Engine
+from .. import wire
+from ..wire import RpcError
+from . import eras, listing, rpc_errors
+from .aggregate import SERVER_INFO, Aggregate
+from .changes import Changes
+from .checks import SUPPORTED, ParamRules
+from .door import Door
+from .exchange import Exchange
+from .relay import server_of
+from .relay_door import RelayDoor
+from .reply import Outcome
+
+log = logging.getLogger("agentgw.mcp.face")
+
+_CANCELLED = -32800  # what the official servers answer with when the client took a request back
+
+
+class Dispatcher:
+    """Answers requests at any door. ``scope``: the agent's name, "" for all agents."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rules = ParamRules()
+        self._sources = listing.Sources(engine)
+        self._everyone = Aggregate(engine, self._rules, None, self._sources)
+        self._changes: Changes | None = None
+        self._closing = asyncio.Event()
+
+    def drain(self) -> None:
+        """End subscriptions."""
+        self._closing.set()
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._changes is not None:
+            self._changes.close()
+
+    @property
+    def changes(self) -> Changes:
+        """What tells of changed lists; it listens from its first use on."""
+        if self._changes is None:
+            self._changes = Changes(self._engine)
+        return self._changes
+
+    def door(self, scope: str, principal: Principal) -> Door:
+        """What stands behind an address. Raises UnknownAgent."""
+        if not scope:
+            return self._everyone
+        view = self._engine.agent(scope, principal)
+        server = server_of(view)
+        if server is None:
+            return Aggregate(self._engine, self._rules, scope, self._sources)
+        return RelayDoor(self._engine, view, server, self._rules)
+
+    async def answer(self, exchange: Exchange, scope: str) -> Outcome:
+        """Handle the request and end its span; never raises."""
+        try:
+            result = await self._result(exchange, scope)
+            return Outcome(wire.encode_result(exchange.id, result))
+        except RpcError as e:
+            return self._failed(exchange, e)
+        except GatewayError as e:
+            if e.detail:
+                log.debug("%s: %s", e.message, e.detail)
+            return self._failed(exchange, rpc_errors.rpc_error(e, exchange.trace_id))
+        except asyncio.CancelledError:
+            exchange.set_state("canceled")
+            return self._failed(exchange, RpcError(_CANCELLED, "Request cancelled"))
+        except Exception:
+            log.exception("%s failed", exchange.method)
+            return self._failed(exchange, RpcError(wire.INTERNAL_ERROR, "internal error"))
+        finally:
+            if exchange.span is not None:
+                exchange.span.end(exchange.error_type)
+
+    def _failed(self, exchange: Exchange, error: RpcError) -> Outcome:
+        exchange.error_type = str(error.code)
+        if error.code != _CANCELLED:
+            exchange.set_state("failed")
+        body = wire.encode_error(exchange.id, error.code, error.message, error.data)
+        return Outcome(body, rpc_errors.status(error.code, exchange.era))
+
+    async def _result(self, exchange: Exchange, scope: str) -> Raw | dict[str, Any]:
+        door = self.door(scope, exchange.principal)
+        match exchange.era, exchange.method:
+            case "handshake", wire.INITIALIZE:
+                return await self._initialized(exchange, door)
+            case "handshake", wire.PING:
+                return {}
+            case "modern", wire.DISCOVER:
+                return await self._discovered(exchange, door)
+            case "modern", wire.SUBSCRIPTIONS_LISTEN:
+                return await door.listen(exchange, self.changes, self._closing)
+            case _:
+                return await door.request(exchange)
+
+    async def _initialized(self, exchange: Exchange, door: Door) -> dict[str, Any]:
+        card = await door.card(exchange)
+        result: dict[str, Any] = {
+            "protocolVersion": exchange.revision,
+            "capabilities": card.capabilities,
+            "serverInfo": card.server_info,
+        }
+        return result if card.instructions is None else {**result, "instructions": card.instructions}
+
+    async def _discovered(self, exchange: Exchange, door: Door) -> dict[str, Any]:
+        card = await door.card(exchange)
+        result: dict[str, Any] = {
+            "supportedVersions": list(SUPPORTED),
+            "capabilities": card.capabilities,
+        }
+        if card.instructions is not None:
+            result["instructions"] = card.instructions
+        return eras.completed(wire.DISCOVER, result, card.server_info or SERVER_INFO)

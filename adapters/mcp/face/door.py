@@ -1,0 +1,63 @@
+"""What stands behind one MCP address: a server that is relayed, or a list made of many agents."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from ....gateway.model import Principal
+from . import subscriptions
+from .changes import Changes
+from .exchange import Exchange
+from .sessions import Session
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``initialize`` and ``server/discover`` say."""
+
+    server_info: dict[str, Any]
+    capabilities: dict[str, Any]
+    instructions: str | None = None
+
+
+class Door(ABC):
+    """Answers requests; never ``initialize``, ``ping``, ``server/discover``, ``subscriptions/listen``."""
+
+    @abstractmethod
+    async def card(self, exchange: Exchange) -> Card:
+        """Who is here, as this client may know it."""
+
+    @abstractmethod
+    async def request(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        """The result, ready for the client's era. Raises RpcError, GatewayError."""
+
+    @abstractmethod
+    async def input_schema(self, exchange: Exchange) -> Any:
+        """The inputSchema of the tool that is called, if it mirrors arguments into headers; else None."""
+
+    @contextlib.asynccontextmanager
+    async def attached(self, session: Session, changes: Changes) -> AsyncGenerator[None]:
+        """While the session's own stream is open: what happens here is sent on it."""
+        async with changes.watch(lambda: self.lists(session.principal), session.list_changed):
+            yield
+
+    async def listen(self, exchange: Exchange, changes: Changes, closing: asyncio.Event) -> dict[str, Any]:
+        """``subscriptions/listen``."""
+        card = await self.card(exchange)
+        return await subscriptions.listen(
+            exchange, changes, lambda: self.lists(exchange.principal), card.capabilities, closing
+        )
+
+    async def notified(self, session: Session, method: str, params: dict[str, Any]) -> None:
+        """A client's notification that is meant for servers. Where many share a door, for none."""
+        return
+
+    @abstractmethod
+    async def lists(self, principal: Principal) -> dict[str, Any]:
+        """What is listed now: ``tools``, ``prompts``, ``resources`` (with templates), any JSON."""

@@ -1,0 +1,204 @@
+"""One request of a client, whatever its era, as the doors behind the HTTP part see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+from msgspec import Raw, UnsetType
+
+from ....gateway.model import Principal, Trace
+from ....gateway.telemetry import Span, Tracer
+from .. import wire
+from ..wire import Caller, Era, Id, RpcError
+from . import eras
+from .reply import Reply
+from .sessions import Session
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What the gateway reads of a request's params; the arguments stay undecoded."""
+
+    meta: dict[str, Any] | None = msgspec.field(name="_meta", default=None)
+    name: Any = None
+    uri: Any = None
+    task_id: Any = msgspec.field(name="taskId", default=None)
+
+
+_head = msgspec.json.Decoder(Head)
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_CALLS = frozenset({wire.TOOLS_CALL, wire.PROMPTS_GET, wire.RESOURCES_READ})
+_READ = frozenset({"_meta", "name", "uri", "taskId"})
+
+
+def read_head(params: Raw | UnsetType) -> Head:
+    """Raises RpcError (invalid params) for what is no object."""
+    if isinstance(params, UnsetType):
+        return Head()
+    try:
+        return _head.decode(params)
+    except (msgspec.MsgspecError, RecursionError):
+        raise RpcError(wire.INVALID_PARAMS, "params must be an object, and _meta in it too") from None
+
+
+class Exchange:
+    """A request and the way to answer it. ``params`` are the client's bytes; ``session`` is None in the
+    modern era."""
+
+    def __init__(
+        self,
+        *,
+        id: Id,
+        method: str,
+        params: Raw | UnsetType,
+        head: Head,
+        era: Era,
+        revision: str,
+        principal: Principal,
+        session: Session | None,
+        reply: Reply,
+        question_timeout: float,
+    ) -> None:
+        self.id = id
+        self.method = method
+        self.params = params
+        self.head = head
+        self.era: Era = era
+        self.revision = revision
+        self.principal = principal
+        self.session = session
+        self.reply = reply
+        self.span: Span | None = None
+        self.error_type: str | None = None  # for the span
+        self._question_timeout = question_timeout
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        return self.head.meta or {}
+
+    @property
+    def name(self) -> str | None:
+        """The tool, prompt, resource or task that is named."""
+        value = {"name": self.head.name, "uri": self.head.uri, "taskId": self.head.task_id}.get(
+            wire.NAMED_BY.get(self.method, "")
+        )
+        return value if isinstance(value, str) else None
+
+    @property
+    def log_level(self) -> str | None:
+        """The least level of log messages that the client asked for."""
+        level = self.session.log_level if self.session is not None else self.meta.get(wire.META_LOG_LEVEL)
+        return level if isinstance(level, str) else None
+
+    @property
+    def progress_token(self) -> int | str | None:
+        token = self.meta.get("progressToken")
+        return token if isinstance(token, int | str) and not isinstance(token, bool) else None
+
+    @property
+    def client_capabilities(self) -> dict[str, Any]:
+        if self.session is not None:
+            return self.session.client_capabilities
+        return _object(self.meta.get(wire.META_CLIENT_CAPABILITIES))
+
+    def arguments(self) -> dict[str, Any]:
+        """The params, decoded."""
+        try:
+            return wire.fields(self.params)
+        except ValueError:
+            raise RpcError(wire.INVALID_PARAMS, "params must be an object") from None
+
+    def members(self) -> dict[str, Any]:
+        """The params' members: what names and describes the call decoded, the rest still the client's
+        bytes (Raw)."""
+        if isinstance(self.params, UnsetType):
+            return {}
+        members: dict[str, Any] = dict(_fields.decode(self.params))
+        for key in _READ & members.keys():
+            members[key] = msgspec.json.decode(members[key])
+        return members
+
+    def begin(self, tracer: Tracer, outer: Trace) -> None:
+        """Start the server span. The parent stands in ``_meta``, else in the HTTP headers (``outer``)."""
+        name = self.name
+        values = {key: self.meta.get(key) for key in wire.META_TRACE}
+        inner = {key: value for key, value in values.items() if isinstance(value, str)}
+        self.span = tracer.start(
+            f"{self.method} {name}"
+            if name is not None and self.method != wire.RESOURCES_READ
+            else self.method,
+            "server",
+            Trace(**inner) if "traceparent" in inner else outer,
+            {
+                "mcp.method.name": self.method,
+                "mcp.protocol.version": self.revision,
+                "jsonrpc.request.id": str(self.id),
+                "network.transport": "tcp",
+                "agentgw.client_protocol": "mcp",
+            },
+        )
+        if self.session is not None:
+            self.span.set("mcp.session.id", self.session.id)
+        if self.method == wire.TOOLS_CALL:
+            self.span.set("gen_ai.operation.name", "execute_tool")
+            self.span.set("gen_ai.tool.name", name)
+        elif self.method == wire.RESOURCES_READ:
+            self.span.set("mcp.resource.uri", name)
+
+    @property
+    def trace(self) -> Trace:
+        return Trace() if self.span is None else self.span.trace
+
+    def set_state(self, state: str) -> None:
+        """What became of the call, for the span."""
+        if self.span is not None:
+            self.span.set("agentgw.state", state)
+
+    def set_agent(self, agent: str, protocol: str) -> None:
+        """Whose call it is, for the span. Only what makes an agent work is a call; with the lists that
+        hosts ask for all the time, ``agentgw traces`` would show little else."""
+        if self.span is not None and self.method in _CALLS:
+            self.span.set("agentgw.agent", agent)
+            self.span.set("agentgw.agent_protocol", protocol)
+
+    @property
+    def trace_id(self) -> str | None:
+        return None if self.span is None else self.span.trace_id
+
+    def caller(self) -> Caller:
+        """On whose behalf a relay sends this request on."""
+        info = self.session.client_info if self.session else self.meta.get(wire.META_CLIENT_INFO)
+        return Caller(
+            trace=self.trace,
+            principal=self.principal,
+            session=self.session.id if self.session is not None else None,
+            client_capabilities=self.client_capabilities,
+            client_info=_object(info) or None,
+            on_notification=self.notify,
+            on_request=self.ask if self.session is not None else None,
+        )
+
+    async def notify(self, method: str, params: dict[str, Any]) -> None:
+        """Pass on what a server sends while the call runs, before the result. What belongs to no call
+        (list_changed, resource updates) reaches clients on their own streams."""
+        if method == wire.LOG:
+            if self.era == "modern" and self.log_level is None:
+                return  # 2026-07-28, server/utilities/logging: only for who asked
+            if not eras.loud_enough(params, self.log_level):
+                return
+        elif method in wire.LIST_CHANGED or method == wire.RESOURCE_UPDATED:
+            if self.session is not None:
+                self.session.tell(method, params)
+            return
+        await self.reply.send(wire.encode_notification(method, params))
+
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Ask the client something on this call's stream (handshake era). Raises RpcError."""
+        if self.session is None:
+            raise RpcError(wire.METHOD_NOT_FOUND, "the client can't be asked while a call runs")
+        return await self.session.ask(self.reply.send, method, params, self._question_timeout)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

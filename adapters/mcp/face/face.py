@@ -1,0 +1,259 @@
+"""The MCP doors: ``/mcp`` for all agents, ``/mcp/{agent}`` for one, ``/`` for who points there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import UNSET
+
+from ....gateway.errors import GatewayError, UnknownAgent
+from ....gateway.http.request import Request
+from ....gateway.model import Principal
+from ....gateway.ports import Engine, Handler
+from .. import wire
+from ..wire import Envelope, Id, RpcError
+from . import claims, outbox, rpc_errors
+from . import http as face_http
+from .checks import check, check_params
+from .dispatch import Dispatcher
+from .exchange import Exchange, Head
+from .http import Refused, refused
+from .reply import Reply
+from .sessions import Session, Sessions
+
+log = logging.getLogger("agentgw.mcp.face")
+
+_SESSION = wire.H_SESSION.encode()
+_OWN_HEADERS = (wire.H_VERSION.encode(), wire.H_METHOD.encode(), _SESSION)
+
+
+class McpFace:
+    """Implements ``ports.Face``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._dispatcher = Dispatcher(engine)
+        self._sessions = Sessions(self._ended)
+        self._background: set[asyncio.Task[Any]] = set()
+
+    def mounts(self) -> Sequence[tuple[str, Handler]]:
+        return [("/mcp", self._serve)]
+
+    def claims(self, request: Request, envelope: Mapping[str, Any] | None) -> bool:
+        if request.path != "/":
+            return False
+        if request.method == "POST":
+            own = any(request.header(name) is not None for name in _OWN_HEADERS)
+            return claims.claims_post(own, envelope or {})
+        return claims.claims_other(request.method, request.header(b"accept"))
+
+    async def root(self, request: Request) -> None:
+        request.rest = ""
+        await self._serve(request)
+
+    def drain(self) -> None:
+        self._dispatcher.drain()
+        self._sessions.end_streams()
+
+    async def aclose(self) -> None:
+        self.drain()
+        self._sessions.close_all()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._dispatcher.close()
+
+    # --- HTTP --------------------------------------------------------------------------------
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            scope = request.rest.strip("/")
+            if "/" in scope:
+                raise refused(404, "Not Found: there is /mcp, and /mcp/{agent}")
+            match request.method:
+                case "POST":
+                    await self._post(request, scope)
+                case "GET":
+                    await self._listen(request, scope)
+                case "DELETE":
+                    self._sessions.close(self._session(request, scope))
+                    await request.respond(204)
+                case _:
+                    await request.respond(405, headers=[(b"allow", b"GET, POST, DELETE")])
+        except Refused as e:
+            body = wire.encode_error(e.id, e.error.code, e.error.message, e.error.data)
+            await request.respond(e.status, body)
+
+    async def _post(self, request: Request, scope: str) -> None:
+        face_http.check_post(request)
+        message = face_http.read_message(await request.body())
+        era, head = face_http.era_of(request, message)
+        if scope:
+            self._known(scope, request.principal, message.id)
+        if era == "modern":
+            await self._modern(request, scope, message, head)
+        elif message.method == wire.INITIALIZE:
+            await self._initialize(request, scope, message, head)
+        else:
+            await self._handshaken(request, scope, message, head)
+
+    def _known(self, scope: str, principal: Principal, id: Any) -> None:
+        try:
+            self._engine.agent(scope, principal)
+        except UnknownAgent as e:
+            raise Refused(404, rpc_errors.rpc_error(e), id if isinstance(id, int | str) else None) from None
+
+    # --- the handshake era ---------------------------------------------------------------------
+
+    def _session(self, request: Request, scope: str) -> Session:
+        """The request's session. Raises Refused: 400 without one, 404 for an unknown one."""
+        version = request.header(wire.H_VERSION.encode())
+        if version in wire.MODERN_VERSIONS:
+            raise refused(405, f"Method Not Allowed: {version} has no sessions and no GET stream")
+        given = request.header(_SESSION)
+        if given is None:
+            raise refused(400, "Bad Request: Mcp-Session-Id is missing; begin with initialize")
+        session = self._sessions.get(given, request.principal, scope)
+        if session is None:
+            raise refused(404, "Not Found: unknown or expired session; begin again with initialize")
+        if version is not None and version not in wire.HANDSHAKE_VERSIONS:
+            known = ", ".join(wire.HANDSHAKE_VERSIONS)
+            raise refused(400, f"Bad Request: unsupported protocol version {version}; there are {known}")
+        return session
+
+    async def _initialize(self, request: Request, scope: str, message: Envelope, head: Head) -> None:
+        if not isinstance(message.id, int | str):
+            raise refused(400, "Invalid Request: initialize needs an id")
+        params = wire.fields(message.params)
+        asked = params.get("protocolVersion")
+        revision = asked if asked in wire.HANDSHAKE_VERSIONS else wire.LATEST_HANDSHAKE
+        session = Session(request.principal, scope, str(revision), params)
+        reply = Reply(request, [(_SESSION, session.id.encode())])
+        exchange = self._exchange(message, message.id, head, reply, request.principal, session)
+        self._begin(exchange, request, scope)
+        outcome = await self._dispatcher.answer(exchange, scope)
+        if exchange.error_type is None:
+            self._sessions.add(session)
+        else:
+            self._ended(session)
+            reply = Reply(request)
+        await reply.finish(outcome)
+
+    async def _handshaken(self, request: Request, scope: str, message: Envelope, head: Head) -> None:
+        session = self._session(request, scope)
+        if not isinstance(message.id, int | str) or message.method is UNSET:
+            await request.respond(202)
+            await self._one_way(session, scope, message)
+            return
+        if message.id in session.running:
+            raise Refused(
+                400, RpcError(wire.INVALID_REQUEST, "Invalid Request: this id is in use"), message.id
+            )
+        reply = Reply(request, [(_SESSION, session.id.encode())])
+        exchange = self._exchange(message, message.id, head, reply, request.principal, session)
+        self._begin(exchange, request, scope)
+        work = asyncio.create_task(self._dispatcher.answer(exchange, scope))
+        session.running[message.id] = work
+        work.add_done_callback(lambda _: session.running.pop(exchange.id, None))
+        if not await reply.run(work):
+            # 2025-11-25, basic/transports: a lost connection is no cancellation.
+            self._keep(work)
+
+    async def _one_way(self, session: Session, scope: str, message: Envelope) -> None:
+        """A notification, or an answer to what was asked. What does not fit is ignored."""
+        if not isinstance(message.method, str):
+            if not session.answered(message):
+                log.debug("an answer to nothing that was asked: %r", message.id)
+            return
+        try:
+            params = wire.fields(message.params)
+            if message.method == wire.CANCELLED:
+                session.cancel(params.get("requestId"))
+            elif message.method != wire.INITIALIZED:
+                await self._dispatcher.door(scope, session.principal).notified(
+                    session, message.method, params
+                )
+        except (ValueError, GatewayError) as e:
+            log.debug("%s was lost: %s", message.method, e)
+
+    def _ended(self, session: Session) -> None:
+        for server in session.servers:
+            self._keep(asyncio.create_task(server.end_session(session.id)))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _listen(self, request: Request, scope: str) -> None:
+        face_http.wants_events(request)
+        session = self._session(request, scope)
+        box = session.listen()
+        door = self._dispatcher.door(scope, request.principal)
+        try:
+            async with door.attached(session, self._dispatcher.changes):
+                await outbox.serve(request, box, [(_SESSION, session.id.encode())])
+        finally:
+            session.unlisten(box)
+
+    # --- the modern era ------------------------------------------------------------------------
+
+    async def _modern(self, request: Request, scope: str, message: Envelope, head: Head) -> None:
+        if message.method is UNSET:
+            raise refused(400, "Invalid Request: answers are not sent in this revision")
+        if not isinstance(message.id, int | str):
+            await request.respond(202)  # the revision has no notification that would mean anything here
+            return
+        reply = Reply(request)
+        exchange = self._exchange(message, message.id, head, reply, request.principal, None)
+        try:
+            exchange.revision = check(request.headers, exchange.method, head)
+            await self._check_params(request, exchange, scope)
+        except RpcError as e:
+            raise Refused(400, e, exchange.id) from None
+        self._begin(exchange, request, scope)
+        work = asyncio.create_task(self._dispatcher.answer(exchange, scope))
+        if not await reply.run(work):
+            work.cancel()  # 2026-07-28: closing the response cancels the request
+
+    async def _check_params(self, request: Request, exchange: Exchange, scope: str) -> None:
+        if exchange.method != wire.TOOLS_CALL:
+            return
+        try:
+            schema = await self._dispatcher.door(scope, exchange.principal).input_schema(exchange)
+        except (GatewayError, RpcError):
+            return  # the call itself will say what is wrong
+        if schema is not None:
+            check_params(request.headers, schema, exchange.arguments().get("arguments"))
+
+    # --- answering -----------------------------------------------------------------------------
+
+    def _exchange(
+        self,
+        message: Envelope,
+        id: Id,
+        head: Head,
+        reply: Reply,
+        principal: Principal,
+        session: Session | None,
+    ) -> Exchange:
+        return Exchange(
+            id=id,
+            method=str(message.method),
+            params=message.params,
+            head=head,
+            era="modern" if session is None else "handshake",
+            revision=wire.LATEST_MODERN if session is None else session.revision,
+            principal=principal,
+            session=session,
+            reply=reply,
+            question_timeout=self._engine.config.limits.question,
+        )
+
+    def _begin(self, exchange: Exchange, request: Request, scope: str) -> None:
+        if exchange.method == wire.PING:
+            return  # no hop worth a span
+        exchange.begin(self._engine.tracer, request.trace)
+        if scope:
+            view = self._engine.agent(scope, exchange.principal)
+            exchange.set_agent(scope, view.record.protocol)

@@ -1,0 +1,161 @@
+"""One MCP server behind the gateway: requests pass to it as they are, across eras with another envelope."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from ....gateway.errors import BadUpstream
+from ....gateway.ports import AgentView, Engine
+from .. import wire
+from ..upstream.link import Hello
+from ..upstream.upstream import McpUpstream
+from ..wire import Caller, Era, RpcError
+from . import eras, rpc_errors
+from .checks import ParamRules
+from .exchange import Exchange
+from .sessions import Session
+
+SET_LEVEL = "logging/setLevel"
+_ROUNDS = 20  # questions in a row that one call may ask of a client of the handshake era
+_ERA_ONLY = {
+    "handshake": frozenset({wire.DISCOVER, wire.SUBSCRIPTIONS_LISTEN, "tasks/update"}),
+    "modern": frozenset({
+        wire.INITIALIZE, wire.PING, SET_LEVEL, "resources/subscribe", "resources/unsubscribe",
+        "tasks/list", "tasks/result",
+    }),
+}  # fmt: skip
+
+
+class _Flags(msgspec.Struct, frozen=True):
+    is_error: bool = msgspec.field(name="isError", default=False)
+    type: str = msgspec.field(name="resultType", default="complete")
+
+
+_flags = msgspec.json.Decoder(_Flags)
+
+
+def level_of(exchange: Exchange) -> str:
+    """The level in ``logging/setLevel``. Raises RpcError for none of the eight (RFC 5424)."""
+    level = exchange.arguments().get("level")
+    if level not in eras.LOG_LEVELS:
+        raise RpcError(wire.INVALID_PARAMS, f"level must be one of {', '.join(eras.LOG_LEVELS)}")
+    return level
+
+
+def server_of(view: AgentView) -> McpUpstream | None:
+    """The agent's own MCP server, if it is one."""
+    return view.upstream if isinstance(view.upstream, McpUpstream) else None
+
+
+async def relay(
+    engine: Engine,
+    view: AgentView,
+    server: McpUpstream,
+    exchange: Exchange,
+    rules: ParamRules,
+    **changes: Any,
+) -> Raw | dict[str, Any]:
+    """Send the client's request to ``server`` and return its result in the client's era.
+
+    ``changes`` replace members of the params (a tool's own name for its prefixed one). Where both speak one
+    era the result's bytes pass untouched. Raises RpcError, without any crash text, and GatewayError.
+    """
+    exchange.set_agent(view.name, view.record.protocol)
+    if exchange.session is not None:
+        exchange.session.servers.add(server)
+    caller = exchange.caller()
+    catalog = await server.catalog()
+    hello = await server.hello(caller)
+    params = {**exchange.members(), **changes}
+    if exchange.method == wire.TOOLS_CALL and rules.schema(view.name, catalog, str(params.get("name"))):
+        params["arguments"] = exchange.arguments().get("arguments")  # they are mirrored into headers
+    if hello.era == "handshake" and exchange.session is not None:
+        await _set_level(server, exchange.session, hello, caller)
+    if hello.era != exchange.era:
+        if exchange.method in _ERA_ONLY[hello.era]:
+            raise RpcError(wire.METHOD_NOT_FOUND, f"{view.name} does not support {exchange.method}")
+        params = eras.to_server(params, hello.era, exchange.log_level)
+    try:
+        result, flags = await _request(server, exchange, params, caller)
+    except RpcError as e:
+        raise _translated(engine, view, exchange, hello.era, e) from None
+    exchange.set_state("failed" if flags.is_error else "completed")
+    if flags.is_error:
+        exchange.error_type = "tool_error"
+    if hello.era == exchange.era:
+        return result
+    return eras.to_client(exchange.method, _fields(view, result), exchange.era, hello.server_info)
+
+
+async def _request(
+    server: McpUpstream, exchange: Exchange, params: dict[str, Any], caller: Caller
+) -> tuple[Raw, _Flags]:
+    """One request; a client of the handshake era is asked what a modern server wants to know, and the
+    request repeated with its answers (2026-07-28, basic/patterns/mrtr)."""
+    for _ in range(_ROUNDS):
+        result = await server.request(exchange.method, params, caller=caller)
+        flags = _read(result)
+        if flags.type != "input_required" or exchange.era == "modern":
+            return result, flags
+        params = {**params, **await _answers(exchange, result)}
+    raise RpcError(wire.INVALID_REQUEST, "the server asks without end")
+
+
+async def _set_level(server: McpUpstream, session: Session, hello: Hello, caller: Caller) -> None:
+    """Tell a server that the session comes to only now which log level its client has set."""
+    level = session.log_level
+    if level is None or session.levels.get(server) == level or "logging" not in hello.capabilities:
+        return
+    session.levels[server] = level
+    with contextlib.suppress(RpcError):
+        await server.request(SET_LEVEL, {"level": level}, caller=caller)
+
+
+class _Question(msgspec.Struct, frozen=True):
+    method: str
+    params: dict[str, Any] = {}
+
+
+class _InputRequired(msgspec.Struct, frozen=True, omit_defaults=True):
+    requests: dict[str, _Question] = msgspec.field(name="inputRequests", default_factory=dict[str, _Question])
+    state: Raw | UnsetType = msgspec.field(name="requestState", default=UNSET)
+
+
+async def _answers(exchange: Exchange, result: Raw) -> dict[str, Any]:
+    """What to add to the params when the request is repeated."""
+    try:
+        asked = msgspec.json.decode(result, type=_InputRequired)
+    except msgspec.MsgspecError as e:
+        raise BadUpstream("the server's question can't be read", detail=str(e)) from e
+    answers = {key: await exchange.ask(q.method, q.params) for key, q in asked.requests.items()}
+    again: dict[str, Any] = {"inputResponses": answers}
+    return again if isinstance(asked.state, UnsetType) else {**again, "requestState": asked.state}
+
+
+def _translated(
+    engine: Engine, view: AgentView, exchange: Exchange, server: Era, error: RpcError
+) -> RpcError:
+    exchange.set_state("failed")
+    words = engine.sanitize(view.name, error.message) if error.crash else ""
+    shown = rpc_errors.passable(error, words, exchange.trace_id)
+    if server != exchange.era:
+        shown.code = eras.error_code(exchange.method, shown.code, shown.data, exchange.era)
+    return shown
+
+
+def _read(result: Raw) -> _Flags:
+    try:
+        return _flags.decode(result)
+    except (msgspec.MsgspecError, RecursionError):
+        return _Flags()
+
+
+def _fields(view: AgentView, result: Raw) -> dict[str, Any]:
+    try:
+        return wire.fields(result)
+    except ValueError as e:
+        raise BadUpstream(f"{view.name} sent a result that is no object", detail=str(e)) from e

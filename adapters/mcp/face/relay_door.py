@@ -1,0 +1,169 @@
+"""``/mcp/{agent}`` with an MCP server behind it: its own names, lists and pages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import msgspec
+from msgspec import Raw
+
+from ....gateway.errors import GatewayError
+from ....gateway.model import Principal
+from ....gateway.ports import AgentView, Engine
+from .. import wire
+from ..upstream.upstream import McpUpstream
+from ..wire import Caller, RpcError
+from . import eras, subscriptions
+from .changes import Changes
+from .checks import ParamRules
+from .door import Card, Door
+from .exchange import Exchange
+from .relay import SET_LEVEL, level_of, relay
+from .sessions import Session
+
+SUBSCRIBE, UNSUBSCRIBE = "resources/subscribe", "resources/unsubscribe"
+
+
+class RelayDoor(Door):
+    """The door of one server, for one request."""
+
+    def __init__(self, engine: Engine, view: AgentView, server: McpUpstream, rules: ParamRules) -> None:
+        self._engine = engine
+        self._view = view
+        self._server = server
+        self._rules = rules
+
+    async def card(self, exchange: Exchange) -> Card:
+        if exchange.session is not None:
+            exchange.session.servers.add(self._server)
+        hello = await self._server.hello(exchange.caller())
+        return Card(
+            server_info=hello.server_info,
+            capabilities=eras.capabilities(hello.capabilities, hello.era, exchange.era),
+            instructions=hello.instructions,
+        )
+
+    async def request(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        session = exchange.session
+        if session is not None and exchange.method in (SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE):
+            if exchange.method == SET_LEVEL:
+                session.log_level = session.levels[self._server] = level_of(exchange)
+            if (await self._server.hello(exchange.caller())).era == "modern":
+                self._watch(session, exchange)
+                return {}
+        return await relay(self._engine, self._view, self._server, exchange, self._rules)
+
+    async def input_schema(self, exchange: Exchange) -> Any:
+        catalog = await self._server.catalog()
+        return self._rules.schema(self._view.name, catalog, exchange.name or "")
+
+    async def lists(self, principal: Principal) -> dict[str, Any]:
+        catalog = await self._server.catalog()
+        return {
+            "tools": catalog.tools,
+            "prompts": catalog.prompts,
+            "resources": [catalog.resources, catalog.resource_templates],
+        }
+
+    async def notified(self, session: Session, method: str, params: dict[str, Any]) -> None:
+        session.servers.add(self._server)
+        await self._server.notify(method, params, self._caller(session))
+
+    def _caller(self, session: Session) -> Caller:
+        return session.caller(self._engine.config.limits.question)
+
+    # --- what happens outside of calls -----------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def attached(self, session: Session, changes: Changes) -> AsyncGenerator[None]:
+        """A handshake server tells the session itself; for others the gateway looks what changed."""
+        if await self._tells(session):
+            yield
+            return
+        async with super().attached(session, changes):
+            yield
+
+    async def _tells(self, session: Session) -> bool:
+        try:
+            session.servers.add(self._server)
+            caller = self._caller(session)
+            if (await self._server.hello(caller)).era == "modern":
+                return False
+            await self._server.listen(caller)
+        except (GatewayError, RpcError):
+            return False
+        return True
+
+    async def listen(self, exchange: Exchange, changes: Changes, closing: asyncio.Event) -> dict[str, Any]:
+        """A modern server gets the subscription as it is, with the client's id in what it sends."""
+        if (await self._server.hello(exchange.caller())).era == "handshake":
+            return await self._listen_by_session(exchange, changes, closing)
+
+        async def told(method: str, params: dict[str, Any]) -> None:
+            await exchange.reply.send(wire.encode_notification(method, _tagged(params, exchange.id)))
+
+        caller = msgspec.structs.replace(exchange.caller(), on_notification=told)
+        request = asyncio.create_task(
+            self._server.request(exchange.method, exchange.members(), caller=caller)
+        )
+        end = asyncio.create_task(closing.wait())
+        try:
+            await asyncio.wait((request, end), return_when=asyncio.FIRST_COMPLETED)
+            result = wire.fields(request.result()) if request.done() else {"resultType": "complete"}
+            return _tagged(result, exchange.id)
+        finally:
+            request.cancel()
+            end.cancel()
+
+    async def _listen_by_session(
+        self, exchange: Exchange, changes: Changes, closing: asyncio.Event
+    ) -> dict[str, Any]:
+        """For a handshake server: a session of its own upstream, in which the resources are subscribed to."""
+        outbox = subscriptions.Subscription(exchange)
+
+        async def told(method: str, params: dict[str, Any]) -> None:
+            outbox.told(method, params)
+
+        caller = msgspec.structs.replace(
+            exchange.caller(), session=secrets.token_urlsafe(24), on_notification=told, on_request=None
+        )
+        assert caller.session is not None
+        try:
+            await self._server.listen(caller)
+            for uri in outbox.resources:
+                await self._server.request(SUBSCRIBE, {"uri": uri}, caller=caller)
+            card = await self.card(exchange)
+            return await outbox.run(card.capabilities, closing)
+        finally:
+            await self._server.end_session(caller.session)
+
+    def _watch(self, session: Session, exchange: Exchange) -> None:
+        """Keep the session's subscriptions to single resources at a modern server."""
+        uri = exchange.head.uri
+        if exchange.method == SET_LEVEL or not isinstance(uri, str):
+            return
+        change = session.watched.add if exchange.method == SUBSCRIBE else session.watched.discard
+        change(uri)
+        if session.watching is not None:
+            session.watching.cancel()
+        session.watching = asyncio.create_task(self._watching(session)) if session.watched else None
+
+    async def _watching(self, session: Session) -> None:
+        async def told(method: str, params: dict[str, Any]) -> None:
+            if method == wire.RESOURCE_UPDATED:
+                session.tell(method, {key: value for key, value in params.items() if key != "_meta"})
+
+        caller = msgspec.structs.replace(self._caller(session), on_notification=told, on_request=None)
+        wanted = {"notifications": {"resourceSubscriptions": sorted(session.watched)}}
+        with contextlib.suppress(GatewayError, RpcError):
+            await self._server.request(wire.SUBSCRIPTIONS_LISTEN, wanted, caller=caller)
+
+
+def _tagged(params: dict[str, Any], id: wire.Id) -> dict[str, Any]:
+    meta: Any = params.get("_meta")
+    tagged = dict(cast("dict[str, Any]", meta)) if isinstance(meta, dict) else {}
+    return {**params, "_meta": {**tagged, wire.META_SUBSCRIPTION: id}}

@@ -1,0 +1,89 @@
+"""The answer to one POST: plain JSON, unless something comes before the result; then an event stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import msgspec
+
+from ....gateway.http.request import ClientGone, EventStream, Request
+from .outbox import KEEP_ALIVE
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A JSON-RPC answer and the HTTP status it has when it goes out as plain JSON."""
+
+    message: bytes
+    status: int = 200
+
+
+class Reply:
+    """Answers ``request``. ``send`` may be called from several tasks; after the client left it drops."""
+
+    def __init__(self, request: Request, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self._request = request
+        self._headers = headers
+        self._stream: EventStream | None = None
+        self._closing = contextlib.AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._over = False
+
+    async def send(self, message: bytes) -> bool:
+        """Send a message before the result; whether anybody may have got it."""
+        try:
+            await (await self._open()).send(message, event="message")
+        except ClientGone:
+            return False
+        return True
+
+    async def _open(self) -> EventStream:
+        async with self._opening:
+            if self._over:
+                raise ClientGone
+            if self._stream is None:
+                self._stream = await self._request.events(headers=self._headers)
+                self._closing.push_async_exit(self._stream)
+            return self._stream
+
+    async def run(self, work: asyncio.Task[Outcome]) -> bool:
+        """Answer with the outcome of ``work``, which never fails. False when the client left first: the
+        work still runs, and the caller cancels it or lets it go on."""
+        gone = asyncio.create_task(self._request.disconnected())
+        try:
+            while not work.done():
+                await asyncio.wait((work, gone), timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    break
+                if gone.done():
+                    self._leave()
+                    return False
+                await self._idle()
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        finally:
+            gone.cancel()
+        await self.finish(work.result())
+        return True
+
+    async def finish(self, outcome: Outcome) -> None:
+        """Send the result; nothing follows."""
+        async with self._opening:
+            self._over = True
+        if self._stream is None:
+            await self._request.respond(outcome.status, outcome.message, headers=self._headers)
+            return
+        with contextlib.suppress(ClientGone):
+            await self._stream.send(outcome.message, event="message")
+        await self._closing.aclose()
+
+    async def _idle(self) -> None:
+        with contextlib.suppress(ClientGone):
+            await (await self._open()).comment()
+
+    def _leave(self) -> None:
+        self._over = True
+        if self._stream is not None:
+            self._stream.gone.set()

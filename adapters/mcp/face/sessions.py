@@ -1,0 +1,213 @@
+"""Sessions of the handshake era: who opened them, what runs in them, what the server side asks in them.
+
+A session's id is unguessable and works only for the principal and the door that it was opened with; it is
+no authentication. Sessions live in memory: after a restart a client gets 404 and opens a new one
+(2025-11-25, basic/transports: Session Management).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from ....gateway.errors import InvalidRequest
+from ....gateway.model import Principal
+from .. import wire
+from ..wire import Caller, Envelope, Id, RpcError
+from . import eras
+from .outbox import Outbox
+
+LIMIT = 10_000
+IDLE = 3600.0  # seconds without any request, and without an open stream
+Send = Callable[[bytes], Awaitable[bool]]  # whether anybody may have got it
+
+
+class Server(Protocol):
+    """A server upstream, as far as sessions know it."""
+
+    async def end_session(self, session: str) -> None: ...
+
+
+class Session:
+    """One client's session at one door (``scope``: the agent's name, "" for all)."""
+
+    def __init__(self, principal: Principal, scope: str, revision: str, params: dict[str, Any]) -> None:
+        self.id = secrets.token_urlsafe(24)
+        self.principal = principal
+        self.scope = scope
+        self.revision = revision
+        self.client_capabilities: dict[str, Any] = _object(params.get("capabilities"))
+        self.client_info: dict[str, Any] = _object(params.get("clientInfo"))
+        self.log_level: str | None = None
+        self.outbox: Outbox | None = None
+        self.running: dict[Id, asyncio.Task[Any]] = {}
+        self.servers: set[Server] = set()  # those that hold something of this session's
+        self.levels: dict[Server, str] = {}  # the log level that each of them was told
+        self.watched: set[str] = set()  # resources subscribed to, where the server is modern
+        self.watching: asyncio.Task[None] | None = None
+        self.used = 0.0
+        self._asked: dict[Id, asyncio.Future[dict[str, Any]]] = {}
+        self._numbers = itertools.count(1)
+
+    # --- the client's own stream ---------------------------------------------------------------
+
+    def listen(self) -> Outbox:
+        """Open the stream for messages that belong to no request. A new one replaces the old: a client
+        that lost its connection comes back before the loss is noticed here."""
+        if self.outbox is not None:
+            self.outbox.end()
+        self.outbox = Outbox()
+        return self.outbox
+
+    def unlisten(self, outbox: Outbox) -> None:
+        """The stream is closed."""
+        if self.outbox is outbox:
+            self.outbox = None
+
+    def push(self, message: bytes) -> None:
+        """Send on that stream; without one the message is lost, as the protocol allows."""
+        if self.outbox is not None:
+            self.outbox.put(message)
+
+    def tell(self, method: str, params: dict[str, Any]) -> None:
+        """Pass on what one server says outside of any call. That its lists changed means little where
+        many servers share one list: ``changes`` compares and tells."""
+        if self.scope or method not in wire.LIST_CHANGED:
+            self.push(wire.encode_notification(method, params))
+
+    def list_changed(self, kind: str) -> None:
+        """Tell the client that its ``tools``, ``prompts`` or ``resources`` changed."""
+        self.push(wire.encode_notification(f"notifications/{kind}/list_changed"))
+
+    # --- towards servers -----------------------------------------------------------------------
+
+    def caller(self, question_timeout: float) -> Caller:
+        """Who this is to a server, for what belongs to no call: both ways it goes over the client's own
+        stream."""
+
+        async def told(method: str, params: dict[str, Any]) -> None:
+            if method != wire.LOG or eras.loud_enough(params, self.log_level):
+                self.tell(method, params)
+
+        async def asked(method: str, params: dict[str, Any]) -> dict[str, Any]:
+            return await self.ask(self._push_now, method, params, question_timeout)
+
+        return Caller(
+            principal=self.principal,
+            session=self.id,
+            client_capabilities=self.client_capabilities,
+            client_info=self.client_info or None,
+            on_notification=told,
+            on_request=asked,
+        )
+
+    async def _push_now(self, message: bytes) -> bool:
+        self.push(message)
+        return self.outbox is not None
+
+    # --- questions to the client ---------------------------------------------------------------
+
+    async def ask(self, send: Send, method: str, params: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Send a request to the client on a call's stream and wait for its answer, which comes as a POST
+        of its own. Raises RpcError: the client's, or after ``timeout`` seconds."""
+        number = f"agentgw-{next(self._numbers)}"
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[number] = future
+        try:
+            if not await send(wire.encode_request(number, method, params)):
+                raise RpcError(wire.INTERNAL_ERROR, "the client has left")
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            raise RpcError(wire.INTERNAL_ERROR, "the client did not answer in time") from None
+        finally:
+            del self._asked[number]
+
+    def answered(self, envelope: Envelope) -> bool:
+        """Take a client's answer; False when nothing of that id was asked."""
+        future = self._asked.get(envelope.id) if isinstance(envelope.id, int | str) else None
+        if future is None or future.done():
+            return False
+        if isinstance(envelope.error, wire.ErrorBody):
+            error = envelope.error
+            future.set_exception(RpcError(error.code, error.message, error.data))
+        else:
+            future.set_result(wire.fields(envelope.result))
+        return True
+
+    def cancel(self, id: Any) -> None:
+        """The client takes a request back; unknown ones may have ended already."""
+        running = self.running.get(id) if isinstance(id, int | str) else None
+        if running is not None:
+            running.cancel()
+
+    def close(self) -> None:
+        """End the stream and everything that runs."""
+        if self.outbox is not None:
+            self.outbox.end()
+        for task in (*self.running.values(), self.watching):
+            if task is not None:
+                task.cancel()
+
+
+class Sessions:
+    """All open sessions. ``closed`` is called with each one that ends."""
+
+    def __init__(self, closed: Callable[[Session], None]) -> None:
+        self._sessions: dict[str, Session] = {}  # the least recently used first
+        self._closed = closed
+
+    def add(self, session: Session) -> None:
+        """Keep a new one. Those idle for too long, and past the limit the longest idle, are closed."""
+        self._sessions[session.id] = session
+        session.used = _now()
+        self._expire()
+
+    def get(self, id: str, principal: Principal, scope: str) -> Session | None:
+        """The session, if it is this principal's and was opened at this door."""
+        session = self._sessions.get(id)
+        if session is None or session.principal.id != principal.id or session.scope != scope:
+            return None
+        session.used = _now()
+        self._sessions[id] = self._sessions.pop(id)
+        return session
+
+    def close(self, session: Session) -> None:
+        """End one."""
+        if self._sessions.pop(session.id, None) is not None:
+            session.close()
+            self._closed(session)
+
+    def end_streams(self) -> None:
+        """End the streams that wait for news; the sessions and their calls go on."""
+        for session in self._sessions.values():
+            if session.outbox is not None:
+                session.outbox.end()
+
+    def close_all(self) -> None:
+        """End all."""
+        for session in list(self._sessions.values()):
+            self.close(session)
+
+    def _expire(self) -> None:
+        oldest = _now() - IDLE
+        for session in list(self._sessions.values()):
+            if session.used >= oldest and len(self._sessions) <= LIMIT:
+                return
+            if session.outbox is None and not session.running:
+                self.close(session)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequest("capabilities and clientInfo must be objects")
+    return value  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,87 @@
+"""``subscriptions/listen``: one open stream of changes (2026-07-28, basic/patterns/subscriptions)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+from .. import wire
+from ..wire import RpcError
+from .changes import Changes, Lists
+from .exchange import Exchange
+from .outbox import Outbox
+
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+# The filter's member for each kind of list.
+_KINDS = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
+_RESOURCES = "resourceSubscriptions"
+
+
+class Subscription:
+    """One client's stream. Raises RpcError for a request without a filter."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        wanted = exchange.arguments().get("notifications")
+        if not isinstance(wanted, dict):
+            raise RpcError(wire.INVALID_PARAMS, "notifications is required: an object")
+        self._wanted = cast("dict[str, Any]", wanted)
+        uris: Any = self._wanted.get(_RESOURCES)
+        self.resources = [u for u in cast("list[Any]", uris) if isinstance(u, str)] if uris else []
+        self._exchange = exchange
+        self._outbox = Outbox()
+        self._methods: set[str] = set()
+
+    async def run(self, capabilities: Mapping[str, Any], closing: asyncio.Event) -> dict[str, Any]:
+        """Acknowledge what ``capabilities`` allow, then send what is told, until ``closing``. The result
+        says that the stream ended well."""
+        kinds = [k for k, member in _KINDS.items() if self._wanted.get(member) is True and k in capabilities]
+        honored: dict[str, Any] = {_KINDS[kind]: True for kind in kinds}
+        self._methods = {f"notifications/{kind}/list_changed" for kind in kinds}
+        if self.resources and _subscribes(capabilities):
+            honored[_RESOURCES] = self.resources
+            self._methods.add(wire.RESOURCE_UPDATED)
+        await self._send(ACKNOWLEDGED, {"notifications": honored})
+        end = asyncio.create_task(closing.wait())
+        end.add_done_callback(lambda _: self._outbox.end())
+        try:
+            while (message := await self._outbox.next()) is not None:
+                await self._exchange.reply.send(message)
+        finally:
+            end.cancel()
+        return {"resultType": "complete", "_meta": self._meta()}
+
+    async def _send(self, method: str, params: dict[str, Any]) -> None:
+        message = wire.encode_notification(method, {"_meta": self._meta(), **params})
+        await self._exchange.reply.send(message)
+
+    def told(self, method: str, params: dict[str, Any]) -> None:
+        """Send a notification, if the client asked for its kind."""
+        if method in self._methods:
+            self._outbox.put(wire.encode_notification(method, {**params, "_meta": self._meta()}))
+
+    def _meta(self) -> dict[str, Any]:
+        return {wire.META_SUBSCRIPTION: self._exchange.id}
+
+
+async def listen(
+    exchange: Exchange,
+    changes: Changes,
+    lists: Lists,
+    capabilities: Mapping[str, Any],
+    closing: asyncio.Event,
+) -> dict[str, Any]:
+    """A subscription to changes that the gateway itself finds. Single resources are not among them: the
+    acknowledgement leaves them out."""
+    subscription = Subscription(exchange)
+
+    def told(kind: str) -> None:
+        subscription.told(f"notifications/{kind}/list_changed", {})
+
+    async with changes.watch(lists, told):
+        return await subscription.run(capabilities, closing)
+
+
+def _subscribes(capabilities: Mapping[str, Any]) -> bool:
+    resources = capabilities.get("resources")
+    return isinstance(resources, Mapping) and cast("Mapping[str, Any]", resources).get("subscribe") is True

@@ -1,0 +1,1 @@
+"""Calling MCP servers: transports, eras, turns of tools."""

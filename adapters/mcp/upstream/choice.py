@@ -1,0 +1,135 @@
+"""Which tool a message means, and with which arguments. Pure.
+
+A structured part ``{"tool": NAME, "arguments": {…}}`` says it. Plain text will do where only one tool could
+be meant: a single tool, or one named as the skill, that takes exactly one required string. With the skill
+named, a structured part without ``tool`` is that tool's arguments. Anything else is answered with the list of
+tools.
+
+In arguments, ``{"$file": N}`` or ``{"$file": "name"}`` stands for the message's N-th file (from 0) or the
+file of that name, and becomes its bytes in base64: so a client of another protocol hands a tool a file as its
+own protocol carries files.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from ....gateway.errors import InvalidRequest
+from ....gateway.model import Data, File, InputRequest, Message, Part, Text, text_of
+from ..codec import sole_string
+
+FILE = "$file"
+Tools = Sequence[Mapping[str, Any]]
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """The tool to call. ``losses``: what of the message the call does not carry."""
+
+    name: str
+    arguments: dict[str, Any]
+    losses: tuple[str, ...] = ()
+
+
+def choose(message: Message, skill: str | None, tools: Tools) -> Chosen | InputRequest:
+    """The call that ``message`` asks for, or the question to put instead. Raises InvalidRequest for a file
+    reference that leads nowhere and for arguments that are no object."""
+    named = {str(t.get("name")): t for t in tools}
+    data: list[Any] = [p.data for p in message.parts if isinstance(p, Data)]
+    structured = cast("list[Mapping[str, Any]]", [d for d in data if isinstance(d, Mapping)])
+    explicit = next((d for d in reversed(structured) if isinstance(d.get("tool"), str)), None)
+    if explicit is not None:
+        name = explicit["tool"]
+        if name not in named:
+            return question(tools, f"There is no tool {name}.")
+        if "arguments" in explicit:
+            return _called(message, name, explicit["arguments"])
+    elif skill is not None and skill in named:
+        name = skill
+        if structured:
+            return _called(message, name, structured[-1])
+    elif len(named) == 1 and skill is None:
+        name = next(iter(named))
+    else:
+        return question(tools, "" if skill is None else f"There is no tool {skill}.")
+    return _from_text(message, named[name]) or question([named[name]])
+
+
+def _from_text(message: Message, tool: Mapping[str, Any]) -> Chosen | None:
+    """A call with the message's text as the only argument, or without any where none is required."""
+    schema = cast("Mapping[str, Any]", tool.get("inputSchema") or {})
+    text = text_of(message.parts)
+    argument = sole_string(schema)
+    if argument is not None and text:
+        return _called(message, str(tool["name"]), {argument: text})
+    explicit = any(isinstance(p, Data) for p in message.parts)
+    if explicit and not schema.get("required"):
+        return _called(message, str(tool["name"]), {})
+    return None
+
+
+def _called(message: Message, name: str, arguments: Any) -> Chosen:
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, Mapping):
+        raise InvalidRequest("arguments must be an object")
+    files = [p for p in message.parts if isinstance(p, File)]
+    used: set[int] = set()
+    filled = _filled(cast("Any", arguments), files, used)
+    losses = () if len(used) == len(files) else ("files that no argument refers to",)
+    return Chosen(name=name, arguments=filled, losses=losses)
+
+
+def _filled(value: Any, files: list[File], used: set[int]) -> Any:
+    """``value`` with file references replaced."""
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[str, Any]", value)
+        if len(mapping) == 1 and isinstance(mapping.get(FILE), int | str):
+            return _content(mapping[FILE], files, used)
+        return {key: _filled(item, files, used) for key, item in mapping.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(item, files, used) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+def _content(reference: int | str, files: list[File], used: set[int]) -> str:
+    for i, file in enumerate(files):
+        if reference in (i, file.name) and not isinstance(reference, bool):
+            if file.content is None:
+                raise InvalidRequest(f"the file {reference} is a link; send its bytes")
+            used.add(i)
+            return base64.b64encode(file.content).decode()
+    raise InvalidRequest(f"the message has no file {reference}")
+
+
+def question(tools: Tools, why: str = "") -> InputRequest:
+    """The question which tool to call: for people as text, for programs as data."""
+    lines = [
+        *([why] if why else []),
+        'Name a tool and its arguments, as data: {"tool": NAME, "arguments": {…}}. Tools:',
+    ]
+    for tool in tools:
+        schema = msgspec.json.encode(tool.get("inputSchema") or {}).decode()
+        description = " ".join(str(tool.get("description") or "").split())
+        lines.append(f"- {tool.get('name')}: {description}".rstrip(": ") + f" — arguments: {schema}")
+    listed = [{k: t[k] for k in ("name", "title", "description", "inputSchema") if k in t} for t in tools]
+    parts: tuple[Part, ...] = (Text(text="\n".join(lines)), Data(data={"tools": listed}))
+    return InputRequest(message=Message(role="agent", parts=parts))
+
+
+def merged(first: Message, reply: Message, tools: Tools) -> tuple[Message, str | None]:
+    """The message that ``reply`` to a question about ``first`` amounts to, and the tool it names, if it is
+    a bare name. Files of both count; what the reply says replaces what was said before."""
+    said = text_of(reply.parts).strip()
+    if said and not any(isinstance(p, Data) for p in reply.parts):
+        name = next((str(t.get("name")) for t in tools if t.get("name") == said), None)
+        if name is not None:
+            return first, name
+    files = tuple(p for p in first.parts if isinstance(p, File))
+    own = reply.parts
+    if any(isinstance(p, Data) for p in own) and not said:
+        own += tuple(p for p in first.parts if isinstance(p, Text))
+    return msgspec.structs.replace(reply, parts=files + own), None

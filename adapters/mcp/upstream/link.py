@@ -1,0 +1,280 @@
+"""One connection to an MCP server, whatever carries it: calls, what the server sends beside answers, and
+the ``_meta`` that a request needs.
+
+Ids and progress tokens of callers never go upstream: many callers share a link, so each request gets an id
+of the link's own, and its progress token is that id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
+
+import msgspec
+
+from ....gateway.errors import GatewayError, UpstreamError
+from ....gateway.model import Trace
+from ....gateway.telemetry import Span, trace_headers
+from .. import wire
+from ..wire import Caller, Envelope, Era, RpcError
+
+log = logging.getLogger("agentgw.mcp.upstream")
+
+CLIENT_INFO: dict[str, Any] = {"name": "agentgw", "version": "0.1.0"}
+
+
+SESSION_WIDE = wire.LIST_CHANGED | {"notifications/resources/updated"}
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server says of itself when a link opens."""
+
+    era: Era
+    version: str
+    server_info: dict[str, Any] = {}
+    capabilities: dict[str, Any] = {}
+    instructions: str | None = None
+
+
+class Expired(Exception):
+    """The server has forgotten the session: open another and ask again (it has not seen the request)."""
+
+
+class Call:
+    """A request on its way. ``token`` is the caller's own progress token (UNSET: it wants no progress)."""
+
+    __slots__ = ("asked", "caller", "id", "inbox", "method", "token")
+
+    def __init__(self, id: int, method: str, caller: Caller, token: Any) -> None:
+        self.id = id
+        self.method = method
+        self.caller = caller
+        self.token = token
+        self.inbox: asyncio.Queue[Envelope | UpstreamError] = asyncio.Queue()
+        self.asked: dict[wire.Id, asyncio.Task[None]] = {}  # the server's own open requests
+
+    def abandon(self) -> None:
+        """Nobody waits any more: the server's open questions are dropped."""
+        for task in self.asked.values():
+            task.cancel()
+
+
+class Link(ABC):
+    """Base of all links. ``changed`` is called when the server says that one of its lists changed."""
+
+    transport = "tcp"
+
+    def __init__(self, agent: str, hello: Hello, changed: Callable[[], None]) -> None:
+        self.agent = agent
+        self.hello = hello
+        self.session_id: str | None = None
+        self.alive = True
+        self.subscribed = False  # to the server's changes, where the era has such
+        self.used = time.monotonic()
+        # By downstream session: who gets what belongs to no call, such as resources/updated.
+        self.listeners: dict[str, Caller] = {}
+        self.calls: dict[int, Call] = {}
+        self._changed = changed
+        self._ids = itertools.count(1)
+        self._jobs: set[asyncio.Task[Any]] = set()
+
+    # --- for users ---------------------------------------------------------------------------
+
+    @abstractmethod
+    async def request(
+        self,
+        method: str,
+        params: dict[str, Any],
+        caller: Caller,
+        span: Span | None = None,
+        schema: Any = None,
+    ) -> msgspec.Raw:
+        """Send a request, wait for its result. Raises RpcError, GatewayError, Expired. Cancelling the
+        awaiting task tells the server. ``schema``: the called tool's inputSchema, for mirrored headers."""
+
+    @abstractmethod
+    async def send(self, message: bytes) -> None:
+        """Send a notification or an answer."""
+
+    async def notify(self, method: str, params: dict[str, Any] | None = None) -> None:
+        await self.send(wire.encode_notification(method, params))
+
+    async def aclose(self) -> None:
+        """End the session and release what it holds."""
+        self.alive = False
+        for job in list(self._jobs):
+            job.cancel()
+        for call in list(self.calls.values()):
+            call.abandon()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    @property
+    def idle(self) -> bool:
+        return not self.calls
+
+    # --- for subclasses ----------------------------------------------------------------------
+
+    def begin(
+        self, method: str, params: dict[str, Any], caller: Caller, trace: Trace | None
+    ) -> tuple[Call, dict[str, Any]]:
+        """A call with its own id, registered, and the params to send for it."""
+        self.used = time.monotonic()
+        call_id = next(self._ids)
+        raw: Any = params.get("_meta")
+        if isinstance(raw, msgspec.Raw):
+            raw = wire.fields(raw)
+        meta: dict[str, Any] = dict(cast("dict[str, Any]", raw)) if isinstance(raw, dict) else {}
+        token = meta.get("progressToken", msgspec.UNSET)
+        if token is not msgspec.UNSET:
+            meta["progressToken"] = call_id
+        meta |= trace_headers(trace or caller.trace)
+        if self.hello.era == "modern":
+            meta[wire.META_VERSION] = self.hello.version
+            meta[wire.META_CLIENT_CAPABILITIES] = caller.client_capabilities
+            meta[wire.META_CLIENT_INFO] = caller.client_info or CLIENT_INFO
+        call = Call(call_id, method, caller, token)
+        self.calls[call_id] = call
+        return call, ({**params, "_meta": meta} if meta else params)
+
+    def end(self, call: Call) -> None:
+        """The call is over."""
+        self.calls.pop(call.id, None)
+        call.abandon()
+        self.used = time.monotonic()
+
+    def spawn(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run beside the calls, ended with the link."""
+        task = asyncio.create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return task
+
+    def abandoned(self, call: Call) -> None:
+        """Tell the server, off the cancelled task's path, that nobody waits for ``call`` any more.
+        ``initialize`` must not be cancelled (basic/utilities/cancellation)."""
+        if self.alive and call.method != wire.INITIALIZE:
+            reason = {"requestId": call.id, "reason": "the client no longer waits"}
+            self.spawn(self._quietly(self.notify, wire.CANCELLED, reason))
+
+    async def _quietly(self, send: Callable[..., Awaitable[None]], *args: Any) -> None:
+        try:
+            await send(*args)
+        except (GatewayError, Expired) as e:
+            log.debug("%s: %r", self.agent, e)
+
+    # --- what the server sends ---------------------------------------------------------------
+
+    async def receive(self, message: Envelope, call: Call | None) -> None:
+        """Handle a request or notification of the server. ``call``: the one it belongs to, if known."""
+        method = message.method
+        if not isinstance(method, str):
+            log.debug("%s: an answer nobody waits for: %r", self.agent, message.id)
+            return
+        try:
+            params = wire.fields(message.params)
+        except ValueError as e:
+            log.debug("%s: %s with broken params: %s", self.agent, method, e)
+            return
+        if isinstance(message.id, int | str):
+            self._asked(message.id, method, params, call)
+        else:
+            await self._notified(method, params, call)
+
+    async def _notified(self, method: str, params: dict[str, Any], call: Call | None) -> None:
+        if method == wire.CANCELLED:
+            self._withdrawn(params.get("requestId"))
+            return
+        if method in wire.LIST_CHANGED:
+            self._changed()
+        if method == wire.PROGRESS:
+            call = self._by_token(params.get("progressToken"))
+            if call is None or call.token is msgspec.UNSET:
+                return
+            params = {**params, "progressToken": call.token}
+        if call is None:
+            for listener in self.listeners.values():
+                if listener.on_notification is not None:  # a slow one must not hold up the link
+                    self.spawn(self._quietly(listener.on_notification, method, params))
+        elif call.caller.on_notification is not None:
+            await call.caller.on_notification(method, params)
+
+    def _by_token(self, token: Any) -> Call | None:
+        return self.calls.get(token) if isinstance(token, int) else None
+
+    def owner(self, message: Envelope) -> Call | None:
+        """On a link that all calls share: the call that a message of the server belongs to. Progress and
+        subscriptions name it; anything else is the only call's, or nobody's."""
+        try:
+            params = wire.fields(message.params)
+        except ValueError:
+            return None
+        if message.method == wire.PROGRESS:
+            return self._by_token(params.get("progressToken"))
+        meta = params.get("_meta")
+        subscription: Any = (
+            cast("dict[str, Any]", meta).get(wire.META_SUBSCRIPTION) if isinstance(meta, dict) else None
+        )
+        if subscription is not None:
+            return self.calls.get(subscription) if isinstance(subscription, int) else None
+        if message.method in SESSION_WIDE and self.listeners:
+            return None
+        calls = [c for c in self.calls.values() if c.method != wire.SUBSCRIPTIONS_LISTEN]
+        return calls[0] if len(calls) == 1 else None
+
+    # --- what the server asks ----------------------------------------------------------------
+
+    def _asked(self, id: wire.Id, method: str, params: dict[str, Any], call: Call | None) -> None:
+        task = self.spawn(self._answer(id, method, params, call))
+        if call is not None:
+            asked = call.asked
+            asked[id] = task
+            task.add_done_callback(lambda _: asked.pop(id, None))
+
+    def _withdrawn(self, id: Any) -> None:
+        for call in self.calls.values():
+            if isinstance(id, int | str) and id in call.asked:
+                call.asked[id].cancel()
+
+    async def _answer(self, id: wire.Id, method: str, params: dict[str, Any], call: Call | None) -> None:
+        try:
+            answer = wire.encode_result(id, await self._reply(method, params, call))
+        except RpcError as e:
+            answer = wire.encode_error(id, e.code, e.message, e.data)
+        except GatewayError as e:
+            answer = wire.encode_error(id, wire.INTERNAL_ERROR, e.message)
+        except Exception:
+            log.debug("%s: %s could not be answered", self.agent, method, exc_info=True)
+            answer = wire.encode_error(id, wire.INTERNAL_ERROR, "the client failed")
+        await self._quietly(self.send, answer)
+
+    async def _reply(self, method: str, params: dict[str, Any], call: Call | None) -> dict[str, Any]:
+        if method == wire.PING:
+            return {}
+        receiver = call.caller if call is not None else self._sole_listener()
+        if receiver is None and method == wire.ELICIT and len(self.calls) > 1:
+            log.debug("%s asks something, and it can't be told on whose behalf", self.agent)
+            return {"action": "decline"}
+        if receiver is None or receiver.on_request is None:
+            log.debug("%s asks %s, which nobody here answers", self.agent, method)
+            raise RpcError(wire.METHOD_NOT_FOUND, f"{method} is not supported by this client")
+        return await receiver.on_request(method, params)
+
+    def _sole_listener(self) -> Caller | None:
+        return next(iter(self.listeners.values())) if len(self.listeners) == 1 else None
+
+
+def result_of(answer: Envelope) -> msgspec.Raw:
+    """The result of an answer; raises RpcError for an error."""
+    if isinstance(answer.error, wire.ErrorBody):
+        raise RpcError(answer.error.code, answer.error.message, answer.error.data)
+    return answer.result if isinstance(answer.result, msgspec.Raw) else msgspec.Raw(b"{}")
+
+
+def is_answer(message: Envelope) -> bool:
+    """Whether the message answers a request."""
+    return not isinstance(message.method, str)

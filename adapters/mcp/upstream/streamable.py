@@ -1,0 +1,247 @@
+"""Streamable HTTP, both eras: every message of ours is a POST of its own; its answer is JSON or a stream.
+
+Modern: stateless, headers mirror the body, closing the response cancels. Handshake: a session
+(``Mcp-Session-Id``), questions of the server on the same stream, a GET stream for what belongs to no call,
+and streams that the server may end early to be taken up again with ``Last-Event-ID``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+
+from ....gateway import sse
+from ....gateway.errors import BadUpstream, GatewayError, Unreachable, UpstreamFailed
+from ....gateway.model import Record
+from ....gateway.ports import Host
+from ....gateway.telemetry import Span, trace_headers
+from ....gateway.transport import Stream
+from .. import headers as mirrored
+from .. import wire
+from ..wire import Caller, Envelope
+from .link import Call, Expired, Hello, Link, is_answer, log, result_of
+
+RESUMES = 5  # attempts to take up a stream that brought nothing new in between
+RETRY = 1.0  # seconds before one, unless the server names another time
+MAX_RETRY = 30.0
+DELETE_TIMEOUT = 2.0
+
+
+class HttpLink(Link):
+    """A server at ``record.url``. The same object serves any number of calls at once."""
+
+    def __init__(self, record: Record, host: Host, hello: Hello, changed: Callable[[], None]) -> None:
+        super().__init__(record.name, hello, changed)
+        self._record = record
+        self._host = host
+        self._url = record.url or ""
+
+    # --- sending -----------------------------------------------------------------------------
+
+    async def request(
+        self,
+        method: str,
+        params: dict[str, Any],
+        caller: Caller,
+        span: Span | None = None,
+        schema: Any = None,
+    ) -> msgspec.Raw:
+        call, params = self.begin(method, params, caller, span and span.trace)
+        headers = self.headers()
+        if self.hello.era == "modern":
+            headers += mirrored.request_headers(self.hello.version, method, params, schema)
+        if span is not None:
+            headers += trace_headers(span.trace)
+            span.set("jsonrpc.request.id", str(call.id))
+        body = wire.encode_request(call.id, method, params)
+        try:
+            async with self._host.transport.stream("POST", self._url, headers=headers, body=body) as reply:
+                return await self._answered(reply, call)
+        except asyncio.CancelledError:
+            if self.hello.era == "handshake":
+                self.abandoned(call)
+            raise
+        finally:
+            self.end(call)
+
+    async def send(self, message: bytes) -> None:
+        headers = self.headers()
+        reply = await self._host.transport.request("POST", self._url, headers=headers, body=message)
+        self._check(reply.status, reply.body)
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Those of every request: the record's own, resolved now, then the protocol's."""
+        headers = [
+            *self._host.headers(self._record),
+            ("accept", f"{wire.JSON_TYPE}, {wire.SSE_TYPE}"),
+            ("content-type", wire.JSON_TYPE),
+        ]
+        if self.session_id is not None:
+            headers.append((wire.H_SESSION, self.session_id))
+        if self.hello.era == "handshake" and self.hello.version:
+            headers.append((wire.H_VERSION, self.hello.version))
+        return headers
+
+    # --- receiving ---------------------------------------------------------------------------
+
+    async def _answered(self, reply: Stream, call: Call) -> msgspec.Raw:
+        content_type = (reply.header("content-type") or "").partition(";")[0].strip().lower()
+        if content_type == wire.SSE_TYPE and reply.status == 200:
+            self._keep_session(call, reply)
+            return await self._streamed(reply, call)
+        body = await reply.read()
+        if reply.status == 404 and self.session_id is not None:
+            raise Expired
+        answer = self._parsed(body, call)
+        if answer is None:
+            self._check(reply.status, body)
+            raise BadUpstream(
+                f"{self.agent} did not answer with an MCP message",
+                native={"protocol": "http", "code": reply.status},
+                detail=body[:2000].decode("utf-8", "replace"),
+            )
+        self._keep_session(call, reply)
+        return result_of(answer)
+
+    def _keep_session(self, call: Call, reply: Stream) -> None:
+        if call.method == wire.INITIALIZE:
+            self.session_id = reply.header(wire.H_SESSION)
+
+    def _parsed(self, body: bytes, call: Call) -> Envelope | None:
+        """The answer in a JSON body. An error without an id is for the request that it answers."""
+        try:
+            messages = wire.decode(body)
+        except ValueError:
+            return None
+        for message in messages:
+            if is_answer(message) and (message.id == call.id or isinstance(message.error, wire.ErrorBody)):
+                has_result = isinstance(message.result, msgspec.Raw)
+                return message if has_result or isinstance(message.error, wire.ErrorBody) else None
+        return None
+
+    def _check(self, status: int, body: bytes) -> None:
+        """Raise for a status that is no success and came without a JSON-RPC error."""
+        if status < 300:
+            return
+        native = {"protocol": "http", "code": status}
+        detail = body[:2000].decode("utf-8", "replace")
+        if self.session_id is not None and (status == 404 or (status == 400 and "session" in detail.lower())):
+            raise Expired
+        if status in (401, 403):
+            raise Unreachable(
+                f"{self.agent} refuses the gateway's credentials (HTTP {status})",
+                native=native,
+                detail=detail,
+            )
+        if status >= 500:
+            raise UpstreamFailed(self.agent, native=native, detail=detail)
+        raise BadUpstream(f"{self.agent} answered with HTTP {status}", native=native, detail=detail)
+
+    async def _streamed(self, reply: Stream, call: Call) -> msgspec.Raw:
+        """Read the call's stream up to its answer, taking it up again where the server ends it early."""
+        cursor = _Cursor()
+        try:
+            answer = await self._read(cursor.messages(reply), call)
+        except Unreachable:
+            if cursor.last_id is None:
+                raise
+            answer = None
+        attempt = 0
+        while answer is None and cursor.last_id is not None and attempt < RESUMES:
+            before = cursor.last_id
+            await asyncio.sleep(min(cursor.retry, MAX_RETRY))
+            answer = await self._resumed(cursor, call)
+            attempt = attempt + 1 if cursor.last_id == before else 0
+        if answer is None:
+            raise UpstreamFailed(self.agent, detail="the stream ended before the answer")
+        return result_of(answer)
+
+    async def _read(self, messages: AsyncIterator[Envelope], call: Call | None) -> Envelope | None:
+        async for message in messages:
+            if not is_answer(message):
+                # Some servers ask on the session's own stream what belongs to a call.
+                await self.receive(message, self.owner(message) if call is None else call)
+            elif call is not None and message.id == call.id:
+                return message
+        return None
+
+    async def _resumed(self, cursor: _Cursor, call: Call | None) -> Envelope | None:
+        """One GET for the rest of a stream (Streamable HTTP until 2025-11-25, "Resumability")."""
+        headers = [h for h in self.headers() if h[0] not in ("accept", "content-type")]
+        headers.append(("accept", wire.SSE_TYPE))
+        if cursor.last_id is not None:
+            headers.append((wire.H_LAST_EVENT, cursor.last_id))
+        try:
+            async with self._host.transport.stream("GET", self._url, headers=headers) as reply:
+                if reply.status != 200:
+                    self._check(reply.status, await reply.read())
+                    raise BadUpstream(f"{self.agent} answered with HTTP {reply.status}")
+                return await self._read(cursor.messages(reply), call)
+        except Unreachable as e:
+            if e.native is not None:
+                raise
+            return None
+
+    # --- the session -------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Open the GET stream, on which the server sends what belongs to no call. It may not offer one."""
+        self.spawn(self._listening())
+
+    async def _listening(self) -> None:
+        cursor = _Cursor()
+        failures = 0
+        while failures < RESUMES:
+            seen = cursor.count
+            try:
+                await self._resumed(cursor, None)
+            except (GatewayError, Expired) as e:
+                log.debug("%s has no stream of its own: %r", self.agent, e)
+                return
+            failures = 0 if cursor.count > seen else failures + 1
+            await asyncio.sleep(min(cursor.retry * 2**failures, MAX_RETRY))
+
+    async def aclose(self) -> None:
+        """End the session with DELETE; a server that does not answer soon is left alone."""
+        if self.alive and self.session_id is not None:
+            with contextlib.suppress(GatewayError):
+                await self._host.transport.request(
+                    "DELETE", self._url, headers=self.headers(), timeout=DELETE_TIMEOUT
+                )
+        await super().aclose()
+
+
+class _Cursor:
+    """Where a stream has got to: ``last_id`` and ``retry`` (seconds) as the server sent them, how many
+    messages came."""
+
+    def __init__(self) -> None:
+        self.last_id: str | None = None
+        self.retry = RETRY
+        self.count = 0
+
+    async def messages(self, reply: Stream) -> AsyncIterator[Envelope]:
+        """The messages of one response. Raises Unreachable when the connection breaks."""
+        decoder = sse.Decoder()
+        async for chunk in reply.chunks():
+            try:
+                events = decoder.feed(chunk)
+            except ValueError as e:
+                raise BadUpstream("the agent sent an event that is too large") from e
+            if decoder.retry is not None:
+                self.retry = decoder.retry / 1000
+            for event in events:
+                self.last_id = event.id or self.last_id
+                if event.event != "message" or not event.data:
+                    continue
+                try:
+                    messages = wire.decode(event.data)
+                except ValueError as e:
+                    raise BadUpstream("the agent sent an event that is no MCP message") from e
+                for message in messages:
+                    self.count += 1
+                    yield message

@@ -1,0 +1,322 @@
+"""Calls of tools as turns of tasks: choosing the tool, progress while it runs, questions in between.
+
+A question can be the gateway's own (which tool?) or the server's (elicitation): in the handshake era the
+tool's call stays open while the client thinks, in the modern one it is repeated with the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from ....gateway.errors import AgentError, BadUpstream, NotActive, UpstreamFailed
+from ....gateway.model import (
+    Event,
+    Finished,
+    InputReply,
+    InputRequest,
+    InputRequired,
+    Invocation,
+    Message,
+    Started,
+    TaskRef,
+    TaskState,
+)
+from .. import wire
+from ..codec import log_event, progress_event, result_events
+from ..wire import Caller, Catalog, RpcError
+from . import questions
+from .choice import Chosen, choose, merged
+
+MAX_TURNS = 2000  # that wait for an answer or run; the oldest is given up
+MAX_ROUNDS = 20  # times one call may ask back
+
+
+class Server(Protocol):
+    """What a turn needs of the upstream (see ``McpUpstream``)."""
+
+    async def catalog(self, refresh: bool = False) -> Catalog: ...
+
+    async def current_catalog(self) -> Catalog: ...
+
+    async def request(
+        self, method: str, params: dict[str, Any] | None, *, caller: Caller, losses: tuple[str, ...] = ()
+    ) -> msgspec.Raw: ...
+
+
+class _Asked(msgspec.Struct):
+    """An elicitation in the middle of a handshake-era call."""
+
+    request: InputRequest
+    answer: asyncio.Future[dict[str, Any]]
+
+
+class _Ended(msgspec.Struct):
+    """The call is over; its outcome is the task's."""
+
+
+class _Turn:
+    """One task: its first message, and whichever question is open."""
+
+    def __init__(self, call: Invocation) -> None:
+        self.call = call
+        self.chosen: Chosen | None = None
+        self.choosing = False
+        self.running: asyncio.Task[msgspec.Raw] | None = None
+        self.inbox: asyncio.Queue[Event | _Asked | _Ended] = asyncio.Queue()
+        self.asked: _Asked | None = None
+        # Modern: questions still to put, answers so far, and what the server wants back with them.
+        self.to_ask: dict[str, InputRequest] = {}
+        self.answers: dict[str, dict[str, Any]] = {}
+        self.state: Any = None
+        self.rounds = 0
+
+    def stop(self) -> None:
+        if self.running is not None:
+            self.running.cancel()
+
+    @property
+    def question(self) -> InputRequest | None:
+        """The server's open question."""
+        if self.asked is not None:
+            return self.asked.request
+        return next(iter(self.to_ask.values()), None)
+
+
+class Turns:
+    """All tasks of one server that run or wait for an answer. ``patience``: seconds that a tool's open call
+    waits for the answer to a question of its own; then it is told that there is none."""
+
+    def __init__(self, agent: str, server: Server, patience: float) -> None:
+        self._agent = agent
+        self._server = server
+        self._patience = patience
+        self._turns: dict[str, _Turn] = {}
+
+    # --- the port ----------------------------------------------------------------------------
+
+    async def invoke(self, call: Invocation) -> AsyncGenerator[Event]:
+        yield Started(task_id=call.task_id, context_id=call.context_id)
+        turn = _Turn(call)
+        async with aclosing(self._chosen(turn, call, call.message, call.skill)) as events:
+            async for event in events:
+                yield event
+
+    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncGenerator[Event]:
+        yield Started(task_id=task.task_id, context_id=call.context_id)
+        turn = self._turns.get(task.task_id)
+        if turn is None:
+            # Forgotten, e.g. by a restart: the answer may be complete in itself.
+            turn = _Turn(msgspec.structs.replace(call, task_id=task.task_id))
+            events = self._chosen(turn, turn.call, call.message, call.skill)
+        elif turn.choosing:
+            events = self._choice_made(turn, call, reply)
+        else:
+            events = self._answered(turn, reply)
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    async def cancel(self, task: TaskRef) -> None:
+        turn = self._turns.pop(task.task_id, None)
+        if turn is None:
+            raise NotActive("the call has ended")
+        turn.stop()
+
+    def close(self) -> None:
+        """Give up all calls."""
+        for turn in self._turns.values():
+            turn.stop()
+        self._turns.clear()
+
+    # --- which tool --------------------------------------------------------------------------
+
+    async def _choice_made(self, turn: _Turn, call: Invocation, reply: InputReply) -> AsyncGenerator[Event]:
+        if reply.action != "accept":
+            self._forget(turn)
+            yield Finished(state=TaskState.CANCELED)
+            return
+        catalog = await self._server.catalog()
+        message, named = merged(turn.call.message, reply.message, catalog.tools)
+        turn.call = msgspec.structs.replace(turn.call, message=message, trace=call.trace)
+        skill = named or call.skill or turn.call.skill
+        async with aclosing(self._chosen(turn, turn.call, message, skill)) as events:
+            async for event in events:
+                yield event
+
+    async def _chosen(
+        self, turn: _Turn, call: Invocation, message: Message, skill: str | None
+    ) -> AsyncGenerator[Event]:
+        chosen = choose(message, skill, (await self._server.catalog()).tools)
+        if isinstance(chosen, InputRequest):
+            chosen = choose(message, skill, (await self._server.current_catalog()).tools)
+        if isinstance(chosen, InputRequest):
+            turn.choosing = True
+            self._keep(turn, call)
+            yield InputRequired(request=chosen)
+            return
+        turn.choosing, turn.chosen = False, chosen
+        self._keep(turn, call)
+        self._start(turn)
+        async with aclosing(self._follow(turn)) as events:
+            async for event in events:
+                yield event
+
+    # --- running -----------------------------------------------------------------------------
+
+    def _start(self, turn: _Turn) -> None:
+        """Call the tool, with answers where it asked for some."""
+        assert turn.chosen is not None
+        params: dict[str, Any] = {"name": turn.chosen.name, "arguments": turn.chosen.arguments}
+        if turn.call.streaming:
+            params["_meta"] = {"progressToken": 0}  # the link puts its own in its place
+        if turn.answers:
+            params["inputResponses"] = turn.answers
+        if turn.state is not None:
+            params["requestState"] = turn.state
+        turn.answers, turn.state = {}, None
+        caller = Caller(
+            trace=turn.call.trace,
+            principal=turn.call.principal,
+            client_capabilities=questions.CAPABILITIES,
+            on_notification=lambda method, params: _notified(turn, method, params),
+            on_request=lambda method, params: _requested(turn, method, params, self._patience),
+        )
+        job = self._server.request(wire.TOOLS_CALL, params, caller=caller, losses=turn.chosen.losses)
+        turn.running = asyncio.ensure_future(job)
+        turn.running.add_done_callback(lambda _: turn.inbox.put_nowait(_Ended()))
+
+    async def _follow(self, turn: _Turn) -> AsyncGenerator[Event]:
+        """Events of the running call up to its end or the server's next question."""
+        waiting = False
+        try:
+            while True:
+                item = await turn.inbox.get()
+                if isinstance(item, _Asked):
+                    turn.asked = item
+                    waiting = True
+                    yield InputRequired(request=item.request)
+                    return
+                if not isinstance(item, _Ended):
+                    yield item
+                    continue
+                events = self._outcome(turn)
+                waiting = turn.question is not None
+                for event in events:
+                    yield event
+                if events:
+                    return
+        finally:
+            if not waiting:
+                turn.stop()
+                self._forget(turn)
+
+    def _outcome(self, turn: _Turn) -> list[Event]:
+        """The ended call's events; none if it goes on at once."""
+        assert turn.running is not None and turn.chosen is not None
+        if turn.running.cancelled():
+            return [Finished(state=TaskState.CANCELED)]
+        error = turn.running.exception()
+        if isinstance(error, RpcError):
+            raise fault_of(self._agent, error)
+        if error is not None:
+            raise error
+        try:
+            result = wire.fields(turn.running.result())
+        except ValueError as e:
+            raise BadUpstream(f"{self._agent} answered with something else", detail=str(e)) from e
+        kind = result.get("resultType", "complete")
+        if kind == "complete":
+            return result_events(turn.chosen.name, result)
+        if kind != "input_required":
+            raise BadUpstream(f"{self._agent} answered with a result of another kind: {kind}")
+        return self._asks(turn, result)
+
+    def _asks(self, turn: _Turn, result: dict[str, Any]) -> list[Event]:
+        """A modern server wants input, or merely to be asked again (basic/patterns/mrtr)."""
+        turn.rounds += 1
+        if turn.rounds > MAX_ROUNDS:
+            raise BadUpstream(f"{self._agent} keeps asking")
+        turn.state = result.get("requestState")
+        requests: Any = result.get("inputRequests")
+        for key, request in cast("dict[str, dict[str, Any]]", requests or {}).items():
+            if request.get("method") != wire.ELICIT:
+                raise BadUpstream(f"{self._agent} asks for something that the gateway does not offer")
+            turn.to_ask[key] = questions.asked(request.get("params") or {}, key)
+        question = turn.question
+        if question is None:
+            self._start(turn)
+            return []
+        return [InputRequired(request=question)]
+
+    # --- answers -----------------------------------------------------------------------------
+
+    async def _answered(self, turn: _Turn, reply: InputReply) -> AsyncGenerator[Event]:
+        question = turn.question
+        if question is None:
+            raise NotActive("the task does not wait for input")
+        answer = questions.answered(question, reply)
+        if answer is None:
+            yield InputRequired(request=question)
+            return
+        if turn.asked is not None:
+            asked, turn.asked = turn.asked, None
+            if not asked.answer.done():
+                asked.answer.set_result(answer)
+        else:
+            key = next(iter(turn.to_ask))
+            del turn.to_ask[key]
+            turn.answers[key] = answer
+            if turn.question is not None:
+                yield InputRequired(request=turn.question)
+                return
+            self._start(turn)
+        async with aclosing(self._follow(turn)) as events:
+            async for event in events:
+                yield event
+
+    # --- books -------------------------------------------------------------------------------
+
+    def _keep(self, turn: _Turn, call: Invocation) -> None:
+        if call.task_id is None:
+            return
+        self._turns[call.task_id] = turn
+        if len(self._turns) > MAX_TURNS:
+            self._turns.pop(next(iter(self._turns))).stop()
+
+    def _forget(self, turn: _Turn) -> None:
+        task_id = turn.call.task_id
+        if task_id is not None and self._turns.get(task_id) is turn:
+            del self._turns[task_id]
+
+
+async def _notified(turn: _Turn, method: str, params: dict[str, Any]) -> None:
+    if method == wire.PROGRESS:
+        turn.inbox.put_nowait(progress_event(params))
+    elif method == wire.LOG:
+        turn.inbox.put_nowait(log_event(params))
+
+
+async def _requested(turn: _Turn, method: str, params: dict[str, Any], patience: float) -> dict[str, Any]:
+    if method != wire.ELICIT:
+        raise RpcError(wire.METHOD_NOT_FOUND, f"{method} is not supported by this client")
+    asked = _Asked(questions.asked(params), asyncio.get_running_loop().create_future())
+    turn.inbox.put_nowait(asked)
+    try:
+        async with asyncio.timeout(patience):
+            return await asked.answer
+    except TimeoutError:
+        return {"action": "cancel"}
+
+
+def fault_of(agent: str, error: RpcError) -> AgentError | UpstreamFailed:
+    """A server's JSON-RPC error as ours: its own words, unless they may be crash text."""
+    native = {"protocol": "mcp", "code": error.code}
+    if error.crash:
+        data = "" if error.data is msgspec.UNSET else f": {error.data!r}"
+        return UpstreamFailed(agent, native=native, detail=error.message + data)
+    return AgentError(error.message, data=None if error.data is msgspec.UNSET else error.data, native=native)

@@ -1,0 +1,268 @@
+"""Calling MCP servers: the ``Upstream`` port, and the relay's way in (``catalog``, ``request``, …)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ....gateway.errors import GatewayError, UpstreamError, UpstreamFailed, UpstreamTimeout
+from ....gateway.model import Agent, Event, InputReply, Invocation, Record, TaskRef
+from ....gateway.ports import Host
+from ....gateway.telemetry import Attribute, Span
+from .. import wire
+from ..codec import agent_of
+from ..wire import Caller, Catalog, RpcError
+from . import questions
+from .describing import read_catalog, rediscover, subscribe
+from .link import Expired, Hello, Link, log
+from .pool import Pool
+from .turns import Turns
+
+DESCRIBE_TIMEOUT = 30.0
+REFRESH_AGE = 2.0  # seconds that a catalog is trusted to be right about a tool it does not know
+# The gateway itself, where it asks on nobody's behalf.
+OWN = Caller(client_capabilities=questions.CAPABILITIES)
+
+
+class _Peek(msgspec.Struct):
+    isError: bool | None = None
+
+
+_peek = msgspec.json.Decoder(_Peek)
+
+
+class McpUpstream:
+    """One registered MCP server, in whichever era and over whichever transport it speaks.
+
+    MCP has no task to come back to: closing the iterator of ``invoke`` early cancels the tool's call,
+    unless it waits for an answer of the client.
+    """
+
+    def __init__(self, record: Record, host: Host) -> None:
+        self.record = record
+        self._host = host
+        self._pool = Pool(record, host, self._changed)
+        self._turns = Turns(record.name, self, host.config.limits.question)
+        self._catalog: Catalog | None = None
+        self._read_at = 0.0
+        self._reading: asyncio.Task[Catalog] | None = None
+        self._listeners: dict[str, Caller] = {}
+
+    # --- the port ----------------------------------------------------------------------------
+
+    async def describe(self) -> Sequence[Agent]:
+        """The server as one agent, its tools as skills. Asks the server each time."""
+        return (agent_of(await self.catalog(refresh=True)),)
+
+    def invoke(self, call: Invocation) -> AsyncIterator[Event]:
+        return self._turns.invoke(call)
+
+    def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncIterator[Event]:
+        return self._turns.reply(task, call, reply)
+
+    async def cancel(self, task: TaskRef) -> None:
+        await self._turns.cancel(task)
+
+    async def aclose(self) -> None:
+        self._turns.close()
+        reading = self._reading
+        if reading is not None:
+            reading.cancel()
+        await self._pool.aclose()
+        if reading is not None:
+            await asyncio.wait([reading])
+
+    # --- the relay's way in ------------------------------------------------------------------
+
+    async def catalog(self, refresh: bool = False) -> Catalog:
+        """What the server offers: as last read, unless ``refresh`` or the server has announced a change.
+        Callers at the same time share one reading. Raises UpstreamError, ConfigError."""
+        if self._catalog is not None and not refresh:
+            return self._catalog
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_catalog())
+            self._reading.add_done_callback(self._read_done)
+        return await asyncio.shield(self._reading)
+
+    async def current_catalog(self) -> Catalog:
+        """The catalog for looking up a tool that an older one does not know: read anew unless it is new."""
+        return await self.catalog(refresh=time.monotonic() - self._read_at > REFRESH_AGE)
+
+    async def hello(self, caller: Caller) -> Hello:
+        """What the server says of itself to ``caller``, and the era in which it is spoken to on the
+        caller's behalf: opens what is needed for that. Raises UpstreamError, ConfigError."""
+        return (await self._link(caller)).hello
+
+    async def request(
+        self,
+        method: str,
+        params: dict[str, Any] | None,
+        *,
+        caller: Caller,
+        losses: Sequence[str] = (),
+    ) -> msgspec.Raw:
+        """Send one request in the server's own era; the raw result.
+
+        ``params`` without the client era's own ``_meta`` keys (``wire.META_ENVELOPE``). A result of the
+        modern era may be of any ``resultType``. Raises RpcError for a JSON-RPC error, as it came (crash
+        text included), GatewayError for the way there. Cancelling the awaiting task cancels the request.
+        Notifications of ``subscriptions/listen`` carry the id of the link's own request: the caller puts
+        its own in its place.
+        """
+        params = params or {}
+        span = self._span(method, params, caller)
+        if losses:
+            span.set("agentgw.losses", "; ".join(losses))
+        try:
+            result = await self._sent(method, params, caller, span)
+        except RpcError as e:
+            span.end(str(e.code))
+            raise
+        except GatewayError as e:
+            span.end(e.code)
+            raise
+        except asyncio.CancelledError:
+            span.end("cancelled")
+            raise
+        except BaseException as e:
+            span.end(type(e).__name__)
+            raise
+        span.end("tool_error" if method == wire.TOOLS_CALL and _is_error(result) else None)
+        return result
+
+    async def notify(self, method: str, params: dict[str, Any] | None, caller: Caller) -> None:
+        """Pass a client's notification on. Those of the link's own business are not: ``initialized``,
+        ``cancelled``. The modern era has no others."""
+        if method in (wire.INITIALIZED, wire.CANCELLED):
+            return
+        link = await self._link(caller)
+        if link.hello.era == "modern":
+            return
+        try:
+            await link.notify(method, params)
+        except Expired:
+            self._pool.drop(link)
+
+    async def listen(self, caller: Caller) -> None:
+        """From now on send ``caller``'s session (which it must have) what the server says outside of any
+        call: list_changed, resources/updated, logs, and, on a session of its own, requests. Until
+        ``end_session``. Nothing comes from modern servers: they have ``subscriptions/listen``."""
+        assert caller.session is not None
+        self._listeners[caller.session] = caller
+        await self._link(caller)
+
+    async def end_session(self, session: str) -> None:
+        """A downstream session is over: close what it had upstream."""
+        self._listeners.pop(session, None)
+        self._pool.end(session)
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        self._catalog = None
+        self._host.changed(self.record.name)
+
+    async def _link(self, caller: Caller) -> Link:
+        link = await self._pool.get(caller)
+        session = caller.session
+        if session is not None and link.hello.era == "handshake" and session in self._listeners:
+            link.listeners[session] = self._listeners[session]
+        return link
+
+    async def _sent(self, method: str, params: dict[str, Any], caller: Caller, span: Span) -> msgspec.Raw:
+        """Send; once more where the server has forgotten the session, changed its era or its headers."""
+        for last in (False, True):
+            link = await self._link(caller)
+            span.set("mcp.protocol.version", link.hello.version)
+            span.set("mcp.session.id", link.session_id)
+            span.set("network.transport", link.transport)
+            schema = await self._schema(method, params, link)
+            try:
+                return await link.request(method, params, caller, span, schema)
+            except Expired:
+                self._pool.drop(link)
+            except RpcError as e:
+                if last or link.hello.era == "handshake":
+                    raise
+                if e.code == wire.UNSUPPORTED_VERSION:
+                    self._pool.reset()
+                elif e.code == wire.HEADER_MISMATCH and schema is not None:
+                    await self.catalog(refresh=True)
+                else:
+                    raise
+        raise UpstreamFailed(self.record.name, detail="the server forgets each session at once")
+
+    async def _schema(self, method: str, params: dict[str, Any], link: Link) -> Any:
+        """The called tool's inputSchema, where headers must mirror arguments (modern HTTP)."""
+        if method != wire.TOOLS_CALL or link.hello.era != "modern" or link.transport != "tcp":
+            return None
+        tool = (self._catalog or await self.catalog()).tool(str(params.get("name")))
+        return None if tool is None else tool.get("inputSchema")
+
+    async def _read_catalog(self) -> Catalog:
+        try:
+            async with asyncio.timeout(DESCRIBE_TIMEOUT + (60 if self.record.command else 0)):
+                link = self._pool.any()
+                if link is not None and link.hello.era == "modern" and not await rediscover(link):
+                    self._pool.reset()
+                    link = None
+                try:
+                    return await self._catalog_of(link or await self._pool.get(OWN))
+                except Expired:
+                    if link is not None:
+                        self._pool.drop(link)
+                    return await self._catalog_of(await self._pool.get(OWN))
+        except TimeoutError:
+            raise UpstreamTimeout(f"{self.record.name} did not list its tools in time") from None
+        except Expired:
+            raise UpstreamFailed(self.record.name, detail="the session expired while listing") from None
+
+    async def _catalog_of(self, link: Link) -> Catalog:
+        catalog = await read_catalog(link, OWN)
+        if link.hello.era == "modern" and not link.subscribed:
+            link.subscribed = True
+            link.spawn(self._subscribed(link))
+        return catalog
+
+    async def _subscribed(self, link: Link) -> None:
+        try:
+            await subscribe(link)
+        except UpstreamError as e:
+            log.debug("%s: subscription ended: %s", self.record.name, e)
+        link.subscribed = False  # the next reading, a minute away at most, subscribes again
+
+    def _read_done(self, task: asyncio.Task[Catalog]) -> None:
+        self._reading = None
+        if not task.cancelled() and task.exception() is None:
+            self._catalog = task.result()
+            self._read_at = time.monotonic()
+
+    def _span(self, method: str, params: dict[str, Any], caller: Caller) -> Span:
+        attributes: dict[str, Attribute] = {"mcp.method.name": method, "agentgw.agent": self.record.name}
+        name = params.get("name")
+        uri = params.get("uri")
+        if isinstance(uri, str):
+            attributes["mcp.resource.uri"] = uri
+        if method == wire.TOOLS_CALL and isinstance(name, str):
+            attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
+        elif method == wire.PROMPTS_GET and isinstance(name, str):
+            attributes["gen_ai.prompt.name"] = name
+        if self.record.url:
+            target = urlsplit(self.record.url)
+            attributes["server.address"] = target.hostname or ""
+            if target.port is not None:
+                attributes["server.port"] = target.port
+        title = f"{method} {name}" if isinstance(name, str) else method
+        return self._host.tracer.start(title, "client", caller.trace, attributes)
+
+
+def _is_error(result: msgspec.Raw) -> bool:
+    try:
+        return _peek.decode(result).isError is True
+    except (ValueError, RecursionError):
+        return False
