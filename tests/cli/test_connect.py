@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from agentgw.cli import owner
 from agentgw.cli.connect import CLIENTS
 from agentgw.cli.hosts import HOSTS, PRINTED, Place, document

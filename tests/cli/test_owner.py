@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from agentgw.cli import owner
 from agentgw.registry.lock import HomeLock
 

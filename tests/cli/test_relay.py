@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentgw.cli import owner
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
+
+from agentgw.cli import owner
 
 Cli = Any
 Fake = Any

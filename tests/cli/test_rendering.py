@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from agentgw.cli import answer, ask, terminal, tracing
 from agentgw.cli.banner import banner
 from agentgw.gateway.model import Data, File, Text

@@ -4,8 +4,9 @@ import tomllib
 from importlib.resources import files
 from pathlib import Path
 
-import agentgw
 import pytest
+
+import agentgw
 from agentgw.gateway import config_file
 from agentgw.gateway.config import AgentEntry, Config
 from agentgw.gateway.errors import ConfigError

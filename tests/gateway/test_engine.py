@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+
 from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.errors import AgentError, Draining, InvalidRequest, NotActive, UnknownAgent, UnknownTask
 from agentgw.gateway.model import (

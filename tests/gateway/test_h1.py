@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from agentgw.gateway.errors import BadUpstream, Unreachable
 from agentgw.gateway.transport import PyreqwestTransport
 

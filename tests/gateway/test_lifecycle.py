@@ -1,6 +1,9 @@
 """The state table and the fold of events into a task."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from agentgw.gateway.lifecycle import PAUSED, TERMINAL, TRANSITIONS, fold, may_follow
 from agentgw.gateway.model import (
     Artifact,
@@ -22,8 +25,6 @@ from agentgw.gateway.model import (
     Text,
     text_of,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def task(state: TaskState = TaskState.SUBMITTED) -> Task:

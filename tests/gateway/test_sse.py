@@ -1,9 +1,10 @@
 """Event streams: whatever the cuts and line ends, the events are the same."""
 
 import pytest
-from agentgw.gateway.sse import Decoder, ServerEvent, encode
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agentgw.gateway.sse import Decoder, ServerEvent, encode
 
 PIECES = st.lists(
     st.sampled_from(["a", "b", " ", ":", "\u2028", "\u0085", "{", "ü", "data"]), min_size=1, max_size=12

@@ -1,6 +1,7 @@
 """Trace contexts and spans."""
 
 import pytest
+
 from agentgw.gateway.model import Trace
 from agentgw.gateway.telemetry import Tracer, parse_traceparent, span_json
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+
 from agentgw.gateway.config import AgentEntry, Config, Limits
 from agentgw.gateway.errors import (
     AgentError,

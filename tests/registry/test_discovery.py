@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from agentgw.gateway.errors import (
     AgentError,
     BadUpstream,

@@ -3,6 +3,7 @@
 from contextlib import asynccontextmanager
 
 import pytest
+
 from agentgw.gateway.config import AgentEntry, Config
 from agentgw.gateway.control import AddAgent, NameTaken
 from agentgw.gateway.errors import (

@@ -1,6 +1,7 @@
 """References stay references until they are used, and no literal is ever shown."""
 
 import pytest
+
 from agentgw.gateway.errors import ConfigError, InvalidRequest
 from agentgw.gateway.model import Record
 from agentgw.registry import secrets

@@ -11,6 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from agentgw.gateway.errors import ConfigError
 from agentgw.gateway.model import (
     Agent,
@@ -35,8 +38,6 @@ from agentgw.gateway.store import StoredContext, StoredTask
 from agentgw.registry import lock, schema
 from agentgw.registry.memory import MemoryStore
 from agentgw.registry.sqlite import SqliteStore
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 # --- what goes in comes out -----------------------------------------------------------------------
 

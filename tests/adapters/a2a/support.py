@@ -17,11 +17,12 @@ import uvicorn
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import InMemoryTaskStore
+from starlette.applications import Starlette
+
 from agentgw.gateway.config import Config, Outbound
 from agentgw.gateway.model import Record
 from agentgw.gateway.telemetry import Tracer
 from agentgw.gateway.transport import PyreqwestTransport
-from starlette.applications import Starlette
 
 _spec = importlib.util.spec_from_file_location(
     "a2a_agent", Path(__file__).parents[2] / "peers" / "a2a_agent.py"

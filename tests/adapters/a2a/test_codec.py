@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from agentgw.adapters.a2a import rest03
 from agentgw.adapters.a2a.codec import (
     Malformed,
@@ -21,8 +24,6 @@ from agentgw.adapters.a2a.codec import (
 from agentgw.adapters.a2a.events import item_from, item_to
 from agentgw.adapters.a2a.wire import V03, V10
 from agentgw.gateway.model import Data, File, Text
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 settings.register_profile("quick", max_examples=80, deadline=None)
 settings.load_profile("quick")

@@ -14,6 +14,11 @@ import msgspec
 import pytest
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.types import AgentInterface, SendMessageRequest
+from google.protobuf.json_format import MessageToDict, ParseDict
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
 from agentgw.adapters.a2a.face.face import A2AFace
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.gateway.engine import Hub
@@ -43,10 +48,6 @@ from agentgw.gateway.model import (
 )
 from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
-from google.protobuf.json_format import MessageToDict, ParseDict
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from ...support.memory import MemoryDirectory, MemoryUpstream, echo
 from .support import LocalHost, Way, peer, peer_agent, served

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from agentgw.adapters.a2a import rest03
 from agentgw.adapters.a2a.card import interfaces
 from agentgw.adapters.a2a.codec import Malformed

@@ -8,6 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream, probe
 from agentgw.adapters.a2a.wire import Op
 from agentgw.gateway.errors import BadUpstream, UpstreamError
@@ -31,9 +35,6 @@ from agentgw.gateway.model import (
     Trace,
     text_of,
 )
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from .support import LocalHost, Way, peer, peer_agent, served
 

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+
 from agentgw.adapters.acp import adapter
 from agentgw.adapters.acp.upstream.upstream import ACPUpstream
 from agentgw.gateway.config import Config

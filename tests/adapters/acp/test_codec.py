@@ -5,11 +5,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from agentgw.adapters.acp import codec
 from agentgw.gateway.errors import InvalidRequest
 from agentgw.gateway.model import Data, File, Message, Text
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def b64(content: bytes) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from agentgw.adapters.acp.decoding import RunDecoder
 from agentgw.gateway.errors import InvalidRequest
 from agentgw.gateway.model import Event, Finished, MessageDelta, MessageDone, Started, TaskState, Text

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from agentgw.adapters.acp.encoding import RunEncoder, as_uuid, is_uuid, run_json
 from agentgw.gateway.lifecycle import fold
 from agentgw.gateway.model import (

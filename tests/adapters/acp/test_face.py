@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from agentgw.gateway.errors import Unreachable
 from agentgw.gateway.model import (
     Agent,

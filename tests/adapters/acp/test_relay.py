@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from agentgw.adapters.acp import rewrite
 from agentgw.adapters.acp.face.relay import is_relayed
 from agentgw.adapters.acp.upstream.upstream import session_id

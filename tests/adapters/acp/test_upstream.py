@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from agentgw.adapters.acp import adapter
 from agentgw.adapters.acp.upstream.upstream import ACPUpstream, session_id, split_url
 from agentgw.gateway.errors import (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
 from agentgw.gateway.config import Config
 from agentgw.gateway.model import Record

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import pytest
+
 from agentgw.adapters.mcp.upstream.choice import Chosen, choose, merged
 from agentgw.gateway.errors import InvalidRequest
 from agentgw.gateway.model import Data, File, InputRequest, Message, Text

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from agentgw.adapters.mcp import codec
-from agentgw.gateway.model import Data, File, Finished, Text
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from agentgw.adapters.mcp import codec
+from agentgw.gateway.model import Data, File, Finished, Text
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agentgw.adapters.mcp import headers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp.shared import inbound
+
+from agentgw.adapters.mcp import headers
 
 
 @settings(max_examples=100, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from agentgw.adapters.mcp.upstream.questions import answered, asked
 from agentgw.gateway.model import Data, InputReply, Message, Text
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+
 from agentgw.adapters.mcp.upstream import opening
 from agentgw.adapters.mcp.wire import Caller
 from agentgw.gateway.errors import ConfigError, Unreachable, UpstreamFailed

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from agentgw.adapters.mcp import adapter
 from agentgw.adapters.mcp.wire import Caller, RpcError
 from agentgw.gateway.errors import BadUpstream, GatewayError, Unreachable, UpstreamFailed

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
 from agentgw.adapters.mcp.wire import Caller, RpcError
 from agentgw.gateway.config import Config, Limits

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 import uvicorn
+
 from agentgw.gateway import sse
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub

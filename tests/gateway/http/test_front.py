@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from agentgw.gateway.errors import InvalidRequest
 from agentgw.gateway.http.app import App
 from agentgw.gateway.http.doors import Doors, hostname

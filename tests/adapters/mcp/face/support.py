@@ -10,6 +10,9 @@ from typing import Any
 import httpx
 import msgspec
 import uvicorn
+from mcp.client import Client
+from mcp.server import Server
+
 from agentgw.adapters.mcp.face.face import McpFace
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
 from agentgw.gateway.config import Config
@@ -21,8 +24,6 @@ from agentgw.gateway.ports import AgentView, Upstream
 from agentgw.gateway.telemetry import Span, Tracer
 from agentgw.gateway.transport import PyreqwestTransport
 from agentgw.registry.memory import MemoryStore
-from mcp.client import Client
-from mcp.server import Server
 
 BOTH = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 VERSION = "2026-07-28"

@@ -2,6 +2,7 @@ import base64
 
 import jsonschema
 import msgspec
+
 from agentgw.adapters.mcp.face import answers, tools
 from agentgw.gateway.model import (
     Artifact,

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from agentgw.adapters.mcp.face.claims import claims_other, claims_post
 
 MINE: list[dict[str, Any]] = [

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+
 from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.model import (
     Data,

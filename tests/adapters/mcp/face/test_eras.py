@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentgw.adapters.mcp.face import eras
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agentgw.adapters.mcp.face import eras
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.txt"))
 SERVER = {"name": "srv", "version": "1"}

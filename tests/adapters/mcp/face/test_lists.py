@@ -9,6 +9,7 @@ from typing import Any
 
 import mcp.types as t
 import pytest
+
 from agentgw.adapters.mcp.face import listing
 from agentgw.gateway.model import Agent
 

@@ -1,8 +1,9 @@
 import re
 
-from agentgw.adapters.mcp.face import names
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agentgw.adapters.mcp.face import names
 
 
 def test_a_fit_name_stays() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from agentgw.adapters.mcp import wire
 
 from .support import META, VERSION, Gateway, by_hand, rpc, served, serving

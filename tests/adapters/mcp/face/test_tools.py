@@ -3,6 +3,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+
 from agentgw.adapters.mcp.face import tools
 from agentgw.gateway.model import Agent, Data, File, Health, Record, Skill, Text
 from agentgw.gateway.ports import AgentView
