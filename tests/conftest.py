@@ -17,15 +17,11 @@ from typing import IO, Any
 
 import pytest
 
+from .support.ports import find_port
+
 ROOT = Path(__file__).resolve().parent.parent
 TAIL = 4000
 _running: list[Process] = []
-
-
-def find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
@@ -139,6 +135,14 @@ def agentgw() -> Path:
     found = script if script.exists() else shutil.which("agentgw")
     assert found, "the console script agentgw is not installed: uv sync"
     return Path(found)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests share a worker in a parallel run: a file's, and those that share the processes of e2e/."""
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent).as_posix()
+        group = "e2e" if file.startswith("e2e/") and file != "e2e/test_table.py" else file
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(tryfirst=True)

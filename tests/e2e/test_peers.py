@@ -11,6 +11,8 @@ from mcp import Client, StdioServerParameters
 from .table import CLIENTS
 from .test_table import PROVE, SECRET, A2aAgent, AcpAgent, McpAgent
 
+pytestmark = pytest.mark.slow
+
 MCP = ["call", "streaming", "data", "files in", "files out", "question", "error", "50 at once"]
 ALL = [*MCP, "context"]
 

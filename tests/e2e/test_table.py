@@ -223,12 +223,16 @@ async def call(client: Client, agent: Any, gateway: Any) -> None:
 
 
 async def streaming(client: Client, agent: Any, gateway: Any) -> None:
-    reply = completed(await client.call(agent.streaming()))
-    times = words_in_order(reply.progress, WORDS)
-    assert len(times) == len(WORDS), reply.progress
-    # The upstream takes 4 pauses from the first word to the last; what is held back arrives in one go.
-    assert times[-1] - times[0] >= 2 * PAUSE, times
-    assert reply.end - times[0] >= 2 * PAUSE, (times, reply.end)
+    # The upstream takes 4 pauses from the first word to the last; what is held back arrives in one go, every
+    # time. A client that got no processor meanwhile sees one go as well, so it may look again.
+    for _ in range(4):
+        reply = completed(await client.call(agent.streaming()))
+        times = words_in_order(reply.progress, WORDS)
+        assert len(times) == len(WORDS), reply.progress
+        if min(times[-1], reply.end) - times[0] >= 2 * PAUSE:
+            break
+    else:
+        raise AssertionError(f"the pieces came in one go: {times}, end {reply.end}")
     if isinstance(agent, McpAgent) and client.protocol != "mcp":
         assert reply.text.split() == WORDS, "progress must not be doubled into the output"
 

@@ -10,7 +10,6 @@ import base64
 import importlib.util
 import json
 import os
-import socket
 import struct
 import subprocess
 import sys
@@ -29,6 +28,8 @@ import pytest_asyncio
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import CallToolResult, ImageContent, TextContent
+
+from ..support.ports import find_port
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "financial_analyst"
 COMMAND = ["uv", "run", "--project", str(EXAMPLE), "python"]
@@ -140,9 +141,7 @@ async def test_a_question_without_a_known_ticker_is_an_error_that_names_them(ana
 @pytest.fixture(scope="module")
 def acp_url() -> Iterator[str]:
     """The ACP agent in a process of its own, from the moment at which it says that it listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_port()
     process = subprocess.Popen(
         [*COMMAND, str(EXAMPLE / "acp_agent.py"), str(port)],
         env={**os.environ, "ANALYST_STANDIN": "1"},

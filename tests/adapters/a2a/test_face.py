@@ -52,6 +52,8 @@ from agentgw.registry.memory import MemoryStore
 from ...support.memory import MemoryDirectory, MemoryUpstream, echo
 from .support import LocalHost, Way, peer, peer_agent, served
 
+pytestmark = pytest.mark.slow
+
 WAYS: list[Way] = [("1.0", "JSONRPC"), ("1.0", "HTTP+JSON"), ("0.3", "JSONRPC"), ("0.3", "HTTP+JSON")]
 IDS = ["-".join(w) for w in WAYS]
 BLOB = bytes(range(256))

@@ -30,6 +30,7 @@ from agentgw.gateway.transport import PyreqwestTransport
 from agentgw.registry.memory import MemoryStore
 
 from ...conftest import Spawn
+from ...support.ports import find_port
 
 PEERS = Path(__file__).resolve().parents[2] / "peers"
 OWNER = "owner-token"
@@ -146,12 +147,6 @@ class _Server(uvicorn.Server):
         self.up.set()
 
 
-def unused_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
 @asynccontextmanager
 async def served(app: Any) -> AsyncIterator[str]:
     """An ASGI application on a free loopback port; gives its URL."""
@@ -213,7 +208,7 @@ def left(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 @pytest.fixture(scope="session")
 def peer(spawn: Spawn) -> str:
     """Foreign ACP agents on the official SDK: the server's URL."""
-    port = unused_port()
+    port = find_port()
     command = [shutil.which("uv") or "uv", "run", "--quiet", "--script", PEERS / "acp_agents.py", port]
     spawn("acp-agents", command, port=port)
     return f"http://127.0.0.1:{port}"

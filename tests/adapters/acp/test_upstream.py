@@ -43,7 +43,8 @@ from agentgw.gateway.model import (
     text_of,
 )
 
-from .conftest import TestHost, served, unused_port
+from ...support.ports import find_port
+from .conftest import TestHost, served
 from .servers import RUN, FakeServer, error, part_event, run, run_event, sse
 
 CONTEXT = "6cf01b6d-b98c-4538-ad58-09da3f249910"
@@ -183,7 +184,7 @@ async def test_a_real_server_is_recognised(host: TestHost, peer: str) -> None:
     one = await adapter.probe(f"{peer}/agents/echo", [], host)
     assert one is not None and [a.name for a in one.agents] == ["echo"]
     assert await adapter.probe(f"{peer}/nowhere", [], host) is None
-    assert await adapter.probe(f"http://127.0.0.1:{unused_port()}", [], host) is None
+    assert await adapter.probe(f"http://127.0.0.1:{find_port()}", [], host) is None
 
 
 # --- servers that misbehave ------------------------------------------------------------------
@@ -302,7 +303,7 @@ async def test_a_stream_that_is_not_acp(host: TestHost) -> None:
 
 async def test_nobody_is_there(host: TestHost) -> None:
     with pytest.raises(Unreachable):
-        await collected(upstream(host, f"http://127.0.0.1:{unused_port()}").invoke(call("x")))
+        await collected(upstream(host, f"http://127.0.0.1:{find_port()}").invoke(call("x")))
 
 
 async def test_listening_can_stop_early(host: TestHost) -> None:

@@ -33,6 +33,8 @@ from agentgw.gateway.model import (
     text_of,
 )
 
+pytestmark = pytest.mark.slow
+
 Connect = Callable[..., McpUpstream]
 _ids = itertools.count()
 

@@ -1,0 +1,25 @@
+"""Ports for processes that are told where to listen."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+
+# Below the range from which systems take ports for outgoing connections, and a stretch for each parallel
+# worker: a port that was free a moment ago is still free when its process begins to listen.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_next = itertools.count(12_000 + (os.getpid() % 7) * 100 + _WORKER * 2_000)
+
+
+def find_port() -> int:
+    """A loopback port that nothing uses now and no other test is given."""
+    for port in _next:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
