@@ -11,6 +11,8 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+pytestmark = pytest.mark.slow
+
 Cli = Any
 
 PEER = Path(__file__).resolve().parents[1] / "peers" / "mcp_server.py"

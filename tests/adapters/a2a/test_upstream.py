@@ -38,6 +38,8 @@ from agentgw.gateway.model import (
 
 from .support import LocalHost, Way, peer, peer_agent, served
 
+pytestmark = pytest.mark.slow
+
 WAYS: list[Way] = [("1.0", "JSONRPC"), ("1.0", "HTTP+JSON"), ("0.3", "JSONRPC"), ("0.3", "HTTP+JSON")]
 IDS = ["-".join(w) for w in WAYS]
 

@@ -12,6 +12,8 @@ from ...support.memory import MemoryUpstream
 from .conftest import Gateway, Sdk
 from .test_face import answers, asks
 
+pytestmark = pytest.mark.slow
+
 
 def part(text: str) -> dict[str, Any]:
     return {"content_type": "text/plain", "content": text}

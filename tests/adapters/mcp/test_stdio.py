@@ -17,7 +17,7 @@ from agentgw.adapters.mcp.upstream import opening
 from agentgw.adapters.mcp.wire import Caller
 from agentgw.gateway.errors import ConfigError, Unreachable, UpstreamFailed
 
-pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("error::RuntimeWarning")]
 
 
 async def call(upstream: Any, tool: str, caller: Caller | None = None, **arguments: Any) -> Any:

@@ -12,6 +12,8 @@ from agentgw.adapters.mcp import wire
 
 from .support import META, VERSION, Gateway, by_hand, rpc, served, serving
 
+pytestmark = pytest.mark.slow
+
 TOOL = {
     "name": "odd",
     "inputSchema": {
