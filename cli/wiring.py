@@ -103,7 +103,8 @@ class Gateway:
             log.exception("writing out tasks and spans failed; the next try is in a moment")
 
     async def drain(self) -> None:
-        """Refuse what is new, let what runs finish within the grace period, end idle streams."""
+        """Refuse what is new, end idle streams, let what runs finish within the grace period. The rest is
+        failed, and its clients have a second to hear of it."""
         self.ready = False
         self.app.draining = self.hub.draining = True
         with contextlib.suppress(TimeoutError):
@@ -112,6 +113,10 @@ class Gateway:
                     face.drain()
                 await self.hub.drain()
                 await self.app.idle()
+                return
+        await self.hub.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.app.idle(), 1)
 
     async def aclose(self) -> None:
         """Stop everything; what was acknowledged is on disk afterwards."""
@@ -133,7 +138,6 @@ class _Server(uvicorn.Server):
     """uvicorn that says when it is up, and leaves signals alone (it would re-raise them at the end)."""
 
     def __init__(self, app: App, config: Config) -> None:
-        grace = max(1, round(config.limits.shutdown_grace))
         super().__init__(
             uvicorn.Config(
                 app,  # pyright: ignore[reportArgumentType] - uvicorn's ASGI types are TypedDicts
@@ -142,8 +146,9 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=grace,
+                timeout_graceful_shutdown=1,  # what may finish has finished: see Gateway.drain
             )
         )
         self.up = asyncio.Event()

@@ -107,16 +107,22 @@ class Hub:
         if runners:
             await asyncio.wait(runners)
 
-    async def aclose(self) -> None:
-        """End what still runs (its tasks are failed) and write everything out."""
+    async def stop(self) -> None:
+        """End what still runs: its tasks are failed, and whoever watches them is told."""
         self.draining = True
         runners = [t for t in self._tasks.values() if t.runner is not None and not t.runner.done()]
         for task in runners:
             assert task.runner is not None
             task.runner.cancel()
         await asyncio.gather(*(t.runner for t in runners if t.runner), return_exceptions=True)
-        for job in self._background:
+
+    async def aclose(self) -> None:
+        """End what still runs and write everything out."""
+        await self.stop()
+        background = list(self._background)
+        for job in background:
             job.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await self.flush()
 
     @property
@@ -132,7 +138,7 @@ class Hub:
             snapshots = [t.snapshot() for t in dirty.values()]
             try:
                 await self._store.save_tasks(snapshots, events)
-            except GatewayError:
+            except BaseException:
                 self._dirty = dirty | self._dirty  # nothing is forgotten: the next flush tries again
                 raise
             for task, snapshot in zip(dirty.values(), snapshots, strict=True):
@@ -210,10 +216,11 @@ class Hub:
             raise UnknownTask(call.task_id)
         if call.context_id and call.context_id != task.context_id:
             raise InvalidRequest(f"the task belongs to another context: {task.context_id}")
-        if task.state not in PAUSED:
-            raise NotActive(f"the task does not wait for input: it is {task.state.value}")
-        if entry.runner is not None and not entry.runner.done():
+        while entry.runner is not None and not entry.runner.done() and entry.task.state in PAUSED:
             await asyncio.wait([entry.runner])  # it has asked; let it finish its last step
+        # From here to the launch nothing waits: of several answers at once one goes on.
+        if entry.task.state not in PAUSED:
+            raise NotActive(f"the task does not wait for input: it is {entry.task.state.value}")
         call = msgspec.structs.replace(
             call,
             context_id=task.context_id,
@@ -355,12 +362,14 @@ class Hub:
         """Ask the agent to stop; if it does not say that it did, stop listening."""
         task = entry.task
         view = self._directory.views().get(task.agent)
-        with contextlib.suppress(TimeoutError, GatewayError):
+        try:
             async with asyncio.timeout(CANCEL_GRACE):
                 if view is not None and entry.upstream is not None:
                     await view.upstream.cancel(entry.upstream)
                     if not paused:
                         await entry.ended()
+        except Exception:  # whatever it says, the task ends
+            log.debug("cancelling at %s", task.agent, exc_info=True)
         if entry.runner is not None and not entry.runner.done():
             entry.runner.cancel()
             await asyncio.wait([entry.runner])
@@ -379,11 +388,11 @@ class Hub:
             )
             entry = TaskLog(task, principal.id, self._store.load_events, upstream=TaskRef(task_id=task.id))
             self._tasks[task.id] = entry
-        elif entry.principal == principal.id:
+        elif entry.principal == principal.id and entry.task.agent == upstream and entry.runner is None:
             created = entry.task.created_at
             entry.replace(msgspec.structs.replace(task, created_at=created, updated_at=now()))
         else:
-            return  # another principal's id: never overwritten
+            return  # another's id, or a task of the gateway's own: never overwritten
         if task.context_id:
             self._conversations.put(principal, upstream, task.context_id, task.context_id)
         self._settled(entry)

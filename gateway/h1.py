@@ -22,6 +22,7 @@ from .errors import BadUpstream, TooLarge, Unreachable
 
 HIGH_WATER = 256 * 1024  # bytes of a body that wait before reading pauses
 IDLE = 4.0  # seconds that a connection is kept: many servers close after 5
+MAX_HEAD = 64 * 1024  # bytes of an answer's head
 MAX_IDLE = 64  # kept per origin
 _SAFE = "!$%&'()*+,/:;=?@-._~[]"
 _FORBIDDEN = frozenset("\r\n\0")
@@ -41,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._parser = cast("Any", httptools.HttpResponseParser(self))
         self._head = asyncio.get_running_loop().create_future()
         self._chunks: deque[bytes] = deque()
-        self._size = 0
+        self._size = self._head_size = 0
         self._paused = False
         self._wake: asyncio.Future[None] | None = None
         self._complete = self._keep = False
@@ -61,10 +62,10 @@ class Connection(asyncio.Protocol):
     async def read(self) -> bytes | None:
         """The next piece of the body; None at its end."""
         while not self._chunks:
-            if self._error is not None:
-                raise self._error
             if self._complete:
                 return None
+            if self._error is not None:
+                raise self._error
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
         chunk = self._chunks.popleft()
@@ -78,7 +79,8 @@ class Connection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether another request may follow on this connection."""
         open_ = self.transport is not None and not self.transport.is_closing()
-        return open_ and self._complete and self._error is None and self._keep
+        unread = self._paused or bool(self._chunks)
+        return open_ and self._complete and self._error is None and self._keep and not unread
 
     def close(self) -> None:
         """Close at once, whatever is under way."""
@@ -114,9 +116,14 @@ class Connection(asyncio.Protocol):
     # --- httptools ---------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("a second answer")  # nobody asked: the parser ends, the connection closes
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        if self._head_size > MAX_HEAD:
+            raise ValueError("the head is too large")
         self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
@@ -249,7 +256,7 @@ class Client:
                 _, connection = await loop.create_connection(
                     Connection, host, port, ssl=self._tls if scheme == "https" else None
                 )
-        except (OSError, TimeoutError) as e:  # ssl.SSLError is an OSError
+        except (OSError, TimeoutError, ValueError) as e:  # ssl.SSLError is an OSError; a name may be unfit
             raise Unreachable("the agent can't be reached", detail=f"{host}:{port}: {e!r}") from e
         return connection
 

@@ -141,11 +141,16 @@ async def agents_list(request: Ask) -> list[AgentInfo]:
 
 @post("/api/agents", summary="Register an agent")
 async def agents_add(request: Ask, data: JSONBody[AddAgent]) -> Added:
-    """A command needs the owner's token. Durable, and visible at every door, when it answers."""
-    if data.command and not _principal(request).owner:
-        raise errors.Forbidden(
-            "only the gateway's owner may register a command: run agentgw agents add on its machine"
-        )
+    """A command, and a ``${NAME}`` of the gateway's environment, need the owner's token. Durable, and visible
+    at every door, when it answers."""
+    if not _principal(request).owner:
+        what = "a command" if data.command else ""
+        if any("${" in value for value in (*data.headers.values(), *data.env.values())):
+            what = "a reference to the gateway's environment"
+        if what:
+            raise errors.Forbidden(
+                f"only the gateway's owner may register {what}: run agentgw agents add on its machine"
+            )
     return await _plane(request).control.add_agent(data)
 
 

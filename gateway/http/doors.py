@@ -5,9 +5,12 @@ A browser that was lured to another site still sends that site's Host or Origin;
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+# A name or a bracketed address, and a port: nothing else (no user, no path) may stand in a card's URL.
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s@/?#\[\]:]+)(:\d{1,5})?")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -35,6 +38,8 @@ class Doors:
         if not host:
             return False
         host = host.lower()
+        if not _HOST.fullmatch(host):
+            return False
         return self._known(hostname(host)) or host in self._names
 
     def origin_allowed(self, origin: str | None) -> bool:
@@ -44,8 +49,11 @@ class Doors:
         origin = origin.lower()
         if "*" in self._origins or origin in self._origins:
             return True
-        parts = urlsplit(origin)
-        return parts.scheme in ("http", "https") and self._known(parts.hostname or "")
+        try:
+            parts = urlsplit(origin)
+            return parts.scheme in ("http", "https") and self._known(parts.hostname or "")
+        except ValueError:
+            return False
 
     def _known(self, name: str) -> bool:
         return name in self._names or any(n[0] == "." and name.endswith(n) for n in self._names if n)

@@ -299,3 +299,65 @@ async def test_a_relays_tasks_are_known_but_never_anothers() -> None:
     engine.observe(msgspec.structs.replace(theirs, state=TaskState.COMPLETED), ALICE, upstream="echo")
     assert (await engine.task("relayed", ALICE)).task.state is TaskState.COMPLETED
     assert engine.context_agent("up-c", ALICE) == "echo"
+
+
+async def test_of_several_answers_at_once_one_goes_on() -> None:
+    asked, closing = asyncio.Event(), asyncio.Event()
+
+    async def asks_slowly(call: Invocation) -> AsyncIterator[Event]:
+        yield Started(task_id="up")
+        try:
+            yield InputRequired(request=InputRequest(message=Message(role="agent", parts=(Text(text="?"),))))
+        finally:
+            asked.set()
+            await closing.wait()
+
+    agent = MemoryUpstream(asks_slowly, thanks)
+    engine = hub(ask=agent)
+    handle = await engine.invoke(say("x", "ask"))
+    await asked.wait()
+    answers = [
+        asyncio.create_task(engine.invoke(say(str(i), "ask", task_id=handle.task.id))) for i in range(3)
+    ]
+    await asyncio.sleep(0)
+    closing.set()
+    results = await asyncio.gather(*answers, return_exceptions=True)
+    assert sum(isinstance(r, NotActive) for r in results) == 2
+    assert (await handle.ended()).state is TaskState.COMPLETED
+    assert len(agent.replies) == 1
+
+
+async def test_an_agent_that_breaks_when_cancelled_is_cancelled_all_the_same() -> None:
+    async def hangs(call: Invocation) -> AsyncIterator[Event]:
+        yield Started(task_id="up")
+        await asyncio.Event().wait()
+
+    async def breaks(_: object) -> None:
+        raise ValueError("no")
+
+    agent = MemoryUpstream(hangs)
+    agent.on_cancel = breaks
+    engine = hub(bad=agent)
+    handle = await engine.invoke(say("x", "bad"))
+    await anext(handle.events())
+    await engine.cancel(handle.task.id, Principal())
+    assert (await handle.ended()).state is TaskState.CANCELED
+
+
+async def test_a_relay_never_overwrites_another_agents_task() -> None:
+    gate = asyncio.Event()
+
+    async def waits(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        await gate.wait()
+        yield Finished(state=TaskState.COMPLETED)
+
+    engine = hub(waits=MemoryUpstream(waits), evil=MemoryUpstream())
+    handle = await engine.invoke(say("x", "waits"))
+    await anext(handle.events())
+    forged = msgspec.structs.replace(handle.task, state=TaskState.FAILED, context_id="forged")
+    for agent in ("evil", "waits"):
+        engine.observe(forged, Principal(), upstream=agent)
+    assert (handle.task.agent, handle.task.state) == ("waits", TaskState.WORKING)
+    gate.set()
+    assert (await handle.settled()).state is TaskState.COMPLETED

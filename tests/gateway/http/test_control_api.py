@@ -138,7 +138,7 @@ async def test_an_agent_from_registration_to_removal(plane):
         ("POST", "/api/agents", {"name": "x", "url": URL, "colour": 1}, 400, "invalid_request"),
         ("POST", "/api/agents", {"name": 1}, 400, "invalid_request"),
         ("POST", "/api/agents", {"name": "x", "url": "http://nobody.example"}, 502, "upstream_unreachable"),
-        ("POST", "/api/agents", {"name": "x", "url": URL, "headers": {"X-A": "${UNSET}"}}, 400, "config"),
+        ("POST", "/api/agents", {"name": "x", "url": URL, "headers": {"X-A": "${UNSET}"}}, 403, "forbidden"),
         ("POST", "/api/agents", {"name": "x", "command": ["run", "this"]}, 403, "forbidden"),
         ("POST", "/api/agents/echo/call", {"parts": [{"type": "poem"}]}, 400, "invalid_request"),
         ("POST", "/api/agents/echo/call", {"parts": [], "task_id": "none"}, 404, "unknown_task"),
@@ -192,6 +192,13 @@ async def test_only_the_owner_registers_a_command(plane):
     added = await plane.http.post("/api/agents", json=body)
     assert added.status_code == 201
     assert added.json()["agents"][0]["target"] == "run this"
+
+
+async def test_only_the_owner_refers_to_the_gateways_environment(plane):
+    for field in ("headers", "env"):
+        body = {"name": "thief", "url": URL, field: {"X_STEAL": "a${PATH}"}}
+        answer = await plane.http.post("/api/agents", json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
 
 
 # --- calls ----------------------------------------------------------------------------------------

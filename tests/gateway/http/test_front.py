@@ -95,13 +95,17 @@ async def test_the_bare_address_goes_to_the_face_that_claims_it() -> None:
     assert (status, msgspec.json.decode(body)["body"]) == (200, '{"protocol": "x"}')
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8080", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:8080", "", "localhost:80@evil.example", "localhost:x"]
+)
 @pytest.mark.parametrize("path", ["/x", "/", "/anything"])
 async def test_unknown_host_names_are_turned_away_at_every_door(host: str, path: str) -> None:
     assert (await ask(app(), path, host=host))[0] == 421
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://["]
+)
 @pytest.mark.parametrize("path", ["/x", "/", "/anything"])
 async def test_foreign_origins_are_forbidden_at_every_door(origin: str, path: str) -> None:
     assert (await ask(app(), path, origin=origin))[0] == 403
