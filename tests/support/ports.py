@@ -6,10 +6,9 @@ import itertools
 import os
 import socket
 
-# Below the range from which systems take ports for outgoing connections, and a stretch for each parallel
-# worker: a port that was free a moment ago is still free when its process begins to listen.
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_next = itertools.count(12_000 + (os.getpid() % 7) * 100 + _WORKER * 2_000)
+# Below the range from which systems take ports for outgoing connections, and a stretch of 97 for each process
+# of tests: a port that was free a moment ago is still free when its process begins to listen.
+_next = itertools.count(10_000 + os.getpid() * 97 % 22_000)
 
 
 def find_port() -> int:
