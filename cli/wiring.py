@@ -27,6 +27,7 @@ from ..gateway.http.doors import LOOPBACK, Doors
 from ..gateway.metrics import Metrics
 from ..gateway.plugins import load_adapters
 from ..gateway.ports import Face
+from ..gateway.seal import Sealer
 from ..gateway.store import Store
 from ..gateway.telemetry import Tracer, export_wanted, span_json
 from ..registry.directory import Directory
@@ -45,7 +46,9 @@ FLUSH_EVERY = 0.2  # seconds: what a crash may lose of tasks and spans
 class Gateway:
     """All parts of one gateway, with their life in the right order."""
 
-    def __init__(self, config: Config, store: Store, *, bind: str, token: str) -> None:
+    def __init__(
+        self, config: Config, store: Store, *, bind: str, token: str, sealer: Sealer | None = None
+    ) -> None:
         self.config = config
         self.store = store
         self.tracer = Tracer(config.tracing.sampling)
@@ -54,7 +57,7 @@ class Gateway:
         self.adapters = load_adapters()
         self.directory = Directory(store, self.adapters, self.host, config)
         self.host.on_changed = self.directory.changed
-        self.hub = Hub(self.directory, store, self.tracer, config)
+        self.hub = Hub(self.directory, store, self.tracer, config, sealer)
         self.manager = Manager(self.directory, store, self.adapters, self.host, config)
         self.metrics.gauge("tasks_running", "Tasks that agents are working on.", lambda: self.hub.running)
         self.faces: list[Face] = [a.face(self.hub) for a in self.adapters.values() if a.face is not None]
@@ -74,6 +77,7 @@ class Gateway:
     async def start(self) -> None:
         """Open the store and begin; never waits for an agent."""
         await self.store.open()
+        self.hub.sealer.open()
         if export_wanted(os.environ):
             from ..gateway.otlp import Exporter
 
@@ -206,7 +210,7 @@ async def _serve(config: Config, home: Path) -> int:
     url = _loopback_url(config.server.host, listener.getsockname()[1])
     token = secrets.token_urlsafe(32)
     store = SqliteStore(home, spans=config.tracing.spans, tasks=config.limits.tasks, holder="agentgw serve")
-    async with running(config, store, listener, token=token) as gateway:
+    async with running(config, store, listener, token=token, sealer=Sealer(home)) as gateway:
         owner.write(home, url=url, token=token)
         try:
             print(banner(config.server.public_url or url), flush=True)
@@ -219,10 +223,10 @@ async def _serve(config: Config, home: Path) -> int:
 
 @contextlib.asynccontextmanager
 async def running(
-    config: Config, store: Store, listener: socket.socket, *, token: str
+    config: Config, store: Store, listener: socket.socket, *, token: str, sealer: Sealer | None = None
 ) -> AsyncGenerator[Gateway]:
     """A gateway that serves on ``listener`` inside the block; leaving it stops it in the right order."""
-    gateway = Gateway(config, store, bind=config.server.host, token=token)
+    gateway = Gateway(config, store, bind=config.server.host, token=token, sealer=sealer)
     try:
         await gateway.start()
         server = _Server(gateway.app, config)

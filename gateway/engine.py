@@ -44,8 +44,9 @@ from .model import (
     TaskRef,
     TaskState,
 )
-from .ports import AgentView
-from .store import Store, StoredTask
+from .ports import AgentView, Items
+from .seal import Sealer
+from .store import Store, StoredItems, StoredTask
 from .tasklog import TaskLog, now
 from .telemetry import Tracer
 
@@ -68,9 +69,18 @@ class Directory(Protocol):
 class Hub:
     """Implements ``ports.Engine``."""
 
-    def __init__(self, directory: Directory, store: Store, tracer: Tracer, config: Config) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        store: Store,
+        tracer: Tracer,
+        config: Config,
+        sealer: Sealer | None = None,
+    ) -> None:
         self.config = config
         self.tracer = tracer
+        self.items: Items = StoredItems(store)
+        self.sealer = sealer or Sealer()
         self.draining = False
         self._directory = directory
         self._store = store

@@ -347,8 +347,10 @@ class Invocation(_Struct, frozen=True):
     ``context_id`` is the gateway's name of the conversation (always set when an upstream sees it);
     ``upstream_context`` is what this agent called it last time, None on the first turn.
     ``metadata`` is the request's, beside the message's own. ``streaming`` False: the client will not
-    look before the end, so an upstream may choose its cheaper unary call. ``new_task_id``: the id of a new
-    task, where a door has given it out already (it asked which agent is meant); None: the gateway chooses.
+    look before the end, so an upstream may choose its cheaper unary call. ``idle_timeout`` and
+    ``total_timeout``: seconds, where the caller wants less than the agent is allowed. ``new_task_id``: the
+    id of a new task, where a door has given it out already (it asked which agent is meant); None: the
+    gateway chooses.
     """
 
     agent: str
@@ -363,6 +365,8 @@ class Invocation(_Struct, frozen=True):
     client_protocol: str = ""
     streaming: bool = True
     metadata: Mapping[str, Any] | None = None
+    idle_timeout: float | None = None
+    total_timeout: float | None = None
     extra: Extra = {}
 
 

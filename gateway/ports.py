@@ -27,6 +27,7 @@ from .model import (
     TaskRef,
     TaskState,
 )
+from .seal import Sealer
 from .telemetry import Tracer
 from .transport import Transport
 
@@ -130,11 +131,29 @@ class TaskHandle(Protocol):
         ...
 
 
+class Items(Protocol):
+    """An adapter's own durable data: bytes by key in a space of its own (``a2a.push``)."""
+
+    async def all(self, space: str) -> dict[str, bytes]:
+        """Everything in the space, by key."""
+        ...
+
+    async def put(self, space: str, key: str, value: bytes) -> None:
+        """Add or replace; durable when it returns."""
+        ...
+
+    async def remove(self, space: str, key: str) -> None:
+        """Remove; an unknown key is fine. Durable when it returns."""
+        ...
+
+
 class Engine(Protocol):
     """The hub as a face sees it. Every method raises GatewayError for what it says no to."""
 
     config: Config
     tracer: Tracer
+    items: Items
+    sealer: Sealer
 
     def agents(self, principal: Principal) -> Sequence[AgentView]:
         """The enabled agents this principal may reach, by name."""

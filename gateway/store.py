@@ -103,6 +103,20 @@ class Store(ABC):
     async def load_contexts(self) -> Sequence[StoredContext]:
         """All conversations."""
 
+    # --- items (``ports.Items``) -----------------------------------------------------------------
+
+    @abstractmethod
+    async def items(self, space: str) -> dict[str, bytes]:
+        """What an adapter keeps in ``space``, by key."""
+
+    @abstractmethod
+    async def put_item(self, space: str, key: str, value: bytes) -> None:
+        """Add or replace. Durable when it returns."""
+
+    @abstractmethod
+    async def remove_item(self, space: str, key: str) -> None:
+        """Remove; an unknown key is fine. Durable when it returns."""
+
     # --- spans ---------------------------------------------------------------------------------
 
     @abstractmethod
@@ -117,3 +131,19 @@ class Store(ABC):
     @abstractmethod
     async def trace(self, trace_id: str) -> Sequence[dict[str, Any]]:
         """All spans of a trace (an id or its unambiguous beginning), oldest first; empty if unknown."""
+
+
+class StoredItems:
+    """``ports.Items`` on a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def all(self, space: str) -> dict[str, bytes]:
+        return await self._store.items(space)
+
+    async def put(self, space: str, key: str, value: bytes) -> None:
+        await self._store.put_item(space, key, value)
+
+    async def remove(self, space: str, key: str) -> None:
+        await self._store.remove_item(space, key)

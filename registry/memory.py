@@ -28,6 +28,7 @@ class MemoryStore(Store):
         self._tasks: dict[str, StoredTask] = {}
         self._events: dict[str, dict[int, Logged]] = {}
         self._contexts: dict[tuple[str, str, str], StoredContext] = {}
+        self._items: dict[tuple[str, str], bytes] = {}
         self._spans_kept = spans
         self._tasks_kept = tasks
         self._spans: list[dict[str, Any]] = []
@@ -101,6 +102,17 @@ class MemoryStore(Store):
 
     async def load_contexts(self) -> Sequence[StoredContext]:
         return list(self._contexts.values())
+
+    # --- items ---------------------------------------------------------------------------------
+
+    async def items(self, space: str) -> dict[str, bytes]:
+        return {key: value for (there, key), value in sorted(self._items.items()) if there == space}
+
+    async def put_item(self, space: str, key: str, value: bytes) -> None:
+        self._items[space, key] = value
+
+    async def remove_item(self, space: str, key: str) -> None:
+        self._items.pop((space, key), None)
 
     # --- spans ---------------------------------------------------------------------------------
 

@@ -39,6 +39,11 @@ STEPS: tuple[str, ...] = (
     CREATE TABLE traces (trace_id TEXT PRIMARY KEY, start INTEGER NOT NULL, value BLOB NOT NULL);
     CREATE INDEX traces_by_age ON traces (start);
     """,
+    """
+    CREATE TABLE items (
+        space TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (space, key)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

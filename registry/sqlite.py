@@ -243,6 +243,20 @@ class SqliteStore(Store):
             ]
         )
 
+    # --- items ---------------------------------------------------------------------------------
+
+    async def items(self, space: str) -> dict[str, bytes]:
+        query = "SELECT key, value FROM items WHERE space = ? ORDER BY key"
+        return await self._run(lambda: dict(self._db.execute(query, (space,)).fetchall()))
+
+    async def put_item(self, space: str, key: str, value: bytes) -> None:
+        row = (space, key, value)
+        await self._run(lambda: self._db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", row))
+
+    async def remove_item(self, space: str, key: str) -> None:
+        query = "DELETE FROM items WHERE space = ? AND key = ?"
+        await self._run(lambda: self._db.execute(query, (space, key)))
+
     # --- spans ---------------------------------------------------------------------------------
 
     async def save_spans(self, spans: Sequence[dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """Both stores keep what they are given; the SQLite one alone also keeps it across processes."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
@@ -440,3 +441,24 @@ async def test_a_killed_owner_leaves_the_directory_free(tmp_path):
         await owner.wait()
         async with opened("sqlite", tmp_path, wait=0):
             pass
+
+
+async def test_items_are_kept_by_space(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        await store.put_item("a", "k", b"\x00\xff")
+        await store.put_item("a", "k2", b"2")
+        await store.put_item("a", "k", b"new")
+        await store.put_item("b", "k", b"other")
+        await store.remove_item("a", "k2")
+        await store.remove_item("a", "nothing")
+        assert await store.items("a") == {"k": b"new"}
+        assert await store.items("b") == {"k": b"other"}
+        assert await store.items("c") == {}
+
+
+async def test_a_first_release_s_database_gains_the_items(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "agentgw.db")) as db:
+        schema.migrate(db, schema.STEPS[:1])
+    async with opened("sqlite", tmp_path) as store:
+        await store.put_item("a", "k", b"v")
+        assert await store.items("a") == {"k": b"v"}
