@@ -89,7 +89,7 @@ class Aggregate(Door):
         found = await self._sources(principal)
         resources = [listing.resource_list(found), listing.resource_list(found, "uriTemplate")]
         return {
-            "tools": listing.tool_list(found),
+            "tools": self._tools(found),
             "prompts": listing.prompt_list(found),
             "resources": resources,
         }
@@ -111,7 +111,10 @@ class Aggregate(Door):
         return eras.completed(exchange.method, result, (await self.card(exchange)).server_info)
 
     async def _tools_list(self, exchange: Exchange) -> dict[str, Any]:
-        return await self._listed(exchange, "tools", listing.tool_list)
+        return await self._listed(exchange, "tools", self._tools)
+
+    def _tools(self, found: Sequence[Source]) -> list[dict[str, Any]]:
+        return listing.tool_list(found, alone=self._only is not None)
 
     async def _prompts_list(self, exchange: Exchange) -> dict[str, Any]:
         return await self._listed(exchange, "prompts", listing.prompt_list)
@@ -198,10 +201,13 @@ class Aggregate(Door):
             view = self._engine.agent(agent, principal)
             if self._only in (None, agent):
                 source = await self._known.one(view, principal)
-                found = listing.find_named([source], name, kind)
+                found = self._found([source], name, kind)
                 if found is None and source.server is not None:
                     source = await self._known.one(view, principal, fresh=True)
-                    found = listing.find_named([source], name, kind)
+                    found = self._found([source], name, kind)
                 if found is not None:
                     return found
-        return listing.find_named(await self._sources(principal), name, kind)
+        return self._found(await self._sources(principal), name, kind)
+
+    def _found(self, sources: Sequence[Source], name: str, kind: str) -> Found | None:
+        return listing.find_named(sources, name, kind, alone=self._only is not None)

@@ -103,12 +103,12 @@ def tool_of(skill: Skill) -> dict[str, Any]:
 # --- lists -----------------------------------------------------------------------------------
 
 
-def tool_list(found: Iterable[Source]) -> list[dict[str, Any]]:
-    """All tools under their names at ``/mcp``."""
+def tool_list(found: Iterable[Source], alone: bool = False) -> list[dict[str, Any]]:
+    """All tools under their names at ``/mcp``. ``alone``: at the door of one agent, which keeps its name."""
     listed: dict[str, dict[str, Any]] = {}
     for source in found:
         if source.server is None:
-            name = names.fit(source.view.name)
+            name = source.view.name if alone else names.fit(source.view.name)
             listed.setdefault(name, tools.definition(name, source.view))
         else:
             for tool in source.catalog.tools if source.catalog else ():
@@ -151,10 +151,12 @@ def unavailable(found: Iterable[Source]) -> dict[str, Any]:
 # --- looking up ------------------------------------------------------------------------------
 
 
-def find_named(found: Iterable[Source], name: str, kind: str) -> Found | None:
-    """The owner of a tool or prompt (``kind``: ``tools`` or ``prompts``) by its name at ``/mcp``."""
+def find_named(found: Iterable[Source], name: str, kind: str, alone: bool = False) -> Found | None:
+    """The owner of a tool or prompt (``kind``: ``tools`` or ``prompts``) by its name at ``/mcp``; ``alone``
+    as in ``tool_list``."""
     for source in found:
-        if kind == "tools" and source.server is None and names.fit(source.view.name) == name:
+        agent = source.view.name if alone else names.fit(source.view.name)
+        if kind == "tools" and source.server is None and agent == name:
             return Found(source)
         items: Sequence[Mapping[str, Any]] = getattr(source.catalog, kind) if source.catalog else ()
         for item in items:

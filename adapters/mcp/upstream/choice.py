@@ -55,18 +55,20 @@ def choose(message: Message, skill: str | None, tools: Tools) -> Chosen | InputR
         name = next(iter(named))
     else:
         return question(tools, "" if skill is None else f"There is no tool {skill}.")
-    return _from_text(message, named[name]) or question([named[name]])
+    if len(data) > (explicit is not None):
+        return question([named[name]])  # no argument could be meant by it, and nothing may be dropped
+    return _from_text(message, named[name], explicit is not None) or question([named[name]])
 
 
-def _from_text(message: Message, tool: Mapping[str, Any]) -> Chosen | None:
-    """A call with the message's text as the only argument, or without any where none is required."""
+def _from_text(message: Message, tool: Mapping[str, Any], chosen: bool) -> Chosen | None:
+    """A call with the message's text as the only argument. ``chosen``: the tool was named in a structured
+    part, so that it is called without any where none is required."""
     schema = cast("Mapping[str, Any]", tool.get("inputSchema") or {})
     text = text_of(message.parts)
     argument = sole_string(schema)
     if argument is not None and text:
         return _called(message, str(tool["name"]), {argument: text})
-    explicit = any(isinstance(p, Data) for p in message.parts)
-    if explicit and not schema.get("required"):
+    if chosen and not schema.get("required"):
         return _called(message, str(tool["name"]), {})
     return None
 

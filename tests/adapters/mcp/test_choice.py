@@ -61,6 +61,10 @@ def test_a_tool_that_is_meant_is_called(said: Any, skill: Any, tools: Any, expec
         ([{"text": "hello"}], None, [SAY], ["say"]),
         (["now"], None, [NOW], ["now"]),
         ([{"tool": "add"}], None, [SAY, ADD], ["add"]),
+        ([{"city": "Oslo"}], None, [NOW], ["now"]),
+        (["hello", {"city": "Oslo"}], None, [SAY], ["say"]),
+        (["hello", {"city": "Oslo"}, {"tool": "say"}], None, [SAY, ADD], ["say"]),
+        (["hello", Data(data=[1])], "say", [SAY, ADD], ["say"]),
     ],
 )
 def test_what_is_unclear_is_asked_with_the_schemas(said: Any, skill: Any, tools: Any, listed: Any) -> None:

@@ -55,6 +55,18 @@ async def test_a_servers_question_is_the_clients_to_answer(era: str, path: str, 
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_a_long_name_is_cut_for_all_agents_and_kept_at_the_agents_own_door(era: str) -> None:
+    name = "a" * 62
+    cut = "a" * 53 + "_" + hashlib.sha256(name.encode()).hexdigest()[:6]
+    async with served(**{name: MemoryUpstream()}) as gateway:
+        for path, expected in (("/mcp", cut), (f"/mcp/{name}", name)):
+            async with client(gateway.url + path, era) as mcp:
+                assert [tool.name for tool in (await mcp.list_tools()).tools] == [expected]
+                result = await mcp.call_tool(expected, {"message": "hi"})
+                assert result.content[0].text == "hi"
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_an_agent_that_is_down_keeps_its_tools_and_is_named(era: str, gateway: Gateway) -> None:
     gateway.agents.health("two", "down")
     async with client(f"{gateway.url}/mcp", era) as mcp:
