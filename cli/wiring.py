@@ -57,7 +57,7 @@ class Gateway:
         self.adapters = load_adapters()
         self.directory = Directory(store, self.adapters, self.host, config)
         self.host.on_changed = self.directory.changed
-        self.hub = Hub(self.directory, store, self.tracer, config, sealer)
+        self.hub = Hub(self.directory, store, self.tracer, config, sealer, self.host.transport)
         self.manager = Manager(self.directory, store, self.adapters, self.host, config)
         self.metrics.gauge("tasks_running", "Tasks that agents are working on.", lambda: self.hub.running)
         self.faces: list[Face] = [a.face(self.hub) for a in self.adapters.values() if a.face is not None]
@@ -84,6 +84,8 @@ class Gateway:
             self._exporter = Exporter(__version__)
         await self.directory.start()
         await self.hub.start()
+        for face in self.faces:
+            face.start()
         self._flusher = asyncio.create_task(self._flushing())
         self.ready = True
 

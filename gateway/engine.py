@@ -49,6 +49,7 @@ from .seal import Sealer
 from .store import Store, StoredItems, StoredTask
 from .tasklog import TaskLog, now
 from .telemetry import Tracer
+from .transport import PyreqwestTransport, Transport
 
 log = logging.getLogger("agentgw.engine")
 
@@ -76,11 +77,13 @@ class Hub:
         tracer: Tracer,
         config: Config,
         sealer: Sealer | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self.config = config
         self.tracer = tracer
         self.items: Items = StoredItems(store)
         self.sealer = sealer or Sealer()
+        self.transport = transport or PyreqwestTransport(config.limits.connect_timeout)
         self.draining = False
         self._directory = directory
         self._store = store

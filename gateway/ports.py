@@ -130,6 +130,10 @@ class TaskHandle(Protocol):
         """Wait until the task has ended or waits for input."""
         ...
 
+    async def changed(self) -> None:
+        """Wait for the next change of the task: an event, or what a relay saw."""
+        ...
+
 
 class Items(Protocol):
     """An adapter's own durable data: bytes by key in a space of its own (``a2a.push``)."""
@@ -154,6 +158,7 @@ class Engine(Protocol):
     tracer: Tracer
     items: Items
     sealer: Sealer
+    transport: Transport
 
     def agents(self, principal: Principal) -> Sequence[AgentView]:
         """The enabled agents this principal may reach, by name."""
@@ -231,6 +236,11 @@ class Face(Protocol):
 
     async def root(self, request: Request) -> None:
         """Serve a request that ``claims`` said yes to; ``request.rest`` is the whole path."""
+        ...
+
+    def start(self) -> None:
+        """The hub knows its tasks again: take up what a former process left. Called once, on the loop,
+        before any request."""
         ...
 
     def drain(self) -> None:

@@ -118,6 +118,10 @@ class TaskLog:
             await self._changed.wait()
         return self.task
 
+    async def changed(self) -> None:
+        """Wait for the next change, whatever it is."""
+        await self._changed.wait()
+
     async def ended(self) -> Task:
         """Wait for the end itself, through any questions."""
         while self.task.state not in TERMINAL:

@@ -41,6 +41,9 @@ class A2AFace:
     async def root(self, request: Request) -> None:
         await self._serve(request, OWN, request.rest)
 
+    def start(self) -> None:
+        """Nothing is left to take up."""
+
     def drain(self) -> None:
         """Every stream here is a call's: nothing ends early."""
 

@@ -92,6 +92,9 @@ class ACPFace:
     async def _mounted(self, request: Request) -> None:
         await self._serve(request, MOUNT)
 
+    def start(self) -> None:
+        """Nothing is left to take up: runs of a former process are the hub's."""
+
     def drain(self) -> None:
         """Every stream here is a run's: nothing ends early."""
 

@@ -54,6 +54,9 @@ class McpFace:
         request.rest = ""
         await self._serve(request)
 
+    def start(self) -> None:
+        """Nothing is left to take up: sessions end with their process."""
+
     def drain(self) -> None:
         self._dispatcher.drain()
         self._sessions.end_streams()
