@@ -186,7 +186,7 @@ class Answer:
         return b"".join(pieces)
 
 
-Origin = tuple[str, str, int]
+Origin = tuple[str, str, int, str]  # scheme, host, port, address to connect to
 
 
 class Client:
@@ -198,17 +198,20 @@ class Client:
         self._tls: ssl.SSLContext | None = None
 
     async def open(
-        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes | None
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes | None,
+        address: str | None = None,
     ) -> tuple[Connection, Origin]:
-        """Send a request, wait for the head. Give the connection to ``release`` afterwards. Raises
-        Unreachable, BadUpstream."""
+        """Send a request, wait for the head. ``address``: where to connect to, whatever the host resolves to.
+        Give the connection to ``release`` afterwards. Raises Unreachable, BadUpstream."""
         parts = urlsplit(url)
         try:
-            origin = (
-                parts.scheme,
-                parts.hostname or "",
-                parts.port or (443 if parts.scheme == "https" else 80),
-            )
+            host = parts.hostname or ""
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            origin = (parts.scheme, host, port, address or host)
             data = _request(method, parts, headers, body)
         except ValueError as e:
             raise BadUpstream("the agent's URL or a header is not valid", detail=f"{url}: {e}") from e
@@ -247,14 +250,15 @@ class Client:
         return None
 
     async def _connect(self, origin: Origin) -> Connection:
-        scheme, host, port = origin
+        scheme, host, port, address = origin
         if scheme == "https" and self._tls is None:
             self._tls = await asyncio.to_thread(_tls)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout):
+                tls, name = (self._tls, host) if scheme == "https" else (None, None)
                 _, connection = await loop.create_connection(
-                    Connection, host, port, ssl=self._tls if scheme == "https" else None
+                    Connection, address, port, ssl=tls, server_hostname=name
                 )
         except (OSError, TimeoutError, ValueError) as e:  # ssl.SSLError is an OSError; a name may be unfit
             raise Unreachable("the agent can't be reached", detail=f"{host}:{port}: {e!r}") from e

@@ -7,6 +7,7 @@ honoured, loopback never goes through one.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -66,12 +67,20 @@ class Transport(Protocol):
         headers: Headers = (),
         body: bytes | None = None,
         timeout: float | None = None,
+        address: str | None = None,
     ) -> Reply:
-        """Send, read the whole answer. ``timeout``: seconds for all of it, None: no limit."""
+        """Send, read the whole answer. ``timeout``: seconds for all of it, None: no limit. ``address``: the
+        IP address to connect to (see ``outbound.checked``); the name in Host and TLS stays the URL's."""
         ...
 
     def stream(
-        self, method: str, url: str, *, headers: Headers = (), body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes | None = None,
+        address: str | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
         """Send, and read the body as it comes. Leaving the block, or being cancelled before the head has
         come, closes the connection, unless the body was read to its end."""
@@ -116,7 +125,10 @@ class PyreqwestTransport:
         headers: Headers = (),
         body: bytes | None = None,
         timeout: float | None = None,
+        address: str | None = None,
     ) -> Reply:
+        if address is not None:
+            return await self._pinned(method, url, headers, body, timeout, address)
         with _translated(url):
             builder = self._client.request(method, url).headers(list(headers))
             if body is not None:
@@ -127,15 +139,33 @@ class PyreqwestTransport:
                 stream = _PyreqwestStream(response, url)
                 return Reply(stream.status, stream.headers, await stream.read(self._limit))
 
+    async def _pinned(
+        self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float | None, address: str
+    ) -> Reply:
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self.stream(method, url, headers=headers, body=body, address=address) as answer,
+            ):
+                return Reply(answer.status, answer.headers, await answer.read(self._limit))
+        except TimeoutError as e:
+            raise UpstreamTimeout("the agent did not answer in time", detail=url) from e
+
     @contextlib.asynccontextmanager
     async def stream(
-        self, method: str, url: str, *, headers: Headers = (), body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes | None = None,
+        address: str | None = None,
     ) -> AsyncGenerator[Stream]:
-        if self._proxied(url):
+        if address is None and self._proxied(url):
             async with self._streamed(method, url, headers, body) as stream:
                 yield stream
             return
-        connection, origin = await self._h1.open(method, url, headers, body)
+        connection, origin = await self._h1.open(method, url, headers, body, address)
         try:
             yield h1.Answer(connection)
         finally:

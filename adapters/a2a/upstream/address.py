@@ -1,18 +1,12 @@
-"""Which interface of a card may be used, and with the registered credentials or not.
+"""Which interface of a card lies on the registered origin, and is used with the registered credentials.
 
-A card is what an agent says; a URL in it may point anywhere, also into the operator's own network. One on the
-registered origin is always used, and credentials go only there. One elsewhere must be a public address, or in
-``outbound.allow``.
+A card is what an agent says; a URL in it may point anywhere. One elsewhere must pass ``gateway.outbound``, anew
+at every use.
 """
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
-from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit, urlunsplit
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _SELF = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::", "::1"})
 _PORTS = {"http": 80, "https": 443}
@@ -38,23 +32,3 @@ def same_origin(url: str, registered: str) -> str | None:
     if host in _SELF and known in _SELF:
         return urlunsplit(there._replace(netloc=here.netloc))
     return None
-
-
-async def may_reach(url: str, allow: Sequence[str]) -> bool:
-    """Whether every address of the URL's host is public or in one of the networks of ``allow``."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.username:
-        return False
-    networks = [ipaddress.ip_network(n, strict=False) for n in allow]
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, _port(parts))
-    except (OSError, UnicodeError):
-        return False
-    addresses = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found]
-    return bool(addresses) and all(_fits(a, networks) for a in addresses)
-
-
-def _fits(address: Address, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_global or any(address in n for n in networks if n.version == address.version)

@@ -21,6 +21,7 @@ from ..card import Interface
 from ..codec import Malformed
 from ..problems import agent_error, agent_http_error
 from ..wire import V03, V10, Json, Op, RpcReply, method_name
+from .discovery import elsewhere_at
 
 Headers = Sequence[tuple[str, str]]
 Params = Json | msgspec.Raw
@@ -30,20 +31,31 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Channel:
-    """An interface ready for calls. ``headers``: what goes with every call (credentials, where they may)."""
+    """An interface ready for calls. ``headers``: what goes with every call (credentials, where they may).
+    ``allow``: for an interface off the registered origin the networks of ``outbound.allow``; its address is
+    checked at every use, and connected to as it was checked. None: it is the registered one."""
 
-    def __init__(self, agent: str, interface: Interface, transport: Transport, headers: Headers) -> None:
+    def __init__(
+        self,
+        agent: str,
+        interface: Interface,
+        transport: Transport,
+        headers: Headers,
+        allow: Sequence[str] | None = None,
+    ) -> None:
         self.interface = interface
         self._agent = agent
         self._transport = transport
         self._headers = [*headers, ("content-type", "application/json"), ("a2a-version", interface.version)]
         self._base = interface.url.rstrip("/")
+        self._allow = allow
 
     async def call(self, op: Op, params: Params, headers: Headers = ()) -> msgspec.Raw:
         """A unary operation's result. Raises GatewayError: the agent's own, or what kept it from coming."""
         method, url, body = self._request(op, params)
         sent = [*self._headers, *headers, ("accept", "application/json")]
-        answer = await self._transport.request(method, url, headers=sent, body=body)
+        at = await self._address()
+        answer = await self._transport.request(method, url, headers=sent, body=body, address=at)
         if self.interface.binding == "JSONRPC":
             return self._rpc_result(answer.status, answer.body)
         if answer.status >= 400:
@@ -54,13 +66,14 @@ class Channel:
         """A streaming operation's results as they come. Closing it does not stop the agent's task."""
         method, url, body = self._request(op, params)
         sent = [*self._headers, *headers, ("accept", "text/event-stream")]
-        async with self._transport.stream(method, url, headers=sent, body=body) as answer:
+        at = await self._address()
+        async with self._transport.stream(method, url, headers=sent, body=body, address=at) as answer:
             if answer.status != 405 or op is not Op.SUBSCRIBE or self.interface.binding == "JSONRPC":
                 async for result in self._results(op, answer):
                     yield result
                 return
         # Which of POST and GET subscribes over REST has changed; who refuses one takes the other.
-        async with self._transport.stream("GET", url, headers=sent) as answer:
+        async with self._transport.stream("GET", url, headers=sent, address=at) as answer:
             async for result in self._results(op, answer):
                 yield result
 
@@ -90,6 +103,11 @@ class Channel:
                     yield self._rest_result(op, event.data)
 
     # --- out ---------------------------------------------------------------------------------
+
+    async def _address(self) -> str | None:
+        if self._allow is None:
+            return None
+        return await elsewhere_at(self._agent, self.interface.url, self._allow)
 
     def _request(self, op: Op, params: Params) -> tuple[str, str, bytes | None]:
         """Method, URL and body."""

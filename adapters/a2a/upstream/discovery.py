@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ....gateway.errors import BadUpstream, GatewayError
+from ....gateway import outbound
+from ....gateway.errors import BadUpstream, CallerError, GatewayError, UpstreamError
 from ....gateway.ports import Host
 from ..card import Interface, agent_from, base_of, interfaces
 from ..codec import Malformed
@@ -67,21 +68,35 @@ def _speaks_of(card: Json, base: str) -> bool:
 
 async def choose(agent: str, card: Json, registered: str, allow: Sequence[str]) -> tuple[Interface, bool]:
     """The interface to call, and whether it lies on the registered origin (and may get the credentials).
-    Raises BadUpstream when there is none that may be used."""
+    Raises UpstreamError when there is none that may be used."""
     elsewhere: list[Interface] = []
     for interface in interfaces(card):
         here = address.same_origin(interface.url, registered)
         if here is not None:
             return msgspec.structs.replace(interface, url=here), True
         elsewhere.append(interface)
+    error: UpstreamError = BadUpstream(f"{agent}'s card names no interface that the gateway speaks")
     for interface in elsewhere:
-        if await address.may_reach(interface.url, allow):
+        try:
+            await elsewhere_at(agent, interface.url, allow)
+        except UpstreamError as e:
+            error = e
+        else:
             return interface, False
-    urls = ", ".join(i.url for i in elsewhere)
-    raise BadUpstream(
-        f"{agent}'s card points to another, private address ({urls}): allow it in outbound.allow, "
-        "or register the agent at that address"
-    )
+    raise error
+
+
+async def elsewhere_at(agent: str, url: str, allow: Sequence[str]) -> str:
+    """The address to connect to for an interface off the registered origin, checked at this moment. Raises
+    UpstreamError: that it may not be reached is the card's fault, not the client's."""
+    try:
+        return await outbound.checked(url, allow)
+    except CallerError as e:
+        raise BadUpstream(
+            f"{agent}'s card points elsewhere, but {e.message}: allow it there, or register the agent at "
+            "that address",
+            detail=e.detail,
+        ) from e
 
 
 async def found_at(url: str, headers: Headers, host: Host) -> Json | None:

@@ -66,7 +66,8 @@ class A2AUpstream:
         allow = host.config.outbound.allow
         interface, here = await discovery.choose(record.name, card, record.url, allow)
         self._card = card
-        self._channel = Channel(record.name, interface, host.transport, headers if here else [])
+        registered = Channel(record.name, interface, host.transport, headers)
+        self._channel = registered if here else Channel(record.name, interface, host.transport, [], allow)
 
     async def _ready(self) -> Channel:
         if self._channel is None:

@@ -244,6 +244,38 @@ async def test_an_interface_elsewhere_needs_permission_and_gets_no_credentials()
     assert seen == ["Bearer s", None]
 
 
+async def test_a_name_elsewhere_is_checked_at_every_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts: list[str | None] = []
+
+    async def rpc(request: Any) -> JSONResponse:
+        hosts.append(request.headers.get("host"))
+        message = {"role": "ROLE_AGENT", "messageId": "m", "parts": [{"text": "hi"}]}
+        return JSONResponse({"jsonrpc": "2.0", "id": 1, "result": {"message": message}})
+
+    now = "127.0.0.1"
+
+    async def getaddrinfo(self: Any, host: str, port: int, **_: Any) -> Any:
+        assert host == "other.example"
+        return [(2, 1, 6, "", (now, port))]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    async with served(Starlette(routes=[Route("/", rpc, methods=["POST"])])) as other:
+        named = other.replace("127.0.0.1", "other.example")
+
+        async def card(request: Any) -> JSONResponse:
+            interface = {"url": named, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+            return JSONResponse({"name": "x", "skills": [], "supportedInterfaces": [interface]})
+
+        async with served(Starlette(routes=[Route("/.well-known/agent-card.json", card)])) as url:
+            record = Record(name="x", protocol="a2a", url=url)
+            agent = A2AUpstream(record, LocalHost(allow=("127.0.0.1/32",)))
+            assert folded(await events_of(agent.invoke(say("go")))).state is TaskState.COMPLETED
+            now = "127.0.0.2"
+            with pytest.raises(BadUpstream, match=r"other\.example is not a public address"):
+                await events_of(agent.invoke(say("go")))
+    assert hosts == [named.removeprefix("http://")]
+
+
 async def test_probe() -> None:
     async with peer_agent([WAYS[0]]) as url:
         found = await probe(url, [], LocalHost())
