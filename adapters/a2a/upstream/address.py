@@ -1,7 +1,7 @@
 """Which interface of a card lies on the registered origin, and is used with the registered credentials.
 
-A card is what an agent says; a URL in it may point anywhere. One elsewhere must pass ``gateway.outbound``, anew
-at every use.
+A card is what an agent says; a URL in it may point anywhere. One elsewhere must pass ``gateway.outbound``,
+anew at every use.
 """
 
 from __future__ import annotations
