@@ -56,9 +56,15 @@ class Conversations:
         self._upstream.move_to_end(key)
         if len(self._upstream) > self._limit:
             self._upstream.popitem(last=False)
-        self.touch(principal, agent, context_id)
+        # An agent that names a conversation does not draw it away from the one it goes to.
+        if (principal.id, context_id) not in self._agents:
+            self.touch(principal, agent, context_id)
 
     def drain(self) -> Sequence[StoredContext]:
         """What changed since the last call."""
         unsaved, self._unsaved = self._unsaved, {}
         return list(unsaved.values())
+
+    def undrain(self, contexts: Sequence[StoredContext]) -> None:
+        """They could not be written: the next ``drain`` has them again, unless they changed since."""
+        self._unsaved = {(c.principal, c.agent, c.context_id): c for c in contexts} | self._unsaved

@@ -46,14 +46,14 @@ from .model import (
 )
 from .ports import AgentView, Items
 from .seal import Sealer
-from .store import Store, StoredItems, StoredTask
+from .store import Store, StoredItems
+from .taskbook import TaskBook
 from .tasklog import TaskLog, now
 from .telemetry import Tracer
 from .transport import PyreqwestTransport, Transport
 
 log = logging.getLogger("agentgw.engine")
 
-ENDED_IN_MEMORY = 64 * 1024 * 1024  # bytes of ended tasks kept beside the store
 CANCEL_GRACE = 5.0  # seconds an agent has to stop before the gateway stops listening to it
 
 
@@ -86,11 +86,8 @@ class Hub:
         self.transport = transport or PyreqwestTransport(config.limits.connect_timeout)
         self.draining = False
         self._directory = directory
+        self._book = TaskBook(store, config.limits.tasks)
         self._store = store
-        self._tasks: dict[str, TaskLog] = {}
-        self._dirty: dict[str, TaskLog] = {}
-        self._ended: dict[str, TaskLog] = {}
-        self._waiting: dict[str, TaskLog] = {}  # tasks with an open question
         self._conversations = Conversations()
         self._running = 0
         self._background: set[asyncio.Task[None]] = set()
@@ -100,34 +97,26 @@ class Hub:
     async def start(self) -> None:
         """Load conversations; tasks that a former process left running are failed, not working for ever."""
         self._conversations.load(await self._store.load_contexts())
-        running = [s for s in TaskState if s not in TERMINAL and s not in PAUSED]
-        for stored in await self._store.load_tasks(states=running, limit=self.config.limits.tasks):
-            task = self._restored(stored)
-            fault = UpstreamFailed(task.task.agent).fault()
-            task.append(
-                Finished(
-                    state=TaskState.FAILED,
-                    fault=msgspec.structs.replace(fault, message="the gateway was restarted"),
-                )
-            )
-            self._dirty[task.task.id] = task
+        for entry in await self._book.interrupted():
+            fault = UpstreamFailed(entry.agent).fault()
+            fault = msgspec.structs.replace(fault, message="the gateway was restarted")
+            entry.append(Finished(state=TaskState.FAILED, fault=fault))
+            self._book.changed(entry)
         await self.flush()
 
     async def drain(self) -> None:
         """Refuse new calls and wait for the running ones; the caller bounds the wait."""
         self.draining = True
-        runners = [t.runner for t in self._tasks.values() if t.runner is not None and not t.runner.done()]
-        if runners:
+        if runners := [entry.runner for entry in self._book.running if entry.runner]:
             await asyncio.wait(runners)
 
     async def stop(self) -> None:
         """End what still runs: its tasks are failed, and whoever watches them is told."""
         self.draining = True
-        runners = [t for t in self._tasks.values() if t.runner is not None and not t.runner.done()]
-        for task in runners:
-            assert task.runner is not None
-            task.runner.cancel()
-        await asyncio.gather(*(t.runner for t in runners if t.runner), return_exceptions=True)
+        runners = [entry.runner for entry in self._book.running if entry.runner]
+        for runner in runners:
+            runner.cancel()
+        await asyncio.gather(*runners, return_exceptions=True)
 
     async def aclose(self) -> None:
         """End what still runs and write everything out."""
@@ -144,31 +133,15 @@ class Hub:
         return self._running
 
     async def flush(self) -> None:
-        """Write changed tasks, their new events and conversations in one go; forget old ended tasks."""
-        dirty, self._dirty = self._dirty, {}
-        if dirty:
-            events = [(t.task.id, e) for t in dirty.values() for e in t.unsaved()]
-            snapshots = [t.snapshot() for t in dirty.values()]
+        """Write changed tasks, their new events and conversations; forget what is old and idle."""
+        await self._book.flush()
+        contexts = self._conversations.drain()
+        if contexts:
             try:
-                await self._store.save_tasks(snapshots, events)
+                await self._store.save_contexts(contexts)
             except BaseException:
-                self._dirty = dirty | self._dirty  # nothing is forgotten: the next flush tries again
+                self._conversations.undrain(contexts)
                 raise
-            for task, snapshot in zip(dirty.values(), snapshots, strict=True):
-                task.stored = snapshot.last_seq
-        if contexts := self._conversations.drain():
-            await self._store.save_contexts(contexts)
-        self._evict()
-
-    def _evict(self) -> None:
-        total = sum(t.weight for t in self._ended.values())
-        for task_id in list(self._ended):
-            if total <= ENDED_IN_MEMORY and len(self._ended) <= self.config.limits.tasks:
-                break
-            if task_id in self._dirty:
-                continue
-            total -= self._ended.pop(task_id).weight
-            self._tasks.pop(task_id, None)
 
     # --- agents ------------------------------------------------------------------------------
 
@@ -214,8 +187,7 @@ class Hub:
             created_at=at,
             updated_at=at,
         )
-        entry = TaskLog(task, call.principal.id, self._store.load_events)
-        self._tasks[task.id] = self._dirty[task.id] = entry
+        entry = self._book.add(task, call.principal)
         call = msgspec.structs.replace(call, task_id=task.id)
         self._launch(entry, view, call, view.upstream.invoke(call))
         return entry
@@ -224,24 +196,24 @@ class Hub:
         """Go on with a task that waits for input."""
         assert call.task_id is not None
         entry = await self.task(call.task_id, call.principal)
-        task = entry.task
-        if task.agent != call.agent:
+        if entry.agent != call.agent:
             raise UnknownTask(call.task_id)
-        if call.context_id and call.context_id != task.context_id:
-            raise InvalidRequest(f"the task belongs to another context: {task.context_id}")
-        while entry.runner is not None and not entry.runner.done() and entry.task.state in PAUSED:
+        if call.context_id and call.context_id != entry.context_id:
+            raise InvalidRequest(f"the task belongs to another context: {entry.context_id}")
+        while entry.running and entry.state in PAUSED:
+            assert entry.runner is not None
             await asyncio.wait([entry.runner])  # it has asked; let it finish its last step
         # From here to the launch nothing waits: of several answers at once one goes on.
-        if entry.task.state not in PAUSED:
-            raise NotActive(f"the task does not wait for input: it is {entry.task.state.value}")
+        if entry.state not in PAUSED:
+            raise NotActive(f"the task does not wait for input: it is {entry.state.value}")
         call = msgspec.structs.replace(
             call,
-            context_id=task.context_id,
-            upstream_context=self._conversations.get(call.principal, call.agent, task.context_id),
+            context_id=entry.context_id,
+            upstream_context=self._conversations.get(call.principal, call.agent, entry.context_id),
         )
-        ref = entry.upstream or TaskRef(task_id=task.id)
+        ref = entry.upstream or TaskRef(task_id=entry.id)
         entry.append(StateChanged(state=TaskState.WORKING))
-        self._settled(entry)
+        self._book.changed(entry)
         reply = InputReply(message=call.message, action=_action(call))
         self._launch(entry, view, call, view.upstream.reply(ref, call, reply))
         return entry
@@ -249,7 +221,7 @@ class Hub:
     def _launch(
         self, entry: TaskLog, view: AgentView, call: Invocation, events: AsyncIterator[Event]
     ) -> None:
-        entry.runner = asyncio.create_task(self._run(entry, view, call, events), name=f"task {entry.task.id}")
+        entry.runner = asyncio.create_task(self._run(entry, view, call, events), name=f"task {entry.id}")
 
     async def _run(
         self, entry: TaskLog, view: AgentView, call: Invocation, events: AsyncIterator[Event]
@@ -262,83 +234,60 @@ class Hub:
                 entry.append(Finished(state=TaskState.CANCELED))  # it asked instead of stopping
             elif not entry.settled_now:
                 raise BadUpstream(f"{call.agent} ended its answer without a result")
-        except GatewayError as e:
-            if e.detail:
-                log.debug("%s: %s: %s", call.agent, e.message, e.detail)
-            entry.append(Finished(state=TaskState.FAILED, fault=e.fault()))
         except asyncio.CancelledError:
             if entry.canceled_by_client:
                 entry.append(Finished(state=TaskState.CANCELED))
-            else:
+            elif not entry.settled_now:
                 entry.append(Finished(state=TaskState.FAILED, fault=Draining().fault()))
-        except Exception:
-            log.debug("%s failed", call.agent, exc_info=True)
-            entry.append(Finished(state=TaskState.FAILED, fault=UpstreamFailed(call.agent).fault()))
+        except Exception as e:
+            if isinstance(e, GatewayError):
+                fault, told = e.fault(), e.detail
+            else:
+                fault, told = UpstreamFailed(call.agent).fault(), "failed"
+            if told:
+                log.debug("%s: %s: %s", call.agent, fault.message, told, exc_info=told == "failed")
+            if not entry.settled_now:  # else it has asked, and only closing the stream went wrong
+                entry.append(Finished(state=TaskState.FAILED, fault=fault))
         finally:
             self._running -= 1
-            self._settled(entry)
-
-    def _settled(self, entry: TaskLog) -> None:
-        """Keep the books of a task that may have ended or may wait for input now."""
-        task = entry.task
-        self._dirty[task.id] = entry
-        if task.state in PAUSED:
-            self._waiting[task.id] = entry
-        else:
-            self._waiting.pop(task.id, None)
-        if task.state in TERMINAL:
-            self._ended[task.id] = entry
+            self._book.changed(entry)
 
     async def _drain(
         self, entry: TaskLog, view: AgentView, call: Invocation, events: AsyncIterator[Event]
     ) -> None:
-        limits = self.config.limits
-        idle = view.record.idle_timeout or limits.idle_timeout
+        idle, total = self._limits(view, call)
         loop = asyncio.get_running_loop()
-        end = loop.time() + (view.record.total_timeout or limits.total_timeout)
+        end = loop.time() + total
+        timer = asyncio.timeout_at(min(loop.time() + idle, end))
         try:
-            async with (
-                asyncio.timeout_at(min(loop.time() + idle, end)) as timer,
-                contextlib.aclosing(_generator(events)) as stream,
-            ):
+            async with timer, contextlib.aclosing(_generator(events)) as stream:
                 async for event in stream:
                     if isinstance(event, Started) and event.context_id:
                         self._conversations.put(
-                            call.principal, call.agent, entry.task.context_id, event.context_id
+                            call.principal, call.agent, entry.context_id, event.context_id
                         )
                     entry.append(event)
-                    self._dirty[entry.task.id] = entry
+                    self._book.changed(entry)
                     if isinstance(event, Finished | InputRequired):
                         return
                     timer.reschedule(min(loop.time() + idle, end))
         except TimeoutError:
+            if not timer.expired():
+                raise UpstreamTimeout(f"{call.agent} did not answer in time") from None
             passed = "total_timeout" if loop.time() >= end else "idle_timeout"
             raise UpstreamTimeout(f"{call.agent} did not answer in time", data={"limit": passed}) from None
+
+    def _limits(self, view: AgentView, call: Invocation) -> tuple[float, float]:
+        """Idle and total timeout in seconds: the agent's, else the configuration's; a call may want less."""
+        record, limits = view.record, self.config.limits
+        idle = record.idle_timeout or limits.idle_timeout
+        total = record.total_timeout or limits.total_timeout
+        return min(idle, call.idle_timeout or idle), min(total, call.total_timeout or total)
 
     # --- tasks -------------------------------------------------------------------------------
 
     async def task(self, task_id: str, principal: Principal) -> TaskLog:
-        entry = self._tasks.get(task_id)
-        if entry is None:
-            stored = await self._store.load_task(task_id)
-            if stored is None:
-                raise UnknownTask(task_id)
-            entry = self._tasks.get(task_id) or self._restored(stored)
-        if entry.principal != principal.id and not principal.owner:
-            raise UnknownTask(task_id)
-        return entry
-
-    def _restored(self, stored: StoredTask) -> TaskLog:
-        entry = TaskLog(
-            stored.task,
-            stored.principal,
-            self._store.load_events,
-            upstream=stored.upstream,
-            last_seq=stored.last_seq,
-        )
-        self._tasks[stored.task.id] = entry
-        self._settled(entry)
-        return entry
+        return await self._book.get(task_id, principal)
 
     async def tasks(
         self,
@@ -348,24 +297,17 @@ class Hub:
         context_id: str | None = None,
         state: TaskState | None = None,
     ) -> Sequence[Task]:
-        await self.flush()
-        stored = await self._store.load_tasks(
-            principal=None if principal.owner else principal.id,
-            agent=agent,
-            context_id=context_id,
-            states=() if state is None else (state,),
-        )
-        return [s.task for s in stored]
+        return await self._book.list(principal, agent, context_id, state)
 
     async def cancel(self, task_id: str, principal: Principal) -> TaskLog:
         entry = await self.task(task_id, principal)
-        if entry.task.state in TERMINAL:
-            raise NotActive(f"the task has ended: it is {entry.task.state.value}")
-        if entry.task.state is not TaskState.CANCELING:
-            paused = entry.task.state in PAUSED
+        if entry.state in TERMINAL:
+            raise NotActive(f"the task has ended: it is {entry.state.value}")
+        if entry.state is not TaskState.CANCELING:
+            paused = entry.state in PAUSED
             entry.canceled_by_client = True
             entry.append(StateChanged(state=TaskState.CANCELING))
-            self._dirty[task_id] = entry
+            self._book.changed(entry)
             job = asyncio.create_task(self._stop(entry, paused))
             self._background.add(job)
             job.add_done_callback(self._background.discard)
@@ -373,8 +315,7 @@ class Hub:
 
     async def _stop(self, entry: TaskLog, paused: bool) -> None:
         """Ask the agent to stop; if it does not say that it did, stop listening."""
-        task = entry.task
-        view = self._directory.views().get(task.agent)
+        view = self._directory.views().get(entry.agent)
         try:
             async with asyncio.timeout(CANCEL_GRACE):
                 if view is not None and entry.upstream is not None:
@@ -382,41 +323,27 @@ class Hub:
                     if not paused:
                         await entry.ended()
         except Exception:  # whatever it says, the task ends
-            log.debug("cancelling at %s", task.agent, exc_info=True)
-        if entry.runner is not None and not entry.runner.done():
+            log.debug("cancelling at %s", entry.agent, exc_info=True)
+        if entry.runner is not None and entry.running:
             entry.runner.cancel()
             await asyncio.wait([entry.runner])
         entry.append(Finished(state=TaskState.CANCELED))
-        self._settled(entry)
+        self._book.changed(entry)
 
-    def observe(self, task: Task, principal: Principal, *, upstream: str) -> None:
-        entry = self._tasks.get(task.id)
-        if entry is None:
-            at = now()
-            task = msgspec.structs.replace(
-                task,
-                agent=upstream,
-                created_at=task.created_at or at,
-                updated_at=task.updated_at or at,
-            )
-            entry = TaskLog(task, principal.id, self._store.load_events, upstream=TaskRef(task_id=task.id))
-            self._tasks[task.id] = entry
-        elif entry.principal == principal.id and entry.task.agent == upstream and entry.runner is None:
-            created = entry.task.created_at
-            entry.replace(msgspec.structs.replace(task, created_at=created, updated_at=now()))
-        else:
-            return  # another's id, or a task of the gateway's own: never overwritten
-        if task.context_id:
-            self._conversations.put(principal, upstream, task.context_id, task.context_id)
-        self._settled(entry)
+    def observe(
+        self, task: Task, principal: Principal, *, upstream: str, context: str | None = None
+    ) -> None:
+        if self._book.observe(task, principal, upstream) and task.context_id:
+            self.converse(upstream, task.context_id, principal, context or task.context_id)
+
+    def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:
+        return self._conversations.get(principal, agent, context_id)
+
+    def converse(self, agent: str, context_id: str, principal: Principal, upstream_id: str) -> None:
+        self._conversations.put(principal, agent, context_id, upstream_id)
 
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:
-        waiting = [
-            t.task.id
-            for t in self._waiting.values()
-            if t.task.context_id == context_id and t.task.agent == agent and t.principal == principal.id
-        ]
-        return waiting[0] if len(waiting) == 1 else None
+        return self._book.open_question(agent, context_id, principal)
 
     def context_agent(self, context_id: str, principal: Principal) -> str | None:
         return self._conversations.agent(principal, context_id)

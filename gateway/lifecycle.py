@@ -6,6 +6,8 @@ submitted -> working <-> input_required / auth_required -> ... -> completed | fa
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
 from .model import (
@@ -58,78 +60,169 @@ def next_state(old: TaskState, event: Event) -> TaskState:
 
 def joined(old: tuple[Part, ...], new: tuple[Part, ...]) -> tuple[Part, ...]:
     """``old`` followed by ``new``; text that continues plain text of the same kind becomes one part."""
-    if not old or not new:
-        return old + new
-    last, first = old[-1], new[0]
-    if (
-        isinstance(last, Text)
-        and isinstance(first, Text)
-        and not (first.extra or last.extra or first.metadata or last.metadata)
-        and (first.media_type, first.name) == (last.media_type, last.name)
-    ):
-        return (*old[:-1], msgspec.structs.replace(last, text=last.text + first.text), *new[1:])
-    return old + new
+    pieces = _Pieces(old)
+    pieces.add(new)
+    return pieces.parts
 
 
-def fold(task: Task, event: Event, at: str = "") -> Task:
-    """The task after ``event`` (``at``: its time). Events after the end change nothing."""
-    if task.state in TERMINAL:
-        return task
-    state = next_state(task.state, event)
-    change: dict[str, object] = {"state": state, "updated_at": at or task.updated_at}
-    if state not in PAUSED and task.input_request is not None:
-        change["input_request"] = None
-    match event:
-        case StateChanged(message=message) if message is not None:
-            change["status_message"] = message
-        case MessageDelta():
-            change["messages"] = _with_delta(task.messages, event)
-        case MessageDone(message=message):
-            change["messages"] = _with_done(task.messages, message)
-        case ArtifactDelta():
-            change["artifacts"] = _with_artifact(task.artifacts, event)
-        case InputRequired(request=request) if state in PAUSED:
-            change |= {"input_request": request, "status_message": request.message}
-        case Finished(message=message, fault=fault):
-            change |= {"messages": _closed(task.messages), "status_message": message, "fault": fault}
-        case _:
-            pass
-    return msgspec.structs.replace(task, **change)
+class _Pieces:
+    """Parts that grow: texts that continue one another are put together once they are read."""
+
+    __slots__ = ("_parts", "_texts")
+
+    def __init__(self, parts: tuple[Part, ...] = ()) -> None:
+        self._parts = list(parts)
+        self._texts: list[str] = []  # what continues the last part
+
+    def add(self, new: tuple[Part, ...]) -> None:
+        if not new:
+            return
+        last, first = self._parts[-1] if self._parts else None, new[0]
+        if isinstance(last, Text) and isinstance(first, Text) and _continues(last, first):
+            self._texts.append(first.text)
+            new = new[1:]
+        if new:
+            self._join()
+            self._parts.extend(new)
+
+    def _join(self) -> None:
+        if self._texts:
+            last = self._parts[-1]
+            assert isinstance(last, Text)
+            self._parts[-1] = msgspec.structs.replace(last, text="".join((last.text, *self._texts)))
+            self._texts = []
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        self._join()
+        return tuple(self._parts)
+
+
+def _continues(last: Text, first: Text) -> bool:
+    plain = not (first.extra or last.extra or first.metadata or last.metadata)
+    return plain and (first.media_type, first.name) == (last.media_type, last.name)
 
 
 # A message that is still being written is marked in ``extra`` so that the next delta finds it.
 _OPEN = {"gateway": {"open": True}}
 
 
-def _is_open(messages: tuple[Message, ...]) -> bool:
-    return bool(messages) and "gateway" in messages[-1].extra
+class Folding:
+    """A task as its events come in. Reading it costs what came since the last reading, not each event."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._change: dict[str, object] = {}
+        self._open: tuple[Message, _Pieces] | None = None  # the message that is being written
+        self._grown: dict[str, _Pieces] = {}  # artifacts that grew since the last reading
+        self.state = task.state
+
+    @property
+    def task(self) -> Task:
+        """The task after all events so far."""
+        if self._open is not None:
+            message, pieces = self._open
+            message = msgspec.structs.replace(message, parts=pieces.parts)
+            self._change["messages"] = (*self._messages, message)
+            self._open = None
+        if self._grown:
+            self._change["artifacts"] = tuple(
+                msgspec.structs.replace(a, parts=self._grown[a.artifact_id].parts)
+                if a.artifact_id in self._grown
+                else a
+                for a in self._artifacts
+            )
+            self._grown = {}
+        if self._change:
+            self._task = msgspec.structs.replace(self._task, **self._change)
+            self._change = {}
+        return self._task
+
+    @property
+    def _messages(self) -> tuple[Message, ...]:
+        return cast("tuple[Message, ...]", self._change.get("messages", self._task.messages))
+
+    @property
+    def _artifacts(self) -> tuple[Artifact, ...]:
+        return cast("tuple[Artifact, ...]", self._change.get("artifacts", self._task.artifacts))
+
+    def add(self, event: Event, at: str = "") -> None:
+        """Take one event in (``at``: its time). Events after the end change nothing."""
+        if self.state in TERMINAL:
+            return
+        self.state = next_state(self.state, event)
+        self._change["state"] = self.state
+        if at:
+            self._change["updated_at"] = at
+        asked = self._change.get("input_request", self._task.input_request)
+        if asked is not None and self.state not in PAUSED:
+            self._change["input_request"] = None
+        match event:
+            case StateChanged(message=message) if message is not None:
+                self._change["status_message"] = message
+            case MessageDelta():
+                self._write(event)
+            case MessageDone(message=message):
+                self._done(message)
+            case ArtifactDelta():
+                self._grow(event)
+            case InputRequired(request=request) if self.state in PAUSED:
+                self._change |= {"input_request": request, "status_message": request.message}
+            case Finished(message=message, fault=fault):
+                self._done(None)
+                self._change |= {"status_message": message, "fault": fault}
+            case _:
+                pass
+
+    def _write(self, event: MessageDelta) -> None:
+        if self._open is None:
+            message = self._take_open()
+            if message is None:
+                message = Message(
+                    role="agent", parts=(), message_id=event.message_id, author=event.author, extra=_OPEN
+                )
+            self._open = message, _Pieces(message.parts)
+        self._open[1].add(event.parts)
+
+    def _take_open(self) -> Message | None:
+        """Take the message that is being written off the end of the task's."""
+        messages = self._messages
+        if not messages or "gateway" not in messages[-1].extra:
+            return None
+        self._change["messages"] = messages[:-1]
+        return messages[-1]
+
+    def _done(self, message: Message | None) -> None:
+        """The message being written has ended: as ``message``, or as far as it came."""
+        written = self._open
+        self._open = None
+        if written is not None:
+            ended = msgspec.structs.replace(written[0], parts=written[1].parts, extra={})
+        elif (last := self._take_open()) is not None:
+            ended = msgspec.structs.replace(last, extra={})
+        else:
+            ended = None
+        ended = message or ended
+        if ended is not None:
+            self._change["messages"] = (*self._messages, ended)
+
+    def _grow(self, event: ArtifactDelta) -> None:
+        new = event.artifact
+        artifacts = self._artifacts
+        at = next((i for i, old in enumerate(artifacts) if old.artifact_id == new.artifact_id), None)
+        if at is None:
+            self._change["artifacts"] = (*artifacts, new)
+        elif event.append:
+            pieces = self._grown.get(new.artifact_id) or _Pieces(artifacts[at].parts)
+            pieces.add(new.parts)
+            self._grown[new.artifact_id] = pieces
+        else:
+            self._grown.pop(new.artifact_id, None)
+            self._change["artifacts"] = (*artifacts[:at], new, *artifacts[at + 1 :])
 
 
-def _with_delta(messages: tuple[Message, ...], event: MessageDelta) -> tuple[Message, ...]:
-    if _is_open(messages):
-        last = messages[-1]
-        return (*messages[:-1], msgspec.structs.replace(last, parts=joined(last.parts, event.parts)))
-    opened = Message(
-        role="agent", parts=event.parts, message_id=event.message_id, author=event.author, extra=_OPEN
-    )
-    return (*messages, opened)
-
-
-def _with_done(messages: tuple[Message, ...], message: Message) -> tuple[Message, ...]:
-    return (*messages[:-1], message) if _is_open(messages) else (*messages, message)
-
-
-def _closed(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    if not _is_open(messages):
-        return messages
-    return (*messages[:-1], msgspec.structs.replace(messages[-1], extra={}))
-
-
-def _with_artifact(artifacts: tuple[Artifact, ...], event: ArtifactDelta) -> tuple[Artifact, ...]:
-    new = event.artifact
-    for i, old in enumerate(artifacts):
-        if old.artifact_id == new.artifact_id:
-            if event.append:
-                new = msgspec.structs.replace(old, parts=joined(old.parts, new.parts))
-            return (*artifacts[:i], new, *artifacts[i + 1 :])
-    return (*artifacts, new)
+def fold(task: Task, event: Event, at: str = "") -> Task:
+    """The task after ``event`` (``at``: its time). Events after the end change nothing."""
+    folding = Folding(task)
+    folding.add(event, at)
+    return folding.task

@@ -16,12 +16,15 @@ from .model import Agent, Logged, Record, Task, TaskRef, TaskState
 
 
 class StoredTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A task with what the gateway must know to go on with it. ``upstream``: the agent's own ids."""
+    """A task with what the gateway must know to go on with it. ``upstream``: the agent's own ids.
+    ``last_seq``: the newest event that is folded into the task; the log of a running one goes on after it.
+    ``relayed``: seen by a relay, its ids are the agent's own."""
 
     task: Task
     principal: str
     upstream: TaskRef | None = None
     last_seq: int = 0
+    relayed: bool = False
 
 
 class StoredContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +76,9 @@ class Store(ABC):
 
     @abstractmethod
     async def save_tasks(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> None:
-        """Upsert tasks and append events (task id, event) in one transaction."""
+        """Upsert tasks and append events (task id, event) in one transaction. A task that another principal
+        or agent has stays as it is. Past the configured number the oldest go: ended ones, then those that
+        wait for input, then the rest."""
 
     @abstractmethod
     async def load_task(self, task_id: str) -> StoredTask | None:

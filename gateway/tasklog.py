@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
-from .lifecycle import PAUSED, TERMINAL, fold
+from .lifecycle import PAUSED, TERMINAL, Folding
 from .model import (
     ArtifactDelta,
     Event,
@@ -21,6 +21,7 @@ from .model import (
     StateChanged,
     Task,
     TaskRef,
+    TaskState,
     Text,
 )
 from .store import StoredTask
@@ -37,7 +38,8 @@ class TaskLog:
     """A task with its events. Implements ``ports.TaskHandle``.
 
     ``stored``: how many events are in the store already; those before ``first`` are only there (a task that
-    was loaded back), and ``load`` fetches them. ``weight`` is roughly the bytes held.
+    was loaded back), and ``load`` fetches them. ``weight`` is roughly the bytes held. ``relayed``: a relay
+    saw it pass; there is no log, and its agent knows best what it is. ``watchers``: how many follow it.
     """
 
     def __init__(
@@ -48,18 +50,33 @@ class TaskLog:
         *,
         upstream: TaskRef | None = None,
         last_seq: int = 0,
+        relayed: bool = False,
     ) -> None:
-        self.task = task
+        self.id, self.agent, self.context_id = task.id, task.agent, task.context_id
         self.principal = principal
         self.upstream = upstream
         self.stored = last_seq
-        self.weight = 0
+        self.relayed = relayed
+        self.weight = _task_weight(task)
         self.runner: asyncio.Task[None] | None = None
         self.canceled_by_client = False
+        self.watchers = 0
+        self._folding = Folding(task)
+        self._saved: TaskState | None = None  # the state that the store has seen
         self._first = last_seq
         self._load = load
         self._events: list[Logged] = []
         self._changed = asyncio.Event()
+
+    @property
+    def task(self) -> Task:
+        """The task as it is now. Puts together what came since the last reading."""
+        return self._folding.task
+
+    @property
+    def state(self) -> TaskState:
+        """Its state now; cheap."""
+        return self._folding.state
 
     @property
     def last_seq(self) -> int:
@@ -69,14 +86,19 @@ class TaskLog:
     @property
     def settled_now(self) -> bool:
         """Whether the task has ended or waits for input."""
-        return self.task.state in TERMINAL or self.task.state in PAUSED
+        return self.state in TERMINAL or self.state in PAUSED
+
+    @property
+    def running(self) -> bool:
+        """Whether a runner is at work on it."""
+        return self.runner is not None and not self.runner.done()
 
     def append(self, event: Event) -> None:
         """Log an event, fold it into the task, wake the subscribers. After the end: ignored."""
-        if self.task.state in TERMINAL:
+        if self.state in TERMINAL:
             return
         at = now()
-        self.task = fold(self.task, event, at)
+        self._folding.add(event, at)
         self._events.append(Logged(seq=self.last_seq + 1, at=at, event=event))
         self.weight += _weight(event)
         if isinstance(event, Started):
@@ -88,35 +110,39 @@ class TaskLog:
 
     def replace(self, task: Task) -> None:
         """Take over what a relay saw of the task."""
-        if self.task.state not in TERMINAL:
-            self.task = task
+        if self.state not in TERMINAL:
+            self._folding = Folding(task)
+            self.context_id = task.context_id
+            self.weight = _task_weight(task)
             self._wake()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def events(self, after: int = 0) -> AsyncIterator[Logged]:
-        if after < self._first:
-            for logged in await self._load(self.task.id, after):
-                if logged.seq > self._first:
-                    break
-                yield logged
-                after = logged.seq
-        position = max(after - self._first, 0)
-        while True:
-            changed = self._changed
-            while position < len(self._events):
-                position += 1
-                yield self._events[position - 1]
-            if self.settled_now:
-                return
-            await changed.wait()
+    async def events(self, after: int = 0) -> AsyncGenerator[Logged]:
+        self.watchers += 1
+        try:
+            if after < self._first:
+                for logged in await self._load(self.id, after):
+                    if logged.seq > self._first:
+                        break
+                    yield logged
+                    after = logged.seq
+            position = max(after - self._first, 0)
+            while True:
+                changed = self._changed
+                while position < len(self._events):
+                    position += 1
+                    yield self._events[position - 1]
+                if self.settled_now:
+                    return
+                await changed.wait()
+        finally:
+            self.watchers -= 1
 
     async def settled(self) -> Task:
-        while not self.settled_now:
-            await self._changed.wait()
-        return self.task
+        return await self._until(lambda: self.settled_now)
 
     async def changed(self) -> None:
         """Wait for the next change, whatever it is."""
@@ -124,19 +150,51 @@ class TaskLog:
 
     async def ended(self) -> Task:
         """Wait for the end itself, through any questions."""
-        while self.task.state not in TERMINAL:
-            await self._changed.wait()
+        return await self._until(lambda: self.state in TERMINAL)
+
+    async def _until(self, reached: Callable[[], bool]) -> Task:
+        self.watchers += 1
+        try:
+            while not reached():
+                await self._changed.wait()
+        finally:
+            self.watchers -= 1
         return self.task
 
     def unsaved(self) -> Sequence[Logged]:
         """Events that the store does not have yet."""
         return self._events[max(self.stored - self._first, 0) :]
 
-    def snapshot(self) -> StoredTask:
-        """What the store keeps of the task itself."""
+    def snapshot(self) -> StoredTask | None:
+        """What the store keeps of the task itself; None when it has seen this state: the events are enough
+        to make the rest of a running task from what it has."""
+        if self._saved is self.state and not self.relayed and not self.settled_now:
+            return None
         return StoredTask(
-            task=self.task, principal=self.principal, upstream=self.upstream, last_seq=self.last_seq
+            task=self.task,
+            principal=self.principal,
+            upstream=self.upstream,
+            last_seq=self.last_seq,
+            relayed=self.relayed,
         )
+
+    def saved(self, snapshot: StoredTask | None, seq: int) -> None:
+        """The store has the snapshot, and the events up to ``seq``."""
+        self.stored = max(self.stored, seq)
+        if snapshot is not None:
+            self._saved = snapshot.task.state
+
+    def restore(self, events: Sequence[Logged]) -> None:
+        """Take in events that were stored after the task itself was."""
+        for logged in events:
+            if logged.seq == self._first + 1:
+                self._folding.add(logged.event, logged.at)
+                self._first = self.stored = logged.seq
+
+
+def _task_weight(task: Task) -> int:
+    answer = (*task.messages, *task.artifacts, *((task.input,) if task.input else ()))
+    return 1000 + sum(_parts_weight(item.parts) for item in answer)
 
 
 def _weight(event: Event) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..gateway.lifecycle import TERMINAL
+from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Agent, Logged, Record, TaskState
 from ..gateway.store import Store, StoredContext, StoredTask
 from . import traces
@@ -13,7 +13,7 @@ from . import traces
 
 class MemoryStore(Store):
     """``gateway.store.Store`` in memory. ``records`` and ``descriptions``: what it holds at first;
-    ``spans`` and ``tasks``: how many are kept, the oldest go first (tasks that have not ended are kept)."""
+    ``spans`` and ``tasks``: how many are kept, the oldest go first (of tasks, those that have ended)."""
 
     def __init__(
         self,
@@ -60,13 +60,25 @@ class MemoryStore(Store):
     # --- tasks ---------------------------------------------------------------------------------
 
     async def save_tasks(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> None:
-        self._tasks |= {t.task.id: t for t in tasks}
+        for t in tasks:
+            old = self._tasks.get(t.task.id, t)
+            if (old.principal, old.task.agent) == (t.principal, t.task.agent):
+                self._tasks[t.task.id] = t
         for task_id, event in events:
             self._events.setdefault(task_id, {})[event.seq] = event
-        ended = [t.task.id for t in self._tasks.values() if t.task.state in TERMINAL]
-        for task_id in ended[: max(0, len(self._tasks) - self._tasks_kept)]:
+        for task_id in self._surplus():
             del self._tasks[task_id]
             self._events.pop(task_id, None)
+
+    def _surplus(self) -> list[str]:
+        number = len(self._tasks) - self._tasks_kept
+        if number <= 0:
+            return []
+
+        def rank(task: StoredTask) -> int:
+            return 0 if task.task.state in TERMINAL else 1 if task.task.state in PAUSED else 2
+
+        return [t.task.id for t in sorted(self._tasks.values(), key=rank)[:number]]
 
     async def load_task(self, task_id: str) -> StoredTask | None:
         return self._tasks.get(task_id)

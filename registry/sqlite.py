@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..gateway.errors import ConfigError
-from ..gateway.lifecycle import TERMINAL
+from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Agent, Logged, Record, TaskState
 from ..gateway.store import Store, StoredContext, StoredTask
 from . import schema, traces
@@ -34,13 +34,13 @@ _decode_agent = msgspec.json.Decoder(Agent).decode
 _decode_task = msgspec.json.Decoder(StoredTask).decode
 _decode_event = msgspec.json.Decoder(Logged).decode
 _decode_dict = msgspec.json.Decoder(dict[str, Any]).decode
-_ENDED = tuple(sorted(TERMINAL))
+_ENDED, _PAUSED = tuple(sorted(TERMINAL)), tuple(sorted(PAUSED))
 
 
 class SqliteStore(Store):
     """``gateway.store.Store`` in ``home/agentgw.db``.
 
-    ``spans`` and ``tasks``: how many are kept, the oldest go first (tasks that have not ended are kept).
+    ``spans`` and ``tasks``: how many are kept, the oldest go first (of tasks, those that have ended).
     ``holder``: how other processes are told who has the directory. ``wait``: seconds to wait for them.
     """
 
@@ -182,11 +182,7 @@ class SqliteStore(Store):
         surplus = db.execute("SELECT count(*) FROM tasks").fetchone()[0] - self._tasks
         if surplus <= 0:
             return
-        marks = ", ".join("?" * len(_ENDED))
-        oldest = db.execute(
-            f"SELECT id FROM tasks WHERE state IN ({marks}) ORDER BY created_at, rowid LIMIT ?",
-            (*_ENDED, surplus),
-        ).fetchall()
+        oldest = db.execute(_OLDEST_TASKS, (*_ENDED, *_PAUSED, surplus)).fetchall()
         db.executemany("DELETE FROM events WHERE task_id = ?", oldest)
         db.executemany("DELETE FROM tasks WHERE id = ?", oldest)
 
@@ -300,9 +296,16 @@ class SqliteStore(Store):
 
 _UPSERT_TASK = """
 INSERT INTO tasks (id, principal, agent, context_id, state, created_at, value) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET principal = excluded.principal, agent = excluded.agent,
-    context_id = excluded.context_id, state = excluded.state, created_at = excluded.created_at,
-    value = excluded.value
+ON CONFLICT (id) DO UPDATE SET context_id = excluded.context_id, state = excluded.state,
+    created_at = excluded.created_at, value = excluded.value
+WHERE tasks.principal = excluded.principal AND tasks.agent = excluded.agent
+"""
+# Ended ones first, then those that wait for input. What runs is written again at its next change.
+_OLDEST_TASKS = f"""
+SELECT id FROM tasks ORDER BY
+    CASE WHEN state IN ({", ".join("?" * len(_ENDED))}) THEN 0
+         WHEN state IN ({", ".join("?" * len(_PAUSED))}) THEN 1 ELSE 2 END, created_at, rowid
+LIMIT ?
 """
 # The earliest call is a trace's root, in whatever order the spans come.
 _UPSERT_TRACE = """

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgw.gateway.lifecycle import PAUSED, TERMINAL, TRANSITIONS, fold, may_follow
+from agentgw.gateway.lifecycle import PAUSED, TERMINAL, TRANSITIONS, Folding, fold, may_follow
 from agentgw.gateway.model import (
     Artifact,
     ArtifactDelta,
@@ -108,7 +108,10 @@ EVENTS = st.sampled_from(
         StateChanged(state=TaskState.CANCELING),
         MessageDelta(parts=(Text(text="x"),)),
         MessageDone(message=said("x")),
+        MessageDelta(parts=(Text(text="y", name="n"), Data(data=1))),
         ArtifactDelta(artifact=artifact("x")),
+        ArtifactDelta(artifact=artifact("x"), append=True),
+        ArtifactDelta(artifact=Artifact(artifact_id="z", parts=(Data(data=1),)), append=True),
         InputRequired(request=InputRequest(message=said("?"))),
         Finished(state=TaskState.FAILED, fault=Fault(code="agent_error", message="no")),
         Finished(state=TaskState.COMPLETED, message=said("bye")),
@@ -126,3 +129,14 @@ def test_every_sequence_of_events_walks_along_the_table(events: list[Event]) -> 
             assert following is current
         assert (following.input_request is not None) == (following.state in PAUSED)
         current = following
+
+
+@given(st.lists(EVENTS, max_size=12), st.sets(st.integers(0, 12)))
+def test_events_taken_in_at_once_give_the_same_task(events: list[Event], read_after: set[int]) -> None:
+    folding = Folding(task())
+    for number, event in enumerate(events):
+        folding.add(event, "now")
+        if number in read_after:
+            assert folding.task.state is folding.state
+    assert folding.task == folded(*events)
+    assert folding.task is folding.task

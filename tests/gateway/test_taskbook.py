@@ -1,0 +1,259 @@
+"""What the hub keeps of tasks: in memory as long as needed, in the store for good."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+import pytest
+
+from agentgw.gateway.config import Config, Limits
+from agentgw.gateway.errors import ConfigError, UnknownTask
+from agentgw.gateway.model import (
+    Event,
+    Finished,
+    InputReply,
+    InputRequest,
+    InputRequired,
+    Invocation,
+    Logged,
+    Message,
+    MessageDelta,
+    Principal,
+    Progress,
+    Started,
+    Task,
+    TaskState,
+    Text,
+    text_of,
+)
+from agentgw.gateway.store import StoredContext, StoredTask
+from agentgw.registry.memory import MemoryStore
+
+from ..support.memory import MemoryUpstream, hub, say
+
+ALICE, BOB = Principal(id="alice"), Principal(id="bob")
+FEW = Config(limits=Limits(tasks=2))
+
+
+async def asks(call: Invocation) -> AsyncIterator[Event]:
+    yield Started(task_id=f"up {text_of(call.message.parts)}")
+    yield InputRequired(request=InputRequest(message=Message(role="agent", parts=(Text(text="?"),))))
+
+
+async def thanks(reply: InputReply) -> AsyncIterator[Event]:
+    yield MessageDelta(parts=reply.message.parts)
+    yield Finished(state=TaskState.COMPLETED)
+
+
+def seen(task_id: str, state: TaskState = TaskState.WORKING, context_id: str = "c") -> Task:
+    return Task(id=task_id, context_id=context_id, agent="", state=state)
+
+
+class Recording(MemoryStore):
+    """Says what it was given to write; fails while ``broken``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: list[TaskState] = []
+        self.numbers: list[int] = []
+        self.broken = False
+
+    async def save_tasks(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> None:
+        self.tasks += [t.task.state for t in tasks]
+        self.numbers += [logged.seq for _, logged in events]
+        await super().save_tasks(tasks, events)
+
+    async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
+        if self.broken:
+            raise ConfigError("the disk is full")
+        await super().save_contexts(contexts)
+
+
+async def test_open_questions_leave_memory_and_can_still_be_answered() -> None:
+    agent = MemoryUpstream(asks, thanks)
+    engine = hub(FEW, MemoryStore(), ask=agent)
+    handles = [await engine.invoke(say(str(i), "ask")) for i in range(5)]
+    for handle in handles:
+        await handle.settled()
+        assert handle.runner is not None
+        await asyncio.wait([handle.runner])
+    await engine.flush()
+    assert len(engine._book._tasks) == 2  # pyright: ignore[reportPrivateUsage]
+    again = await engine.invoke(say("red", "ask", task_id=handles[0].id))
+    assert again is not handles[0]
+    assert (await again.settled()).messages[0].parts == (Text(text="red"),)
+    assert agent.replies[0][0].task_id == "up 0"
+    assert [logged.seq async for logged in again.events()] == [1, 2, 3, 4, 5]
+
+
+async def test_relayed_tasks_leave_memory_unless_somebody_follows_them() -> None:
+    engine = hub(FEW, MemoryStore(), echo=MemoryUpstream())
+    engine.observe(seen("first"), ALICE, upstream="echo")
+    following = asyncio.create_task((await engine.task("first", ALICE)).settled())
+    await asyncio.sleep(0)
+    for i in range(5):
+        engine.observe(seen(f"t{i}"), ALICE, upstream="echo")
+    await engine.flush()
+    assert "t0" not in engine._book._tasks  # pyright: ignore[reportPrivateUsage]
+    assert (await engine.task("t0", ALICE)).state is TaskState.WORKING
+    engine.observe(seen("first", TaskState.COMPLETED), ALICE, upstream="echo")
+    assert (await following).state is TaskState.COMPLETED
+
+
+async def test_a_restart_fails_what_the_gateway_ran_and_leaves_what_it_relayed() -> None:
+    store, gate = MemoryStore(), asyncio.Event()
+
+    async def slow(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        await gate.wait()
+        for word in ("one ", "two"):
+            yield MessageDelta(parts=(Text(text=word),))
+        yield Progress(message="then the gateway is killed")
+        await asyncio.Event().wait()
+
+    before = hub(None, store, slow=MemoryUpstream(slow))
+    handle = await before.invoke(say("x", "slow"))
+    before.observe(seen("relayed"), Principal(), upstream="slow")
+    await before.flush()
+    gate.set()
+    async for logged in handle.events():
+        if isinstance(logged.event, Progress):
+            break
+    await before.flush()
+    after = hub(None, store, slow=MemoryUpstream(slow))
+    await after.start()
+    failed = (await after.task(handle.id, Principal())).task
+    assert (failed.state, text_of(failed.messages[0].parts)) == (TaskState.FAILED, "one two")
+    assert failed.fault is not None and failed.fault.message == "the gateway was restarted"
+    assert [e.seq async for e in (await after.task(handle.id, Principal())).events()] == [1, 2, 3, 4, 5]
+    assert (await after.task("relayed", Principal())).state is TaskState.WORKING
+    await before.aclose()
+
+
+async def test_a_restart_knows_the_open_questions() -> None:
+    store = MemoryStore()
+    before = hub(None, store, ask=MemoryUpstream(asks, thanks))
+    task = await (await before.invoke(say("x", "ask", context_id="c"))).settled()
+    await before.aclose()
+    after = hub(None, store, ask=MemoryUpstream(asks, thanks))
+    await after.start()
+    assert after.open_question("ask", "c", Principal()) == task.id
+    assert after.open_question("ask", "c", BOB) is None
+
+
+async def test_an_id_of_anothers_stored_task_is_not_taken_over() -> None:
+    store = MemoryStore()
+    before = hub(None, store, echo=MemoryUpstream(), evil=MemoryUpstream())
+    before.observe(seen("one"), ALICE, upstream="echo")
+    await before.flush()
+    engine = hub(None, store, echo=MemoryUpstream(), evil=MemoryUpstream())
+    engine.observe(seen("one", TaskState.FAILED), BOB, upstream="evil")
+    with pytest.raises(UnknownTask):
+        await engine.task("one", BOB)
+    engine.observe(seen("one", TaskState.FAILED), ALICE, upstream="evil")
+    await engine.flush()
+    mine = await engine.task("one", ALICE)
+    assert (mine.agent, mine.state) == ("echo", TaskState.WORKING)
+    engine.observe(seen("one", TaskState.COMPLETED), ALICE, upstream="echo")
+    await engine.flush()
+    assert [t.state for t in await engine.tasks(ALICE)] == [TaskState.COMPLETED]
+
+
+async def test_an_agent_does_not_draw_a_conversation_to_itself() -> None:
+    engine = hub(echo=MemoryUpstream(), evil=MemoryUpstream())
+    await (await engine.invoke(say("x", context_id="ours"))).settled()
+    engine.observe(seen("t", context_id="ours"), Principal(), upstream="evil")
+    assert engine.context_agent("ours", Principal()) == "echo"
+
+
+async def test_conversations_that_could_not_be_written_are_written_later() -> None:
+    store = Recording()
+    engine = hub(None, store, echo=MemoryUpstream())
+    await (await engine.invoke(say("x", context_id="ours"))).settled()
+    store.broken = True
+    with pytest.raises(ConfigError):
+        await engine.flush()
+    store.broken = False
+    await engine.flush()
+    assert [c.context_id for c in await store.load_contexts()] == ["ours"]
+
+
+async def test_a_running_task_is_written_whole_only_when_its_state_changes() -> None:
+    steps: asyncio.Queue[None] = asyncio.Queue()
+
+    async def slow(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        for word in "abc":
+            await steps.get()
+            yield MessageDelta(parts=(Text(text=word),))
+        yield Finished(state=TaskState.COMPLETED)
+
+    store = Recording()
+    engine = hub(None, store, slow=MemoryUpstream(slow))
+    handle = await engine.invoke(say("x", "slow"))
+    async for logged in handle.events():
+        await engine.flush()
+        if logged.seq < 4:
+            steps.put_nowait(None)
+        listed = await engine.tasks(Principal())
+        assert text_of(listed[0].messages[0].parts if listed[0].messages else ()) == "abc"[: logged.seq - 1]
+        if logged.seq == 4:
+            break
+    await handle.settled()
+    await engine.flush()
+    assert store.tasks == [TaskState.WORKING, TaskState.COMPLETED]
+    assert store.numbers == [1, 2, 3, 4, 5]
+    stored = await store.load_task(handle.id)
+    assert stored is not None and text_of(stored.task.messages[0].parts) == "abc"
+
+
+async def test_an_agents_own_timeout_is_not_the_idle_timeout() -> None:
+    async def times_out(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        raise TimeoutError
+
+    fault = (await (await hub(bad=MemoryUpstream(times_out)).invoke(say("x", "bad"))).settled()).fault
+    assert fault is not None and (fault.code, fault.data) == ("upstream_timeout", None)
+
+
+async def test_a_question_stays_open_when_closing_the_stream_goes_wrong() -> None:
+    closed = asyncio.Event()
+
+    async def asks_and_breaks(call: Invocation) -> AsyncIterator[Event]:
+        try:
+            async for event in asks(call):
+                yield event
+        finally:
+            closed.set()
+            raise ValueError("the connection broke")
+
+    engine = hub(ask=MemoryUpstream(asks_and_breaks, thanks))
+    handle = await engine.invoke(say("x", "ask"))
+    await closed.wait()
+    assert handle.runner is not None
+    await asyncio.wait([handle.runner])
+    assert handle.state is TaskState.INPUT_REQUIRED
+    assert (await (await engine.invoke(say("y", "ask", task_id=handle.id))).settled()).fault is None
+
+
+@pytest.mark.parametrize("field", ["idle_timeout", "total_timeout"])
+async def test_a_call_may_want_less_time_than_the_agent_has(field: str) -> None:
+    async def hangs(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        await asyncio.Event().wait()
+
+    engine = hub(slow=MemoryUpstream(hangs))
+    call = msgspec.structs.replace(say("x", "slow"), **{field: 0.01})
+    fault = (await (await engine.invoke(call)).settled()).fault
+    assert fault is not None and fault.data == {"limit": field}
+
+
+async def test_a_call_may_not_have_more_time_than_the_agent() -> None:
+    async def hangs(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        await asyncio.Event().wait()
+
+    engine = hub(Config(limits=Limits(idle_timeout=0.01)), slow=MemoryUpstream(hangs))
+    call = msgspec.structs.replace(say("x", "slow"), idle_timeout=1000.0, total_timeout=1e9)
+    fault = (await (await engine.invoke(call)).settled()).fault
+    assert fault is not None and fault.data == {"limit": "idle_timeout"}
