@@ -20,6 +20,7 @@ V03: Version = "0.3"
 
 CARD_PATH = "/.well-known/agent-card.json"
 OLD_CARD_PATH = "/.well-known/agent.json"
+JWKS_PATH = "/.well-known/jwks.json"
 
 
 class Op(StrEnum):
