@@ -24,6 +24,7 @@ from ..gateway.errors import ConfigError, GatewayError
 from ..gateway.http.app import App
 from ..gateway.http.control_api import build_control_app
 from ..gateway.http.doors import LOOPBACK, Doors
+from ..gateway.http.protocol import bounded
 from ..gateway.metrics import Metrics
 from ..gateway.plugins import load_adapters
 from ..gateway.ports import Face
@@ -71,6 +72,8 @@ class Gateway:
             Doors(bind, server.public_url, server.hosts, server.origins),
             owner_token=token,
             body_limit=config.limits.body,
+            nesting=config.limits.nesting,
+            concurrency=config.limits.concurrency,
             count=self.metrics.response,
         )
 
@@ -147,7 +150,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,  # pyright: ignore[reportArgumentType] - uvicorn's ASGI types are TypedDicts
-                http="httptools",
+                http=bounded(config.limits.header),
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -19,19 +19,16 @@ import msgspec
 
 from . import names
 from .config import AgentEntry, Config, Duration, Size
+from .durations import duration
 from .errors import ConfigError
 
 PREFIX = "AGENTGW_"
 _DURATIONS = (Duration, Optional[Duration])  # noqa: UP045 - Annotated has no | in Python 3.11
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {
     "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
     "K": 2**10, "M": 2**20, "G": 2**30,
 }  # fmt: skip
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
-_PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, list[str]]:
@@ -112,16 +109,6 @@ def _scalar(kind: Any, value: Any, where: str, path: str) -> Any:
             raise ConfigError(f'{where}: {path} = "{value}" is not a size like "64KiB" or "10MB"')
         return size
     return value
-
-
-def duration(text: str) -> float | None:
-    """Seconds in text like ``"5s"``, ``"1h30m"`` or ``"2.5"``; None if it is none."""
-    text = text.strip()
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    if not _DURATION.fullmatch(text):
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in _PIECE.findall(text))
 
 
 def _size(text: str) -> int | None:

@@ -9,6 +9,8 @@
     │   ├── NotActive                 not_active        (the task has ended, or does not wait for input)
     │   ├── Unsupported               unsupported
     │   ├── TooLarge                  too_large
+    │   ├── HeadTooLarge              head_too_large
+    │   ├── TooDeep                   too_deep          (JSON nested past limits.nesting)
     │   ├── Unauthenticated           unauthenticated
     │   └── Forbidden                 forbidden
     ├── UpstreamError                 the agent, or the way to it
@@ -18,6 +20,7 @@
     │   ├── UpstreamFailed            upstream_failed   (it crashed: its words are withheld)
     │   └── AgentError                agent_error       (its own words, meant for the client)
     ├── Draining                      draining          (the gateway is stopping)
+    ├── Busy                          busy              (limits.concurrency is reached)
     └── ConfigError                   config            (the operator's mistake)
 
 Each face has one table from code to its protocol's own error. ``message`` is always safe to show; what
@@ -94,6 +97,17 @@ class TooLarge(CallerError):
     code = "too_large"
 
 
+class HeadTooLarge(CallerError):
+    code = "head_too_large"
+
+
+class TooDeep(CallerError):
+    code = "too_deep"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the JSON is nested deeper than {limit} levels")
+
+
 class Unauthenticated(CallerError):
     code = "unauthenticated"
 
@@ -138,6 +152,13 @@ class Draining(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("the gateway is stopping; try again in a moment")
+
+
+class Busy(GatewayError):
+    code = "busy"
+
+    def __init__(self) -> None:
+        super().__init__("the gateway has too many requests under way; try again in a moment")
 
 
 class ConfigError(GatewayError):

@@ -72,12 +72,15 @@ _CODES = {
     "not_active": UNSUPPORTED,
     "unsupported": UNSUPPORTED,
     "too_large": INVALID_REQUEST,
+    "head_too_large": INVALID_REQUEST,
+    "too_deep": INVALID_REQUEST,
     "unauthenticated": INVALID_REQUEST,
     "forbidden": INVALID_REQUEST,
 }
 _HTTP = {
     "unknown_agent": (404, "NOT_FOUND"),
     "too_large": (413, "INVALID_ARGUMENT"),
+    "head_too_large": (431, "INVALID_ARGUMENT"),
     "unauthenticated": (401, "UNAUTHENTICATED"),
     "forbidden": (403, "PERMISSION_DENIED"),
     "upstream_unreachable": (502, "UNAVAILABLE"),
@@ -85,6 +88,7 @@ _HTTP = {
     "upstream_invalid": (502, "INTERNAL"),
     "upstream_failed": (502, "INTERNAL"),
     "draining": (503, "UNAVAILABLE"),
+    "busy": (503, "UNAVAILABLE"),
 }
 
 

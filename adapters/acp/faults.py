@@ -21,12 +21,15 @@ _TABLE = {
     "not_active": (403, INVALID_INPUT),
     "unsupported": (400, INVALID_INPUT),
     "too_large": (413, INVALID_INPUT),
+    "head_too_large": (431, INVALID_INPUT),
+    "too_deep": (400, INVALID_INPUT),
     "unauthenticated": (401, INVALID_INPUT),
     "forbidden": (403, INVALID_INPUT),
     "upstream_unreachable": (502, SERVER_ERROR),
     "upstream_timeout": (504, SERVER_ERROR),
     "upstream_invalid": (502, SERVER_ERROR),
     "draining": (503, SERVER_ERROR),
+    "busy": (503, SERVER_ERROR),
 }
 # FastAPI ends its validation messages with the place in the server's source.
 _PLACE = re.compile(r'\s*^\s*File ".*', re.MULTILINE | re.DOTALL)

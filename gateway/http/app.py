@@ -3,31 +3,40 @@
 It checks Host and Origin, finds the door by the first path segment, and calls it; protocol faces are taken
 here, before Litestar, which serves only what no face took (health, admin API, console). A request to the
 bare address goes to the face that claims it.
+
+What is refused here (the gateway drains, too many requests are under way, a head or body past its limit) is
+refused in the form of the door's protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import msgspec
 
-from ..errors import CallerError, Draining, GatewayError, TooLarge
+from ..errors import Busy, CallerError, Draining, GatewayError, HeadTooLarge, TooLarge
 from ..model import Principal
 from ..ports import Face, Handler
 from .doors import Doors
+from .places import Places
+from .protocol import HEAD_TOO_LARGE
 from .request import ClientGone, Receive, Request, Scope, Send
 
 log = logging.getLogger("agentgw.http")
 
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+RETRY_AFTER = (b"retry-after", b"1")
 
 
 class App:
     """The ASGI application. ``control`` serves what no face takes. ``owner_token`` makes a request the
-    owner's; ``count`` gets the door and the status of every answer."""
+    owner's; ``body_limit`` (bytes), ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets
+    the door and the status of every answer."""
 
     def __init__(
         self,
@@ -37,6 +46,8 @@ class App:
         *,
         owner_token: str,
         body_limit: int,
+        nesting: int = 100,
+        concurrency: int = 1000,
         count: Callable[[str, int], None] = lambda door, status: None,
     ) -> None:
         self._faces = faces
@@ -44,8 +55,12 @@ class App:
         self._doors = doors
         self._bearer = f"Bearer {owner_token}".encode()
         self._body_limit = body_limit
+        self._nesting = nesting
+        self._places = Places(concurrency)
         self._count = count
-        self._mounts: dict[str, Handler] = {prefix: h for face in faces for prefix, h in face.mounts()}
+        self._mounts: dict[str, tuple[Face, Handler]] = {
+            prefix: (face, handler) for face in faces for prefix, handler in face.mounts()
+        }
         self.draining = False
         self.running = 0
         self._idle = asyncio.Event()
@@ -59,7 +74,7 @@ class App:
     # --- requests ----------------------------------------------------------------------------
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send, body_limit=self._body_limit)
+        request = Request(scope, receive, send, body_limit=self._body_limit, nesting=self._nesting)
         self.running += 1
         self._idle.clear()
         try:
@@ -67,7 +82,7 @@ class App:
         except ClientGone:
             pass
         except GatewayError as e:
-            await self._refuse(request, e)
+            await _refuse(request, e, None)
         except Exception:
             log.exception("a request failed: %s %s", request.method, request.path)
             if not request.responded:
@@ -94,53 +109,90 @@ class App:
         request.base_url = self._doors.base_url(scope["scheme"], host or "")
         if request.header(b"authorization") is not None:
             request.principal = self._principal(scope)
-        door = await self._door(request)
-        if door is not None:
-            if self.draining:
-                raise Draining
-            await door(request)
+        if request.path in PROBES:
+            await self._controlled(request, scope, receive, send)
             return
+        head_fits = HEAD_TOO_LARGE not in scope.get("state", ())
+        face, door = await self._door(request, read=head_fits)
+        try:
+            if not head_fits:
+                raise HeadTooLarge("the request's headers are too large")
+            if self.draining and door is not None:
+                raise Draining
+            with self._places.taken(request):
+                if door is not None:
+                    await door(request)
+                else:
+                    await self._controlled(request, scope, receive, send)
+        except GatewayError as e:
+            await _refuse(request, e, face)
+
+    async def _controlled(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the control plane answer; a body is read here first, for its limits."""
+        if request.method == "POST":
+            await request.body()
         scope.setdefault("state", {})["principal"] = request.principal
         await self._control(scope, replayed(request, receive), _noting(request, send))
 
     def _principal(self, scope: Scope) -> Principal:
         for name, value in scope["headers"]:
-            if name == b"authorization" and value == self._bearer:
+            if name == b"authorization" and hmac.compare_digest(value, self._bearer):
                 return Principal(id="owner", owner=True)
         return Principal()
 
-    async def _door(self, request: Request) -> Handler | None:
-        """The face for the request's path; None: the control plane's."""
+    async def _door(self, request: Request, *, read: bool) -> tuple[Face | None, Handler | None]:
+        """The face for the request's path, and who serves it; None: the control plane. ``read``: whether the
+        body may be read to find out."""
         path = request.path
         end = path.find("/", 1)
         prefix = path if end < 0 else path[:end]
-        handler = self._mounts.get(prefix)
-        if handler is not None:
+        mounted = self._mounts.get(prefix)
+        if mounted is not None:
             request.door = prefix[1:]
             request.rest = path[len(prefix) :]
-            return handler
-        envelope = await _envelope(request) if path == "/" and request.method == "POST" else None
+            return mounted
+        envelope: Mapping[str, Any] | None = None
+        if path == "/" and request.method == "POST":
+            envelope = await _envelope(request) if read else {}
         for face in self._faces:
             if face.claims(request, envelope):
                 request.door = "root"
-                return face.root
-        return None
+                return face, face.root
+        return None, None
 
-    async def _refuse(self, request: Request, error: GatewayError) -> None:
-        if request.responded:
-            log.debug("after the answer began: %s", error.message)
-            return
-        status = 503 if isinstance(error, Draining) else 413 if isinstance(error, TooLarge) else 502
-        if status == 502 and isinstance(error, CallerError):
-            status = 400
-        await _error(request, status, error.code, error.message)
+
+async def _refuse(request: Request, error: GatewayError, face: Face | None) -> None:
+    """Answer with an error that came up before the door took the request, or that it left to the front."""
+    if request.responded:
+        log.debug("after the answer began: %s", error.message)
+        return
+    status = _status(error)
+    headers = [RETRY_AFTER] if status == 503 else []
+    if face is not None:
+        await request.respond(status, face.refusal(request, error), headers=headers)
+    else:
+        await _error(request, status, error.code, error.message, headers)
+
+
+def _status(error: GatewayError) -> int:
+    match error:
+        case Draining() | Busy():
+            return 503
+        case TooLarge():
+            return 413
+        case HeadTooLarge():
+            return 431
+        case CallerError():
+            return 400
+        case _:
+            return 502
 
 
 async def _envelope(request: Request) -> Mapping[str, Any] | None:
     """The JSON object in a POST to the bare address; {} for anything else (some face must answer it)."""
     try:
         value: Any = msgspec.json.decode(await request.body())
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, CallerError):  # the face meets the same, and says so in its own form
         return {}
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
@@ -177,5 +229,11 @@ def _noting(request: Request, send: Send) -> Send:
     return noting
 
 
-async def _error(request: Request, status: int, code: str, message: str) -> None:
-    await request.json(status, {"error": {"code": code, "message": message}})
+async def _error(
+    request: Request,
+    status: int,
+    code: str,
+    message: str,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    await request.json(status, {"error": {"code": code, "message": message, "data": None}}, headers=headers)

@@ -38,12 +38,14 @@ _STATUS: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.UnknownTask, 404),
     (errors.NotActive, 409),
     (errors.TooLarge, 413),
+    (errors.HeadTooLarge, 431),
     (errors.Unauthenticated, 401),
     (errors.Forbidden, 403),
     (errors.CallerError, 400),
     (errors.UpstreamTimeout, 504),
     (errors.UpstreamError, 502),
     (errors.Draining, 503),
+    (errors.Busy, 503),
 )
 
 Ask = Request[Any, Any, State]

@@ -13,8 +13,10 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from .. import sse
-from ..errors import InvalidRequest, TooLarge
+from ..durations import duration
+from ..errors import CallerError, InvalidRequest, TooDeep, TooLarge
 from ..model import Principal, Trace
+from .nesting import too_deep
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -36,24 +38,29 @@ class Request:
     ``path`` is the decoded path; ``rest`` what follows the mount's prefix (set by the dispatcher);
     ``base_url`` is how the client may reach the gateway (public URL, else the allowed Host), without a
     final slash; ``door`` names the mount ("mcp", "root", …) for counting. Header values are stripped.
-    Exactly one of ``respond`` and ``events`` answers it.
+    Exactly one of ``respond`` and ``events`` answers it. ``listens()``: a door says that the request only
+    waits for news, so that it takes no call's place (raises Busy when too many do).
     """
 
     __slots__ = (
-        "_body", "_gone", "_headers", "_limit", "_query", "_send", "base_url", "door", "method", "path",
-        "principal", "receive", "responded", "rest", "scope", "status",
+        "_body", "_gone", "_headers", "_limit", "_nesting", "_query", "_refused", "_send", "base_url", "door",
+        "listens", "method", "path", "principal", "receive", "responded", "rest", "scope", "status",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, body_limit: int) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, body_limit: int, nesting: int = 100
+    ) -> None:
         raw: bytes | None = scope.get("raw_path")
         self.scope = scope
         self.receive = receive
         self._send = send
         self._limit = body_limit
+        self._nesting = nesting
         self._headers: dict[bytes, bytes] | None = None
         self._query: dict[str, str] | None = None
         self._body: bytes | None = None
         self._gone = False
+        self._refused: CallerError | None = None
         self.method: str = scope["method"]
         self.path: str = unquote(raw.partition(b"?")[0].decode("latin-1")) if raw else scope["path"]
         self.rest: str = self.path
@@ -62,6 +69,7 @@ class Request:
         self.principal = Principal()
         self.responded = False
         self.status = 0  # of the answer, once it has begun
+        self.listens: Callable[[], None] = lambda: None
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -96,6 +104,11 @@ class Request:
             baggage=self.header(b"baggage"),
         )
 
+    @property
+    def timeouts(self) -> tuple[float | None, float | None]:
+        """See ``timeouts_in``."""
+        return timeouts_in(self.header)
+
     def accepts(self, media_type: str) -> bool:
         """Whether the Accept header names exactly this media type or a matching wildcard, or is absent."""
         accept = self.header(b"accept")
@@ -106,28 +119,41 @@ class Request:
         return not names.isdisjoint({media_type, "*/*", f"{main}/*"})
 
     async def body(self) -> bytes:
-        """The whole body. Raises TooLarge past the limit, ClientGone if the client left."""
+        """The whole body. Raises TooLarge past the limit, TooDeep for JSON nested past its own (the same
+        again when asked again), ClientGone if the client left."""
+        if self._refused is not None:
+            raise self._refused
         if self._body is None:
-            length = self.header(b"content-length")
-            if length is not None and length.isdigit() and int(length) > self._limit:
-                raise TooLarge(f"the request is larger than {self._limit} bytes")
-            chunks: list[bytes] = []
-            size = 0
-            while True:
-                message = await self.receive()
-                if message["type"] == "http.disconnect":
-                    self._gone = True
-                    raise ClientGone
-                chunk: bytes = message.get("body", b"")
-                size += len(chunk)
-                if size > self._limit:
-                    raise TooLarge(f"the request is larger than {self._limit} bytes")
-                if chunk:
-                    chunks.append(chunk)
-                if not message.get("more_body"):
-                    break
-            self._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            try:
+                self._body = await self._read()
+            except CallerError as e:
+                self._refused = e
+                raise
         return self._body
+
+    async def _read(self) -> bytes:
+        length = self.header(b"content-length")
+        if length is not None and length.isdigit() and int(length) > self._limit:
+            raise TooLarge(f"the request is larger than {self._limit} bytes")
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                self._gone = True
+                raise ClientGone
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            if size > self._limit:
+                raise TooLarge(f"the request is larger than {self._limit} bytes")
+            if chunk:
+                chunks.append(chunk)
+            if not message.get("more_body"):
+                break
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if too_deep(body, self._nesting):
+            raise TooDeep(self._nesting)
+        return body
 
     @property
     def read_body(self) -> bytes | None:
@@ -219,6 +245,21 @@ class EventStream:
             self._watch.cancel()
         if not self.gone.is_set():
             await self._send({"type": "http.response.body", "body": b""})
+
+
+def timeouts_in(header: Callable[[bytes], str | None]) -> tuple[float | None, float | None]:
+    """What the caller grants this call: idle and total seconds, from ``agentgw-idle-timeout`` and
+    ``agentgw-total-timeout`` ("30s", "2m", or seconds); None: what the agent is allowed anyway. ``header``
+    gives a header's value. Raises InvalidRequest for what is no positive duration."""
+    return _timeout(header, b"agentgw-idle-timeout"), _timeout(header, b"agentgw-total-timeout")
+
+
+def _timeout(header: Callable[[bytes], str | None], name: bytes) -> float | None:
+    text = header(name)
+    seconds = None if text is None else duration(text)
+    if text is not None and not seconds:
+        raise InvalidRequest(f"{name.decode()} must be a duration like 30s or 5m")
+    return seconds
 
 
 def decode_object(body: bytes) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
-from ....gateway.errors import GatewayError
+from ....gateway.errors import Draining, GatewayError
 from ....gateway.http.request import ClientGone, EventStream, Request
 from ..problems import VERSION, Problem, problem_of
-from ..wire import Version, version_of
+from ..wire import Op, Version, version_of
 from .call import Call
 
 
@@ -38,44 +38,83 @@ async def stream(
     request: Request, call: Call, results: AsyncGenerator[bytes], closing: asyncio.Event, writing: Writing
 ) -> None:
     """Answer with the results as they come, until they end, the client leaves (ClientGone) or the gateway
-    stops. What goes wrong before the first one is raised; later it is also written into the stream."""
+    stops. What goes wrong before the answer's head is raised; later it is also written into the stream.
+
+    The head waits for the first result, so that an error can still be one of HTTP, but no longer than
+    ``HEARTBEAT``: from then on silence is broken by comments, lest a proxy takes the stream for dead."""
     async with aclosing(results):
-        first = await anext(results, None)
-        async with await request.events() as out:
-            try:
-                if first is not None:
-                    await writing.result(out, first)
-                async with aclosing(_until(results, out.gone, closing)) as rest:
-                    async for result in rest:
-                        await writing.result(out, result)
-            except GatewayError as e:
-                await writing.failure(out, problem_of(e, call.span.trace_id))
-                raise
-            if out.gone.is_set():
-                raise ClientGone
+        first = asyncio.create_task(_next(results))
+        try:
+            await _headed(request, first, closing)
+            async with await request.events(headers=call.answered) as out:
+                try:
+                    await _sent(first, results, out, closing, writing)
+                except (GatewayError, Problem, Malformed) as e:
+                    await writing.failure(out, as_problem(e, call.span.trace_id))
+                    raise
+                if out.gone.is_set():
+                    raise ClientGone
+        finally:
+            await _ended(first)
 
 
-async def _until(results: AsyncIterator[bytes], *stops: asyncio.Event) -> AsyncGenerator[bytes]:
-    """The results until one of the events is set, even while none comes."""
-    waits = [asyncio.create_task(stop.wait()) for stop in stops]
-    step: asyncio.Task[bytes | None] | None = None
+async def _headed(request: Request, first: asyncio.Task[bytes | None], closing: asyncio.Event) -> None:
+    """Return when the answer may begin. Raises ClientGone, Draining, and what ``first`` raises."""
+    gone, stop = asyncio.create_task(request.disconnected()), asyncio.create_task(closing.wait())
     try:
-        while True:
-            step = asyncio.create_task(_step(results))
-            await asyncio.wait([step, *waits], return_when=asyncio.FIRST_COMPLETED)
-            if not step.done():
-                return
-            result = step.result()
-            if result is None:
-                return
-            yield result
+        await asyncio.wait([first, gone, stop], timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
+        if first.done():
+            first.result()
+        elif gone.done():
+            raise ClientGone
+        elif stop.done():
+            raise Draining
     finally:
-        for wait in waits:
-            wait.cancel()
-        if step is not None and not step.done():
-            step.cancel()
-            await asyncio.wait([step])
+        await _ended(gone, stop)
 
 
-async def _step(results: AsyncIterator[bytes]) -> bytes | None:
+async def _sent(
+    first: asyncio.Task[bytes | None],
+    results: AsyncGenerator[bytes],
+    out: EventStream,
+    closing: asyncio.Event,
+    writing: Writing,
+) -> None:
+    """Write results until there are no more, or nobody is to get them."""
+    now = asyncio.get_running_loop().time
+    heard = now()
+
+    async def pump() -> None:
+        nonlocal heard
+        result = await first
+        while result is not None:
+            await writing.result(out, result)
+            heard = now()
+            result = await anext(results, None)
+
+    job = asyncio.create_task(pump())
+    stops = [asyncio.create_task(out.gone.wait()), asyncio.create_task(closing.wait())]
+    try:
+        while not job.done() and not any(stop.done() for stop in stops):
+            quiet = now() - heard
+            if quiet >= HEARTBEAT:
+                await out.comment()
+                heard, quiet = now(), 0.0
+            await asyncio.wait(
+                [job, *stops], timeout=HEARTBEAT - quiet, return_when=asyncio.FIRST_COMPLETED
+            )
+        if job.done():
+            job.result()
+    finally:
+        await _ended(job, *stops)
+
+
+async def _next(results: AsyncGenerator[bytes]) -> bytes | None:
     return await anext(results, None)
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel what still runs, and wait until it is over."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

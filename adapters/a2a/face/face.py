@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ....gateway.errors import UnknownAgent
+import msgspec
+
+from ....gateway.errors import GatewayError, UnknownAgent
 from ....gateway.http.request import Request
 from ....gateway.ports import Engine, Handler
 from ..problems import NO_METHOD, Problem, http_error, problem_of
-from ..wire import CARD_PATH, OLD_CARD_PATH, V10
+from ..wire import CARD_PATH, JWKS_PATH, OLD_CARD_PATH, V03, V10
 from .call import OWN
 from .cards import Cards
-from .jsonrpc import JsonRpc
+from .jsonrpc import JsonRpc, failure
 from .operations import Operations
 from .rest import Rest, is_ours
+from .signer import Signer
 
 
 class A2AFace:
@@ -23,8 +26,9 @@ class A2AFace:
 
     def __init__(self, engine: Engine) -> None:
         self._closing = asyncio.Event()
-        operations = Operations(engine)
-        self._cards = Cards(engine)
+        signer = Signer(engine)
+        operations = Operations(engine, signer)
+        self._cards = Cards(engine, signer)
         self._rpc = JsonRpc(engine, operations, self._closing)
         self._rest = Rest(engine, operations, self._closing)
 
@@ -36,13 +40,23 @@ class A2AFace:
         path = request.path
         if path == "/":
             return request.method == "POST"
-        return path in (CARD_PATH, OLD_CARD_PATH) or is_ours(path)
+        return path in (CARD_PATH, OLD_CARD_PATH, JWKS_PATH) or is_ours(path)
 
     async def root(self, request: Request) -> None:
         await self._serve(request, OWN, request.rest)
 
     def start(self) -> None:
         """Nothing is left to take up."""
+
+    def refusal(self, request: Request, error: GatewayError) -> bytes:
+        path = request.rest
+        if request.door != "root":
+            _, slash, tail = path.removeprefix("/").partition("/")
+            path = slash + tail
+        if request.method == "POST" and path in ("", "/"):
+            return failure(b"null", problem_of(error), V10)
+        version = V03 if path.startswith("/v1/") else V10
+        return msgspec.json.encode(http_error(problem_of(error), version)[1])
 
     def drain(self) -> None:
         """Every stream here is a call's: nothing ends early."""
@@ -63,6 +77,8 @@ class A2AFace:
             except UnknownAgent as error:
                 status, body = http_error(problem_of(error), V10)
                 await request.json(status, body)
+        elif path == JWKS_PATH and request.method in ("GET", "HEAD"):
+            await self._cards.keys(request)
         elif path not in ("", "/"):
             await self._rest.serve(request, agent, path)
         elif request.method == "POST":

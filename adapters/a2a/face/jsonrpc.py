@@ -46,9 +46,9 @@ class JsonRpc:
             negotiated(request, version)
             await self._run(request, agent, op, version, rpc_id, envelope.params)
         except Problem as problem:
-            await request.respond(200, _failure(rpc_id, problem, version))
+            await request.respond(200, failure(rpc_id, problem, version))
         except GatewayError as error:
-            await request.respond(200, _failure(rpc_id, problem_of(error), version))
+            await request.respond(200, failure(rpc_id, problem_of(error), version))
 
     async def _run(
         self, request: Request, agent: str, op: Op, version: Version, rpc_id: bytes, params: msgspec.Raw
@@ -81,7 +81,7 @@ class _Writing:
         await out.send(self.head + result + b"}")
 
     async def failure(self, out: EventStream, problem: Problem) -> None:
-        await out.send(_failure(self._id, problem, self._version))
+        await out.send(failure(self._id, problem, self._version))
 
 
 async def _body(request: Request) -> bytes:
@@ -112,7 +112,8 @@ def _method(envelope: _Envelope) -> tuple[Op, Version]:
     return found
 
 
-def _failure(rpc_id: bytes, problem: Problem, version: Version) -> bytes:
+def failure(rpc_id: bytes, problem: Problem, version: Version) -> bytes:
+    """The error response to the request with this id (as it came)."""
     known = rpc_id if rpc_id[:1] not in b"{[tf" else _NULL
     error = _encode(rpc_error(problem, version))
     return b'{"jsonrpc":"2.0","id":' + known + b',"error":' + error + b"}"

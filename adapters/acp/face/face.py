@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ....gateway.errors import GatewayError
 from ....gateway.http.request import ClientGone, Request
 from ....gateway.model import Fault
@@ -94,6 +96,9 @@ class ACPFace:
 
     def start(self) -> None:
         """Nothing is left to take up: runs of a former process are the hub's."""
+
+    def refusal(self, request: Request, error: GatewayError) -> bytes:
+        return msgspec.json.encode(faults.error_json(error.fault()))
 
     def drain(self) -> None:
         """Every stream here is a run's: nothing ends early."""

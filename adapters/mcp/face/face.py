@@ -15,18 +15,20 @@ from ....gateway.model import Principal
 from ....gateway.ports import Engine, Handler
 from .. import wire
 from ..wire import Envelope, Id, RpcError
-from . import claims, outbox, rpc_errors
+from . import claims, rpc_errors
 from . import http as face_http
 from .checks import check, check_params
 from .dispatch import Dispatcher
 from .exchange import Exchange, Head
 from .http import Refused, refused
-from .reply import Reply
+from .reply import Reply, ResumableReply
 from .sessions import Session, Sessions
 
 log = logging.getLogger("agentgw.mcp.face")
 
 _SESSION = wire.H_SESSION.encode()
+_LAST_EVENT = wire.H_LAST_EVENT.encode()
+_PRIMED = "2025-11-25"  # from here on clients know events without data
 _OWN_HEADERS = (wire.H_VERSION.encode(), wire.H_METHOD.encode(), _SESSION)
 
 
@@ -56,6 +58,10 @@ class McpFace:
 
     def start(self) -> None:
         """Nothing is left to take up: sessions end with their process."""
+
+    def refusal(self, request: Request, error: GatewayError) -> bytes:
+        e = rpc_errors.rpc_error(error)
+        return wire.encode_error(None, e.code, e.message, e.data)
 
     def drain(self) -> None:
         self._dispatcher.drain()
@@ -153,7 +159,9 @@ class McpFace:
             raise Refused(
                 400, RpcError(wire.INVALID_REQUEST, "Invalid Request: this id is in use"), message.id
             )
-        reply = Reply(request, [(_SESSION, session.id.encode())])
+        headers = [(_SESSION, session.id.encode())]
+        primes = session.revision >= _PRIMED
+        reply = ResumableReply(request, headers, session.streams.new(), primes=primes)
         exchange = self._exchange(message, message.id, head, reply, request.principal, session)
         self._begin(exchange, request, scope)
         work = asyncio.create_task(self._dispatcher.answer(exchange, scope))
@@ -189,15 +197,23 @@ class McpFace:
         task.add_done_callback(self._background.discard)
 
     async def _listen(self, request: Request, scope: str) -> None:
+        """GET: the client's own stream, or with ``Last-Event-ID`` the rest of the stream it names."""
         face_http.wants_events(request)
         session = self._session(request, scope)
-        box = session.listen()
-        door = self._dispatcher.door(scope, request.principal)
-        try:
-            async with door.attached(session, self._dispatcher.changes):
-                await outbox.serve(request, box, [(_SESSION, session.id.encode())])
-        finally:
-            session.unlisten(box)
+        headers = [(_SESSION, session.id.encode())]
+        last = request.header(_LAST_EVENT)
+        found = (session.own, session.own.last) if not last else session.streams.find(last)
+        if found is None:
+            raise refused(400, f"Bad Request: there is no event {last} to go on from")
+        stream, after = found
+        if stream is not session.own:
+            await stream.serve(request, headers, after, prime=False)
+            return
+        prime = session.revision >= _PRIMED and not last
+        async with self._dispatcher.door(scope, request.principal).attached(
+            session, self._dispatcher.changes
+        ):
+            await stream.serve(request, headers, after, prime=prime)
 
     # --- the modern era ------------------------------------------------------------------------
 
@@ -207,6 +223,8 @@ class McpFace:
         if not isinstance(message.id, int | str):
             await request.respond(202)  # the revision has no notification that would mean anything here
             return
+        if message.method == wire.SUBSCRIPTIONS_LISTEN:
+            request.listens()
         reply = Reply(request)
         exchange = self._exchange(message, message.id, head, reply, request.principal, None)
         try:

@@ -19,6 +19,8 @@ _CODES = {
     "not_active": wire.INVALID_PARAMS,
     "unsupported": wire.INVALID_REQUEST,
     "too_large": wire.INVALID_REQUEST,
+    "head_too_large": wire.INVALID_REQUEST,
+    "too_deep": wire.INVALID_REQUEST,
     "unauthenticated": wire.INVALID_REQUEST,
     "forbidden": wire.INVALID_REQUEST,
 }

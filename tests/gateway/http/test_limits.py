@@ -1,0 +1,224 @@
+"""The bounds of ``[limits]`` at every door: heads, nesting, requests under way; refused in its own form."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from agentgw.cli import wiring
+from agentgw.gateway.config import Config, Limits
+from agentgw.gateway.http.nesting import too_deep
+from agentgw.registry.memory import MemoryStore
+
+MCP = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+JSON = {"content-type": "application/json"}
+# Method, path, headers; and how its protocol says that a request is no good.
+DOORS = [
+    ("POST", "/mcp", MCP, "jsonrpc"),
+    ("POST", "/a2a/any", JSON, "jsonrpc"),
+    ("POST", "/a2a/any/message:send", JSON, "google"),
+    ("POST", "/a2a/any/v1/message:send", JSON, "old"),
+    ("POST", "/acp/runs", JSON, "acp"),
+    ("POST", "/", MCP, "jsonrpc"),
+    ("POST", "/runs", JSON, "acp"),
+    ("POST", "/api/agents", JSON, "api"),
+    ("POST", "/api/agents/any/call", JSON, "api"),
+]
+
+
+def said(form: str, body: bytes) -> tuple[Any, str]:
+    """Code and words of an error in a protocol's form; KeyError where it has another."""
+    value = msgspec.json.decode(body)
+    match form:
+        case "jsonrpc":
+            assert (value["jsonrpc"], value["id"]) == ("2.0", None)
+            return value["error"]["code"], value["error"]["message"]
+        case "google":
+            return value["error"]["status"], value["error"]["message"]
+        case "old":
+            return value["type"], value["message"]
+        case "acp":
+            return value["code"], value["message"]
+        case _:
+            return value["error"]["code"], value["error"]["message"]
+
+
+@contextlib.asynccontextmanager
+async def gateway(**limits: Any) -> AsyncGenerator[tuple[httpx.AsyncClient, wiring.Gateway]]:
+    """A whole gateway on a port of its own."""
+    listener = wiring._listen("127.0.0.1", 0)
+    config = Config(limits=Limits(**limits))
+    async with wiring.running(config, MemoryStore(), listener, token="owner") as ours:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=url, timeout=10) as http:
+            yield http, ours
+
+
+# --- heads ------------------------------------------------------------------------------------------
+
+
+async def test_a_head_past_the_limit_is_refused_in_the_door_s_form() -> None:
+    async with gateway(header=8192) as (http, _):
+        for method, path, headers, form in DOORS:
+            answer = await http.request(method, path, headers={**headers, "x": "y" * 9000}, content=b"{}")
+            assert answer.status_code == 431, path
+            assert "too large" in said(form, answer.content)[1]
+        assert (await http.get("/acp/ping", headers={"x": "y" * 7000})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET /acp/ping?", b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ", b"GET /"]
+)
+async def test_a_head_that_never_ends_is_not_read_to_its_end(head: bytes) -> None:
+    async with gateway(header=8192) as (http, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        writer.write(head)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 50_000_000:
+                writer.write(b"y" * 100_000)
+                sent += 100_000
+                await writer.drain()
+        assert sent < 50_000_000
+        with contextlib.suppress(ConnectionError):
+            answer = await reader.read(100)
+            assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 421 ", b"HTTP/1.1 400 "))
+        writer.close()
+
+
+async def test_many_headers_and_trailers_count_too() -> None:
+    async with gateway(header=8192) as (http, _):
+        assert (await http.get("/acp/ping", headers=[(f"x{i}", "y") for i in range(2000)])).status_code == 431
+        _, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        writer.write(
+            b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: "
+        )
+        with pytest.raises(ConnectionError):
+            for _ in range(500):
+                writer.write(b"y" * 100_000)
+                await writer.drain()
+        writer.close()
+
+
+async def test_large_bodies_and_small_chunks_are_no_heads() -> None:
+    async with gateway(header=8192) as (http, _):
+
+        async def crumbs() -> AsyncGenerator[bytes]:
+            for _ in range(4000):
+                yield b" "
+            yield b"x" * 300_000
+
+        for content in (b"x" * 300_000, crumbs()):
+            answer = await http.post("/acp/runs", content=content, headers=JSON)
+            assert answer.status_code == 422  # read whole, and found to be no JSON
+            assert (await http.get("/acp/ping")).status_code == 200
+
+
+# --- nesting ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [101, 100_000])
+async def test_deep_json_is_the_client_s_mistake_at_every_door(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    bodies = {
+        "/a2a/any": b'{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":%b}}' % deep,
+        "/mcp": b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":%b}}' % deep,
+        "/acp/runs": b'{"agent_name":"any","input":%b}' % deep,
+        "/api/agents/any/call": b'{"parts":[{"type":"data","data":%b}]}' % deep,
+    }
+    async with gateway() as (http, _):
+        for method, path, headers, form in DOORS:
+            body = bodies.get(path, b'{"x":%b}' % deep)
+            answer = await http.request(method, path, headers=headers, content=body)
+            code, words = said(form, answer.content)
+            assert answer.status_code < 500, path
+            assert code in (-32600, "INVALID_ARGUMENT", "InvalidRequestError", "invalid_input", "too_deep")
+            assert words == "the JSON is nested deeper than 100 levels"
+
+
+def depth_of(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+def made(chance: random.Random, depth: int) -> Any:
+    if depth == 0 or chance.random() < 0.3:
+        return chance.choice(['"', "\\", '\\"[[', "]]}", "{[" * 5, 'a\\\\"', 1, None])
+    if chance.random() < 0.5:
+        return [made(chance, depth - 1) for _ in range(chance.randrange(4))]
+    return {f'k{i}"[': made(chance, depth - 1) for i in range(chance.randrange(4))}
+
+
+def test_nesting_is_found_among_strings_and_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(1)
+    for block in (1 << 20, 7):
+        monkeypatch.setattr("agentgw.gateway.http.nesting._BLOCK", block)
+        for _ in range(300):
+            value = made(chance, 7)
+            body, depth = msgspec.json.encode(value), depth_of(value)
+            assert not too_deep(body, max(depth, 1))
+            assert depth < 2 or too_deep(body, depth - 1)
+
+
+def test_many_brackets_are_not_deep() -> None:
+    assert not too_deep(b"[" + b"[[]],{}," * 100_000 + b"1]", 3)
+    assert not too_deep(b'"' + b"[" * 1000 + b'"', 3)
+    assert too_deep(b"[" * 10_000_000, 100)
+
+
+# --- requests under way -----------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def busy(http: httpx.AsyncClient) -> AsyncGenerator[None]:
+    """A request that takes a place inside the block, because its body is not there yet."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+    head = b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
+    writer.write(head)
+    assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # said when the body is asked for
+    yield
+    writer.write(b"{}")
+    assert b" 422 " in await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+async def test_requests_past_the_limit_are_refused_in_the_door_s_form() -> None:
+    async with gateway(concurrency=1) as (http, _):
+        async with busy(http):
+            for method, path, headers, form in DOORS:
+                answer = await http.request(method, path, headers=headers, content=b"{}")
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
+                assert "too many requests" in said(form, answer.content)[1]
+            for probe in ("/healthz", "/readyz", "/metrics"):
+                assert (await http.get(probe)).status_code == 200
+            assert (await http.get("/acp/ping")).status_code == 200  # reading has places of its own
+        assert (await http.post("/acp/runs", content=b"{}")).status_code == 422
+
+
+async def test_listeners_keep_no_call_from_being_served_and_have_a_bound() -> None:
+    listen = {
+        "jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen",
+        "params": {"notifications": {"toolsListChanged": True}, "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }},
+    }  # fmt: skip
+    headers = {**MCP, "mcp-protocol-version": "2026-07-28", "mcp-method": "subscriptions/listen"}
+    async with (
+        gateway(concurrency=1) as (http, _),
+        http.stream("POST", "/mcp", json=listen, headers=headers) as stream,
+    ):
+        first = stream.aiter_bytes()
+        await anext(first)
+        assert (await http.post("/acp/runs", content=b"{}")).status_code == 422
+        assert (await http.post("/mcp", json=listen, headers=headers)).status_code == 503
+        assert (await http.get("/acp/agents")).status_code == 503
