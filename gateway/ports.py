@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from .config import Config
+from .errors import GatewayError
 from .http.request import Request
 from .model import (
     Agent,
@@ -198,9 +199,20 @@ class Engine(Protocol):
         for an ended task."""
         ...
 
-    def observe(self, task: Task, principal: Principal, *, upstream: str) -> None:
+    def observe(
+        self, task: Task, principal: Principal, *, upstream: str, context: str | None = None
+    ) -> None:
         """Record a task that a relay saw pass (its ids are the upstream's own): replaces what was known
-        of it. ``upstream`` is the registered agent's name. Cheap; written out later."""
+        of it. ``upstream`` is the registered agent's name, ``context`` what that agent calls the task's
+        conversation, where it is not ``task.context_id``. Cheap; written out later."""
+        ...
+
+    def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:
+        """What the agent calls this conversation of the principal's; None where it has not had a turn."""
+        ...
+
+    def converse(self, agent: str, context_id: str, principal: Principal, upstream_id: str) -> None:
+        """Note what the agent calls a conversation of the principal's (a relay saw it pass)."""
         ...
 
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:
@@ -236,6 +248,11 @@ class Face(Protocol):
 
     async def root(self, request: Request) -> None:
         """Serve a request that ``claims`` said yes to; ``request.rest`` is the whole path."""
+        ...
+
+    def refusal(self, request: Request, error: GatewayError) -> bytes:
+        """The body of an answer that says no before the request was read (too many are under way, the head
+        is too large, …), in the protocol's form. The front sends it, with the status that HTTP has for it."""
         ...
 
     def start(self) -> None:
