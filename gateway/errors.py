@@ -15,6 +15,7 @@
     │   └── Forbidden                 forbidden
     ├── UpstreamError                 the agent, or the way to it
     │   ├── Unreachable               upstream_unreachable
+    │   │   └── Unconnected           (the same: nothing was sent)
     │   ├── UpstreamTimeout           upstream_timeout
     │   ├── BadUpstream               upstream_invalid  (it does not speak its protocol)
     │   ├── UpstreamFailed            upstream_failed   (it crashed: its words are withheld)
@@ -122,6 +123,10 @@ class UpstreamError(GatewayError):
 
 class Unreachable(UpstreamError):
     code = "upstream_unreachable"
+
+
+class Unconnected(Unreachable):
+    """No connection came about: certainly nothing was sent."""
 
 
 class UpstreamTimeout(UpstreamError):
