@@ -123,6 +123,7 @@ class Envelope(msgspec.Struct):
 
 
 _json = msgspec.json.Encoder()
+_sorted = msgspec.json.Encoder(order="deterministic")
 _envelope = msgspec.json.Decoder(Envelope)
 _envelopes = msgspec.json.Decoder(list[Envelope])
 _object = msgspec.json.Decoder(dict[str, Any] | None)
@@ -203,6 +204,7 @@ class RpcError(Exception):
 
 OnNotification = Callable[[str, dict[str, Any]], Awaitable[None]]
 OnRequest = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+OnHangUp = Callable[[float], Awaitable[None]]
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -214,6 +216,8 @@ class Caller(msgspec.Struct, frozen=True):
     with the caller's own progressToken, logging, …); ``on_request(method, params)`` answers what it asks
     (sampling, elicitation, roots) with a result or raises RpcError; without it: -32601.
     ``protocol_version``: the client's revision, offered to handshake servers (None: the newest).
+    ``on_hang_up(retry)``: the server ended the call's stream before the answer, to be asked again after
+    ``retry`` seconds: the gateway does, and the client may be let go as well.
     """
 
     trace: Trace = Trace()
@@ -224,11 +228,18 @@ class Caller(msgspec.Struct, frozen=True):
     on_notification: OnNotification | None = None
     on_request: OnRequest | None = None
     protocol_version: str | None = None
+    on_hang_up: OnHangUp | None = None
 
     @property
     def interactive(self) -> bool:
         """Whether the client can be asked something."""
         return not INTERACTIVE.isdisjoint(self.client_capabilities)
+
+    @property
+    def can_be_asked(self) -> str:
+        """All that the client said about what it can be asked; equal for clients that said the same."""
+        said = {key: self.client_capabilities[key] for key in INTERACTIVE & self.client_capabilities.keys()}
+        return _sorted.encode(said).decode() if said else ""
 
 
 INTERACTIVE = frozenset({"elicitation", "sampling", "roots"})

@@ -100,6 +100,8 @@ class Dispatcher:
                 return await self._initialized(exchange, door)
             case "handshake", wire.PING:
                 return {}
+            case "modern", wire.INITIALIZE:  # over stdio a server might take it for a change of era
+                raise RpcError(wire.METHOD_NOT_FOUND, f"Method not found: {wire.INITIALIZE}")
             case "modern", wire.DISCOVER:
                 return await self._discovered(exchange, door)
             case "modern", wire.SUBSCRIPTIONS_LISTEN:

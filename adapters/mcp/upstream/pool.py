@@ -1,10 +1,10 @@
 """Which caller shares which link.
 
 Modern servers keep nothing between requests: one link serves all, except that a client of the handshake era
-has a handshake session where the server over HTTP offers both: nothing has to be translated then, and tools
-that ask the client something in its own way still can. In the handshake era a downstream session
-has a session upstream of its own; over stdio, where that is a process, only if its client can be asked
-something. All other callers share one link per principal and kind of client.
+has a handshake session where the server offers both: nothing has to be translated then, and tools that ask
+the client something in its own way still can. In the handshake era a downstream session has a session
+upstream of its own. Over stdio, where a session is a process, both hold only for clients that can be asked
+something. All other callers share one link per principal and what their clients can be asked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Callable
 from ....gateway.errors import BadUpstream, Unreachable, UpstreamFailed
 from ....gateway.model import Record
 from ....gateway.ports import Host
-from .. import wire
 from ..wire import Caller, Era, RpcError
 from .link import Link, log
 from .opening import open_link
@@ -108,15 +107,17 @@ class Pool:
             return await self._wait(self._key(caller), caller)
 
     def _may_shake(self, caller: Caller) -> bool:
-        return self.era == "modern" and self._both and caller.session is not None and not self._record.command
+        return self.era == "modern" and self._both and self._own_session(caller)
 
     def _key(self, caller: Caller) -> Key:
         if self.era == "modern" and not self._may_shake(caller):
             return ("all",)
-        own = caller.session is not None and (caller.interactive or not self._record.command)
-        if own and caller.session is not None:
+        if caller.session is not None and self._own_session(caller):
             return ("session", caller.session)
-        return ("shared", caller.principal.id, *sorted(wire.INTERACTIVE & caller.client_capabilities.keys()))
+        return ("shared", caller.principal.id, caller.can_be_asked)
+
+    def _own_session(self, caller: Caller) -> bool:
+        return caller.session is not None and (caller.interactive or not self._record.command)
 
     def _trim(self) -> None:
         """Close what nobody has used for long, and the least used past the bound; never one in use."""

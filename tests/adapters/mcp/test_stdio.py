@@ -98,8 +98,20 @@ async def test_clients_that_can_be_asked_have_a_process_of_their_own(connect: An
 
 async def test_one_process_serves_all_in_the_modern_era(connect: Any, odd: Any) -> None:
     upstream = connect(odd("stdio-modern"))
-    callers = [Caller(session=s, client_capabilities={"elicitation": {}}) for s in "ab"]
+    can_be_asked = {"elicitation": {}}
+    callers = [Caller(), Caller(client_capabilities=can_be_asked), Caller(session="quiet")]
     assert len({await pid(upstream, caller) for caller in callers}) == 1
+
+
+async def test_a_server_of_both_eras_meets_a_client_that_waits_for_questions_in_its_own(
+    connect: Any, odd: Any
+) -> None:
+    """Tools that ask in the old way can't in the new one."""
+    upstream = connect(odd("stdio-modern"))
+    caller = Caller(session="a", client_capabilities={"elicitation": {}})
+    await upstream.catalog()
+    assert (await upstream.hello(caller)).era == "handshake"
+    assert (await upstream.hello(Caller())).era == "modern"
 
 
 async def test_closing_ends_the_process_and_what_it_started(connect: Any, tmp_path: Path) -> None:
