@@ -18,10 +18,14 @@ import msgspec
 
 from ...gateway.errors import InvalidRequest
 from ...gateway.model import Data, Extra, File, Message, Part, Text, Translated
+from .losses import Loss, Unread, phrases
 from .wire import JSON_TYPE, TEXT_TYPE, Json
 
 BINARY_TYPE = "application/octet-stream"
 URI_LIST = "text/uri-list"
+# What a question carries besides its words, as parts of these names: the answer's schema, an address to open.
+SCHEMA, SCHEMA_TYPE = "schema", "application/schema+json"
+ADDRESS = "url"
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 # What the Python SDK writes out though it means nothing.
 _MEANINGLESS: Mapping[str, Any] = {
@@ -133,14 +137,22 @@ def is_trajectory(part: Part) -> bool:
     return empty and part.metadata is not None and part.metadata.get("kind") == "trajectory"
 
 
-def losses(parts: Sequence[Part]) -> tuple[str, ...]:
+def losses(parts: Sequence[Part]) -> tuple[Loss, ...]:
     """What ACP has no place for in these parts."""
-    found: set[str] = set()
+    found: set[Loss] = set()
     for p in parts:
         if p.metadata is not None and not _fits(p.metadata):
-            found.add("part metadata")
-        found.update(f"{protocol} fields of a part" for protocol in p.extra if protocol != "acp")
+            found.add(Loss.PART_METADATA)
+        if foreign(p.extra):
+            found.add(Loss.PART_FIELDS)
+        if isinstance(p, File) and p.uri is not None and not _absolute(p.uri):
+            found.add(Loss.RELATIVE_LINK)
     return tuple(sorted(found))
+
+
+def foreign(extra: Extra) -> bool:
+    """Whether there are fields that only another protocol has."""
+    return any(fields for protocol, fields in extra.items() if protocol not in ("acp", "gateway"))
 
 
 # --- messages --------------------------------------------------------------------------------
@@ -193,15 +205,28 @@ def input_message(raw: Sequence[Any]) -> Translated[Message]:
         return Translated(value=messages[0])
     users = [m for m in messages if m.role == "user"]
     parts = tuple(p for m in users or messages for p in m.parts)
-    lost = () if not users or len(users) == len(messages) else ("agent messages in the input",)
+    lost = () if not users or len(users) == len(messages) else phrases((Unread.AGENT_MESSAGES,))
     whole = Message(role="user", parts=parts, extra={"acp": {"input": list(raw)}})
     return Translated(value=whole, losses=lost)
 
 
-def input_json(message: Message) -> list[Json]:
+def input_json(message: Message) -> Translated[list[Json]]:
     """A canonical message as a run's input."""
     kept = message.extra.get("acp", {}).get("input")
-    return list(kept) if kept else [message_json(message)]
+    raw = list(kept) if kept else [message_json(message)]
+    return Translated(value=raw, losses=phrases(message_losses(message)))
+
+
+def message_losses(message: Message) -> set[Loss]:
+    """What ACP has no place for in a message and its parts."""
+    found = set(losses(message.parts))
+    if message.message_id is not None:
+        found.add(Loss.MESSAGE_ID)
+    if message.metadata:
+        found.add(Loss.MESSAGE_METADATA)
+    if foreign(message.extra):
+        found.add(Loss.MESSAGE_FIELDS)
+    return found
 
 
 # --- pieces ----------------------------------------------------------------------------------

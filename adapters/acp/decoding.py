@@ -7,14 +7,15 @@ Message parts are deltas of the answer; a part with a name is an artifact; a tra
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any, cast
 
 from ...gateway.lifecycle import joined
 from ...gateway.model import (
     Artifact,
     ArtifactDelta,
+    Data,
     Event,
+    File,
     Finished,
     InputRequest,
     InputRequired,
@@ -37,19 +38,26 @@ PROMPT = "The agent waits for your answer."
 
 
 class RunDecoder:
-    """One turn of a run. ``agent``: the gateway's name, for messages about failures. ``resumed``: the
-    message that the turn completes may have begun in an earlier one.
+    """One turn of a run. ``agent``: the gateway's name, for messages about failures. ``resumed``: the Run as
+    it stood at the question; what it has said is not told again, and a message that it left open goes on.
 
     ``feed`` raises InvalidRequest when an event is not ACP. ``ended`` is set after the last event;
     ``seen`` counts the events fed.
     """
 
-    def __init__(self, agent: str, *, resumed: bool = False) -> None:
+    def __init__(self, agent: str, *, resumed: Json | None = None) -> None:
         self._agent = agent
-        self._resumed = resumed
+        self._resumed = resumed is not None
         self._author: str | None = None
         self._parts = 0  # of the message that is being written
         self._messages = 0  # finished ones
+        self._unclosed = False  # a message ended without message.completed: they can't be counted
+        for message in _output_of(resumed or {}):
+            self._author = _author(message)
+            if _is_open(message):
+                self._parts = len(cast(list[Any], message.get("parts") or ()))
+            else:
+                self._messages += 1
         self._names: dict[str, int] = {}
         self._started = False
         self.run_id: str | None = None
@@ -67,6 +75,7 @@ class RunDecoder:
             events += self._seen_run(cast(Json, run))
         match kind:
             case "message.created":
+                self._unclosed = self._unclosed or self._parts > 0
                 self._author, self._parts = _author(event.get("message")), 0
                 self._resumed = False
             case "message.part":
@@ -84,7 +93,8 @@ class RunDecoder:
         return events
 
     def whole(self, run: Json) -> list[Event]:
-        """The canonical events of a Run that is read at once. None but Started while it still works."""
+        """The canonical events of a Run that is read at once: what was not told yet. None but Started while
+        it still works."""
         return self._seen_run(run, whole=True)
 
     # --- runs --------------------------------------------------------------------------------
@@ -102,8 +112,8 @@ class RunDecoder:
             events.append(Started(task_id=run_id, context_id=self.session_id))
         if self.status in TERMINAL or self.status == "awaiting":
             self.ended = True
-            if whole or (self.status == "completed" and not self._messages and not self._parts):
-                events += self._output(run.get("output"))
+            if (whole or self.status == "completed") and not self._unclosed:
+                events += self._rest(run)
             events.append(self._end(run))
         return events
 
@@ -124,15 +134,17 @@ class RunDecoder:
             log.debug("%s failed: %s", self._agent, withheld)
         return Finished(state=TaskState.FAILED, fault=fault)
 
-    def _output(self, output: Any) -> list[Event]:
-        """Messages that were not streamed. An unfinished one stays open for what follows."""
+    def _rest(self, run: Json) -> list[Event]:
+        """What the output holds beyond what was streamed. An unfinished message stays open."""
         events: list[Event] = []
-        for raw in cast(list[Any], output) if isinstance(output, list) else []:
-            self._author, self._parts = _author(raw), 0
-            if isinstance(raw, dict) and cast(Json, raw).get("completed_at", "") is None:
-                for p in codec.message(raw).parts:
+        for raw in _output_of(run)[self._messages :]:
+            if not self._parts:
+                self._author = _author(raw)
+            if self._parts or _is_open(raw):
+                for p in codec.message(raw).parts[self._parts :]:
+                    self._parts += 1
                     events += self._part(p)
-            else:
+            if not _is_open(raw) or self.status == "completed":
                 events += self._completed(raw)
         return events
 
@@ -173,24 +185,51 @@ class RunDecoder:
         return events
 
 
+def _output_of(run: Json) -> list[Json]:
+    raw = run.get("output")
+    items = cast(list[Any], raw) if isinstance(raw, list) else []
+    return [cast(Json, item) for item in items if isinstance(item, dict)]
+
+
+def _is_open(message: Json) -> bool:
+    """Whether a message in a Run's output is still being written."""
+    return message.get("completed_at", "") is None
+
+
 def _author(raw: Any) -> str | None:
     role = cast(Json, raw).get("role") if isinstance(raw, dict) else None
     return role.partition("/")[2] or None if isinstance(role, str) else None
 
 
 def request_of(raw: Any) -> InputRequest:
-    """A question; one that is not a message, or an empty one, gets words of ours and keeps its own form."""
+    """A question; one that is not a message, or an empty one, gets words of ours and keeps its own form.
+
+    The schema of the answer and an address to open are parts with a name, as the gateway itself writes them.
+    """
     fields = cast(Json, raw) if isinstance(raw, dict) else {}
     kept = {"acp": {"await_request": fields}} if fields else {}
-    parts: Sequence[Part] = ()
+    parts: list[Part] = []
     author: str | None = None
+    schema: Json | None = None
+    url: str | None = None
     if isinstance(fields.get("message"), dict):
         asked = codec.message(fields["message"], "await_request.message")
-        parts, author = codec.compact(asked.parts), asked.author
-    if not parts or (not text_of(tuple(parts)) and all(isinstance(p, Text) for p in parts)):
-        parts = (Text(text=PROMPT),)
+        author = asked.author
+        for part in codec.compact(asked.parts):
+            match part:
+                case Data(name=codec.SCHEMA, media_type=codec.SCHEMA_TYPE) if isinstance(part.data, dict):
+                    schema = cast(Json, part.data)  # pyright: ignore[reportUnknownMemberType]
+                case Text(name=codec.ADDRESS, text=found):
+                    url = found.strip()
+                case File(name=codec.ADDRESS, uri=str() as found):
+                    url = found
+                case _:
+                    parts.append(part)
+    if not text_of(parts) and all(isinstance(p, Text) for p in parts):
+        parts = [Text(text=PROMPT)]
     message = Message(role="agent", parts=tuple(parts), author=author)
-    return InputRequest(message=message, extra=kept)
+    kind = "url" if url is not None else "text" if schema is None else "form"
+    return InputRequest(message=message, kind=kind, schema=schema, url=url, extra=kept)
 
 
 def _trajectory(part: Part) -> Progress:

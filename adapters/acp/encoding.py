@@ -15,9 +15,11 @@ from msgspec.structs import replace
 
 from ...gateway.lifecycle import joined
 from ...gateway.model import (
+    Artifact,
     ArtifactDelta,
     Data,
     Event,
+    File,
     Finished,
     InputRequest,
     InputRequired,
@@ -31,11 +33,13 @@ from ...gateway.model import (
     Task,
     TaskState,
     Text,
+    Translated,
     text_of,
 )
 from . import codec
 from .decoding import PROMPT
 from .faults import error_json
+from .losses import Loss, phrases
 from .wire import Json
 
 STATUS = {
@@ -73,7 +77,7 @@ def as_uuid(text: str, salt: str = "") -> str:
 
 
 class RunEncoder:
-    """One run, from its start; ``trace_id`` goes into its error. ``losses``: what ACP had no place for."""
+    """One run, from its start; ``trace_id`` goes into its error."""
 
     def __init__(self, task: Task, trace_id: str | None = None) -> None:
         self._agent = task.agent
@@ -81,7 +85,9 @@ class RunEncoder:
         self._open: tuple[Part, ...] | None = None  # parts of the message that is being written
         self._artifact: str | None = None  # the artifact that opened it
         self._deltas: tuple[Part, ...] = ()  # those of its parts that were message deltas
-        self.losses: set[str] = set()
+        self._names: dict[str, int] = {}  # of artifacts, as a reader counts them
+        self._artifacts: set[str] = set()
+        self._lost: set[Loss] = set()
         self.run: Json = {
             "run_id": as_uuid(task.id),
             "agent_name": task.agent,
@@ -94,6 +100,11 @@ class RunEncoder:
             "finished_at": None,
         }
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What ACP had no place for so far."""
+        return phrases(self._lost)
+
     def created(self) -> Json:
         """The first event of a stream."""
         return self._run_event("run.created")
@@ -101,6 +112,7 @@ class RunEncoder:
     def feed(self, event: Event, at: str) -> list[Json]:
         """The ACP events of one canonical event that happened at ``at``."""
         out = self._running(event)
+        self._lost |= _lost(event)
         match event:
             case MessageDelta(parts=parts, author=author):
                 out += self._begin(at, author)
@@ -161,7 +173,6 @@ class RunEncoder:
         """Parts that join the open message."""
         assert self._open is not None
         parts = tuple(parts)
-        self.losses.update(codec.losses(parts))
         for p in parts:
             self._open = joined(self._open, (p,))
         return [{"type": "message.part", "part": codec.part_json(p)} for p in parts]
@@ -189,11 +200,31 @@ class RunEncoder:
 
     def _artifact_piece(self, event: ArtifactDelta, at: str) -> list[Json]:
         artifact = event.artifact
+        parts = tuple(_named(p, artifact.name) for p in artifact.parts)
+        self._lost |= self._artifact_losses(event, parts)
         out = self._begin(at, artifact=artifact.artifact_id)
-        out += self._parts(_named(p, artifact.name) for p in artifact.parts)
+        out += self._parts(parts)
         if event.last and self._artifact == artifact.artifact_id:
             out += self._close(at)
         return out
+
+    def _artifact_losses(self, event: ArtifactDelta, parts: Sequence[Part]) -> set[Loss]:
+        """A reader takes each part with a name for an artifact, and all others for the message."""
+        artifact = event.artifact
+        found: set[Loss] = set()
+        if artifact.artifact_id in self._artifacts and not event.append:
+            found.add(Loss.ARTIFACT_REPLACED)
+        if len(parts) != 1 or parts[0].name is None or event.append or not event.last:
+            found |= {Loss.ARTIFACT_BOUNDS, Loss.ARTIFACT_ID}
+        for p in parts:
+            if p.name is not None:
+                count = self._names[p.name] = self._names.get(p.name, 0) + 1
+                if artifact.artifact_id != (p.name if count == 1 else f"{p.name}#{count}"):
+                    found.add(Loss.ARTIFACT_ID)
+            if p.name != artifact.name:
+                found.add(Loss.ARTIFACT_NAME)
+        self._artifacts.add(artifact.artifact_id)
+        return found
 
     # --- pauses and ends ---------------------------------------------------------------------
 
@@ -202,10 +233,12 @@ class RunEncoder:
         if kept and kept.get("type") == "message":
             return dict(kept)
         parts: list[Part] = list(request.message.parts) or [Text(text=PROMPT)]
-        if request.url and request.url not in request.prompt:
-            parts.append(Text(text=f"\n{request.url}"))
+        if request.url is not None and request.url in request.prompt:
+            parts.append(File(uri=request.url, name=codec.ADDRESS, media_type="text/html"))
+        elif request.url is not None:
+            parts.append(Text(text=f"\n{request.url}", name=codec.ADDRESS))
         if request.schema is not None:
-            parts.append(Data(data=request.schema, media_type="application/schema+json", name="schema"))
+            parts.append(Data(data=request.schema, media_type=codec.SCHEMA_TYPE, name=codec.SCHEMA))
         role = codec.role_of(request.message, self._agent)
         message = {"role": role, "parts": [codec.part_json(p) for p in parts]}
         return {"type": "message", "message": message | {"created_at": at, "completed_at": at}}
@@ -229,7 +262,7 @@ class RunEncoder:
         return [*out, self._run_event(f"run.{status}")]
 
 
-def run_json(task: Task, log: Sequence[Logged], trace_id: str | None = None) -> Json:
+def run_json(task: Task, log: Sequence[Logged], trace_id: str | None = None) -> Translated[Json]:
     """The Run of a task with its event log as far as it has come.
 
     Without a log (a task that only passed by, or whose log is gone) the task itself tells what it holds.
@@ -240,7 +273,43 @@ def run_json(task: Task, log: Sequence[Logged], trace_id: str | None = None) -> 
     if not log:
         for event in _told(task):
             encoder.feed(event, task.updated_at)
-    return encoder.snapshot() | {"status": STATUS[task.state]}
+    run = encoder.snapshot() | {"status": STATUS[task.state]}
+    return Translated(value=run, losses=encoder.losses)
+
+
+def _lost(event: Event) -> set[Loss]:
+    """What ACP has no place for in an event, apart from what artifacts lose."""
+    found: set[Loss] = set()
+    match event:
+        case MessageDelta(parts=parts):
+            found.update(codec.losses(parts))
+        case MessageDone(message=message):
+            found |= codec.message_losses(message)
+        case ArtifactDelta(artifact=artifact):
+            found.update(codec.losses(artifact.parts))
+            found |= _of(artifact, Loss.ARTIFACT_METADATA, Loss.ARTIFACT_FIELDS)
+            found |= _of(event, Loss.ARTIFACT_METADATA, Loss.ARTIFACT_FIELDS)
+            if artifact.description is not None:
+                found.add(Loss.ARTIFACT_DESCRIPTION)
+        case StateChanged(message=message) | Finished(message=message):
+            found |= _of(event, Loss.STATUS_METADATA, Loss.STATUS_FIELDS)
+            found |= codec.message_losses(message) if message else set()
+            if event.state is TaskState.REJECTED:
+                found.add(Loss.REJECTED)
+        case InputRequired(request=request):
+            found |= codec.message_losses(request.message)
+            if codec.foreign(request.extra):
+                found.add(Loss.STATUS_FIELDS)
+            if request.kind == "auth":
+                found.add(Loss.AUTH)
+        case _:
+            pass
+    return found
+
+
+def _of(thing: Artifact | ArtifactDelta | StateChanged | Finished, metadata: Loss, fields: Loss) -> set[Loss]:
+    found = {metadata} if thing.metadata else set[Loss]()
+    return found | ({fields} if codec.foreign(thing.extra) else set())
 
 
 def _told(task: Task) -> list[Event]:

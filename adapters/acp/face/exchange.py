@@ -77,11 +77,11 @@ class Exchange:
         """The same for a task."""
         self.saw(task.id, task.context_id, task.state, task.fault)
 
-    def lost(self, losses: Sequence[str] | set[str]) -> None:
+    def lost(self, losses: Sequence[str]) -> None:
         """Note what the translation could not carry."""
         self._losses.update(losses)
         if self._losses:
-            self.span.set("agentgw.losses", ", ".join(sorted(self._losses)))
+            self.span.set("agentgw.losses", "; ".join(sorted(self._losses)))
 
     # --- answering ---------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ from .. import rewrite
 from ..decoding import request_of
 from ..encoding import STATE, run_json
 from ..faults import as_error, error_json, fault_of
-from ..upstream.upstream import ACPUpstream, error_of, session_id
+from ..upstream.server import error_of
+from ..upstream.upstream import ACPUpstream, session_id
 from ..wire import JSON_TYPE, LAST_EVENTS, SERVER_ERROR, Mode, RunCreateHead, RunHead, RunResumeHead
 from .exchange import Exchange
 
@@ -142,7 +143,7 @@ async def read(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     if reply.status == 404:
         task = _forgotten(x, task)
         x.saw_task(task)
-        await x.run(200, run_json(task, (), x.span.trace_id), task.id)
+        await x.run(200, run_json(task, (), x.span.trace_id).value, task.id)
         return
     await x.run(200, _passage(x, task).run(_body(reply, task.agent)), task.id)
 
@@ -218,7 +219,7 @@ async def _forward(
 @contextlib.contextmanager
 def _hop(x: Exchange, upstream: ACPUpstream, name: str) -> Generator[Trace]:
     """The client span of one request to the agent; yields the context to send along."""
-    attributes: dict[str, Attribute] = {"http.request.method": name.partition(" ")[0], **upstream.server}
+    attributes: dict[str, Attribute] = {"http.request.method": name.partition(" ")[0], **upstream.address}
     span = x.engine.tracer.start(name, "client", x.span.trace, attributes)
     error: str | None = "canceled"
     try:

@@ -150,8 +150,9 @@ async def so_far(handle: TaskHandle) -> Sequence[Logged]:
 
 async def current(handle: TaskHandle, x: Exchange) -> Json:
     """The Run as it is now."""
-    log = await so_far(handle)
-    return run_json(handle.task, log, x.span.trace_id)
+    run = run_json(handle.task, await so_far(handle), x.span.trace_id)
+    x.lost(run.losses)
+    return run.value
 
 
 async def _answer(x: Exchange, handle: TaskHandle, mode: Mode, *, after: int) -> None:

@@ -18,7 +18,8 @@ from ....gateway.model import Task
 from ....gateway.ports import AgentView
 from .. import codec
 from ..encoding import is_uuid
-from ..upstream.upstream import ACPUpstream, error_of, session_id
+from ..upstream.server import error_of
+from ..upstream.upstream import ACPUpstream, session_id
 from ..wire import JSON_TYPE, Json
 from .exchange import Exchange
 from .runs import current
@@ -124,7 +125,7 @@ async def _messages(x: Exchange, run_id: str) -> list[Mapping[str, Any]]:
     handle = await x.engine.task(run_id, x.principal)
     run = await current(handle, x)
     task = handle.task
-    return [*(codec.input_json(task.input) if task.input else ()), *run["output"]]
+    return [*(codec.input_json(task.input).value if task.input else ()), *run["output"]]
 
 
 def _is_json(body: bytes) -> bool:

@@ -11,7 +11,7 @@ from ....gateway.ports import Found, Host
 from ....gateway.transport import Reply
 from .. import manifests
 from ..wire import JSON_TYPE, PAGE, Json
-from .upstream import split_url
+from .server import split_url
 
 TIMEOUT = 10.0  # seconds for one request
 

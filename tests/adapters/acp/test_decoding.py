@@ -48,12 +48,13 @@ def test_a_run_read_at_once_gives_its_whole_output() -> None:
 
 def test_a_resumed_turn_ends_the_message_of_the_one_before() -> None:
     """The SDK leaves a message open over a question; its completion names all parts."""
-    first, second = RunDecoder("painter"), RunDecoder("painter", resumed=True)
+    first = RunDecoder("painter")
     named = {"name": "a.txt", "content_type": "text/plain", "content": "file"}
     said = {"content_type": "text/plain", "content": "so far"}
     created = {"type": "message.created", "message": {"role": "agent/x", "parts": []}}
     decoded([created, {"type": "message.part", "part": said}, {"type": "message.part", "part": named}], first)
     whole = {"role": "agent/x", "parts": [said, named]}
+    second = RunDecoder("painter", resumed=run("awaiting", output=[{**whole, "completed_at": None}]))
     (done,) = decoded([{"type": "message.completed", "message": whole}], second)
     assert isinstance(done, MessageDone) and done.message.parts == (Text(text="so far"),)
 

@@ -56,7 +56,7 @@ def test_the_run_looked_at_later_is_the_one_that_was_streamed(path: Path) -> Non
     task = TASK
     for entry in log:
         task = fold(task, entry.event, entry.at)
-    assert run_json(task, log, "t" * 32) == encoded(log)[-1]["run"]
+    assert run_json(task, log, "t" * 32).value == encoded(log)[-1]["run"]
 
 
 def test_a_stream_sent_in_pieces_says_each_thing_once() -> None:
@@ -76,7 +76,7 @@ def test_a_task_without_a_log_tells_what_it_holds() -> None:
         Finished(state=TaskState.COMPLETED, message=Message(role="agent", parts=(Text(text="done"),))),
     ):
         task = fold(task, event, "2026-01-01T00:00:01.000Z")
-    run = run_json(task, [])
+    run = run_json(task, []).value
     assert run["status"] == "completed"
     assert [p["content"] for m in run["output"] for p in m["parts"]] == ["said", "made", "done"]
 
@@ -84,7 +84,7 @@ def test_a_task_without_a_log_tells_what_it_holds() -> None:
 def test_a_run_being_stopped_says_so() -> None:
     log = logged([{"type": "started"}, {"type": "state", "state": "canceling"}])
     task = fold(fold(TASK, log[0].event), log[1].event)
-    assert run_json(task, log)["status"] == "cancelling"
+    assert run_json(task, log).value["status"] == "cancelling"
 
 
 def test_long_streams_are_not_encoded_again_and_again() -> None:

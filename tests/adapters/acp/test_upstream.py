@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 
 from agentgw.adapters.acp import adapter
-from agentgw.adapters.acp.upstream.upstream import ACPUpstream, session_id, split_url
+from agentgw.adapters.acp.upstream.server import split_url
+from agentgw.adapters.acp.upstream.upstream import ACPUpstream, session_id
 from agentgw.gateway.errors import (
     AgentError,
     BadUpstream,
@@ -45,9 +46,10 @@ from agentgw.gateway.model import (
 
 from ...support.ports import find_port
 from .conftest import TestHost, served
-from .servers import RUN, FakeServer, error, part_event, run, run_event, sse
+from .servers import RUN, SESSION, Asked, FakeServer, error, part_event, run, run_event, sse
 
 CONTEXT = "6cf01b6d-b98c-4538-ad58-09da3f249910"
+ANSWER = InputReply(message=Message(role="user", parts=(Text(text="yes"),)))
 BLOB = bytes((i * 167 + (i >> 8) * 31) % 256 for i in range(1000))
 
 
@@ -95,7 +97,7 @@ async def test_words_come_as_they_are_said(host: TestHost, peer: str, streaming:
     (done,) = only(events, MessageDone)
     assert text_of(done.message.parts) == "one two three"
     deltas = [text_of(e.parts) for e in only(events, MessageDelta)]
-    assert deltas == (["one ", "two ", "three"] if streaming else [])
+    assert deltas == ["one ", "two ", "three"]
 
 
 async def test_every_kind_of_part_arrives(host: TestHost, peer: str) -> None:
@@ -251,11 +253,110 @@ async def test_a_resumed_stream_that_broke_goes_on_after_the_question(host: Test
             f"GET /runs/{RUN}/events": (200, {"events": log}),
         }
     )
-    reply = InputReply(message=Message(role="user", parts=(Text(text="yes"),)))
     async with served(server) as url:
-        events = await collected(upstream(host, url).reply(TaskRef(task_id=RUN), call("yes"), reply))
+        events = await collected(upstream(host, url).reply(TaskRef(task_id=RUN), call("yes"), ANSWER))
     assert [text_of(e.parts) for e in only(events, MessageDelta)] == ["b", "c"]
     assert server.asked[1].json["await_resume"]["type"] == "message"
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks at a run follow one another without a pause."""
+    monkeypatch.setattr("agentgw.adapters.acp.upstream.server.POLL", (0.0, 0.0))
+
+
+SAID = {"role": "agent/inner", "parts": [{"content": "a"}], "completed_at": "2026-01-01T00:00:00Z"}
+
+
+async def test_a_run_that_still_works_is_no_answer(host: TestHost, at_once: None) -> None:
+    """A server that can't stream, and keeps no events, is asked again until the run has ended."""
+    states = iter([run("created"), run("in-progress"), run("completed", output=[SAID])])
+    server = FakeServer(
+        {"POST /runs": (200, run("in-progress")), f"GET /runs/{RUN}": lambda asked: (200, next(states))}
+    )
+    async with served(server) as url:
+        events = await collected(upstream(host, url).invoke(call("x")))
+    assert [type(e) for e in events] == [Started, MessageDone, Finished]
+    assert text_of(events[1].message.parts) == "a"  # type: ignore[union-attr]
+
+
+async def test_what_the_stream_left_out_is_read_from_the_run(host: TestHost, at_once: None) -> None:
+    said = {**SAID, "parts": [{"content": "a"}, {"content": "b"}, {"name": "c", "content": "c"}]}
+    server = FakeServer(
+        {
+            "POST /runs": sse(run_event("in-progress"), part_event("a")),
+            f"GET /runs/{RUN}": (200, run("completed", output=[said, SAID])),
+        }
+    )
+    async with served(server) as url:
+        events = await collected(upstream(host, url).invoke(call("x")))
+    assert [text_of(e.parts) for e in only(events, MessageDelta)] == ["a", "b"]
+    assert [e.artifact.name for e in only(events, ArtifactDelta)] == ["c"]
+    assert [text_of(e.message.parts) for e in only(events, MessageDone)] == ["ab", "a"]
+
+
+async def test_an_answer_read_at_once_does_not_repeat_earlier_turns(host: TestHost) -> None:
+    open_message = {**SAID, "parts": [{"content": "b"}], "completed_at": None}
+    ended = run("completed", output=[SAID, {**SAID, "parts": [{"content": "b"}, {"content": "c"}]}])
+    server = FakeServer(
+        {
+            f"GET /runs/{RUN}": (200, run("awaiting", output=[SAID, open_message])),
+            f"POST /runs/{RUN}": (200, ended),
+        }
+    )
+    async with served(server) as url:
+        events = await collected(upstream(host, url).reply(TaskRef(task_id=RUN), call("yes"), ANSWER))
+    assert [text_of(e.parts) for e in only(events, MessageDelta)] == ["c"]
+    assert [text_of(e.message.parts) for e in only(events, MessageDone)] == ["bc"]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_session_that_expired_is_opened_again(host: TestHost, status: int) -> None:
+    def answer(asked: Asked) -> Any:
+        if "session_id" in asked.json:
+            return status, error("not_found", "Session not found")
+        return sse(run_event("completed"))(asked)
+
+    server = FakeServer({"POST /runs": answer})
+    async with served(server) as url:
+        events = await collected(upstream(host, url).invoke(call("x", upstream_context=str(uuid4()))))
+    assert events == [Started(task_id=RUN, context_id=SESSION), Finished(state=TaskState.COMPLETED)]
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("action", ["decline", "cancel"])
+async def test_a_refusal_to_answer_is_a_part(host: TestHost, action: Any) -> None:
+    server = FakeServer(
+        {
+            f"GET /runs/{RUN}": (200, run("awaiting")),
+            f"POST /runs/{RUN}": sse(run_event("in-progress"), run_event("completed")),
+        }
+    )
+    refusal = InputReply(message=Message(role="user", parts=(Text(text="no"),)), action=action)
+    async with served(server) as url:
+        await collected(upstream(host, url).reply(TaskRef(task_id=RUN), call("no"), refusal))
+    (part,) = server.asked[1].json["await_resume"]["message"]["parts"]
+    assert part == {"content_type": "application/json", "content": f'{{"action":"{action}"}}'}
+
+
+async def test_skill_and_metadata_go_along_and_are_told_as_lost(host: TestHost) -> None:
+    server = FakeServer({"POST /runs": sse(run_event("completed"))})
+    said = Message(role="user", parts=(Text(text="a"),), message_id="m1", metadata={"of": "message"})
+    sent = Invocation(agent="outer", message=said, context_id=CONTEXT, skill="plot", metadata={"n": 1})
+    async with served(server) as url:
+        await collected(upstream(host, url).invoke(sent))
+    assert server.asked[0].json["metadata"] == {"n": 1, "skill": "plot"}
+    (span,) = host.tracer.drain()
+    assert span.attributes["agentgw.losses"] == "message id; message metadata; request metadata; skill"
+
+
+async def test_a_cancelled_call_reaches_an_agent_that_says_nothing(host: TestHost) -> None:
+    """Also when the client waits for the whole answer: the run's id is known from the start."""
+    server = FakeServer({"POST /runs": sse(run_event("created"))})
+    async with served(server) as url:
+        events = upstream(host, url).invoke(call("x", streaming=False))
+        assert await anext(events) == Started(task_id=RUN, context_id=SESSION)
+        await events.aclose()  # type: ignore[attr-defined]
 
 
 async def test_a_stream_that_broke_for_good_is_a_clear_error(host: TestHost) -> None:

@@ -1,0 +1,202 @@
+"""An ACP server over HTTP: what is asked of it, and its errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+
+from ....gateway.errors import (
+    AgentError,
+    BadUpstream,
+    ConfigError,
+    GatewayError,
+    InvalidRequest,
+    NotActive,
+    UpstreamFailed,
+)
+from ....gateway.model import Agent, Record, Trace
+from ....gateway.ports import Host
+from ....gateway.telemetry import trace_headers
+from ....gateway.transport import Reply, Stream
+from .. import manifests
+from ..faults import as_error, fault_of, spoken
+from ..wire import JSON_TYPE, PAGE, SERVER_ERROR, SSE_TYPE, Json
+
+DESCRIBE_TIMEOUT = 10.0  # seconds
+POLL = (0.5, 5.0)  # seconds between looks at a run that is followed: first, and at most
+
+
+def split_url(url: str) -> tuple[str, str | None]:
+    """The server's base URL, and the agent that the URL names: ``…/agents/{name}``."""
+    base = url.rstrip("/")
+    head, _, name = base.rpartition("/agents/")
+    return (head, unquote(name)) if head and name and "/" not in name else (base, None)
+
+
+class Server:
+    """The server of one agent. ``record.remote``, or the end of the URL, is the agent's name there."""
+
+    def __init__(self, record: Record, host: Host) -> None:
+        self.record = record
+        self.host = host
+        self.base, named = split_url(record.url or "")
+        self.named = record.remote or named
+        server = urlsplit(self.base)
+        port = server.port or (443 if server.scheme == "https" else 80)
+        self.address = {"server.address": server.hostname or "", "server.port": port}
+
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds without a sign of life."""
+        return self.record.idle_timeout or self.host.config.limits.idle_timeout
+
+    @property
+    def total_timeout(self) -> float:
+        """Seconds for a whole answer."""
+        return self.record.total_timeout or self.host.config.limits.total_timeout
+
+    # --- what is there -----------------------------------------------------------------------
+
+    async def describe(self) -> Sequence[Agent]:
+        if self.named is not None:
+            reply = await self.get(f"/agents/{quote(self.named, safe='')}")
+            if reply.status == 404:
+                raise BadUpstream(f"no agent {self.named!r} is there")
+            return [self._agent(self.json(reply))]
+        return await self._list()
+
+    async def _list(self) -> list[Agent]:
+        """All pages. The SDK's server does not page: it answers everything to every request."""
+        found: dict[str, Agent] = {}
+        while True:
+            body = self.object(await self.get(f"/agents?limit={PAGE}&offset={len(found)}"))
+            raw = body.get("agents")
+            if not isinstance(raw, list):
+                raise BadUpstream("its list of agents is not ACP's")
+            page = [self._agent(a) for a in cast(list[Any], raw)]
+            fresh = {a.name: a for a in page if a.name not in found}
+            found |= fresh
+            if len(page) != PAGE or not fresh:
+                return list(found.values())
+
+    def _agent(self, raw: Any) -> Agent:
+        try:
+            return manifests.agent(raw)
+        except InvalidRequest as e:
+            raise BadUpstream(f"its manifest is not ACP's ({e.message})") from e
+
+    async def remote(self) -> str:
+        """The agent's name at the server. Raises ConfigError where several could be meant."""
+        if self.named is None:
+            names = [a.name for a in await self._list()]
+            if len(names) != 1:
+                there = ", ".join(sorted(names)) or "none"
+                raise ConfigError(f"{self.record.name}: several agents could be meant, name one ({there})")
+            self.named = names[0]
+        return self.named
+
+    # --- runs ------------------------------------------------------------------------------------
+
+    async def must_await(self, run_id: str, trace: Trace) -> Json:
+        """The Run, which waits for an answer. Raises NotActive if it does not."""
+        run = self.object(await self.get(f"/runs/{quote(run_id, safe='')}", trace))
+        status = run.get("status")
+        if status != "awaiting":
+            raise NotActive(f"the run does not wait for input: it is {status}")
+        return run
+
+    async def followed(self, path: str, trace: Trace) -> AsyncGenerator[list[Json] | Json]:
+        """Looks at a run again and again, for as long as the caller listens: all its events, or the Run where
+        the server keeps no events."""
+        wait, longest = POLL
+        keeps_log = True
+        while True:
+            reply = await self.get(f"{path}/events" if keeps_log else path, trace)
+            if keeps_log and reply.status in (404, 405, 501):
+                keeps_log = False
+                continue
+            seen = self.object(reply)
+            if keeps_log:
+                events = seen.get("events")
+                yield cast(list[Json], events) if isinstance(events, list) else []
+            else:
+                yield seen
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, longest)
+
+    # --- HTTP --------------------------------------------------------------------------------
+
+    def _headers(self, trace: Trace, *, body: bool) -> list[tuple[str, str]]:
+        # FastAPI refuses JSON without a content type.
+        own = [("accept", f"{JSON_TYPE}, {SSE_TYPE}"), *([("content-type", JSON_TYPE)] if body else [])]
+        return [*own, *trace_headers(trace), *self.host.headers(self.record)]
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        trace: Trace | None = None,
+        timeout: float | None = DESCRIBE_TIMEOUT,
+    ) -> Reply:
+        """One request as it is; the answer with whatever status it has. ``timeout`` in seconds."""
+        headers = self._headers(trace or Trace(), body=body is not None)
+        url = self.base + path
+        return await self.host.transport.request(method, url, headers=headers, body=body, timeout=timeout)
+
+    def stream(
+        self, method: str, path: str, body: bytes, trace: Trace
+    ) -> AbstractAsyncContextManager[Stream]:
+        """The same, with the answer as it comes."""
+        headers = self._headers(trace, body=True)
+        return self.host.transport.stream(method, self.base + path, headers=headers, body=body)
+
+    async def get(self, path: str, trace: Trace | None = None) -> Reply:
+        return await self.request("GET", path, trace=trace)
+
+    def json(self, reply: Reply) -> Any:
+        if reply.status >= 300:
+            raise error_of(reply, self.record.name)
+        try:
+            return msgspec.json.decode(reply.body)
+        except (msgspec.DecodeError, RecursionError) as e:
+            raise BadUpstream("its answer is not JSON", detail=str(e)) from e
+
+    def object(self, reply: Reply) -> Json:
+        body = self.json(reply)
+        if not isinstance(body, dict):
+            raise BadUpstream("its answer is not an object")
+        return cast(Json, body)
+
+    async def aclose(self) -> None:
+        """Nothing is held: connections are the transport's."""
+
+
+def error_of(reply: Reply, agent: str) -> GatewayError:
+    """An HTTP error of an ACP server. Words of ``invalid_input``, ``not_found`` and their like pass; those of
+    a crash (5xx, ``server_error``) do not."""
+    try:
+        error = as_error(msgspec.json.decode(reply.body))
+    except (msgspec.DecodeError, RecursionError):
+        error = None
+    withheld = reply.body[:2000].decode("utf-8", "replace")
+    native = {
+        "protocol": "acp",
+        "code": error.code if error else SERVER_ERROR,
+        "status": reply.status,
+    }
+    if reply.status in (401, 403) and (error is None or error.code == SERVER_ERROR):
+        return BadUpstream(f"{agent} refuses access (HTTP {reply.status})", native=native, detail=withheld)
+    if reply.status >= 500:
+        return UpstreamFailed(agent, native=native, detail=withheld)
+    if error is None:
+        return BadUpstream(f"{agent} answered with HTTP {reply.status}", native=native, detail=withheld)
+    fault, _ = fault_of(error, agent)
+    if fault.code == "upstream_failed":
+        return UpstreamFailed(agent, native=native, detail=withheld)
+    return AgentError(spoken(error.message), data=error.data, native=native)
