@@ -55,8 +55,9 @@ async def ask(record: Record, upstream: Upstream, *, known: bool, timeout: float
     if agent is None:
         wanted = f"{record.remote!r} is not among its agents" if record.remote else "it describes no agent"
         return _outcome("degraded" if known else "down", wanted)
-    partly = agent.extra.get("agentgw", {}).get("degraded")
-    return _outcome("degraded" if partly else "ok", str(partly or ""), agent)
+    said = agent.extra.get("agentgw", {})
+    partly = said.get("degraded")
+    return _outcome("degraded" if partly else "ok", str(partly or said.get("note") or ""), agent)
 
 
 def needs_auth(error: GatewayError) -> bool:

@@ -1,4 +1,4 @@
-"""Serving agent cards, with what caches need (specification 1.0.1, section 8.6)."""
+"""Serving agent cards, signed, with what caches need (specification 1.0.1, sections 8.4 and 8.6)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..card import as_v03, fresh_card, hybrid, raw_card, relayed_card, speaks_on
 from ..wire import OLD_CARD_PATH, V03, V10, Version, version_of
 from .call import OWN
 from .ownagent import OwnAgent
+from .signer import Signer
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _REMEMBERED = 1000
@@ -22,8 +23,9 @@ _REMEMBERED = 1000
 class Cards:
     """Makes and serves the cards of all agents."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, signer: Signer) -> None:
         self._engine = engine
+        self._signer = signer
         self._own = OwnAgent(engine)
         self._changed: dict[str, tuple[str, str]] = {}  # per card: ETag, and when it was first seen
 
@@ -31,7 +33,8 @@ class Cards:
         """Raises UnknownAgent."""
         asked = request.header(b"a2a-version") or request.query.get("A2A-Version")
         version = V03 if path == OLD_CARD_PATH else version_of(asked) if asked else None
-        body = _encode(await self._card(request, agent, version))
+        card = await self._card(request, agent, version)
+        body = _encode(await self._signer.signed(card, request.base_url))
         etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         headers = [
             (b"etag", etag.encode()),
@@ -43,6 +46,11 @@ class Cards:
             await request.respond(304, headers=headers)
         else:
             await request.respond(200, body, headers=headers)
+
+    async def keys(self, request: Request) -> None:
+        """The key that the cards are signed with."""
+        headers = [(b"cache-control", b"public, max-age=300"), (b"access-control-allow-origin", b"*")]
+        await request.respond(200, await self._signer.keys(), headers=headers)
 
     async def _card(self, request: Request, agent: str, version: Version | None) -> dict[str, Any]:
         only_10 = False

@@ -27,6 +27,7 @@ from .call import OWN, Call
 from .listing import page, query_from
 from .ownagent import OwnAgent, Question, Route
 from .relay import Relay, is_relayed
+from .signer import Signer
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,8 +35,9 @@ _encode = msgspec.json.Encoder().encode
 class Operations:
     """Runs clients' operations. Raises Problem, GatewayError and Malformed."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, signer: Signer) -> None:
         self._engine = engine
+        self._signer = signer
         self._relay = Relay(engine)
         self._own = OwnAgent(engine)
 
@@ -225,7 +227,8 @@ class Operations:
             code = UNSUPPORTED if call.version == V10 else EXTENDED_CARD
             raise Problem(code, "there is no extended agent card")
         card: Any = await self._relay.card(call, view, view.upstream)
-        return _encode(with_interfaces(card, f"{call.base_url}/a2a/{view.name}/"))
+        card = with_interfaces(card, f"{call.base_url}/a2a/{view.name}/")
+        return _encode(await self._signer.signed(card, call.base_url))
 
 
 def _no_push() -> Problem:

@@ -27,7 +27,7 @@ from ..events import Item, Reader, item_from
 from ..params import send_params
 from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
 from ..wire import CARD_PATH, V10, Json, Op, Version
-from . import discovery
+from . import discovery, trust
 from .channel import Channel, Params
 
 NO_TRACE = Trace()
@@ -41,6 +41,7 @@ class A2AUpstream:
         self._record = record
         self._host = host
         self._card: Json | None = None
+        self._note = ""  # what the card's signature leaves to be said
         self._channel: Channel | None = None
         self._reading = asyncio.Lock()
 
@@ -54,7 +55,10 @@ class A2AUpstream:
         async with self._reading:
             await self._read()
         assert self._card is not None
-        return [agent_from(self._card)]
+        agent = agent_from(self._card)
+        if self._note:
+            agent = msgspec.structs.replace(agent, extra={**agent.extra, "agentgw": {"note": self._note}})
+        return [agent]
 
     async def _read(self) -> None:
         record, host = self._record, self._host
@@ -63,6 +67,8 @@ class A2AUpstream:
         card = await discovery.fetch_card(record.name, record.url, headers, host)
         if card is None:
             raise BadUpstream(f"{record.name} has no agent card at {CARD_PATH}")
+        if card != self._card or self._note:
+            self._note = await trust.verify(record.name, card, record.url, headers, host)
         allow = host.config.outbound.allow
         interface, here = await discovery.choose(record.name, card, record.url, allow)
         self._card = card
