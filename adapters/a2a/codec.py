@@ -15,7 +15,19 @@ from typing import Any, cast
 
 import msgspec
 
-from ...gateway.model import Artifact, Data, Extra, File, Message, Part, Task, TaskState, Text
+from ...gateway.lifecycle import PAUSED
+from ...gateway.model import (
+    Artifact,
+    Data,
+    Extra,
+    File,
+    Message,
+    Part,
+    Task,
+    TaskState,
+    Text,
+)
+from .questions import question_to
 from .wire import V03, V10, Json, Version
 
 S = TaskState
@@ -362,6 +374,8 @@ def task_to(
     message = task.status_message
     if message is None and task.fault is not None:
         message = Message(role="agent", parts=(Text(text=task.fault.message),))
+    if message is not None and task.input_request is not None and task.state in PAUSED:
+        message = question_to(msgspec.structs.replace(task.input_request, message=message))
     if message is not None and message.message_id is None:  # A2A requires one
         message = msgspec.structs.replace(
             message, message_id=f"{task.id}-status", task_id=task.id, context_id=task.context_id

@@ -19,7 +19,9 @@ NOT_CANCELABLE = -32002
 PUSH_NOT_SUPPORTED = -32003
 UNSUPPORTED = -32004
 CONTENT_TYPE = -32005
+INVALID_AGENT = -32006
 EXTENDED_CARD = -32007
+EXTENSION_REQUIRED = -32008
 VERSION = -32009
 PARSE = -32700
 INVALID_REQUEST = -32600
@@ -48,9 +50,9 @@ KINDS: Mapping[int, _Kind] = {
     PUSH_NOT_SUPPORTED: _Kind("PushNotificationNotSupportedError", 400, "FAILED_PRECONDITION"),
     UNSUPPORTED: _Kind("UnsupportedOperationError", 400, "FAILED_PRECONDITION"),
     CONTENT_TYPE: _Kind("ContentTypeNotSupportedError", 400, "INVALID_ARGUMENT"),
-    -32006: _Kind("InvalidAgentResponseError", 500, "INTERNAL"),
+    INVALID_AGENT: _Kind("InvalidAgentResponseError", 500, "INTERNAL"),
     EXTENDED_CARD: _Kind("ExtendedAgentCardNotConfiguredError", 400, "FAILED_PRECONDITION"),
-    -32008: _Kind("ExtensionSupportRequiredError", 400, "FAILED_PRECONDITION"),
+    EXTENSION_REQUIRED: _Kind("ExtensionSupportRequiredError", 400, "FAILED_PRECONDITION"),
     VERSION: _Kind("VersionNotSupportedError", 400, "FAILED_PRECONDITION"),
     PARSE: _Kind("ParseError", 400, "INVALID_ARGUMENT"),
     INVALID_REQUEST: _Kind("InvalidRequestError", 400, "INVALID_ARGUMENT"),
@@ -76,6 +78,7 @@ _CODES = {
     "too_deep": INVALID_REQUEST,
     "unauthenticated": INVALID_REQUEST,
     "forbidden": INVALID_REQUEST,
+    "upstream_invalid": INVALID_AGENT,
 }
 _HTTP = {
     "unknown_agent": (404, "NOT_FOUND"),
@@ -85,8 +88,6 @@ _HTTP = {
     "forbidden": (403, "PERMISSION_DENIED"),
     "upstream_unreachable": (502, "UNAVAILABLE"),
     "upstream_timeout": (504, "DEADLINE_EXCEEDED"),
-    "upstream_invalid": (502, "INTERNAL"),
-    "upstream_failed": (502, "INTERNAL"),
     "draining": (503, "UNAVAILABLE"),
     "busy": (503, "UNAVAILABLE"),
 }
@@ -114,7 +115,7 @@ def problem_of(error: GatewayError, trace_id: str = "") -> Problem:
     own = native.get("protocol") == "a2a" and isinstance(native.get("code"), int)
     code = native["code"] if own else _CODES.get(error.code, INTERNAL)
     data: Any = error.data
-    if trace_id and code == INTERNAL:
+    if trace_id and code in (INTERNAL, INVALID_AGENT) and not (own and isinstance(data, list)):
         data = {**_as_dict(data), "code": error.code, "traceId": trace_id}
     return Problem(code, error.message, data=data, hub=error.code)
 

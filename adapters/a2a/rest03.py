@@ -71,13 +71,10 @@ def send_params_from(value: Json) -> dict[str, Any]:
 def message_from(value: Any) -> dict[str, Any]:
     wire = as_object(value, "message")
     message = _copy(wire, "messageId", "contextId", "taskId", "metadata", "extensions")
-    role = wire.get("role")
+    if isinstance(role := wire.get("role"), str):  # without one, whether that will do is the reader's to say
+        message["role"] = _FROM_ROLE.get(role, role)
     parts = wire.get("content") if "content" in wire else wire.get("parts")
-    return message | {
-        "kind": "message",
-        "role": _FROM_ROLE.get(role, role) if isinstance(role, str) else "agent",
-        "parts": [_part_from(p) for p in parts or ()],
-    }
+    return message | {"kind": "message", "parts": [_part_from(p) for p in parts or ()]}
 
 
 def _part_from(value: Any) -> dict[str, Any]:

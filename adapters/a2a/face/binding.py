@@ -9,9 +9,12 @@ from typing import Any, Protocol
 
 from ....gateway.errors import Draining, GatewayError
 from ....gateway.http.request import ClientGone, EventStream, Request
-from ..problems import VERSION, Problem, problem_of
-from ..wire import Op, Version, version_of
-from .call import Call
+from ..codec import Malformed
+from ..problems import VERSION, Problem
+from ..wire import Version, version_of
+from .call import Call, as_problem
+
+HEARTBEAT = 15.0  # seconds of silence before a stream says that it is alive
 
 
 def negotiated(request: Request, spoken: Version) -> Version:
@@ -100,9 +103,7 @@ async def _sent(
             if quiet >= HEARTBEAT:
                 await out.comment()
                 heard, quiet = now(), 0.0
-            await asyncio.wait(
-                [job, *stops], timeout=HEARTBEAT - quiet, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait([job, *stops], timeout=HEARTBEAT - quiet, return_when=asyncio.FIRST_COMPLETED)
         if job.done():
             job.result()
     finally:

@@ -9,21 +9,25 @@ from typing import Any
 
 import msgspec
 
+from ....gateway.config import Limits
 from ....gateway.errors import GatewayError, InvalidRequest
 from ....gateway.http.request import ClientGone, Request
-from ....gateway.model import Principal, Task
+from ....gateway.model import Principal, Record, Task
 from ....gateway.ports import Engine
 from ....gateway.telemetry import Span
 from ..codec import Malformed
 from ..problems import INVALID_PARAMS, Problem, problem_of
-from ..wire import Json, Op, Version
+from ..wire import V10, Json, Op, Version
 
 OWN = "/"  # the gateway's own agent, which no registered one can be called
 
 
 class Call:
     """An operation on ``agent`` (``OWN``: the gateway's own). ``raw`` are the parameters as they came, in the
-    form of JSON-RPC of ``version``; ``base_url`` is how the client reaches the gateway."""
+    form of JSON-RPC of ``version``; ``base_url`` is how the client reaches the gateway; ``extensions`` the
+    ones it asks for (as in the header). ``timeouts``: what the caller grants it (idle and total seconds, or
+    None). ``answered``: headers for the answer. ``losses``: what A2A had no
+    place for, so far."""
 
     def __init__(
         self, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request, span: Span
@@ -35,9 +39,23 @@ class Call:
         self.span = span
         self.base_url = request.base_url
         self.principal: Principal = request.principal
-        extensions = request.header(b"a2a-extensions") or request.header(b"x-a2a-extensions")
-        self.extensions: str | None = extensions
+        self.extensions = _extensions(request)
+        self.answered: list[tuple[bytes, bytes]] = []
+        self.losses: set[str] = set()
+        self.timeouts = request.timeouts
         self._params: dict[str, Any] | None = None
+
+    def limits(self, record: Record, limits: Limits) -> tuple[float, float]:
+        """Seconds that a relayed call may be silent and may take: what the agent is allowed, else the
+        gateway's limits; the caller may want less."""
+        idle = record.idle_timeout or limits.idle_timeout
+        total = record.total_timeout or limits.total_timeout
+        return min(idle, self.timeouts[0] or idle), min(total, self.timeouts[1] or total)
+
+    def activated(self, extensions: str) -> None:
+        """The agent says which extensions it used: the client is told."""
+        name = b"a2a-extensions" if self.version == V10 else b"x-a2a-extensions"
+        self.answered = [(name, extensions.encode("latin-1", "replace"))]
 
     @property
     def params(self) -> Json:
@@ -67,6 +85,23 @@ class Call:
         self.span.set("agentgw.agent_protocol", protocol)
 
 
+def _extensions(request: Request) -> str | None:
+    """The extensions a client asks for: comma-separated URIs, of one header or several."""
+    names = (b"a2a-extensions", b"x-a2a-extensions")  # the second is 0.3's
+    return ", ".join(x.decode("latin-1") for name, x in request.headers if name in names and x) or None
+
+
+def as_problem(error: Malformed | GatewayError | Problem, trace_id: str) -> Problem:
+    """What went wrong, as A2A says it."""
+    match error:
+        case Malformed():
+            return Problem(INVALID_PARAMS, f"invalid parameters: {error}", hub=InvalidRequest.code)
+        case GatewayError():
+            return problem_of(error, trace_id)
+        case Problem():
+            return error
+
+
 @contextmanager
 def served(
     engine: Engine, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request
@@ -93,18 +128,15 @@ def served(
     except asyncio.CancelledError:
         error = "canceled"
         raise
-    except Malformed as e:
-        error = InvalidRequest.code
-        raise Problem(INVALID_PARAMS, f"invalid parameters: {e}", hub=error) from e
-    except GatewayError as e:
-        error = e.code
-        raise problem_of(e, span.trace_id) from e
-    except Problem as e:
-        error = e.kind
-        raise
+    except (Malformed, GatewayError, Problem) as e:
+        problem = as_problem(e, span.trace_id)
+        error = problem.kind
+        raise problem from e
     except ClientGone:
         error = None
         raise
     finally:
+        if call.losses:
+            span.set("agentgw.losses", ", ".join(sorted(call.losses)))
         span.attributes.setdefault("agentgw.state", "completed" if error is None else "failed")
         span.end(error)

@@ -61,7 +61,7 @@ class JsonRpc:
                     await stream(request, call, results, self._closing, writing)
                 else:
                     result = await self._operations.unary(call)
-                    await request.respond(200, writing.head + result + b"}")
+                    await request.respond(200, writing.head + result + b"}", headers=call.answered)
         except ClientGone:
             return
         except Problem:

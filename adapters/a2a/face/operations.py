@@ -16,13 +16,15 @@ from ....gateway.errors import NotActive, UnknownTask
 from ....gateway.lifecycle import TERMINAL
 from ....gateway.model import Invocation, Task
 from ....gateway.ports import AgentView, Engine, TaskHandle
-from ..card import with_interfaces
+from ..card import as_v03, with_interfaces
 from ..codec import task_to
-from ..events import Writer, item_to
+from ..events import item_to
+from ..losses import of_event, of_task
 from ..params import Send, count_at, send_from, task_id_of
 from ..problems import EXTENDED_CARD, NOT_CANCELABLE, PUSH_NOT_SUPPORTED, UNSUPPORTED, Problem
 from ..upstream.upstream import A2AUpstream
-from ..wire import PUSH, V10, Op
+from ..wire import PUSH, V03, V10, Op
+from ..writer import Writer
 from .call import OWN, Call
 from .listing import page, query_from
 from .ownagent import OwnAgent, Question, Route
@@ -104,6 +106,7 @@ class Operations:
         handle = await self._invoke(call, route)
         task = await handle.settled() if send.wait else handle.task
         call.saw(task)
+        call.losses |= of_task(task)
         return _encode(item_to(task, call.version, history_length=send.history_length))
 
     async def _send_stream(self, call: Call) -> AsyncGenerator[bytes]:
@@ -124,6 +127,7 @@ class Operations:
     async def _invoke(self, call: Call, route: Route) -> TaskHandle:
         assert route.view is not None
         message = route.send.message
+        idle, total = call.timeouts
         return await self._engine.invoke(
             Invocation(
                 agent=route.view.name,
@@ -137,6 +141,8 @@ class Operations:
                 client_protocol="a2a",
                 streaming=call.op is Op.STREAM or not route.send.wait,
                 metadata=route.send.metadata,
+                idle_timeout=idle,
+                total_timeout=total,
                 extra={"a2a": {"acceptedOutputModes": list(route.send.modes)}} if route.send.modes else {},
             )
         )
@@ -147,12 +153,16 @@ class Operations:
         """The task as it is, then its updates in the log's order."""
         task, seq = handle.task, handle.last_seq
         call.saw(task)
+        call.losses |= of_task(task)
         yield _encode(item_to(task, call.version, history_length=history_length))
         writer = Writer(task)
-        async for logged in handle.events(seq):
-            for update in writer.feed(logged):
-                call.saw(handle.task)
-                yield _encode(item_to(update, call.version))
+        try:
+            async for logged in handle.events(seq):
+                call.losses |= of_event(logged.event)
+                for update in writer.feed(logged):
+                    yield _encode(item_to(update, call.version))
+        finally:
+            call.saw(handle.task)
 
     def _asked(self, call: Call, question: Question) -> bytes:
         call.saw(question.task)
@@ -181,6 +191,7 @@ class Operations:
         task = handle.task
         if call.op is Op.CANCEL:
             task = await self._canceled(call, handle, view)
+        call.losses |= of_task(task)
         length = count_at(call.params, "historyLength")
         return _encode(task_to(task, call.version, history_length=length))
 
@@ -211,11 +222,11 @@ class Operations:
         query = query_from(call.params, call.version)
         if call.agent != OWN:
             self._engine.agent(call.agent, call.principal)
-        tasks = await self._engine.tasks(
-            call.principal,
-            agent=None if call.agent == OWN else call.agent,
-            context_id=query.context_id,
-        )
+        agent = None if call.agent == OWN else call.agent
+        tasks = await self._engine.tasks(call.principal, agent=agent, context_id=query.context_id)
+        views = {view.name: view for view in self._engine.agents(call.principal)}
+        if await self._relay.refresh(call, views, tasks):
+            tasks = await self._engine.tasks(call.principal, agent=agent, context_id=query.context_id)
         return _encode(page(tasks, query, call.version))
 
     # --- the extended card -------------------------------------------------------------------
@@ -227,7 +238,8 @@ class Operations:
             code = UNSUPPORTED if call.version == V10 else EXTENDED_CARD
             raise Problem(code, "there is no extended agent card")
         card: Any = await self._relay.card(call, view, view.upstream)
-        card = with_interfaces(card, f"{call.base_url}/a2a/{view.name}/")
+        url = f"{call.base_url}/a2a/{view.name}/"
+        card = as_v03(card, url) if call.version == V03 else with_interfaces(card, url)
         return _encode(await self._signer.signed(card, call.base_url))
 
 

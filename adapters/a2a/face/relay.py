@@ -1,38 +1,34 @@
 """A2A client, A2A agent: nothing is translated where both speak one revision; the bytes pass.
 
-What passes is read on the side, so that the hub knows the task: for lists, for other doors, and to let no one
-reach a task that is not theirs. Tasks that came about this way carry a mark: their ids are the agent's own,
-and what is asked about them is asked of the agent.
+What passes is read on the side (see ``passage``), so that the hub knows the task: for lists, for other doors,
+and to let no one reach a task that is not theirs. Tasks that came about this way carry a mark: their ids are
+the agent's own, and what is asked about them is asked of the agent.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from ....gateway.errors import BadUpstream, GatewayError
-from ....gateway.lifecycle import TERMINAL, fold
-from ....gateway.model import Fault, Message, Principal, Task, TaskState
+from ....gateway.lifecycle import TERMINAL
+from ....gateway.model import Fault, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ..card import relayed_card
-from ..codec import Malformed, task_from, task_to
-from ..events import Item, item_from, item_to
+from ..codec import Malformed, task_to
 from ..params import Send, translated
-from ..problems import TASK_NOT_FOUND
+from ..problems import EXTENSION_REQUIRED, TASK_NOT_FOUND, UNSUPPORTED, Problem
 from ..upstream.upstream import A2AUpstream
-from ..wire import Json, Op, Version
+from ..wire import V03, V10, Json, Op
 from .call import Call
+from .passage import Passage, is_relayed
 
 _encode = msgspec.json.Encoder().encode
-_MARK = {"agentgw": {"relayed": True}}
-
-
-def is_relayed(task: Task) -> bool:
-    """Whether the task lives at its agent and the hub only watched it pass."""
-    return task.extra.get("agentgw", {}).get("relayed") is True
+REFRESHED, REFRESH_TIME = 20, 2.0  # tasks of a list that are asked after, and the seconds for all of it
 
 
 class Relay:
@@ -44,30 +40,43 @@ class Relay:
     # --- messages ----------------------------------------------------------------------------
 
     async def send(self, call: Call, view: AgentView, agent: A2AUpstream, send: Send) -> bytes:
-        version = (await agent.interface()).version
-        params = call.raw if version == call.version else translated(send, version)
-        result = await agent.call(Op.SEND, params, trace=call.span.trace, extensions=call.extensions)
-        watch = _Watch(self._engine, call, view, send.message)
-        return await watch.passed(result, version)
+        passage, params = await self._begun(call, view, agent, send)
+        return passage.passed(await passage.call(Op.SEND, params))
 
     async def stream(
         self, call: Call, view: AgentView, agent: A2AUpstream, send: Send
     ) -> AsyncGenerator[bytes]:
-        version = (await agent.interface()).version
-        params = call.raw if version == call.version else translated(send, version)
-        watch = _Watch(self._engine, call, view, send.message)
-        source = agent.stream(Op.STREAM, params, trace=call.span.trace, extensions=call.extensions)
-        async with aclosing(source) as results:
+        passage, params = await self._begun(call, view, agent, send)
+        async with aclosing(passage.stream(Op.STREAM, params)) as results:
             async for result in results:
-                yield await watch.passed(result, version)
+                yield result
+
+    async def _begun(
+        self, call: Call, view: AgentView, agent: A2AUpstream, send: Send
+    ) -> tuple[Passage, Json | msgspec.Raw]:
+        """The message's way, and the parameters that the agent gets."""
+        _check_extensions(call, agent)
+        version = (await agent.interface()).version
+        message = send.message
+        known = (await self._engine.task(message.task_id, call.principal)).task if message.task_id else None
+        passage = Passage(self._engine, call, view, agent, version, known, message)
+        theirs = passage.context_sent(message.context_id)
+        if version == call.version and theirs == message.context_id:
+            return passage, call.raw
+        if version == call.version:
+            params: Any = dict(call.params)
+            return passage, {**params, "message": {**params["message"], "contextId": theirs}}
+        message = msgspec.structs.replace(message, context_id=theirs)
+        return passage, translated(msgspec.structs.replace(send, message=message), version)
 
     # --- tasks -------------------------------------------------------------------------------
 
     async def task(self, call: Call, view: AgentView, agent: A2AUpstream, known: Task) -> bytes:
         """GetTask and CancelTask. A task that its agent has forgotten is failed, not unknown."""
         version = (await agent.interface()).version
+        passage = Passage(self._engine, call, view, agent, version, known)
         try:
-            result = await agent.call(call.op, call.raw, trace=call.span.trace, extensions=call.extensions)
+            return passage.passed_task(await passage.call(call.op, call.raw))
         except GatewayError as e:
             if call.op is not Op.GET or (e.native or {}).get("code") != TASK_NOT_FOUND:
                 raise
@@ -76,27 +85,42 @@ class Relay:
                 known = msgspec.structs.replace(
                     known, state=TaskState.FAILED, fault=fault, status_message=None, input_request=None
                 )
-                self._engine.observe(known, call.principal, upstream=view.name)
+                passage.note(known)
             call.saw(known)
             return _encode(task_to(known, call.version))
-        task = _read_task(result, version)
-        if task is not None:
-            _observe(self._engine, task, call, view)
-        if version == call.version:
-            return bytes(result)
-        if task is None:
-            raise BadUpstream(f"{view.name} gave an answer that is not A2A")
-        return _encode(task_to(task, call.version))
 
     async def subscribe(
         self, call: Call, view: AgentView, agent: A2AUpstream, known: Task
     ) -> AsyncGenerator[bytes]:
+        if known.state in TERMINAL:
+            raise Problem(UNSUPPORTED, f"the task has ended: it is {known.state.value}")
         version = (await agent.interface()).version
-        watch = _Watch(self._engine, call, view, None, known)
-        source = agent.stream(Op.SUBSCRIBE, call.raw, trace=call.span.trace, extensions=call.extensions)
+        passage = Passage(self._engine, call, view, agent, version, known)
+        # A 0.3 agent does not begin with the task as it is, which 1.0 promises.
+        plain = version == V10 or call.version == V03
+        source = passage.stream(Op.SUBSCRIBE, call.raw) if plain else passage.rejoined(fresh=True)
         async with aclosing(source) as results:
             async for result in results:
-                yield await watch.passed(result, version)
+                yield result
+
+    async def refresh(self, call: Call, views: dict[str, AgentView], tasks: Sequence[Task]) -> bool:
+        """Ask after tasks that were under way when they were last seen: nobody may have followed them since.
+        Returns whether any was asked after; what could not be learnt stays as it was."""
+        open_ = [t for t in tasks if is_relayed(t) and t.state not in TERMINAL][:REFRESHED]
+        jobs = [self._refreshed(call, views[t.agent], t) for t in open_ if t.agent in views]
+        try:
+            async with asyncio.timeout(REFRESH_TIME):
+                await asyncio.gather(*jobs, return_exceptions=True)
+        except TimeoutError:
+            pass
+        return bool(jobs)
+
+    async def _refreshed(self, call: Call, view: AgentView, known: Task) -> None:
+        agent = view.upstream
+        if isinstance(agent, A2AUpstream):
+            version = (await agent.interface()).version
+            result = await agent.call(Op.GET, {"id": known.id}, trace=call.span.trace)
+            Passage(self._engine, call, view, agent, version, known).note(agent.task(result, version))
 
     # --- the extended card -------------------------------------------------------------------
 
@@ -110,59 +134,11 @@ class Relay:
             raise BadUpstream(f"{view.name} gave a card that is none", detail=str(e)) from e
 
 
-class _Watch:
-    """Follows what passes of one task. ``message``: the client's, which began it."""
-
-    def __init__(
-        self, engine: Engine, call: Call, view: AgentView, message: Message | None, task: Task | None = None
-    ) -> None:
-        self._engine = engine
-        self._call = call
-        self._view = view
-        self._message = message
-        self._task = task
-
-    async def passed(self, result: msgspec.Raw, version: Version) -> bytes:
-        """Take note of a result; it, for the client."""
-        same = version == self._call.version
-        try:
-            item = item_from(msgspec.json.decode(result), version)
-        except (Malformed, msgspec.DecodeError) as e:
-            if same:
-                return bytes(result)  # a newer agent may say what we do not know: that is the client's
-            raise BadUpstream(f"{self._view.name} gave an answer that is not A2A", detail=str(e)) from e
-        await self._note(item)
-        return bytes(result) if same else _encode(item_to(item, self._call.version))
-
-    async def _note(self, item: Item) -> None:
-        if isinstance(item, Message):
-            return
-        if isinstance(item, Task):
-            self._task = item
-            if self._message is not None and "history" not in item.extra.get("a2a", {}):
-                self._task = msgspec.structs.replace(item, input=self._message)
-        else:
-            base = self._task or await self._known(item.task_id, self._call.principal)
-            base = base or Task(id=item.task_id, context_id=item.context_id, agent=self._view.name)
-            self._task = fold(base, item.event, item.at)
-        _observe(self._engine, self._task, self._call, self._view)
-
-    async def _known(self, task_id: str, principal: Principal) -> Task | None:
-        try:
-            return (await self._engine.task(task_id, principal)).task
-        except GatewayError:
-            return None
-
-
-def _observe(engine: Engine, task: Task, call: Call, view: AgentView) -> None:
-    call.saw(task)
-    if task.id:
-        marked = msgspec.structs.replace(task, agent=view.name, extra={**task.extra, **_MARK})
-        engine.observe(marked, call.principal, upstream=view.name)
-
-
-def _read_task(result: msgspec.Raw, version: Version) -> Task | None:
-    try:
-        return task_from(msgspec.json.decode(result), version)
-    except (Malformed, msgspec.DecodeError):
-        return None
+def _check_extensions(call: Call, agent: A2AUpstream) -> None:
+    """Raises Problem (-32008) where the agent's card requires an extension that the client does not declare
+    (section 3.3.4)."""
+    declared = {uri.strip() for uri in (call.extensions or "").split(",")}
+    missing = [uri for uri in agent.required_extensions if uri not in declared]
+    if missing:
+        words = f"this agent requires the client to support: {', '.join(missing)}"
+        raise Problem(EXTENSION_REQUIRED, words, data={"extensions": missing})

@@ -74,7 +74,7 @@ class Rest:
                     await stream(request, call, results, self._closing, form)
                 else:
                     body = form.unary(await self._operations.unary(call))
-                    await request.respond(200, body, media_type=_media_type(request))
+                    await request.respond(200, body, media_type=_media_type(request), headers=call.answered)
         except ClientGone:
             return
         except Problem:

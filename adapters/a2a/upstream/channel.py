@@ -6,7 +6,7 @@ them; in 1.0 both bindings have one form, so bytes are handed on as they are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -15,7 +15,7 @@ import msgspec
 
 from ....gateway import sse
 from ....gateway.errors import BadUpstream, GatewayError, TooLarge, UpstreamFailed
-from ....gateway.transport import Stream, Transport
+from ....gateway.transport import Reply, Stream, Transport
 from .. import rest03
 from ..card import Interface
 from ..codec import Malformed
@@ -25,6 +25,7 @@ from .discovery import elsewhere_at
 
 Headers = Sequence[tuple[str, str]]
 Params = Json | msgspec.Raw
+Activated = Callable[[str], None]
 
 _reply = msgspec.json.Decoder(RpcReply)
 _encode = msgspec.json.Encoder().encode
@@ -50,24 +51,31 @@ class Channel:
         self._base = interface.url.rstrip("/")
         self._allow = allow
 
-    async def call(self, op: Op, params: Params, headers: Headers = ()) -> msgspec.Raw:
-        """A unary operation's result. Raises GatewayError: the agent's own, or what kept it from coming."""
+    async def call(
+        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+    ) -> msgspec.Raw:
+        """A unary operation's result. ``activated`` is told the extensions that the agent says it used.
+        Raises GatewayError: the agent's own, or what kept it from coming."""
         method, url, body = self._request(op, params)
         sent = [*self._headers, *headers, ("accept", "application/json")]
         at = await self._address()
         answer = await self._transport.request(method, url, headers=sent, body=body, address=at)
+        _tell(answer, activated)
         if self.interface.binding == "JSONRPC":
             return self._rpc_result(answer.status, answer.body)
         if answer.status >= 400:
             raise agent_http_error(self._agent, answer.status, answer.body)
         return self._rest_result(op, answer.body)
 
-    async def stream(self, op: Op, params: Params, headers: Headers = ()) -> AsyncGenerator[msgspec.Raw]:
+    async def stream(
+        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+    ) -> AsyncGenerator[msgspec.Raw]:
         """A streaming operation's results as they come. Closing it does not stop the agent's task."""
         method, url, body = self._request(op, params)
         sent = [*self._headers, *headers, ("accept", "text/event-stream")]
         at = await self._address()
         async with self._transport.stream(method, url, headers=sent, body=body, address=at) as answer:
+            _tell(answer, activated)
             if answer.status != 405 or op is not Op.SUBSCRIBE or self.interface.binding == "JSONRPC":
                 async for result in self._results(op, answer):
                     yield result
@@ -177,6 +185,13 @@ class Channel:
 
     def _invalid(self, body: bytes) -> BadUpstream:
         return BadUpstream(f"{self._agent} gave an answer that is not A2A", detail=repr(body[:2000]))
+
+
+def _tell(answer: Reply | Stream, activated: Activated | None) -> None:
+    if activated is not None:
+        used = answer.header("a2a-extensions") or answer.header("x-a2a-extensions")
+        if used:
+            activated(used)
 
 
 def _mapping(params: Params) -> Json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from uuid import uuid4
 
@@ -14,24 +14,39 @@ from ....gateway.errors import (
     BadUpstream,
     GatewayError,
     NotActive,
+    UnknownSkill,
     Unreachable,
     Unsupported,
     UpstreamTimeout,
 )
-from ....gateway.model import Agent, Event, InputReply, Invocation, Message, Record, TaskRef, Trace
+from ....gateway.model import (
+    Agent,
+    Data,
+    Event,
+    InputReply,
+    Invocation,
+    Message,
+    Record,
+    Task,
+    TaskRef,
+    Trace,
+)
 from ....gateway.ports import Found, Host
 from ....gateway.telemetry import Span, trace_headers
 from ..card import Interface, agent_from
-from ..codec import Malformed, object_at, task_from
-from ..events import Item, Reader, item_from
+from ..codec import Malformed, object_at, objects_at, task_from, text_at
+from ..events import Item, is_settled, item_from
+from ..losses import of_message
 from ..params import send_params
 from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
+from ..reader import Reader
 from ..wire import CARD_PATH, V10, Json, Op, Version
 from . import discovery, trust
-from .channel import Channel, Params
+from .channel import Activated, Channel, Params
 
 NO_TRACE = Trace()
 POLL_FIRST, POLL_MOST, POLL_GROWTH = 0.05, 2.0, 1.5  # seconds between looks at a task that still works
+REJOINS = 8  # times that the connection may break in a row: about ten seconds
 
 
 class A2AUpstream:
@@ -88,6 +103,13 @@ class A2AUpstream:
         """Whether the card says that the agent streams."""
         return ((self._card and object_at(self._card, "capabilities")) or {}).get("streaming") is True
 
+    @property
+    def required_extensions(self) -> Sequence[str]:
+        """The extensions that the card says a client must support."""
+        capabilities = (self._card and object_at(self._card, "capabilities")) or {}
+        required = [e for e in objects_at(capabilities, "extensions") if e.get("required") is True]
+        return [uri for e in required if (uri := text_at(e, "uri"))]
+
     # --- turns -------------------------------------------------------------------------------
 
     def invoke(self, call: Invocation) -> AsyncIterator[Event]:
@@ -99,10 +121,15 @@ class A2AUpstream:
         )
 
     def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncIterator[Event]:
+        """A refusal is the data part ``{"action": "decline"}`` (or ``cancel``): A2A has no word for one."""
+        parts = reply.message.parts
+        if reply.action != "accept" and not any(isinstance(p, Data) for p in parts):
+            parts = (Data(data={"action": reply.action}), *parts)
         return self._turn(
             call,
             msgspec.structs.replace(
                 reply.message,
+                parts=parts,
                 context_id=task.context_id or call.upstream_context,
                 task_id=task.task_id,
                 role="user",
@@ -112,19 +139,11 @@ class A2AUpstream:
     async def _turn(self, call: Invocation, message: Message) -> AsyncGenerator[Event]:
         """Send, tell what comes, and look after the task until the turn is over."""
         version = (await self._ready()).interface.version
-        if not message.message_id:
-            message = msgspec.structs.replace(message, message_id=str(uuid4()))
-        metadata = dict(call.metadata or {})
-        if call.skill and "skill" not in metadata:
-            metadata["skill"] = call.skill
-        params = send_params(message, version, metadata=metadata or None)
+        if call.skill and not message.task_id:
+            self._check_skill(call.skill)
         reader = Reader(self.name)
-        if call.streaming and self.streams:
-            source = self._streamed(params, version, call.trace)
-        else:
-            source = self._unary(Op.SEND, params, version, call.trace)
         try:
-            async with aclosing(source) as items:
+            async with aclosing(self._sent(call, message, version)) as items:
                 async for item in items:
                     for event in reader.feed(item):
                         yield event
@@ -135,36 +154,83 @@ class A2AUpstream:
                 raise
         if not reader.task_id:
             raise BadUpstream(f"{self.name} ended its answer without a result")
-        async for event in self._followed(reader, version, call.trace):
-            yield event
+        async with aclosing(self.rejoined(reader.task_id, call.trace)) as items:
+            async for item in items:
+                for event in reader.feed(item):
+                    yield event
 
-    async def _followed(self, reader: Reader, version: Version, trace: Trace) -> AsyncIterator[Event]:
-        """Look at the task until it has ended or waits; how long that may take is the engine's business."""
-        pause = POLL_FIRST
-        while not reader.done:
+    def _check_skill(self, skill: str) -> None:
+        """Raises UnknownSkill. A card that has an extended form need not name all skills."""
+        card = self._card or {}
+        capabilities = object_at(card, "capabilities") or {}
+        extended = capabilities.get("extendedAgentCard"), card.get("supportsAuthenticatedExtendedCard")
+        names = {text_at(s, key) for s in objects_at(card, "skills") for key in ("id", "name")} - {None}
+        if names and skill not in names and True not in extended:
+            ids = ", ".join(text_at(s, "id") or "" for s in objects_at(card, "skills"))
+            raise UnknownSkill(f"{self.name} has no skill {skill!r}; it has: {ids}"[:1000])
+
+    async def _sent(self, call: Invocation, message: Message, v: Version) -> AsyncGenerator[Item]:
+        """Send a message; what the agent says at once, or as long as it streams."""
+        if not message.message_id:
+            message = msgspec.structs.replace(message, message_id=str(uuid4()))
+        metadata = dict(call.metadata or {})
+        if call.skill and "skill" not in metadata:
+            metadata["skill"] = call.skill
+        modes = tuple(call.extra.get("a2a", {}).get("acceptedOutputModes", ()))
+        params = send_params(message, v, metadata=metadata or None, modes=modes)
+        losses = of_message(message)
+        if call.streaming and self.streams:
+            async with aclosing(self.stream(Op.STREAM, params, trace=call.trace, losses=losses)) as results:
+                async for result in results:
+                    yield self.item(result, v)
+        else:
+            yield self.item(await self.call(Op.SEND, params, trace=call.trace, losses=losses), v)
+
+    async def rejoined(self, task_id: str, trace: Trace) -> AsyncGenerator[Item]:
+        """A task that nobody follows any more (its stream broke, or there never was one): as it is now, then
+        what happens to it until it has ended or waits for input. Watched where the agent lets one, else
+        looked at again and again. The connection may break a few times in a row. How long all of it may
+        take is the caller's business."""
+        version = (await self._ready()).interface.version
+        # A 0.3 agent tells a new watcher nothing of what was before.
+        watching, misses, pause = self.streams and version == V10, 0, POLL_FIRST
+        while True:
+            try:
+                async with aclosing(self._looked(task_id, watching, version, trace)) as items:
+                    async for item in items:
+                        misses = 0
+                        yield item
+                        if is_settled(item):
+                            return
+            except (Unreachable, UpstreamTimeout):
+                misses += 1
+                if misses > REJOINS:
+                    raise
+            except GatewayError:
+                if not watching:
+                    raise
+                watching = False  # it may just have ended: then it can't be watched any more
+                continue
             await asyncio.sleep(pause)
             pause = min(pause * POLL_GROWTH, POLL_MOST)
-            async with aclosing(self._unary(Op.GET, {"id": reader.task_id}, version, trace)) as items:
-                async for item in items:
-                    for event in reader.feed(item):
-                        yield event
 
-    async def _unary(self, op: Op, params: Json, v: Version, trace: Trace) -> AsyncGenerator[Item]:
-        result = await self.call(op, params, trace=trace)
-        yield self._item(result, v) if op is Op.SEND else self._task(result, v)
+    async def _looked(self, task_id: str, watching: bool, v: Version, trace: Trace) -> AsyncGenerator[Item]:
+        if watching:
+            async with aclosing(self.stream(Op.SUBSCRIBE, {"id": task_id}, trace=trace)) as results:
+                async for result in results:
+                    yield self.item(result, v)
+        else:
+            yield self.task(await self.call(Op.GET, {"id": task_id}, trace=trace), v)
 
-    async def _streamed(self, params: Json, v: Version, trace: Trace) -> AsyncGenerator[Item]:
-        async with aclosing(self.stream(Op.STREAM, params, trace=trace)) as results:
-            async for result in results:
-                yield self._item(result, v)
-
-    def _item(self, result: msgspec.Raw, v: Version) -> Item:
+    def item(self, result: msgspec.Raw, v: Version) -> Item:
+        """What the agent said. Raises BadUpstream."""
         try:
             return item_from(msgspec.json.decode(result), v)
         except (Malformed, msgspec.DecodeError) as e:
             raise BadUpstream(f"{self.name} gave an answer that is not A2A", detail=str(e)) from e
 
-    def _task(self, result: msgspec.Raw, v: Version) -> Item:
+    def task(self, result: msgspec.Raw, v: Version) -> Task:
+        """The task that the agent said. Raises BadUpstream."""
         try:
             return task_from(msgspec.json.decode(result), v)
         except (Malformed, msgspec.DecodeError) as e:
@@ -192,13 +258,22 @@ class A2AUpstream:
         return (await self._ready()).interface
 
     async def call(
-        self, op: Op, params: Params, *, trace: Trace = NO_TRACE, extensions: str | None = None
+        self,
+        op: Op,
+        params: Params,
+        *,
+        trace: Trace = NO_TRACE,
+        extensions: str | None = None,
+        activated: Activated | None = None,
+        losses: Iterable[str] = (),
     ) -> msgspec.Raw:
-        """A unary operation, its result as it came."""
+        """A unary operation, its result as it came. ``extensions``: the ones that the client asks for;
+        ``activated`` is told the ones that were used; ``losses``: what the parameters do not carry."""
         channel = await self._ready()
-        span = self._span(op, channel, trace)
+        span = self._span(op, channel, trace, losses)
         try:
-            result = await channel.call(op, params, self._headers(channel, span, extensions))
+            headers = self._headers(channel, span, extensions)
+            result = await channel.call(op, params, headers, activated)
         except GatewayError as e:
             span.end(e.code)
             raise
@@ -209,15 +284,22 @@ class A2AUpstream:
         return result
 
     async def stream(
-        self, op: Op, params: Params, *, trace: Trace = NO_TRACE, extensions: str | None = None
+        self,
+        op: Op,
+        params: Params,
+        *,
+        trace: Trace = NO_TRACE,
+        extensions: str | None = None,
+        activated: Activated | None = None,
+        losses: Iterable[str] = (),
     ) -> AsyncGenerator[msgspec.Raw]:
         """A streaming operation, its results as they come."""
         channel = await self._ready()
-        span = self._span(op, channel, trace)
+        span = self._span(op, channel, trace, losses)
         error: str | None = None
         try:
             headers = self._headers(channel, span, extensions)
-            async with aclosing(channel.stream(op, params, headers)) as results:
+            async with aclosing(channel.stream(op, params, headers, activated)) as results:
                 async for result in results:
                     yield result
         except GatewayError as e:
@@ -226,8 +308,8 @@ class A2AUpstream:
         finally:
             span.end(error)
 
-    def _span(self, op: Op, channel: Channel, trace: Trace) -> Span:
-        return self._host.tracer.start(
+    def _span(self, op: Op, channel: Channel, trace: Trace, losses: Iterable[str]) -> Span:
+        span = self._host.tracer.start(
             op.value,
             "client",
             trace,
@@ -239,6 +321,9 @@ class A2AUpstream:
                 "agentgw.agent_protocol": "a2a",
             },
         )
+        if lost := sorted(losses):
+            span.set("agentgw.losses", ", ".join(lost))
+        return span
 
     def _headers(self, channel: Channel, span: Span, extensions: str | None) -> list[tuple[str, str]]:
         headers = trace_headers(span.trace)

@@ -9,7 +9,7 @@ import pytest
 from agentgw.adapters.a2a import rest03
 from agentgw.adapters.a2a.card import interfaces
 from agentgw.adapters.a2a.codec import Malformed
-from agentgw.adapters.a2a.events import Writer
+from agentgw.adapters.a2a.writer import Writer
 from agentgw.adapters.a2a.face.listing import page, query_from
 from agentgw.adapters.a2a.params import send_from, translated
 from agentgw.adapters.a2a.problems import agent_error, agent_http_error, http_error, problem_of, rpc_error

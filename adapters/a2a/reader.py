@@ -1,0 +1,140 @@
+"""An agent's items → canonical events, and what two snapshots of a task differ in. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...gateway.lifecycle import joined
+from ...gateway.model import (
+    Artifact,
+    ArtifactDelta,
+    Event,
+    Finished,
+    Message,
+    MessageDone,
+    Part,
+    Started,
+    StateChanged,
+    Task,
+    TaskState,
+    Text,
+)
+from .events import Item, StatusEvent, Update, status_event
+
+
+def artifact_news(old: Artifact | None, new: Artifact) -> ArtifactDelta | None:
+    """What a client that has seen ``old`` must be told to have ``new``: what was joined on, all of it, or
+    nothing. How text is cut into parts does not count."""
+    if old is None:
+        return ArtifactDelta(artifact=new)
+    before, after = _whole(old.parts), _whole(new.parts)
+    if before == after:
+        same = (old.name, old.description, old.metadata) == (new.name, new.description, new.metadata)
+        return None if same else ArtifactDelta(artifact=new)
+    n = len(before) - 1
+    if n >= 0 and len(after) > n and before[:n] == after[:n]:
+        rest = _continuation(before[n], after[n])
+        if rest is not None:
+            piece = msgspec.structs.replace(new, parts=(*rest, *after[n + 1 :]))
+            return ArtifactDelta(artifact=piece, append=True)
+    return ArtifactDelta(artifact=new)
+
+
+def _whole(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    whole: tuple[Part, ...] = ()
+    for part in parts:
+        whole = joined(whole, (part,))
+    return whole
+
+
+def _continuation(old: Part, new: Part) -> tuple[Part, ...] | None:
+    if old == new:
+        return ()
+    if not isinstance(old, Text) or not isinstance(new, Text) or not new.text.startswith(old.text):
+        return None
+    if msgspec.structs.replace(old, text=new.text) != new:
+        return None
+    return (msgspec.structs.replace(new, text=new.text[len(old.text) :]),)
+
+
+def updates_between(old: Task, new: Task) -> list[Update]:
+    """What a client that has seen the task as ``old`` must be told to know it as ``new``."""
+    known = {a.artifact_id: a for a in old.artifacts}
+    news = [artifact_news(known.get(a.artifact_id), a) for a in new.artifacts]
+    updates = [Update(new.id, new.context_id, delta) for delta in news if delta is not None]
+    if (old.state, old.status_message) != (new.state, new.status_message):
+        event = status_event(new.state, new.status_message)
+        updates.append(Update(new.id, new.context_id, event, new.updated_at))
+    return updates
+
+
+class Reader:
+    """Feed an agent's items, get canonical events. After ``done`` the turn is over.
+
+    Snapshots may come again (polling): what was told already is not told twice.
+    """
+
+    def __init__(self, agent: str) -> None:
+        self._agent = agent
+        self._started = False
+        self._artifacts: dict[str, Artifact] = {}
+        self._state: tuple[TaskState, Message | None] | None = None
+        self.task_id = ""
+        self.context_id = ""
+        self.done = False
+
+    def feed(self, item: Item) -> list[Event]:
+        """The events that ``item`` means; none after the end."""
+        if self.done:
+            return []
+        match item:
+            case Message():
+                return self._message(item)
+            case Task():
+                return self._task(item)
+            case Update(event=event):
+                begin = self._begin(item.task_id, item.context_id)
+                told = self._artifact(event) if isinstance(event, ArtifactDelta) else self._status(event)
+                return [*begin, *told]
+
+    def _begin(self, task_id: str, context_id: str) -> list[Event]:
+        if self._started:
+            return []
+        self._started = True
+        self.task_id, self.context_id = task_id, context_id
+        return [Started(task_id=task_id or None, context_id=context_id or None)]
+
+    def _message(self, message: Message) -> list[Event]:
+        begin = self._begin(message.task_id or "", message.context_id or "")
+        self.done = True
+        return [*begin, MessageDone(message=message), Finished(state=TaskState.COMPLETED)]
+
+    def _task(self, task: Task) -> list[Event]:
+        events = self._begin(task.id, task.context_id)
+        for artifact in task.artifacts:
+            delta = artifact_news(self._artifacts.get(artifact.artifact_id), artifact)
+            if delta is not None:
+                self._artifacts[artifact.artifact_id] = artifact
+                events.append(delta)
+        return [*events, *self._status(status_event(task.state, task.status_message))]
+
+    def _artifact(self, event: ArtifactDelta) -> list[Event]:
+        new = event.artifact
+        old = self._artifacts.get(new.artifact_id)
+        if event.append and old is not None:
+            new = msgspec.structs.replace(old, parts=old.parts + new.parts)
+        self._artifacts[new.artifact_id] = new
+        return [event]
+
+    def _status(self, event: StatusEvent) -> list[Event]:
+        if isinstance(event, StateChanged):
+            news = (event.state, event.message)
+            if news == self._state or (event.state is TaskState.SUBMITTED and event.message is None):
+                return []
+            self._state = news
+            return [event]
+        self.done = True
+        if isinstance(event, Finished) and event.fault is not None and event.message is None:
+            fault = msgspec.structs.replace(event.fault, message=f"{self._agent} failed")
+            event = msgspec.structs.replace(event, fault=fault)
+        return [event]

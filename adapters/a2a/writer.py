@@ -1,0 +1,129 @@
+"""A task's event log → items for a client. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from ...gateway.model import (
+    Artifact,
+    ArtifactDelta,
+    Data,
+    Finished,
+    InputRequired,
+    Logged,
+    Message,
+    MessageDelta,
+    MessageDone,
+    Part,
+    Progress,
+    Started,
+    StateChanged,
+    Task,
+    TaskState,
+    Text,
+    text_of,
+)
+from .codec import message_artifact
+from .events import StatusEvent, Update
+
+
+class Writer:
+    """Feed a task's logged events, get the items for a client. ``task``: the snapshot that the client has
+    got already; the events are those after it."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._open: Message | None = None
+        self._messages = len(task.messages)
+        if task.messages and "gateway" in task.messages[-1].extra:
+            self._open = task.messages[-1]
+
+    def feed(self, logged: Logged) -> Iterator[Update]:
+        """The updates that a logged event means for a client."""
+        event = logged.event
+        match event:
+            case MessageDelta():
+                yield self._update(self._delta(event))
+            case MessageDone(message=message):
+                yield self._update(self._message_done(message))
+            case ArtifactDelta():
+                yield self._update(event)
+            case Progress():
+                yield self._update(self._progress(event, logged.seq), logged.at)
+            case StateChanged(state=TaskState.CANCELING | TaskState.SUBMITTED, message=None):
+                pass
+            case StateChanged() | InputRequired() | Finished():
+                yield self._update(self._completed(event, logged.seq), logged.at)
+            case Started():
+                pass
+
+    def _update(self, event: StatusEvent | ArtifactDelta, at: str = "") -> Update:
+        return Update(self._task.id, self._task.context_id, event, at)
+
+    def _delta(self, event: MessageDelta) -> ArtifactDelta:
+        first = self._open is None
+        if self._open is None:
+            self._messages += 1
+            self._open = Message(role="agent", parts=event.parts, message_id=event.message_id)
+        else:
+            self._open = msgspec.structs.replace(self._open, parts=self._open.parts + event.parts)
+        whole = message_artifact(self._open, self._messages)
+        artifact = msgspec.structs.replace(whole, parts=event.parts)
+        return ArtifactDelta(artifact=artifact, append=not first, last=False)
+
+    def _message_done(self, message: Message) -> ArtifactDelta:
+        """The whole message, or, after its pieces, only what they did not hold."""
+        opened, self._open = self._open, None
+        if opened is None:
+            self._messages += 1
+            return ArtifactDelta(artifact=message_artifact(message, self._messages))
+        name = message_artifact(opened, self._messages).artifact_id
+        sent, whole = text_of(opened.parts), text_of(message.parts)
+        others = tuple(p for p in message.parts if not isinstance(p, Text) and p not in opened.parts)
+        if not whole.startswith(sent):
+            artifact = msgspec.structs.replace(message_artifact(message, 0), artifact_id=name)
+            return ArtifactDelta(artifact=artifact)
+        rest: list[Part] = list(others)
+        if whole != sent or not rest:
+            rest.insert(0, Text(text=whole[len(sent) :]))
+        return ArtifactDelta(artifact=Artifact(artifact_id=name, parts=tuple(rest)), append=True)
+
+    def _progress(self, event: Progress, seq: int) -> StateChanged:
+        parts: list[Part] = []
+        if event.message:
+            parts.append(Text(text=event.message))
+        if event.data is not None:
+            parts.append(Data(data=event.data))
+        numbers = {"progress": event.progress, "total": event.total}
+        metadata = {k: n for k, n in numbers.items() if n is not None} or None
+        message = Message(role="agent", parts=tuple(parts)) if parts else None
+        return StateChanged(
+            state=TaskState.WORKING,
+            message=None if message is None else self._addressed(message, seq),
+            metadata=metadata,
+        )
+
+    def _completed(self, event: StatusEvent, seq: int) -> StatusEvent:
+        """The status with all that A2A requires of its message: an id, and the ids of its task."""
+        if isinstance(event, InputRequired):
+            request = event.request
+            return InputRequired(
+                request=msgspec.structs.replace(request, message=self._addressed(request.message, seq))
+            )
+        message = event.message
+        if message is None and isinstance(event, Finished) and event.fault is not None:
+            message = Message(role="agent", parts=(Text(text=event.fault.message),))
+        if message is None:
+            return event
+        return msgspec.structs.replace(event, message=self._addressed(message, seq))
+
+    def _addressed(self, message: Message, seq: int) -> Message:
+        return msgspec.structs.replace(
+            message,
+            role="agent",
+            message_id=message.message_id or f"{self._task.id}-{seq}",
+            task_id=self._task.id,
+            context_id=self._task.context_id,
+        )
