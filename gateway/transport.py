@@ -1,29 +1,26 @@
-"""The way out: a small HTTP client port and its implementation on pyreqwest.
+"""The way out: a small HTTP client port, and its implementation on connections of our own.
 
-One client, one connection pool and one TLS context for the whole process. Redirects are not followed
-(a POST must not silently become a GET, and credentials must not leave their origin), system proxies are
-honoured, loopback never goes through one.
+One pool and one TLS context for the whole process. Redirects are not followed (a POST must not silently
+become a GET, and credentials must not leave their origin), there are no cookies, the system's proxies are
+honoured.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
 from typing import Protocol
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import msgspec
-import pyreqwest.exceptions as px
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.response import Response as _Response
 
-from . import h1
-from .errors import BadUpstream, TooLarge, Unreachable, UpstreamTimeout
+from .errors import BadUpstream, TooLarge, UpstreamTimeout
+from .h1 import Connection
+from .pool import Pool
 
+LIMIT = 64 * 1024 * 1024  # bytes of an answer that is read as a whole
 Headers = Sequence[tuple[str, str]]
 
 
@@ -51,7 +48,7 @@ class Stream(Protocol):
         """Body pieces as they arrive. Raises Unreachable when the connection breaks."""
         ...
 
-    async def read(self, limit: int = 64 * 1024 * 1024) -> bytes:
+    async def read(self, limit: int = LIMIT) -> bytes:
         """The rest of the body. Raises TooLarge past ``limit`` bytes."""
         ...
 
@@ -96,26 +93,12 @@ def _first(headers: Headers, name: str) -> str | None:
     return None
 
 
-class PyreqwestTransport:
-    """Transport on pyreqwest; streamed requests on ``h1``, as pyreqwest can't abort one before its head has
-    come (through a proxy it must do). ``connect_timeout`` in seconds; ``limit``: bytes of one answer's body.
-    """
+class HttpTransport:
+    """Transport over HTTP/1.1. ``connect_timeout`` in seconds; ``limit``: bytes of one whole answer."""
 
-    def __init__(self, connect_timeout: float = 5.0, limit: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, connect_timeout: float = 5.0, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._h1 = h1.Client(connect_timeout)
-        self._proxies = getproxies()
-        self._client: Client = (
-            ClientBuilder()
-            .connect_timeout(timedelta(seconds=connect_timeout))
-            .pool_idle_timeout(timedelta(seconds=h1.IDLE))  # its own 90 s outlast the server's 5
-            .follow_redirects(False)
-            .default_cookie_store(False)
-            .user_agent("agentgw")
-            .tcp_nodelay(True)
-            .gzip(True)
-            .build()
-        )
+        self._pool = Pool(connect_timeout)
 
     async def request(
         self,
@@ -127,29 +110,23 @@ class PyreqwestTransport:
         timeout: float | None = None,
         address: str | None = None,
     ) -> Reply:
-        if address is not None:
-            return await self._pinned(method, url, headers, body, timeout, address)
-        with _translated(url):
-            builder = self._client.request(method, url).headers(list(headers))
-            if body is not None:
-                builder = builder.body_bytes(body)
-            if timeout is not None:
-                builder = builder.timeout(timedelta(seconds=timeout))
-            async with builder.build_streamed() as response:
-                stream = _PyreqwestStream(response, url)
-                return Reply(stream.status, stream.headers, await stream.read(self._limit))
-
-    async def _pinned(
-        self, method: str, url: str, headers: Headers, body: bytes | None, timeout: float | None, address: str
-    ) -> Reply:
+        if timeout is None:
+            return await self._whole(method, url, headers, body, address)
         try:
-            async with (
-                asyncio.timeout(timeout),
-                self.stream(method, url, headers=headers, body=body, address=address) as answer,
-            ):
-                return Reply(answer.status, answer.headers, await answer.read(self._limit))
+            async with asyncio.timeout(timeout):
+                return await self._whole(method, url, headers, body, address)
         except TimeoutError as e:
             raise UpstreamTimeout("the agent did not answer in time", detail=url) from e
+
+    async def _whole(
+        self, method: str, url: str, headers: Headers, body: bytes | None, address: str | None
+    ) -> Reply:
+        connection = await self._pool.open(method, url, headers, body, address)
+        try:
+            answer = Answer(connection)
+            return Reply(answer.status, answer.headers, await answer.read(self._limit))
+        finally:
+            self._pool.release(connection)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -161,66 +138,57 @@ class PyreqwestTransport:
         body: bytes | None = None,
         address: str | None = None,
     ) -> AsyncGenerator[Stream]:
-        if address is None and self._proxied(url):
-            async with self._streamed(method, url, headers, body) as stream:
-                yield stream
-            return
-        connection, origin = await self._h1.open(method, url, headers, body, address)
+        connection = await self._pool.open(method, url, headers, body, address)
         try:
-            yield h1.Answer(connection)
+            yield Answer(connection)
         finally:
-            self._h1.release(connection, origin)
-
-    def _proxied(self, url: str) -> bool:
-        """Whether the system wants this URL to go through a proxy."""
-        parts = urlsplit(url)
-        name = parts.hostname or ""
-        if name in ("localhost", "::1") or name.startswith("127."):
-            return False
-        known = parts.scheme in self._proxies or "all" in self._proxies
-        return known and not proxy_bypass(name)
-
-    @contextlib.asynccontextmanager
-    async def _streamed(
-        self, method: str, url: str, headers: Headers, body: bytes | None
-    ) -> AsyncGenerator[Stream]:
-        with _translated(url):
-            # Without a limit of 0 the client reads 64 KiB ahead before it hands over even the head.
-            builder = self._client.request(method, url).headers(list(headers)).streamed_read_buffer_limit(0)
-            if body is not None:
-                builder = builder.body_bytes(body)
-            request = builder.build_streamed()
-            response = await request.__aenter__()
-        try:
-            yield _PyreqwestStream(response, url)
-        finally:
-            await request.__aexit__(None, None, None)
+            self._pool.release(connection)
 
     async def aclose(self) -> None:
-        self._h1.close()
-        await self._client.close()
+        """Close every connection, whatever is under way on it."""
+        await self._pool.aclose()
 
 
-class _PyreqwestStream:
-    def __init__(self, response: _Response, url: str) -> None:
-        self._response = response
-        self._url = url
-        self.status = response.status
-        self.headers: Headers = list(response.headers.items())
+class Answer:
+    """Implements ``Stream``. We ask for no compression; what comes as gzip all the same is unpacked."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.status = connection.status
+        self.headers: Headers = connection.headers
 
     def header(self, name: str) -> str | None:
         return _first(self.headers, name)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        reader = self._response.body_reader
-        while True:
-            with _translated(self._url):
-                chunk = await reader.read_chunk()
-            if chunk is None:
-                return
-            yield bytes(chunk)
+        coding = (self.header("content-encoding") or "identity").lower()
+        read = self._connection.read
+        if coding == "identity":
+            while (chunk := await read()) is not None:
+                yield chunk
+        elif coding in ("gzip", "x-gzip"):
+            async for chunk in self._unpacked():
+                yield chunk
+        else:
+            raise BadUpstream(f"the agent's answer is compressed ({coding}), which nobody asked for")
 
-    async def read(self, limit: int = 64 * 1024 * 1024) -> bytes:
+    async def _unpacked(self) -> AsyncIterator[bytes]:
+        """In pieces of bounded size, however much a little of it unpacks to."""
+        packed, size = zlib.decompressobj(wbits=31), 256 * 1024
+        begun = False
+        try:
+            while (chunk := await self._connection.read()) is not None:
+                begun = True
+                while chunk and not packed.eof:
+                    if piece := packed.decompress(chunk, size):
+                        yield piece
+                    chunk = packed.unconsumed_tail
+        except zlib.error as e:
+            raise BadUpstream("the agent's answer is not valid gzip", detail=str(e)) from e
+        if begun and not packed.eof:
+            raise BadUpstream("the agent's answer is not valid gzip", detail="it ends too early")
+
+    async def read(self, limit: int = LIMIT) -> bytes:
         pieces: list[bytes] = []
         size = 0
         async for chunk in self.chunks():
@@ -231,14 +199,4 @@ class _PyreqwestStream:
         return b"".join(pieces)
 
 
-@contextlib.contextmanager
-def _translated(url: str) -> Generator[None]:
-    """pyreqwest's errors as ours. The URL may hold secrets: it is only in ``detail``."""
-    try:
-        yield
-    except px.RequestTimeoutError as e:
-        raise UpstreamTimeout("the agent did not answer in time", detail=f"{url}: {e}") from e
-    except (px.ConnectError, px.NetworkError, px.ClientClosedError) as e:
-        raise Unreachable("the agent can't be reached", detail=f"{url}: {e}") from e
-    except (px.PyreqwestError, ValueError) as e:
-        raise BadUpstream("the agent's answer is not valid HTTP", detail=f"{url}: {e}") from e
+PyreqwestTransport = HttpTransport
