@@ -31,7 +31,11 @@ def serve(
         bool, typer.Option("--allow-anonymous", help="Serve callers without a key beyond this machine.")
     ] = False,
 ) -> None:
-    """Run the gateway. SIGTERM lets running calls finish, then stops."""
+    """Run the gateway.
+
+    SIGTERM and Ctrl-C let running calls finish (at most limits.shutdown_grace), then stop it. A second one
+    does not wait: exit status 1 when that cuts calls off.
+    """
     if workers > 1:
         raise WrongUse("--workers: only one process is supported so far; leave it out")
     if store is not None and store != "embedded":

@@ -111,21 +111,31 @@ class Gateway:
         except Exception:
             log.exception("writing out tasks and spans failed; the next try is in a moment")
 
-    async def drain(self) -> None:
-        """Refuse what is new, end idle streams, let what runs finish within the grace period. The rest is
-        failed, and its clients have a second to hear of it."""
+    async def drain(self, hurry: asyncio.Event | None = None) -> bool:
+        """Refuse what is new, end idle streams, let what runs finish within the grace period or until
+        ``hurry`` is set. The rest is failed, and its clients have a second to hear of it. Whether all
+        finished."""
         self.ready = False
         self.app.draining = self.hub.draining = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.config.limits.shutdown_grace):
-                for face in self.faces:
-                    face.drain()
-                await self.hub.drain()
-                await self.app.idle()
-                return
+        finishing = asyncio.create_task(self._finish())
+        hurried = asyncio.create_task((hurry or asyncio.Event()).wait())
+        grace = self.config.limits.shutdown_grace
+        await asyncio.wait((finishing, hurried), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if finishing.done():
+            finishing.result()
+            return True
+        finishing.cancel()
         await self.hub.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.app.idle(), 1)
+        return False
+
+    async def _finish(self) -> None:
+        for face in self.faces:
+            face.drain()
+        await self.hub.drain()
+        await self.app.idle()
 
     async def aclose(self) -> None:
         """Stop everything; what was acknowledged is on disk afterwards."""
@@ -187,7 +197,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def serve(config: Config, *, home: Path) -> int:
-    """Run the gateway until SIGTERM or SIGINT; returns the exit status (0). Raises ConfigError."""
+    """Run the gateway until SIGTERM or SIGINT; a second one does not wait for calls under way. Returns the
+    exit status: 1 when that cut calls off, else 0. Raises ConfigError."""
     bind = config.server.host
     if bind not in LOOPBACK and not config.server.allow_anonymous:
         raise ConfigError(
@@ -207,10 +218,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(config: Config, home: Path) -> int:
-    stopping = asyncio.Event()
+    stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, lambda: (hurry if stopping.is_set() else stopping).set())
     listener = _listen(config.server.host, config.server.port)
     url = _loopback_url(config.server.host, listener.getsockname()[1])
     token = secrets.token_urlsafe(32)
@@ -220,10 +231,10 @@ async def _serve(config: Config, home: Path) -> int:
         try:
             print(banner(config.server.public_url or url), flush=True)
             await stopping.wait()
-            await gateway.drain()
+            finished = await gateway.drain(hurry)
         finally:
             owner.remove(home)
-    return 0
+    return int(hurry.is_set() and not finished)
 
 
 @contextlib.asynccontextmanager

@@ -50,3 +50,24 @@ def test_no_child_outlives_the_gateway(start_gateway: Any, peers: Any, until: An
     gateway.process.popen.terminate()
     assert gateway.process.popen.wait(20) == 0
     until("the stdio server is gone", lambda: not any(child.is_running() for child in children))
+
+
+def test_a_second_signal_does_not_wait(start_gateway: Any, peers: Any, until: Any) -> None:
+    gateway = start_gateway(AGENTGW_LIMITS__SHUTDOWN_GRACE="1h")
+    gateway.cli("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
+    parts = [{"content_type": "text/plain", "content": "slow 60"}]
+    run = {"agent_name": "a2a", "mode": "stream", "input": [{"role": "user", "parts": parts}]}
+
+    def draining() -> bool:
+        return httpx.get(f"{gateway.url}/readyz").status_code == 503
+
+    with httpx.stream("POST", f"{gateway.url}/acp/runs", json=run, timeout=30) as answer:
+        lines = (line for line in answer.iter_lines() if line.startswith("data:"))
+        next(lines)
+        os.kill(gateway.process.popen.pid, signal.SIGINT)
+        until("it drains", draining)
+        os.kill(gateway.process.popen.pid, signal.SIGINT)
+        events = [json.loads(line.removeprefix("data:")) for line in lines]
+    assert events[-1]["type"] == "run.failed", events
+    assert gateway.process.popen.wait(20) == 1  # a call was cut off
+    assert not (gateway.cli.home / "owner.json").exists()
