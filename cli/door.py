@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
-from pyreqwest.exceptions import ConnectError
 
 from ..adapters.mcp import wire
 from ..gateway import sse
-from ..gateway.errors import UpstreamError
+from ..gateway.errors import Unconnected
 from ..gateway.transport import Stream, Transport
 from .find import Target
 
@@ -67,10 +66,8 @@ class Door:
             async with self._transport.stream("POST", url, headers=headers, body=body) as reply:
                 async for arrived in _arrivals(reply, head):
                     yield arrived
-        except UpstreamError as e:
-            if isinstance(e.__cause__, ConnectError):
-                raise Forgotten from e
-            raise
+        except Unconnected as e:
+            raise Forgotten from e
 
     async def listen(self, head: Head, after: str | None) -> AsyncGenerator[Arrived]:
         """The event stream, after the event ``after``; raises as ``post`` does."""

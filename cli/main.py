@@ -6,7 +6,6 @@ quick (a test watches which modules it loads).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from typing import Annotated
@@ -56,15 +55,7 @@ app.add_typer(traces.app, name="traces")
 
 def main() -> None:
     """Entry point of the console script."""
-    status = run(sys.argv[1:])
-    if "pyreqwest" in sys.modules:
-        # Its threads may still be letting go of Python objects; when the interpreter is torn down under
-        # them, it aborts. All our own cleaning up is done by now.
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:

@@ -131,7 +131,6 @@ def test_help_loads_nothing_heavy() -> None:
         "opentelemetry",
         "httpx",
         "uvicorn",
-        "pyreqwest",
         "rich",
         "msgspec",
         "sqlite3",
