@@ -114,6 +114,7 @@ async def test_a_restart_fails_what_the_gateway_ran_and_leaves_what_it_relayed()
     before = hub(None, store, slow=MemoryUpstream(slow))
     handle = await before.invoke(say("x", "slow"))
     before.observe(seen("relayed"), Principal(), upstream="slow")
+    await anext(handle.events())
     await before.flush()
     gate.set()
     async for logged in handle.events():
@@ -150,6 +151,7 @@ async def test_an_id_of_anothers_stored_task_is_not_taken_over() -> None:
     engine.observe(seen("one", TaskState.FAILED), BOB, upstream="evil")
     with pytest.raises(UnknownTask):
         await engine.task("one", BOB)
+    engine = hub(None, store, echo=MemoryUpstream(), evil=MemoryUpstream())
     engine.observe(seen("one", TaskState.FAILED), ALICE, upstream="evil")
     await engine.flush()
     mine = await engine.task("one", ALICE)

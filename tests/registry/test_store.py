@@ -462,3 +462,13 @@ async def test_a_first_release_s_database_gains_the_items(tmp_path):
     async with opened("sqlite", tmp_path) as store:
         await store.put_item("a", "k", b"v")
         assert await store.items("a") == {"k": b"v"}
+
+
+@pytest.mark.parametrize("other", [{"principal": "bob"}, {"agent": "evil"}])
+async def test_a_task_stays_its_principals_and_its_agents(kind, tmp_path, other):
+    task = Task(id="t", context_id="c", agent=other.get("agent", "echo"), state=TaskState.FAILED)
+    async with opened(kind, tmp_path) as store:
+        mine = StoredTask(task=Task(id="t", context_id="c", agent="echo"), principal="alice")
+        await store.save_tasks([mine], [])
+        await store.save_tasks([StoredTask(task=task, principal=other.get("principal", "alice"))], [])
+        assert await store.load_task("t") == mine
