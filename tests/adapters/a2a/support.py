@@ -13,16 +13,29 @@ from typing import Any
 
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
 
+import httpx
+import msgspec
 import uvicorn
+from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import InMemoryTaskStore
+from a2a.types import AgentInterface, SendMessageRequest
+from google.protobuf.json_format import MessageToDict, ParseDict
 from starlette.applications import Starlette
 
+from agentgw.adapters.a2a.face.face import A2AFace
+from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.gateway.config import Config, Outbound
-from agentgw.gateway.model import Record
+from agentgw.gateway.engine import Hub
+from agentgw.gateway.http.app import App
+from agentgw.gateway.http.doors import Doors
+from agentgw.gateway.model import Principal, Record
 from agentgw.gateway.telemetry import Tracer
 from agentgw.gateway.transport import PyreqwestTransport
+from agentgw.registry.memory import MemoryStore
+
+from ...support.memory import MemoryDirectory, MemoryUpstream
 
 _spec = importlib.util.spec_from_file_location(
     "a2a_agent", Path(__file__).parents[2] / "peers" / "a2a_agent.py"
@@ -108,3 +121,92 @@ class LocalHost:
 
     def changed(self, agent: str) -> None:
         pass
+
+
+class Gateway:
+    """The hub and its A2A face behind uvicorn."""
+
+    def __init__(self, url: str, hub: Hub, http: httpx.AsyncClient) -> None:
+        self.url, self.hub, self.http = url, hub, http
+
+    async def client(self, base: str, way: Way = ("1.0", "JSONRPC"), *, streaming: bool = True) -> Any:
+        """The SDK's client for the card at ``base``, made to use one revision and binding."""
+        card = await A2ACardResolver(self.http, base).get_agent_card()
+        chosen = [i for i in card.supported_interfaces if (i.protocol_version, i.protocol_binding) == way]
+        assert chosen, f"{way} is not in the card"
+        kept = AgentInterface()
+        kept.CopyFrom(chosen[0])
+        del card.supported_interfaces[:]
+        card.supported_interfaces.append(kept)
+        config = ClientConfig(
+            httpx_client=self.http, streaming=streaming, supported_protocol_bindings=[way[1]]
+        )
+        return ClientFactory(config).create(card)
+
+    async def rpc(self, path: str, method: str, params: Any, **headers: str) -> dict[str, Any]:
+        body = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
+        answer = await self.http.post(self.url + path, json=body, headers=headers)
+        assert answer.status_code == 200
+        assert answer.json()["id"] == 7
+        return answer.json()
+
+
+class Front(App):
+    """The gateway's front, where everybody says who they are."""
+
+    def _principal(self, scope: Any) -> Principal:
+        name = dict(scope["headers"]).get(b"x-caller")
+        return Principal(id=name.decode()) if name else Principal()
+
+
+@contextlib.asynccontextmanager
+async def gateway(**agents: Any) -> AsyncIterator[Gateway]:
+    """A gateway in front of these: memory upstreams, or A2A agents by URL or record. The caller is who the
+    header ``x-caller`` says."""
+    directory = MemoryDirectory({n: a for n, a in agents.items() if isinstance(a, MemoryUpstream)})
+    views: dict[str, Any] = dict(directory.views())
+    for name, known in agents.items():
+        if not isinstance(known, MemoryUpstream):
+            record = known if isinstance(known, Record) else Record(name=name, protocol="a2a", url=known)
+            upstream = A2AUpstream(record, LocalHost())
+            (agent,) = await upstream.describe()
+            template = next(iter(MemoryDirectory({name: MemoryUpstream()}).views().values()))
+            views[name] = msgspec.structs.replace(template, record=record, agent=agent, upstream=upstream)
+    directory._views = views  # pyright: ignore[reportPrivateUsage]
+    hub = Hub(directory, MemoryStore(), Tracer(), LocalHost().config)
+    face = A2AFace(hub)
+
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = Front([face], nothing, Doors("127.0.0.1", ""), owner_token="t", body_limit=1 << 20)
+    async with served(app) as url, httpx.AsyncClient(timeout=20) as http:
+        try:
+            yield Gateway(url, hub, http)
+        finally:
+            await face.aclose()
+            await hub.aclose()
+
+
+def say(text: str, **fields: Any) -> SendMessageRequest:
+    message = {"messageId": fields.pop("message_id", "m1"), "role": "ROLE_USER", "parts": [{"text": text}]}
+    return ParseDict({"message": message | fields}, SendMessageRequest())
+
+
+async def items_of(client: Any, request: SendMessageRequest) -> list[dict[str, Any]]:
+    return [MessageToDict(item) async for item in client.send_message(request)]
+
+
+def texts(items: list[dict[str, Any]]) -> str:
+    """All text that an agent streamed as artifacts, joined."""
+    found = ""
+    for item in items:
+        update = item.get("artifactUpdate", {}).get("artifact", {})
+        for artifact in [update, *item.get("task", {}).get("artifacts", [])]:
+            found += "".join(p.get("text", "") for p in artifact.get("parts", []))
+    return found
+
+
+def last_state(items: list[dict[str, Any]]) -> str:
+    return (items[-1].get("statusUpdate") or items[-1]["task"])["status"]["state"]

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import httpx
-import msgspec
 import pytest
-from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
-from a2a.types import AgentInterface, SendMessageRequest
-from google.protobuf.json_format import MessageToDict, ParseDict
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from agentgw.adapters.a2a.face.face import A2AFace
-from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
-from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import UpstreamFailed
-from agentgw.gateway.http.app import App
-from agentgw.gateway.http.doors import Doors
 from agentgw.gateway.model import (
     Agent,
     Artifact,
@@ -39,18 +28,15 @@ from agentgw.gateway.model import (
     Invocation,
     Message,
     Progress,
-    Record,
     Skill,
     Started,
     TaskState,
     Text,
     text_of,
 )
-from agentgw.gateway.telemetry import Tracer
-from agentgw.registry.memory import MemoryStore
 
-from ...support.memory import MemoryDirectory, MemoryUpstream, echo
-from .support import LocalHost, Way, peer, peer_agent, served
+from ...support.memory import MemoryUpstream, echo
+from .support import Way, gateway, items_of, last_state, peer, peer_agent, say, served, texts
 
 pytestmark = pytest.mark.slow
 
@@ -90,86 +76,6 @@ async def answers(reply: InputReply) -> AsyncIterator[Event]:
     yield Started()
     words = f"You said {text_of(reply.message.parts)}"
     yield Finished(state=TaskState.COMPLETED, message=Message(role="agent", parts=(Text(text=words),)))
-
-
-class Gateway:
-    """The hub and its A2A face behind uvicorn."""
-
-    def __init__(self, url: str, hub: Hub, http: httpx.AsyncClient) -> None:
-        self.url, self.hub, self.http = url, hub, http
-
-    async def client(self, base: str, way: Way = ("1.0", "JSONRPC"), *, streaming: bool = True) -> Any:
-        """The SDK's client for the card at ``base``, made to use one revision and binding."""
-        card = await A2ACardResolver(self.http, base).get_agent_card()
-        chosen = [i for i in card.supported_interfaces if (i.protocol_version, i.protocol_binding) == way]
-        assert chosen, f"{way} is not in the card"
-        kept = AgentInterface()
-        kept.CopyFrom(chosen[0])
-        del card.supported_interfaces[:]
-        card.supported_interfaces.append(kept)
-        config = ClientConfig(
-            httpx_client=self.http, streaming=streaming, supported_protocol_bindings=[way[1]]
-        )
-        return ClientFactory(config).create(card)
-
-    async def rpc(self, path: str, method: str, params: Any, **headers: str) -> dict[str, Any]:
-        body = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
-        answer = await self.http.post(self.url + path, json=body, headers=headers)
-        assert answer.status_code == 200
-        assert answer.json()["id"] == 7
-        return answer.json()
-
-
-@contextlib.asynccontextmanager
-async def gateway(**agents: Any) -> AsyncIterator[Gateway]:
-    """A gateway in front of these: memory upstreams, or A2A agents by URL."""
-    directory = MemoryDirectory({n: a for n, a in agents.items() if not isinstance(a, str)})
-    views: dict[str, Any] = dict(directory.views())
-    for name, url in agents.items():
-        if isinstance(url, str):
-            record = Record(name=name, protocol="a2a", url=url)
-            upstream = A2AUpstream(record, LocalHost())
-            (agent,) = await upstream.describe()
-            template = next(iter(MemoryDirectory({name: MemoryUpstream()}).views().values()))
-            views[name] = msgspec.structs.replace(template, record=record, agent=agent, upstream=upstream)
-    directory._views = views  # pyright: ignore[reportPrivateUsage]
-    hub = Hub(directory, MemoryStore(), Tracer(), LocalHost().config)
-    face = A2AFace(hub)
-
-    async def nothing(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    app = App([face], nothing, Doors("127.0.0.1", ""), owner_token="t", body_limit=1 << 20)
-    async with served(app) as url, httpx.AsyncClient(timeout=20) as http:
-        try:
-            yield Gateway(url, hub, http)
-        finally:
-            await face.aclose()
-            await hub.aclose()
-
-
-def say(text: str, **fields: Any) -> SendMessageRequest:
-    message = {"messageId": fields.pop("message_id", "m1"), "role": "ROLE_USER", "parts": [{"text": text}]}
-    return ParseDict({"message": message | fields}, SendMessageRequest())
-
-
-async def items_of(client: Any, request: SendMessageRequest) -> list[dict[str, Any]]:
-    return [MessageToDict(item) async for item in client.send_message(request)]
-
-
-def texts(items: list[dict[str, Any]]) -> str:
-    """All text that an agent streamed as artifacts, joined."""
-    found = ""
-    for item in items:
-        update = item.get("artifactUpdate", {}).get("artifact", {})
-        for artifact in [update, *item.get("task", {}).get("artifacts", [])]:
-            found += "".join(p.get("text", "") for p in artifact.get("parts", []))
-    return found
-
-
-def last_state(items: list[dict[str, Any]]) -> str:
-    return (items[-1].get("statusUpdate") or items[-1]["task"])["status"]["state"]
 
 
 # --- agents of other protocols -----------------------------------------------------------------
@@ -435,7 +341,7 @@ async def test_cards_by_reader() -> None:
         (
             '{"jsonrpc":"2.0","id":1,"method":"ListTaskPushNotificationConfigs","params":{"taskId":"x"}}',
             {},
-            -32003,
+            -32001,
         ),
         (
             '{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"x"}}',

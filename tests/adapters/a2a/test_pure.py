@@ -9,13 +9,13 @@ import pytest
 from agentgw.adapters.a2a import rest03
 from agentgw.adapters.a2a.card import interfaces
 from agentgw.adapters.a2a.codec import Malformed
-from agentgw.adapters.a2a.writer import Writer
 from agentgw.adapters.a2a.face.listing import page, query_from
 from agentgw.adapters.a2a.params import send_from, translated
 from agentgw.adapters.a2a.problems import agent_error, agent_http_error, http_error, problem_of, rpc_error
 from agentgw.adapters.a2a.upstream.address import same_origin
 from agentgw.adapters.a2a.upstream.discovery import candidates
 from agentgw.adapters.a2a.wire import V03, V10, RpcError, version_of
+from agentgw.adapters.a2a.writer import Writer
 from agentgw.gateway.errors import AgentError, BadUpstream, UnknownTask, UpstreamFailed
 from agentgw.gateway.model import Event, Logged, Message, MessageDelta, MessageDone, Task, TaskState, Text
 
