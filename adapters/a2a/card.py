@@ -131,7 +131,7 @@ def fresh_card(name: str, description: str, agent: Agent | None) -> dict[str, An
         "name": name,
         "description": description or name,
         "version": (agent.version if agent else None) or "0",
-        "capabilities": {"streaming": True, "pushNotifications": False, "extendedAgentCard": False},
+        "capabilities": {"streaming": True, "pushNotifications": True, "extendedAgentCard": False},
         "defaultInputModes": list((agent.input_modes if agent else ()) or TEXT_MODES),
         "defaultOutputModes": list((agent.output_modes if agent else ()) or TEXT_MODES),
         "skills": [skill_to(s) for s in skills] or [_default_skill(name, description)],
@@ -170,7 +170,7 @@ def relayed_card(card: Json, name: str, description: str) -> dict[str, Any]:
     capabilities.pop("stateTransitionHistory", None)
     if card.get("supportsAuthenticatedExtendedCard") is True:
         capabilities["extendedAgentCard"] = True
-    capabilities["pushNotifications"] = False
+    capabilities["pushNotifications"] = True  # the gateway's own work, whatever the agent can do
     made["capabilities"] = capabilities
     made["skills"] = [
         {k: x for k, x in s.items() if k not in ("security", "securityRequirements")}

@@ -9,19 +9,20 @@ import msgspec
 
 from ...gateway.model import Message
 from .codec import Malformed, list_at, message_from, message_to, object_at, text_at
+from .pushconfig import PushConfig, inline_config
 from .wire import V03, V10, Json, Version
 
 
 class Send(msgspec.Struct, frozen=True):
     """A message to an agent, as the gateway reads it. ``wait`` False: answer as soon as the task exists.
-    ``metadata`` is the request's; ``push``: the client wants push notifications."""
+    ``metadata`` is the request's; ``push``: where the client wants to be told of the task."""
 
     message: Message
     wait: bool = True
     history_length: int | None = None
     modes: tuple[str, ...] = ()
     metadata: Mapping[str, Any] | None = None
-    push: bool = False
+    push: PushConfig | None = None
 
     def meta(self, key: str) -> str | None:
         """A name in the metadata: the message's, else the request's."""
@@ -30,9 +31,6 @@ class Send(msgspec.Struct, frozen=True):
             if isinstance(value, str) and value:
                 return value
         return None
-
-
-_PUSH = {V10: "taskPushNotificationConfig", V03: "pushNotificationConfig"}
 
 
 def send_from(params: Json, v: Version) -> Send:
@@ -50,7 +48,7 @@ def send_from(params: Json, v: Version) -> Send:
         history_length=count_at(configuration, "historyLength"),
         modes=tuple(m for m in list_at(configuration, "acceptedOutputModes") if isinstance(m, str)),
         metadata=object_at(params, "metadata"),
-        push=configuration.get(_PUSH[v]) is not None,
+        push=inline_config(params, v),
     )
 
 

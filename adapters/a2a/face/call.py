@@ -11,7 +11,7 @@ import msgspec
 
 from ....gateway.config import Limits
 from ....gateway.errors import GatewayError, InvalidRequest
-from ....gateway.http.request import ClientGone, Request
+from ....gateway.http.request import JSON, ClientGone, Request
 from ....gateway.model import Principal, Record, Task
 from ....gateway.ports import Engine
 from ....gateway.telemetry import Span
@@ -19,6 +19,7 @@ from ..codec import Malformed
 from ..problems import INVALID_PARAMS, Problem, problem_of
 from ..wire import V10, Json, Op, Version
 
+A2A_JSON = "application/a2a+json"
 OWN = "/"  # the gateway's own agent, which no registered one can be called
 
 
@@ -26,8 +27,8 @@ class Call:
     """An operation on ``agent`` (``OWN``: the gateway's own). ``raw`` are the parameters as they came, in the
     form of JSON-RPC of ``version``; ``base_url`` is how the client reaches the gateway; ``extensions`` the
     ones it asks for (as in the header). ``timeouts``: what the caller grants it (idle and total seconds, or
-    None). ``answered``: headers for the answer. ``losses``: what A2A had no
-    place for, so far."""
+    None). ``media_type``: what the client calls A2A's JSON. ``answered``: headers for the answer. ``losses``:
+    what A2A had no place for, so far."""
 
     def __init__(
         self, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request, span: Span
@@ -43,6 +44,7 @@ class Call:
         self.answered: list[tuple[bytes, bytes]] = []
         self.losses: set[str] = set()
         self.timeouts = request.timeouts
+        self.media_type = media_type(request)
         self._params: dict[str, Any] | None = None
 
     def limits(self, record: Record, limits: Limits) -> tuple[float, float]:
@@ -83,6 +85,12 @@ class Call:
         self.span.set("agentgw.agent", agent)
         self.span.set("gen_ai.agent.name", agent)
         self.span.set("agentgw.agent_protocol", protocol)
+
+
+def media_type(request: Request) -> str:
+    """``application/a2a+json`` (since 1.0.1) for those who use it, else what every client understands."""
+    asked = f"{request.header(b'accept')} {request.header(b'content-type')}"
+    return A2A_JSON if A2A_JSON in asked else JSON
 
 
 def _extensions(request: Request) -> str | None:

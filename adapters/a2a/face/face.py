@@ -17,6 +17,7 @@ from .call import OWN
 from .cards import Cards
 from .jsonrpc import JsonRpc, failure
 from .operations import Operations
+from .push import Push
 from .rest import Rest, is_ours
 from .signer import Signer
 
@@ -27,7 +28,8 @@ class A2AFace:
     def __init__(self, engine: Engine) -> None:
         self._closing = asyncio.Event()
         signer = Signer(engine)
-        operations = Operations(engine, signer)
+        self._push = Push(engine)
+        operations = Operations(engine, signer, self._push)
         self._cards = Cards(engine, signer)
         self._rpc = JsonRpc(engine, operations, self._closing)
         self._rest = Rest(engine, operations, self._closing)
@@ -46,7 +48,7 @@ class A2AFace:
         await self._serve(request, OWN, request.rest)
 
     def start(self) -> None:
-        """Nothing is left to take up."""
+        self._push.start()
 
     def refusal(self, request: Request, error: GatewayError) -> bytes:
         path = request.rest
@@ -63,6 +65,7 @@ class A2AFace:
 
     async def aclose(self) -> None:
         self._closing.set()
+        await self._push.aclose()
 
     async def _mounted(self, request: Request) -> None:
         name, slash, tail = request.rest.removeprefix("/").partition("/")

@@ -21,13 +21,15 @@ from ..codec import task_to
 from ..events import item_to
 from ..losses import of_event, of_task
 from ..params import Send, count_at, send_from, task_id_of
-from ..problems import EXTENDED_CARD, NOT_CANCELABLE, PUSH_NOT_SUPPORTED, UNSUPPORTED, Problem
+from ..problems import EXTENDED_CARD, NOT_CANCELABLE, UNSUPPORTED, Problem
+from ..pushconfig import task_of
 from ..upstream.upstream import A2AUpstream
 from ..wire import PUSH, V03, V10, Op
 from ..writer import Writer
 from .call import OWN, Call
 from .listing import page, query_from
 from .ownagent import OwnAgent, Question, Route
+from .push import Push
 from .relay import Relay, is_relayed
 from .signer import Signer
 
@@ -37,10 +39,11 @@ _encode = msgspec.json.Encoder().encode
 class Operations:
     """Runs clients' operations. Raises Problem, GatewayError and Malformed."""
 
-    def __init__(self, engine: Engine, signer: Signer) -> None:
+    def __init__(self, engine: Engine, signer: Signer, push: Push) -> None:
         self._engine = engine
         self._signer = signer
-        self._relay = Relay(engine)
+        self._push = push
+        self._relay = Relay(engine, push)
         self._own = OwnAgent(engine)
 
     async def unary(self, call: Call) -> bytes:
@@ -55,7 +58,7 @@ class Operations:
             case Op.CARD:
                 return await self._card(call)
             case op if op in PUSH:
-                raise _no_push()
+                return await self._push.run(call, (await self._known(call))[0].task)
             case _:
                 raise Problem(UNSUPPORTED, f"{call.op.value} is a streaming operation")
 
@@ -71,8 +74,8 @@ class Operations:
     async def _routed(self, call: Call) -> tuple[Send, Route]:
         send = send_from(call.params, call.version)
         call.span.set("a2a.message.id", send.message.message_id)
-        if send.push:
-            raise _no_push()
+        if send.push is not None:
+            await self._push.check(call, send.push, send.message.task_id)
         if call.agent == OWN:
             route = await self._own.route(send, call.principal)
         else:
@@ -102,8 +105,8 @@ class Operations:
         if agent is not None and route.view is not None:
             return await self._relay.send(call, route.view, agent, send)
         if route.question is not None:
-            return self._asked(call, route.question)
-        handle = await self._invoke(call, route)
+            return await self._asked(call, route.question, send)
+        handle = await self._invoke(call, route, send)
         task = await handle.settled() if send.wait else handle.task
         call.saw(task)
         call.losses |= of_task(task)
@@ -117,18 +120,18 @@ class Operations:
                 async for result in results:
                     yield result
         elif route.question is not None:
-            yield self._asked(call, route.question)
+            yield await self._asked(call, route.question, send)
         else:
-            handle = await self._invoke(call, route)
+            handle = await self._invoke(call, route, send)
             async with aclosing(self._followed(call, handle, send.history_length)) as results:
                 async for result in results:
                     yield result
 
-    async def _invoke(self, call: Call, route: Route) -> TaskHandle:
+    async def _invoke(self, call: Call, route: Route, send: Send) -> TaskHandle:
         assert route.view is not None
         message = route.send.message
         idle, total = call.timeouts
-        return await self._engine.invoke(
+        handle = await self._engine.invoke(
             Invocation(
                 agent=route.view.name,
                 message=message,
@@ -139,13 +142,18 @@ class Operations:
                 principal=call.principal,
                 trace=call.span.trace,
                 client_protocol="a2a",
-                streaming=call.op is Op.STREAM or not route.send.wait,
+                streaming=call.op is Op.STREAM or not route.send.wait or send.push is not None,
                 metadata=route.send.metadata,
                 idle_timeout=idle,
                 total_timeout=total,
                 extra={"a2a": {"acceptedOutputModes": list(route.send.modes)}} if route.send.modes else {},
             )
         )
+        if route.new_task_id:
+            self._push.moved(route.new_task_id)
+        if send.push is not None:
+            await self._push.add(call, handle.task, send.push)
+        return handle
 
     async def _followed(
         self, call: Call, handle: TaskHandle, history_length: int | None = None
@@ -164,15 +172,18 @@ class Operations:
         finally:
             call.saw(handle.task)
 
-    def _asked(self, call: Call, question: Question) -> bytes:
+    async def _asked(self, call: Call, question: Question, send: Send) -> bytes:
         call.saw(question.task)
+        if send.push is not None:
+            await self._push.add(call, question.task, send.push)
         return _encode(item_to(question.task, call.version))
 
     # --- tasks -------------------------------------------------------------------------------
 
     async def _known(self, call: Call) -> tuple[TaskHandle, AgentView | None]:
         """The caller's task of this door, and its agent. Raises UnknownTask."""
-        task_id = task_id_of(call.params)
+        params = call.params
+        task_id = task_of(call.op, params, call.version) if call.op in PUSH else task_id_of(params)
         handle = await self._engine.task(task_id, call.principal)
         name = handle.task.agent
         if call.agent not in (OWN, name):
@@ -241,7 +252,3 @@ class Operations:
         url = f"{call.base_url}/a2a/{view.name}/"
         card = as_v03(card, url) if call.version == V03 else with_interfaces(card, url)
         return _encode(await self._signer.signed(card, call.base_url))
-
-
-def _no_push() -> Problem:
-    return Problem(PUSH_NOT_SUPPORTED, "push notifications are not supported")

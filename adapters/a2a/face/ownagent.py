@@ -156,7 +156,7 @@ class OwnAgent:
             "name": "agentgw",
             "description": "A gateway to the agents listed as skills; name one in metadata as `agent`.",
             "version": "1",
-            "capabilities": {"streaming": True, "pushNotifications": False, "extendedAgentCard": False},
+            "capabilities": {"streaming": True, "pushNotifications": True, "extendedAgentCard": False},
             "defaultInputModes": list(TEXT_MODES),
             "defaultOutputModes": list(TEXT_MODES),
             "skills": [skill_to(s) for s in skills or [none]],

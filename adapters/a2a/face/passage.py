@@ -56,6 +56,11 @@ class Passage:
         self._idle, total = call.limits(view.record, engine.config.limits)
         self._end = asyncio.get_running_loop().time() + total
 
+    @property
+    def task(self) -> Task | None:
+        """The task that the request is about, as far as it has passed."""
+        return self._task
+
     # --- names -------------------------------------------------------------------------------
 
     def context_sent(self, wanted: str | None) -> str | None:

@@ -15,17 +15,19 @@ from typing import Any
 import msgspec
 
 from ....gateway.errors import BadUpstream, GatewayError
-from ....gateway.lifecycle import TERMINAL
+from ....gateway.lifecycle import PAUSED, TERMINAL
 from ....gateway.model import Fault, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ..card import relayed_card
 from ..codec import Malformed, task_to
 from ..params import Send, translated
 from ..problems import EXTENSION_REQUIRED, TASK_NOT_FOUND, UNSUPPORTED, Problem
+from ..pushconfig import unpushed
 from ..upstream.upstream import A2AUpstream
 from ..wire import V03, V10, Json, Op
 from .call import Call
 from .passage import Passage, is_relayed
+from .push import Push
 
 _encode = msgspec.json.Encoder().encode
 REFRESHED, REFRESH_TIME = 20, 2.0  # tasks of a list that are asked after, and the seconds for all of it
@@ -34,40 +36,61 @@ REFRESHED, REFRESH_TIME = 20, 2.0  # tasks of a list that are asked after, and t
 class Relay:
     """Hands the operations of A2A clients on to A2A agents."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, push: Push) -> None:
         self._engine = engine
+        self._push = push
 
     # --- messages ----------------------------------------------------------------------------
 
     async def send(self, call: Call, view: AgentView, agent: A2AUpstream, send: Send) -> bytes:
         passage, params = await self._begun(call, view, agent, send)
-        return passage.passed(await passage.call(Op.SEND, params))
+        answer = passage.passed(await passage.call(Op.SEND, params))
+        task = passage.task
+        if send.push is None or task is None:
+            return answer
+        await self._push.add(call, task, send.push)
+        if not send.wait or task.state in TERMINAL | PAUSED:
+            return answer
+        async with aclosing(passage.rejoined()) as results:
+            async for _ in results:
+                pass
+        length = {} if send.history_length is None else {"historyLength": send.history_length}
+        answer = passage.passed_task(await passage.call(Op.GET, {"id": task.id, **length}))
+        return b'{"task":' + answer + b"}" if call.version == V10 else answer
 
     async def stream(
         self, call: Call, view: AgentView, agent: A2AUpstream, send: Send
     ) -> AsyncGenerator[bytes]:
         passage, params = await self._begun(call, view, agent, send)
+        push = send.push
         async with aclosing(passage.stream(Op.STREAM, params)) as results:
             async for result in results:
+                if push is not None and passage.task is not None:
+                    await self._push.add(call, passage.task, push)
+                    push = None
                 yield result
 
     async def _begun(
         self, call: Call, view: AgentView, agent: A2AUpstream, send: Send
     ) -> tuple[Passage, Json | msgspec.Raw]:
-        """The message's way, and the parameters that the agent gets."""
+        """The message's way, and the parameters that the agent gets. Where the client has a webhook, the
+        agent is to name the task at once, so that it can be followed."""
         _check_extensions(call, agent)
         version = (await agent.interface()).version
         message = send.message
         known = (await self._engine.task(message.task_id, call.principal)).task if message.task_id else None
         passage = Passage(self._engine, call, view, agent, version, known, message)
         theirs = passage.context_sent(message.context_id)
-        if version == call.version and theirs == message.context_id:
+        wait = send.wait and (send.push is None or call.op is Op.STREAM)
+        if version == call.version and theirs == message.context_id and send.push is None:
             return passage, call.raw
         if version == call.version:
-            params: Any = dict(call.params)
+            params: Any = call.params if send.push is None else unpushed(call.params, version, wait=wait)
+            if theirs == message.context_id:
+                return passage, params
             return passage, {**params, "message": {**params["message"], "contextId": theirs}}
         message = msgspec.structs.replace(message, context_id=theirs)
-        return passage, translated(msgspec.structs.replace(send, message=message), version)
+        return passage, translated(msgspec.structs.replace(send, message=message, wait=wait), version)
 
     # --- tasks -------------------------------------------------------------------------------
 

@@ -14,12 +14,12 @@ from ....gateway.ports import Engine
 from .. import rest03
 from ..codec import Malformed
 from ..problems import INVALID_PARAMS, NO_METHOD, PARSE, Problem, http_error, problem_of
-from ..wire import STREAMS, V03, V10, Op, Version
+from ..pushconfig import rest_params, to_rest03
+from ..wire import PUSH, STREAMS, V03, V10, Op, Version
 from .binding import negotiated, stream
 from .call import served
 from .operations import Operations
 
-A2A_JSON = "application/a2a+json"
 _encode = msgspec.json.Encoder().encode
 
 _PUSH = r"/tasks/(?P<id>[^/]+)/pushNotificationConfigs"
@@ -32,8 +32,8 @@ _ROUTES: tuple[tuple[str, str, Op], ...] = (
     ("GET", r"/tasks/(?P<id>[^/]+)", Op.GET),
     ("POST", _PUSH, Op.PUSH_CREATE),
     ("GET", _PUSH, Op.PUSH_LIST),
-    ("GET", _PUSH + r"/[^/]+", Op.PUSH_GET),
-    ("DELETE", _PUSH + r"/[^/]+", Op.PUSH_DELETE),
+    ("GET", _PUSH + r"/(?P<config>[^/]+)", Op.PUSH_GET),
+    ("DELETE", _PUSH + r"/(?P<config>[^/]+)", Op.PUSH_DELETE),
     ("GET", r"/extendedAgentCard|/card", Op.CARD),
 )
 _COMPILED = [(methods.split(), re.compile(path), op) for methods, path, op in _ROUTES]
@@ -63,9 +63,9 @@ class Rest:
             await _fail(request, problem_of(error), version)
 
     async def _serve(self, request: Request, agent: str, path: str, version: Version) -> None:
-        op, task_id = _route(request.method, path)
+        op, ids = _route(request.method, path)
         negotiated(request, version)
-        params = await _params(request, op, task_id, version)
+        params = await _params(request, op, ids, version)
         form = _Form(request, op, version)
         try:
             with served(self._engine, op, version, agent, params, request) as call:
@@ -74,7 +74,7 @@ class Rest:
                     await stream(request, call, results, self._closing, form)
                 else:
                     body = form.unary(await self._operations.unary(call))
-                    await request.respond(200, body, media_type=_media_type(request), headers=call.answered)
+                    await request.respond(200, body, media_type=call.media_type, headers=call.answered)
         except ClientGone:
             return
         except Problem:
@@ -82,16 +82,17 @@ class Rest:
                 raise
 
 
-def _route(method: str, path: str) -> tuple[Op, str | None]:
-    """The operation and the task's id. Raises Problem."""
+def _route(method: str, path: str) -> tuple[Op, dict[str, str]]:
+    """The operation, and the ids in the path (``id``: the task's, ``config``: a configuration's). Raises
+    Problem."""
     for methods, pattern, op in _COMPILED:
         match = pattern.fullmatch(path)
         if match and method in methods:
-            return op, match.groupdict().get("id")
+            return op, match.groupdict()
     raise Problem(NO_METHOD, f"there is no {method} {path[:100]}")
 
 
-async def _params(request: Request, op: Op, task_id: str | None, version: Version) -> msgspec.Raw:
+async def _params(request: Request, op: Op, ids: dict[str, str], version: Version) -> msgspec.Raw:
     """The parameters in JSON-RPC's form of the revision; a message of 1.0 as it came."""
     if op in (Op.SEND, Op.STREAM):
         body = await request.body()
@@ -108,8 +109,9 @@ async def _params(request: Request, op: Op, task_id: str | None, version: Versio
     body = await request.body() if request.method == "POST" else b""
     if body.strip():
         fields |= _object(body)
-    if task_id is not None:
-        fields["id"] = task_id
+    if op in PUSH:
+        return msgspec.Raw(_encode(rest_params(op, fields, ids, version)))
+    fields |= ids
     if str(fields.get("historyLength", "")).isdigit():
         fields["historyLength"] = int(fields["historyLength"])
     return msgspec.Raw(_encode(fields))
@@ -136,11 +138,13 @@ class _Form:
 
     def unary(self, result: bytes) -> bytes:
         if not self._old:
-            return result
+            return b"{}" if self._op is Op.PUSH_DELETE else result
         value: Any = msgspec.json.decode(result)
         match self._op:
             case Op.SEND:
                 made = rest03.item_to(value)
+            case op if op in PUSH:
+                made = to_rest03(value)
             case Op.LIST:
                 made = {**value, "tasks": [rest03.task_to(t) for t in value["tasks"]]}
             case _:
@@ -160,12 +164,6 @@ class _Form:
 def _is_python(request: Request) -> bool:
     """The Python SDK nests base64 over this binding of 0.3; it can be told only by its HTTP client."""
     return (request.header(b"user-agent") or "").startswith("python-httpx")
-
-
-def _media_type(request: Request) -> str:
-    """``application/a2a+json`` (since 1.0.1) for those who use it, else what every client understands."""
-    asked = f"{request.header(b'accept')} {request.header(b'content-type')}"
-    return A2A_JSON if A2A_JSON in asked else JSON
 
 
 async def _fail(request: Request, problem: Problem, version: Version) -> None:
