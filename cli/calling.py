@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ..gateway.durations import duration
 from ..gateway.errors import GatewayError
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import InputRequest, Logged, Part, Task, TaskState
@@ -57,14 +58,25 @@ async def _reached(http: Transport, request: Request) -> AsyncGenerator[tuple[Ta
         yield Target(url, token), False
 
 
-async def call(name: str, request: Request, *, as_json: bool, output: str | None) -> int:
-    """Call, print, ask, go on; the exit status."""
+def limits(*, total: str | None, idle: str | None) -> list[tuple[str, str]]:
+    """The headers for ``--timeout`` and ``--idle-timeout``. Raises WrongUse for what is no duration."""
+    given = (("--timeout", "agentgw-total-timeout", total), ("--idle-timeout", "agentgw-idle-timeout", idle))
+    for option, _, text in given:
+        if text is not None and not duration(text):
+            raise WrongUse(f"{option} {text}: a duration is written like 30s, 5m or 1h")
+    return [(header, text) for _, header, text in given if text is not None]
+
+
+async def call(
+    name: str, request: Request, *, limits: Sequence[tuple[str, str]], as_json: bool, output: str | None
+) -> int:
+    """Call, print, ask, go on; the exit status. ``limits``: headers that every turn is sent with."""
     async with transport() as http, _reached(http, request) as (target, lasting):
         gateway = Gateway(http, target)
         printer = Printer(output)
         show: Callable[[Logged], None] = _silent if as_json else lambda logged: printer.event(logged.event)
         while True:
-            turn = await _turn(gateway, name, request, show)
+            turn = await _turn(gateway, name, request, limits, show)
             printer.end()
             task = turn.task
             if task is None:
@@ -84,11 +96,17 @@ def _silent(logged: Logged) -> None:
     pass
 
 
-async def _turn(gateway: Gateway, name: str, request: Request, show: Callable[[Logged], None]) -> Turn:
+async def _turn(
+    gateway: Gateway,
+    name: str,
+    request: Request,
+    limits: Sequence[tuple[str, str]],
+    show: Callable[[Logged], None],
+) -> Turn:
     """One turn, from the message to its end or the next question. Ctrl-C cancels the task."""
     turn = Turn()
     canceling: list[asyncio.Task[None]] = []
-    reading = asyncio.create_task(_read(gateway, name, request, turn, show))
+    reading = asyncio.create_task(_read(gateway, name, request, limits, turn, show))
     with _interrupts(lambda: canceling.append(asyncio.create_task(_interrupt(gateway, turn, reading)))):
         with contextlib.suppress(asyncio.CancelledError):
             await reading
@@ -98,9 +116,14 @@ async def _turn(gateway: Gateway, name: str, request: Request, show: Callable[[L
 
 
 async def _read(
-    gateway: Gateway, name: str, request: Request, turn: Turn, show: Callable[[Logged], None]
+    gateway: Gateway,
+    name: str,
+    request: Request,
+    limits: Sequence[tuple[str, str]],
+    turn: Turn,
+    show: Callable[[Logged], None],
 ) -> None:
-    async for event in gateway.events(f"/agents/{quote(name, safe='')}/call", request):
+    async for event in gateway.events(f"/agents/{quote(name, safe='')}/call", request, limits):
         if event.event == "task":
             turn.task = msgspec.json.decode(event.data, type=Task)
             turn.trace_id = msgspec.json.decode(event.data).get("trace_id") or turn.trace_id

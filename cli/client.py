@@ -80,12 +80,15 @@ class Gateway:
             raise gateway_error(reply.status, reply.body, self._target.url)
         return reply.body
 
-    async def events(self, path: str, value: Any) -> AsyncIterator[sse.ServerEvent]:
+    async def events(
+        self, path: str, value: Any, headers: Sequence[tuple[str, str]] = ()
+    ) -> AsyncIterator[sse.ServerEvent]:
         """POST under ``/api``; the events of the answer's stream as they come."""
         body = msgspec.json.encode(value)
         url = f"{self._target.url}/api{path}"
         try:
-            async with self._transport.stream("POST", url, headers=self._headers(body), body=body) as reply:
+            sent = [*self._headers(body), *headers]
+            async with self._transport.stream("POST", url, headers=sent, body=body) as reply:
                 if reply.status < 300:
                     async for event in _decoded(reply):
                         yield event

@@ -30,9 +30,15 @@ class CallBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 async def begin(
-    engine: Engine, name: str, body: CallBody, principal: Principal, trace: Trace
+    engine: Engine,
+    name: str,
+    body: CallBody,
+    principal: Principal,
+    trace: Trace,
+    timeouts: tuple[float | None, float | None] = (None, None),
 ) -> AsyncIterator[bytes]:
-    """Start the turn; the events of its stream. Raises GatewayError while there is no stream yet.
+    """Start the turn; the events of its stream. ``timeouts``: idle and total (see ``request.timeouts_in``).
+    Raises GatewayError while there is no stream yet.
 
     ``task`` (the canonical task with ``trace_id``), then ``event`` for each event of the turn (``Logged``),
     then ``task`` again. Closing the stream does not cancel the task.
@@ -58,6 +64,8 @@ async def begin(
                 principal=principal,
                 trace=span.trace,
                 client_protocol=PROTOCOL,
+                idle_timeout=timeouts[0],
+                total_timeout=timeouts[1],
             )
         )
     except GatewayError as e:

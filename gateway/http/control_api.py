@@ -29,6 +29,7 @@ from ..model import Principal, Task, Trace
 from ..ports import Engine
 from . import call_api, console
 from .call_api import CallBody
+from .request import timeouts_in
 
 log = logging.getLogger("agentgw.http")
 
@@ -187,13 +188,15 @@ async def agents_check(request: Ask, name: FromPath[str]) -> AgentInfo:
 @post("/api/agents/{name:str}/call", summary="Call an agent", status_code=200)
 async def agents_call(request: Ask, name: FromPath[str], data: JSONBody[CallBody]) -> Stream:
     """An event stream: ``task``, then ``event`` for each event of the turn, then ``task`` as it is at the
-    end. Closing it does not cancel the task."""
+    end. Closing it does not cancel the task. The headers ``agentgw-idle-timeout`` and
+    ``agentgw-total-timeout`` (durations like "30s") lower what the agent is allowed."""
     trace = Trace(
         traceparent=request.headers.get("traceparent"),
         tracestate=request.headers.get("tracestate"),
         baggage=request.headers.get("baggage"),
     )
-    events = await call_api.begin(_plane(request).engine, name, data, _principal(request), trace)
+    timeouts = timeouts_in(lambda name: request.headers.get(name.decode()))
+    events = await call_api.begin(_plane(request).engine, name, data, _principal(request), trace, timeouts)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return Stream(events, media_type="text/event-stream", headers=headers)
 

@@ -109,6 +109,16 @@ def test_everything_given_is_sent(cli: Cli, fake: Fake, tmp_path: Path) -> None:
     assert (sent["skill"], sent["context_id"], sent["task_id"]) == ("see", "c9", "t9")
 
 
+def test_timeouts_go_along_as_headers(cli: Cli, fake: Fake) -> None:
+    fake.routes[CALL] = turn(end=DONE)
+    done = cli.at(fake.url).run("call", "echo", "hi", "--timeout", "90s", "--idle-timeout", "1m30s")
+    assert done.returncode == 0, done.stderr
+    sent = fake.asked(CALL)[0].headers
+    assert (sent["agentgw-total-timeout"], sent["agentgw-idle-timeout"]) == ("90s", "1m30s")
+    cli.at(fake.url).run("call", "echo", "hi")
+    assert not [name for name in fake.asked(CALL)[1].headers if "timeout" in name]
+
+
 @pytest.mark.parametrize("arguments", [[], ["-"]])
 def test_piped_input_is_the_text(cli: Cli, fake: Fake, arguments: list[str]) -> None:
     fake.routes[CALL] = turn(end=DONE)

@@ -45,6 +45,8 @@ WRONG = [
     ["call", "x", "hi", "--data", "{"],
     ["call", "x", "hi", "--file", "/no/such/file"],
     ["call", "x", "hi", "--task", "1"],
+    ["call", "x", "hi", "--timeout", "soon"],
+    ["call", "x", "hi", "--idle-timeout", "0"],
     ["connect", "frobnicate"],
     ["connect", "a2a", "--write"],
     ["connect", "cursor", "--agent", "Bad_Name"],

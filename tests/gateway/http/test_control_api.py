@@ -270,6 +270,25 @@ async def test_the_answer_to_a_question_streams_its_own_turn_only(plane):
     assert (again.status_code, again.json()["error"]["code"]) == (409, "not_active")
 
 
+async def test_a_call_s_own_timeouts_reach_the_agent(plane):
+    await plane.add()
+    headers = {"agentgw-idle-timeout": "500ms", "agentgw-total-timeout": "2m"}
+    answer = await plane.http.post("/api/agents/echo/call", json=words("go"), headers=headers)
+    assert answer.status_code == 200
+    await plane.http.post("/api/agents/echo/call", json=words("go"))
+    calls = [(c.idle_timeout, c.total_timeout) for c in plane.upstream("echo").calls]
+    assert calls == [(0.5, 120.0), (None, None)]
+
+
+@pytest.mark.parametrize("text", ["soon", "", "-1s", "0", "1 day"])
+async def test_a_timeout_that_is_no_duration_is_the_client_s_mistake(plane, text):
+    await plane.add()
+    headers = {"agentgw-total-timeout": text}
+    answer = await plane.http.post("/api/agents/echo/call", json=words("go"), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    assert "agentgw-total-timeout" in answer.json()["error"]["message"]
+
+
 async def test_a_failed_call_says_why_in_its_task(plane):
     await plane.add()
 
