@@ -155,14 +155,19 @@ class Front(App):
     """The gateway's front, where everybody says who they are."""
 
     def _principal(self, scope: Any) -> Principal:
-        name = dict(scope["headers"]).get(b"x-caller")
-        return Principal(id=name.decode()) if name else Principal()
+        value = dict(scope["headers"]).get(b"authorization", b"").decode()
+        return Principal(id=value.removeprefix("Caller ")) if value else Principal()
+
+
+def caller(name: str) -> dict[str, str]:
+    """Headers that say who calls."""
+    return {"authorization": f"Caller {name}"}
 
 
 @contextlib.asynccontextmanager
 async def gateway(**agents: Any) -> AsyncIterator[Gateway]:
-    """A gateway in front of these: memory upstreams, or A2A agents by URL or record. The caller is who the
-    header ``x-caller`` says."""
+    """A gateway in front of these: memory upstreams, or A2A agents by URL or record. The caller is who
+    the headers of ``caller`` say."""
     directory = MemoryDirectory({n: a for n, a in agents.items() if isinstance(a, MemoryUpstream)})
     views: dict[str, Any] = dict(directory.views())
     for name, known in agents.items():
