@@ -16,12 +16,11 @@ from ....gateway.ports import Engine
 from .. import wire
 from ..wire import RpcError
 from . import eras, listing, names
-from .checks import ParamRules
 from .conversation import call_agent
 from .door import Card, Door
 from .exchange import Exchange
 from .listing import Found, Source
-from .relay import SET_LEVEL, level_of, relay
+from .relay import SET_LEVEL, Relay, level_of
 
 SERVER_INFO: dict[str, Any] = {"name": "agentgw", "version": __version__}
 _INSTRUCTIONS = (
@@ -37,12 +36,12 @@ class Aggregate(Door):
     def __init__(
         self,
         engine: Engine,
-        rules: ParamRules,
+        relay: Relay,
         only: str | None = None,
         sources: listing.Sources | None = None,
     ) -> None:
         self._engine = engine
-        self._rules = rules
+        self._relay = relay
         self._only = only
         self._known = listing.Sources(engine) if sources is None else sources
         self._methods: dict[str, Callable[[Exchange], Awaitable[Raw | dict[str, Any]]]] = {
@@ -83,7 +82,7 @@ class Aggregate(Door):
         found = await self._find(exchange, "tools")
         if found is None or found.own is None or found.source.catalog is None:
             return None
-        return self._rules.schema(found.source.view.name, found.source.catalog, found.own)
+        return self._relay.rules.schema(found.source.view.name, found.source.catalog, found.own)
 
     async def lists(self, principal: Principal) -> dict[str, Any]:
         found = await self._sources(principal)
@@ -135,7 +134,7 @@ class Aggregate(Door):
             raise RpcError(wire.INVALID_PARAMS, f"Unknown tool: {exchange.name}")
         view, server = found.source.view, found.source.server
         if server is not None:
-            return await relay(self._engine, view, server, exchange, self._rules, name=found.own)
+            return await self._relay(view, server, exchange, name=found.own)
         exchange.set_agent(view.name, view.record.protocol)
         result = await call_agent(self._engine, view, exchange)
         if result.get("isError"):
@@ -148,9 +147,7 @@ class Aggregate(Door):
         found = await self._find(exchange, "prompts")
         if found is None or found.source.server is None:
             raise RpcError(wire.INVALID_PARAMS, f"Unknown prompt: {exchange.name}")
-        return await relay(
-            self._engine, found.source.view, found.source.server, exchange, self._rules, name=found.own
-        )
+        return await self._relay(found.source.view, found.source.server, exchange, name=found.own)
 
     async def _resources_read(self, exchange: Exchange) -> Raw | dict[str, Any]:
         uri = exchange.name or ""
@@ -158,7 +155,7 @@ class Aggregate(Door):
         if owner is None or owner.server is None:
             code = wire.INVALID_PARAMS if exchange.era == "modern" else wire.RESOURCE_NOT_FOUND
             raise RpcError(code, "Resource not found", {"uri": uri})
-        return await relay(self._engine, owner.view, owner.server, exchange, self._rules)
+        return await self._relay(owner.view, owner.server, exchange)
 
     async def _complete(self, exchange: Exchange) -> Raw | dict[str, Any]:
         """Completion goes to the owner of the prompt or template that it is for."""
@@ -167,13 +164,11 @@ class Aggregate(Door):
                 found = await self._find_named(exchange.principal, name, "prompts")
                 if found is not None and found.source.server is not None:
                     source, ref = found.source, {**ref, "name": found.own}
-                    return await relay(
-                        self._engine, source.view, found.source.server, exchange, self._rules, ref=ref
-                    )
+                    return await self._relay(source.view, found.source.server, exchange, ref=ref)
             case {"type": "ref/resource", "uri": str(uri)}:
                 owner = listing.find_resource(await self._sources(exchange.principal), uri)
                 if owner is not None and owner.server is not None:
-                    return await relay(self._engine, owner.view, owner.server, exchange, self._rules)
+                    return await self._relay(owner.view, owner.server, exchange)
             case _:
                 pass
         raise RpcError(wire.INVALID_PARAMS, "ref names no prompt or resource template here")

@@ -19,7 +19,7 @@ from .changes import Changes
 from .checks import SUPPORTED, ParamRules
 from .door import Door
 from .exchange import Exchange
-from .relay import server_of
+from .relay import Relay, server_of
 from .relay_door import RelayDoor
 from .reply import Outcome
 
@@ -33,9 +33,9 @@ class Dispatcher:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._rules = ParamRules()
+        self._relay = Relay(engine, ParamRules())
         self._sources = listing.Sources(engine)
-        self._everyone = Aggregate(engine, self._rules, None, self._sources)
+        self._everyone = Aggregate(engine, self._relay, None, self._sources)
         self._changes: Changes | None = None
         self._closing = asyncio.Event()
 
@@ -44,7 +44,8 @@ class Dispatcher:
         self._closing.set()
 
     def close(self) -> None:
-        """Watch no more."""
+        """Watch no more, and give up what waits for clients."""
+        self._relay.close()
         if self._changes is not None:
             self._changes.close()
 
@@ -62,8 +63,8 @@ class Dispatcher:
         view = self._engine.agent(scope, principal)
         server = server_of(view)
         if server is None:
-            return Aggregate(self._engine, self._rules, scope, self._sources)
-        return RelayDoor(self._engine, view, server, self._rules)
+            return Aggregate(self._engine, self._relay, scope, self._sources)
+        return RelayDoor(self._engine, view, server, self._relay)
 
     async def answer(self, exchange: Exchange, scope: str) -> Outcome:
         """Handle the request and end its span; never raises."""

@@ -116,5 +116,12 @@ def loud_enough(params: Mapping[str, Any], minimum: str | None) -> bool:
     return LOG_LEVELS.index(level) >= LOG_LEVELS.index(minimum)
 
 
+def louder(level: str, than: str) -> bool:
+    """Whether more is said at ``level``; an unknown one says no more."""
+    return level in LOG_LEVELS and (
+        than not in LOG_LEVELS or LOG_LEVELS.index(level) < LOG_LEVELS.index(than)
+    )
+
+
 def _object(value: Any) -> dict[str, Any]:
     return dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,13 +14,14 @@ from ....gateway.ports import AgentView, Engine
 from .. import wire
 from ..upstream.link import Hello
 from ..upstream.upstream import McpUpstream
-from ..wire import Caller, Era, RpcError
+from ..wire import Caller, Catalog, Era, RpcError
 from . import eras, rpc_errors
 from .checks import ParamRules
 from .exchange import Exchange
-from .sessions import Session
+from .parked import MAY_ASK, Parking
 
 SET_LEVEL = "logging/setLevel"
+_REPEATED = frozenset({"inputResponses", "requestState"})  # each round has its own
 _ROUNDS = 20  # questions in a row that one call may ask of a client of the handshake era
 _ERA_ONLY = {
     "handshake": frozenset({wire.DISCOVER, wire.SUBSCRIPTIONS_LISTEN, "tasks/update"}),
@@ -51,68 +53,128 @@ def server_of(view: AgentView) -> McpUpstream | None:
     return view.upstream if isinstance(view.upstream, McpUpstream) else None
 
 
-async def relay(
-    engine: Engine,
-    view: AgentView,
-    server: McpUpstream,
-    exchange: Exchange,
-    rules: ParamRules,
-    **changes: Any,
-) -> Raw | dict[str, Any]:
-    """Send the client's request to ``server`` and return its result in the client's era.
+class Relay:
+    """Sends clients' requests on to their servers. ``rules``: which arguments are mirrored into headers."""
 
-    ``changes`` replace members of the params (a tool's own name for its prefixed one). Where both speak one
-    era the result's bytes pass untouched. Raises RpcError, without any crash text, and GatewayError.
-    """
-    exchange.set_agent(view.name, view.record.protocol)
-    if exchange.session is not None:
-        exchange.session.servers.add(server)
-    caller = exchange.caller()
-    catalog = await server.catalog()
-    hello = await server.hello(caller)
-    params = {**exchange.members(), **changes}
-    if exchange.method == wire.TOOLS_CALL and rules.schema(view.name, catalog, str(params.get("name"))):
-        params["arguments"] = exchange.arguments().get("arguments")  # they are mirrored into headers
-    if hello.era == "handshake" and exchange.session is not None:
-        await _set_level(server, exchange.session, hello, caller)
-    if hello.era != exchange.era:
-        if exchange.method in _ERA_ONLY[hello.era]:
-            raise RpcError(wire.METHOD_NOT_FOUND, f"{view.name} does not support {exchange.method}")
-        params = eras.to_server(params, hello.era, exchange.log_level)
-    try:
-        result, flags = await _request(server, exchange, params, caller)
-    except RpcError as e:
-        raise _translated(engine, view, exchange, hello.era, e) from None
+    def __init__(self, engine: Engine, rules: ParamRules) -> None:
+        self.rules = rules
+        self._engine = engine
+        self._parking = Parking(engine)
+        self._levels: dict[tuple[McpUpstream, str, str], tuple[Hello, str]] = {}
+
+    def close(self) -> None:
+        """Give up the calls that wait for clients to answer."""
+        self._parking.close()
+
+    async def __call__(
+        self, view: AgentView, server: McpUpstream, exchange: Exchange, **changes: Any
+    ) -> Raw | dict[str, Any]:
+        """Send the client's request to ``server`` and return its result in the client's era.
+
+        ``changes`` replace members of the params (a tool's own name for its prefixed one). Where both speak
+        one era the result's bytes pass untouched. Raises RpcError, without any crash text, and GatewayError.
+        """
+        exchange.set_agent(view.name, view.record.protocol)
+        if exchange.session is not None:
+            exchange.session.servers.add(server)
+        caller = exchange.caller()
+        catalog = await server.catalog()
+        hello = await server.hello(caller)
+        params = {**exchange.members(), **changes}
+        if self._mirrors(view, catalog, exchange, params):
+            params["arguments"] = exchange.arguments().get("arguments")
+        if hello.era == "handshake":
+            await self._set_level(server, exchange, hello, caller)
+        if hello.era != exchange.era:
+            if exchange.method in _ERA_ONLY[hello.era]:
+                raise RpcError(wire.METHOD_NOT_FOUND, f"{view.name} does not support {exchange.method}")
+            params = eras.to_server(params, hello.era, exchange.log_level)
+        try:
+            result = await self._request(view, server, exchange, params, caller, hello)
+        except RpcError as e:
+            raise _translated(self._engine, view, exchange, hello.era, e) from None
+        if isinstance(result, dict):
+            exchange.set_state("input_required")
+            return {**result, "_meta": {wire.META_SERVER_INFO: hello.server_info}}
+        _note(exchange, result)
+        if hello.era == exchange.era:
+            return result
+        return eras.to_client(exchange.method, _fields(view, result), exchange.era, hello.server_info)
+
+    def _mirrors(
+        self, view: AgentView, catalog: Catalog, exchange: Exchange, params: Mapping[str, Any]
+    ) -> bool:
+        """Whether arguments are mirrored into headers, for which they must be decoded."""
+        name = str(params.get("name"))
+        return exchange.method == wire.TOOLS_CALL and bool(self.rules.schema(view.name, catalog, name))
+
+    async def _request(
+        self,
+        view: AgentView,
+        server: McpUpstream,
+        exchange: Exchange,
+        params: dict[str, Any],
+        caller: Caller,
+        hello: Hello,
+    ) -> Raw | dict[str, Any]:
+        """One request, and what the server asks in between, in the way of the client's era. An object is an
+        InputRequiredResult."""
+        if exchange.era == hello.era:
+            return await server.request(exchange.method, params, caller=caller)
+        if exchange.era == "handshake":
+            return await _request_again(server, exchange, params, caller)
+        if exchange.method not in MAY_ASK or not (caller.interactive or "requestState" in exchange.members()):
+            return await server.request(exchange.method, params, caller=caller)
+        return await self._parking.request(
+            view.name,
+            exchange,
+            caller,
+            lambda asking: server.request(exchange.method, params, caller=asking),
+        )
+
+    async def _set_level(self, server: McpUpstream, exchange: Exchange, hello: Hello, caller: Caller) -> None:
+        """Tell a handshake server which log level its client wants: once a session, where it has one; else
+        the least that any client has asked for on the link that it shares with others."""
+        level, session = exchange.log_level, exchange.session
+        if level is None or "logging" not in hello.capabilities:
+            return
+        if session is not None:
+            if session.levels.get(server) == level:
+                return
+            session.levels[server] = level
+        else:
+            key = (server, caller.principal.id, caller.can_be_asked)
+            known = self._levels.get(key)
+            if known is not None and known[0] is hello and not eras.louder(level, known[1]):
+                return
+            self._levels[key] = (hello, level)
+        with contextlib.suppress(RpcError):
+            await server.request(SET_LEVEL, {"level": level}, caller=caller)
+
+
+def _note(exchange: Exchange, result: Raw) -> None:
+    """What became of the call, for its span."""
+    flags = _read(result)
+    if flags.type != "complete":
+        exchange.set_state(flags.type)
+        return
     exchange.set_state("failed" if flags.is_error else "completed")
     if flags.is_error:
         exchange.error_type = "tool_error"
-    if hello.era == exchange.era:
-        return result
-    return eras.to_client(exchange.method, _fields(view, result), exchange.era, hello.server_info)
 
 
-async def _request(
+async def _request_again(
     server: McpUpstream, exchange: Exchange, params: dict[str, Any], caller: Caller
-) -> tuple[Raw, _Flags]:
-    """One request; a client of the handshake era is asked what a modern server wants to know, and the
-    request repeated with its answers (2026-07-28, basic/patterns/mrtr)."""
+) -> Raw:
+    """A client of the handshake era is asked what a modern server wants to know, and the request repeated
+    with its answers (2026-07-28, basic/patterns/mrtr)."""
     for _ in range(_ROUNDS):
         result = await server.request(exchange.method, params, caller=caller)
-        flags = _read(result)
-        if flags.type != "input_required" or exchange.era == "modern":
-            return result, flags
-        params = {**params, **await _answers(exchange, result)}
+        if _read(result).type != "input_required":
+            return result
+        first = {key: value for key, value in params.items() if key not in _REPEATED}
+        params = {**first, **await _answers(exchange, result)}
     raise RpcError(wire.INVALID_REQUEST, "the server asks without end")
-
-
-async def _set_level(server: McpUpstream, session: Session, hello: Hello, caller: Caller) -> None:
-    """Tell a server that the session comes to only now which log level its client has set."""
-    level = session.log_level
-    if level is None or session.levels.get(server) == level or "logging" not in hello.capabilities:
-        return
-    session.levels[server] = level
-    with contextlib.suppress(RpcError):
-        await server.request(SET_LEVEL, {"level": level}, caller=caller)
 
 
 class _Question(msgspec.Struct, frozen=True):

@@ -19,10 +19,9 @@ from ..upstream.upstream import McpUpstream
 from ..wire import Caller, RpcError
 from . import eras, subscriptions
 from .changes import Changes
-from .checks import ParamRules
 from .door import Card, Door
 from .exchange import Exchange
-from .relay import SET_LEVEL, level_of, relay
+from .relay import SET_LEVEL, Relay, level_of
 from .sessions import Session
 
 SUBSCRIBE, UNSUBSCRIBE = "resources/subscribe", "resources/unsubscribe"
@@ -31,11 +30,11 @@ SUBSCRIBE, UNSUBSCRIBE = "resources/subscribe", "resources/unsubscribe"
 class RelayDoor(Door):
     """The door of one server, for one request."""
 
-    def __init__(self, engine: Engine, view: AgentView, server: McpUpstream, rules: ParamRules) -> None:
+    def __init__(self, engine: Engine, view: AgentView, server: McpUpstream, relay: Relay) -> None:
         self._engine = engine
         self._view = view
         self._server = server
-        self._rules = rules
+        self._relay = relay
 
     async def card(self, exchange: Exchange) -> Card:
         if exchange.session is not None:
@@ -55,11 +54,11 @@ class RelayDoor(Door):
             if (await self._server.hello(exchange.caller())).era == "modern":
                 self._watch(session, exchange)
                 return {}
-        return await relay(self._engine, self._view, self._server, exchange, self._rules)
+        return await self._relay(self._view, self._server, exchange)
 
     async def input_schema(self, exchange: Exchange) -> Any:
         catalog = await self._server.catalog()
-        return self._rules.schema(self._view.name, catalog, exchange.name or "")
+        return self._relay.rules.schema(self._view.name, catalog, exchange.name or "")
 
     async def lists(self, principal: Principal) -> dict[str, Any]:
         catalog = await self._server.catalog()
