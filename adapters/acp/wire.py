@@ -21,6 +21,7 @@ SSE_TYPE = "text/event-stream"
 TEXT_TYPE = "text/plain"
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
+SETTLED = TERMINAL | {"awaiting"}
 # A stream ends with one of these; "awaiting" is the client's turn, not an error.
 LAST_EVENTS = frozenset({"run.completed", "run.failed", "run.cancelled", "run.awaiting", "error"})
 

@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from ....gateway.errors import GatewayError, InvalidRequest
 from ....gateway.http.request import ClientGone, EventStream, Request
-from ....gateway.model import Fault, Logged, Principal, Task, TaskState
+from ....gateway.model import Fault, Principal, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.telemetry import Span
 from .. import faults
 from ..wire import Json
+from .ids import Ids, Recent
 
 log = logging.getLogger("agentgw.acp")
 T = TypeVar("T")
@@ -30,9 +31,13 @@ _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `\$\.?(.*)
 class Exchange:
     """A request under way. ``mount`` is the path prefix that the client used: ``/acp`` or empty."""
 
-    def __init__(self, request: Request, engine: Engine, span: Span, mount: str) -> None:
+    def __init__(
+        self, request: Request, engine: Engine, span: Span, mount: str, ids: Ids, seen: Recent
+    ) -> None:
         self.request = request
         self.engine = engine
+        self.ids = ids
+        self.seen = seen
         self.span = span
         self.base = request.base_url + mount
         self.error: str | None = None
@@ -52,6 +57,20 @@ class Exchange:
             raise _invalid(str(e)) from e
         except (msgspec.DecodeError, RecursionError, UnicodeError) as e:
             raise InvalidRequest("the request body is not valid JSON") from e
+
+    async def unless_gone(self, wanted: Coroutine[Any, Any, T]) -> T:
+        """What is waited for. Raises ClientGone when the client leaves before."""
+        gone = asyncio.create_task(self.request.disconnected())
+        job = asyncio.create_task(wanted)
+        try:
+            await asyncio.wait({gone, job}, return_when="FIRST_COMPLETED")
+            if not job.done():
+                raise ClientGone
+            return job.result()
+        finally:
+            for task in (gone, job):
+                task.cancel()
+            await asyncio.wait({gone, job})
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -124,22 +143,24 @@ def run_header(run_id: str) -> list[tuple[bytes, bytes]]:
     return [(b"run-id", run_id.encode())]
 
 
-async def live(events: AsyncIterator[Logged], out: EventStream) -> AsyncGenerator[Logged]:
-    """Events as they come, until they or the client's patience end; silence is filled with comments."""
+async def live(events: AsyncIterator[T], out: EventStream, *, stay: bool = False) -> AsyncGenerator[T]:
+    """Events as they come; silence is filled with comments, which both SDKs' parsers pass over. Raises
+    ClientGone when the client leaves, unless it shall ``stay`` to the end."""
     gone = asyncio.create_task(out.gone.wait())
     step: asyncio.Task[Any] | None = None
     try:
         while True:
             step = step or asyncio.ensure_future(anext(events, None))
-            done, _ = await asyncio.wait({step, gone}, timeout=HEARTBEAT, return_when="FIRST_COMPLETED")
+            awaited = {step} if stay else {step, gone}
+            done, _ = await asyncio.wait(awaited, timeout=HEARTBEAT, return_when="FIRST_COMPLETED")
             if gone in done:
                 raise ClientGone
             if step in done:
-                logged, step = step.result(), None
-                if logged is None:
+                found, step = step.result(), None
+                if found is None:
                     return
-                yield logged
-            else:
+                yield found
+            elif not gone.done():
                 await out.comment()
     finally:
         gone.cancel()

@@ -17,6 +17,7 @@ from .. import codec, faults, manifests
 from ..wire import NOT_FOUND, PAGE
 from . import runs, sessions
 from .exchange import Exchange
+from .ids import Ids, Recent
 
 log = logging.getLogger("agentgw.acp")
 
@@ -80,6 +81,8 @@ class ACPFace:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._ids = Ids(engine.items)
+        self._seen = Recent()
         self._open: set[asyncio.Task[Any]] = set()
 
     def mounts(self) -> Sequence[tuple[str, Handler]]:
@@ -138,7 +141,7 @@ class ACPFace:
                 "agentgw.client_protocol": "acp",
             },
         )
-        x = Exchange(request, self._engine, span, mount)
+        x = Exchange(request, self._engine, span, mount, self._ids, self._seen)
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)

@@ -11,10 +11,12 @@ from ....gateway.model import Invocation, Logged
 from ....gateway.ports import TaskHandle
 from .. import codec
 from ..encoding import RunEncoder, as_uuid, is_uuid, run_json
+from ..losses import Unread, phrases
 from ..upstream.upstream import ACPUpstream
 from ..wire import Json, Mode, RunCreate, RunCreateHead, RunResume
 from . import relay
 from .exchange import Exchange, live
+from .passage import is_relayed
 
 
 async def create(x: Exchange) -> None:
@@ -22,7 +24,7 @@ async def create(x: Exchange) -> None:
     head = await x.body(RunCreateHead)
     view = x.engine.agent(head.agent_name, x.principal)
     x.about(view)
-    session = chosen_session(x, head)
+    session = await chosen_session(x, head)
     if isinstance(view.upstream, ACPUpstream):
         await relay.create(x, view, view.upstream, head, session)
         return
@@ -32,6 +34,7 @@ async def create(x: Exchange) -> None:
     mode = body.mode or "sync"
     metadata = body.metadata or {}
     skill = metadata.get("skill")
+    idle, total = x.request.timeouts
     call = Invocation(
         agent=view.name,
         message=translated.value,
@@ -42,13 +45,16 @@ async def create(x: Exchange) -> None:
         client_protocol="acp",
         streaming=mode != "sync",
         metadata=body.metadata,
+        idle_timeout=idle,
+        total_timeout=total,
     )
     handle = await x.engine.invoke(call)
     await _answer(x, handle, mode, after=0)
 
 
-def chosen_session(x: Exchange, head: RunCreateHead | RunCreate) -> str | None:
-    """The session that the client names, by id or by object. History that it brings along is not fetched."""
+async def chosen_session(x: Exchange, head: RunCreateHead) -> str | None:
+    """The conversation that the client names, by its id or a session object. History that it brings along is
+    not fetched."""
     session = head.session
     if session is None:
         given = head.session_id
@@ -58,10 +64,10 @@ def chosen_session(x: Exchange, head: RunCreateHead | RunCreate) -> str | None:
             raise codec.wrong("session_id", "it is not session.id")
         urls = [*(session.history or ()), *([session.state] if session.state else ())]
         if any(not url.startswith(f"{x.base}/resources/") for url in urls):
-            x.lost(("session history from elsewhere",))
+            x.lost(phrases((Unread.HISTORY,)))
     if given is not None and not is_uuid(given):
         raise codec.wrong("session_id" if session is None else "session.id", "expected a UUID")
-    return given.lower() if given else None
+    return await x.ids.original(given.lower()) if given else None
 
 
 async def resume(x: Exchange, run_id: str) -> None:
@@ -74,6 +80,7 @@ async def resume(x: Exchange, run_id: str) -> None:
     mode = body.mode or "sync"
     message = codec.message(body.await_resume.message, "await_resume.message")
     after, task = handle.last_seq, handle.task
+    idle, total = x.request.timeouts
     call = Invocation(
         agent=task.agent,
         message=message,
@@ -83,6 +90,8 @@ async def resume(x: Exchange, run_id: str) -> None:
         trace=x.span.trace,
         client_protocol="acp",
         streaming=mode != "sync",
+        idle_timeout=idle,
+        total_timeout=total,
     )
     handle = await x.engine.invoke(call)
     await _answer(x, handle, mode, after=after)
@@ -128,11 +137,12 @@ async def cancel(x: Exchange, run_id: str) -> None:
 
 async def _find(x: Exchange, run_id: str) -> tuple[TaskHandle, ACPUpstream | None]:
     """The task that a run id names, and its agent's upstream where the run is the upstream's own."""
-    handle = await x.engine.task(run_id, x.principal)
+    handle = await x.engine.task(await x.ids.original(run_id), x.principal)
+    await x.ids.give(handle.task.id, handle.task.context_id)
     # A task outlives its agent's registration.
     view = next((v for v in x.engine.agents(x.principal) if v.name == handle.task.agent), None)
     x.concerns(handle.task.agent, view.record.protocol if view else "")
-    if view is not None and relay.is_relayed(handle.task) and isinstance(view.upstream, ACPUpstream):
+    if view is not None and is_relayed(handle.task) and isinstance(view.upstream, ACPUpstream):
         return handle, view.upstream
     return handle, None
 
@@ -161,7 +171,7 @@ async def _answer(x: Exchange, handle: TaskHandle, mode: Mode, *, after: int) ->
         await _stream(x, handle, after)
         return
     if mode == "sync":
-        await handle.settled()
+        await x.unless_gone(handle.settled())
     run = await current(handle, x)
     x.saw_task(handle.task)
     await x.run(200 if mode == "sync" else 202, run, run["run_id"])

@@ -1,7 +1,8 @@
 """Sessions at the door: a session is a conversation; its history are messages that the gateway serves.
 
-A resource is named ``{run}-{n}``, the n-th message of a run, or ``{agent}.{id}``, a resource of an agent
-that speaks ACP, fetched from its own server only. So any worker can answer, and no URL is ever followed.
+A resource is named ``{run}-{n}``, the n-th message of a run, or ``{agent}.{session}.{id}``, a resource of an
+agent that speaks ACP, fetched from its own server only, and only for whom the session belongs to. So any
+worker can answer, and no URL is ever followed.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from ....gateway.errors import BadUpstream, GatewayError, InvalidRequest
 from ....gateway.model import Task
 from ....gateway.ports import AgentView
 from .. import codec
-from ..encoding import is_uuid
+from ..encoding import as_uuid, is_uuid
 from ..upstream.server import error_of
 from ..upstream.upstream import ACPUpstream, session_id
 from ..wire import JSON_TYPE, Json
 from .exchange import Exchange
+from .passage import is_relayed
 from .runs import current
 
 _LIMIT = 100  # runs of a conversation that its history tells of: the newest
@@ -34,31 +36,45 @@ class NotThere(GatewayError):
 
 
 async def read(x: Exchange, name: str) -> None:
-    """GET /session/{id} and /sessions/{id}."""
+    """GET /session/{id} and /sessions/{id}: what was said, first as the gateway has it, then as an ACP agent
+    has it; the state that such an agent keeps."""
     if not is_uuid(name):
         raise codec.wrong("session_id", "expected a UUID")
-    name = name.lower()
-    agent = x.engine.context_agent(name, x.principal)
-    view = next((v for v in x.engine.agents(x.principal) if v.name == agent), None)
-    if view is not None and isinstance(view.upstream, ACPUpstream):
+    context_id = await x.ids.original(name.lower())
+    agent = x.engine.context_agent(context_id, x.principal)
+    tasks = await _tasks(x, context_id)
+    if agent is None and not tasks:
+        raise NotThere(f"unknown session: {name}")
+    session: Json = {"id": as_uuid(context_id), "history": [], "state": None}
+    view = _speaks_acp(x, agent)
+    if view is not None:
         x.about(view)
-        session = await _theirs(x, view, view.upstream, name)
-        if session is not None:
-            await x.request.json(200, session)
-            return
-    history = [
-        f"{x.base}/resources/{task.id}-{n}"
-        for task in await _tasks(x, name)
+        theirs = await _theirs(x, view, context_id)
+        session, view = (theirs, view) if theirs else (session, None)
+    ours = [
+        f"{x.base}/resources/{as_uuid(task.id)}-{n}"
+        for task in tasks
+        if view is None or not _told_there(task, view)
         for n in range(len(await _messages(x, task.id)))
     ]
-    if not history and agent is None:
-        raise NotThere(f"unknown session: {name}")
-    await x.request.json(200, {"id": name, "history": history, "state": None})
+    session["history"] = ours + session["history"]
+    await x.request.json(200, session)
 
 
-async def _theirs(x: Exchange, view: AgentView, upstream: ACPUpstream, name: str) -> Json | None:
+def _speaks_acp(x: Exchange, agent: str | None) -> AgentView | None:
+    view = next((v for v in x.engine.agents(x.principal) if v.name == agent), None)
+    return view if view is not None and isinstance(view.upstream, ACPUpstream) else None
+
+
+def _told_there(task: Task, view: AgentView) -> bool:
+    """Whether the agent's own session tells of the run."""
+    return task.agent == view.name or is_relayed(task)
+
+
+async def _theirs(x: Exchange, view: AgentView, context_id: str) -> Json | None:
     """The session as an ACP agent has it, its URLs turned to the gateway; None where it knows none."""
-    inner = session_id(x.principal.id, name)
+    upstream = cast(ACPUpstream, view.upstream)
+    inner = session_id(x.principal.id, context_id)
     for path in (f"/sessions/{inner}", f"/session/{inner}"):  # the SDK's, the specification's
         reply = await upstream.request("GET", path, trace=x.span.trace)
         if reply.status != 404:
@@ -72,41 +88,56 @@ async def _theirs(x: Exchange, view: AgentView, upstream: ACPUpstream, name: str
     except msgspec.DecodeError as e:
         raise BadUpstream(f"{view.name} answered with what is no session", detail=str(e)) from e
     history = cast(list[Any], session["history"]) if isinstance(session.get("history"), list) else []
-    changes: Json = {"id": name, "history": [_ours(x, view, upstream, url) for url in history]}
-    if session.get("state") is not None:
-        changes["state"] = _ours(x, view, upstream, session["state"])
+    ours = f"{x.base}/resources/{view.name}.{as_uuid(context_id)}"
+    changes: Json = {
+        "id": as_uuid(context_id),
+        "history": [_ours(upstream, url, ours) for url in history],
+        "state": _ours(upstream, session.get("state"), ours),
+    }
     return session | changes
 
 
-def _ours(x: Exchange, view: AgentView, upstream: ACPUpstream, url: Any) -> Any:
+def _ours(upstream: ACPUpstream, url: Any, ours: str) -> Any:
     """The gateway's URL for a resource at the agent's own server; other URLs stay as they are."""
     if not isinstance(url, str):
         return url
     name = url.rpartition("/")[2]
     theirs = urlsplit(url).netloc == urlsplit(upstream.base).netloc and is_uuid(name)
-    return f"{x.base}/resources/{view.name}.{name}" if theirs else url
+    return f"{ours}.{name}" if theirs else url
 
 
 async def resource(x: Exchange, name: str) -> None:
     """GET /resources/{id}: the bytes."""
-    agent, dot, inner = name.partition(".")
-    if dot:
-        await _fetched(x, agent, inner)
+    if "." in name:
+        await _fetched(x, name)
         return
     run_id, _, number = name.rpartition("-")
     if not is_uuid(run_id) or not re.fullmatch(r"\d{1,6}", number):
         raise NotThere(f"unknown resource: {name}")
-    messages = await _messages(x, run_id)
+    messages = await _messages(x, await x.ids.original(run_id))
     if int(number) >= len(messages):
         raise NotThere(f"unknown resource: {name}")
     await x.request.json(200, messages[int(number)])
 
 
-async def _fetched(x: Exchange, agent: str, inner: str) -> None:
-    view = x.engine.agent(agent, x.principal)
-    if not isinstance(view.upstream, ACPUpstream) or not is_uuid(inner):
-        raise NotThere(f"unknown resource: {agent}.{inner}")
-    reply = await view.upstream.request("GET", f"/resources/{quote(inner)}", trace=x.span.trace)
+async def _fetched(x: Exchange, name: str) -> None:
+    """A resource of an agent's server. Its session must be the caller's, and tell of it."""
+    agent, _, rest = name.partition(".")
+    session, _, inner = rest.partition(".")
+    view = _speaks_acp(x, agent)
+    if view is None or not (is_uuid(session) and is_uuid(inner)):
+        raise NotThere(f"unknown resource: {name}")
+    context_id = await x.ids.original(session.lower())
+    upstream = cast(ACPUpstream, view.upstream)
+    place = (x.principal.id, agent, session, inner)
+    if place not in x.seen:
+        known = x.engine.context_agent(context_id, x.principal) is not None
+        found = await _theirs(x, view, context_id) if known else None
+        mine = f"{x.base}/resources/{name}"
+        if found is None or mine not in (*found["history"], found["state"]):
+            raise NotThere(f"unknown resource: {name}")
+        x.seen.add(place)
+    reply = await upstream.request("GET", f"/resources/{quote(inner)}", trace=x.span.trace)
     if reply.status >= 300:
         raise error_of(reply, view.name)
     # Never the agent's own type: its HTML must not run as the gateway's.

@@ -9,6 +9,7 @@ from typing import Any, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
+from msgspec import Raw
 
 from ....gateway.errors import (
     AgentError,
@@ -25,7 +26,7 @@ from ....gateway.telemetry import trace_headers
 from ....gateway.transport import Reply, Stream
 from .. import manifests
 from ..faults import as_error, fault_of, spoken
-from ..wire import JSON_TYPE, PAGE, SERVER_ERROR, SSE_TYPE, Json
+from ..wire import JSON_TYPE, PAGE, SERVER_ERROR, SETTLED, SSE_TYPE, EventHead, Json
 
 DESCRIBE_TIMEOUT = 10.0  # seconds
 POLL = (0.5, 5.0)  # seconds between looks at a run that is followed: first, and at most
@@ -36,6 +37,10 @@ def split_url(url: str) -> tuple[str, str | None]:
     base = url.rstrip("/")
     head, _, name = base.rpartition("/agents/")
     return (head, unquote(name)) if head and name and "/" not in name else (base, None)
+
+
+class _Events(msgspec.Struct):
+    events: list[Raw] | None = None
 
 
 class Server:
@@ -110,7 +115,7 @@ class Server:
             raise NotActive(f"the run does not wait for input: it is {status}")
         return run
 
-    async def followed(self, path: str, trace: Trace) -> AsyncGenerator[list[Json] | Json]:
+    async def followed(self, path: str, trace: Trace) -> AsyncGenerator[list[Raw] | Raw]:
         """Looks at a run again and again, for as long as the caller listens: all its events, or the Run where
         the server keeps no events."""
         wait, longest = POLL
@@ -120,14 +125,20 @@ class Server:
             if keeps_log and reply.status in (404, 405, 501):
                 keeps_log = False
                 continue
-            seen = self.object(reply)
-            if keeps_log:
-                events = seen.get("events")
-                yield cast(list[Json], events) if isinstance(events, list) else []
-            else:
-                yield seen
+            self.object(reply)  # or it raises what is wrong
+            yield _events_in(reply) if keeps_log else Raw(reply.body)
             await asyncio.sleep(wait)
             wait = min(wait * 2, longest)
+
+    async def settled(self, run_id: str, trace: Trace) -> Reply:
+        """The Run, once it has ended or waits for an answer."""
+        wait, longest = POLL
+        while True:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, longest)
+            reply = await self.get(f"/runs/{quote(run_id, safe='')}", trace)
+            if self.object(reply).get("status") in SETTLED:
+                return reply
 
     # --- HTTP --------------------------------------------------------------------------------
 
@@ -200,3 +211,16 @@ def error_of(reply: Reply, agent: str) -> GatewayError:
     if fault.code == "upstream_failed":
         return UpstreamFailed(agent, native=native, detail=withheld)
     return AgentError(spoken(error.message), data=error.data, native=native)
+
+
+def _events_in(reply: Reply) -> list[Raw]:
+    try:
+        return msgspec.json.decode(reply.body, type=_Events).events or []
+    except msgspec.DecodeError as e:
+        raise BadUpstream("its list of events is not ACP's", detail=str(e)) from e
+
+
+def turn_begin(events: Sequence[Raw]) -> int:
+    """Where the last turn begins in a run's log: after the question that it answers."""
+    kinds = [msgspec.json.decode(e, type=EventHead).type for e in events[:-1]]
+    return len(kinds) - kinds[::-1].index("run.awaiting") if "run.awaiting" in kinds else 0

@@ -8,6 +8,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import msgspec
+from msgspec import Raw
 
 from ....gateway import sse
 from ....gateway.errors import (
@@ -27,7 +28,7 @@ from ..decoding import RunDecoder
 from ..encoding import as_uuid, is_uuid
 from ..losses import Loss, phrases
 from ..wire import JSON_TYPE, Json
-from .server import Server
+from .server import Server, turn_begin
 
 
 def session_id(principal: str, context_id: str) -> str:
@@ -160,14 +161,18 @@ class ACPUpstream(Server):
         The caller's idle limit bounds the wait; a server that does not know the run any more is an error.
         """
         path = f"/runs/{quote(decoder.run_id or '', safe='')}"
-        async for items in self.followed(path, trace):
-            log = isinstance(items, list)
-            fresh = items[turn_begin(items) + decoder.seen :] if log else [items]
-            for item in fresh:
-                for event in decoder.feed(item) if log else decoder.whole(item):
+        async with contextlib.aclosing(self.followed(path, trace)) as looks:
+            async for found in looks:
+                for event in self._fresh(found, decoder):
                     yield event
                 if decoder.ended:
                     return
+
+    def _fresh(self, found: list[Raw] | Raw, decoder: RunDecoder) -> list[Event]:
+        if isinstance(found, Raw):
+            return decoder.whole(_object(found, self.record.name))
+        fresh = found[turn_begin(found) + decoder.seen :]
+        return [event for raw in fresh for event in decoder.feed(_object(raw, self.record.name))]
 
 
 def answer_of(reply: InputReply) -> Message:
@@ -191,7 +196,7 @@ def _metadata(call: Invocation) -> Json:
     return {"metadata": metadata} if metadata else {}
 
 
-def _object(data: bytes, agent: str) -> Json:
+def _object(data: bytes | Raw, agent: str) -> Json:
     try:
         value: Any = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError) as e:
@@ -199,9 +204,3 @@ def _object(data: bytes, agent: str) -> Json:
     if not isinstance(value, dict):
         raise BadUpstream(f"{agent} sent an event that is not an object")
     return cast(Json, value)
-
-
-def turn_begin(events: Sequence[Json]) -> int:
-    """Where the last turn begins in a run's log: after the question that it answers."""
-    asked = [i for i, e in enumerate(events[:-1]) if e.get("type") == "run.awaiting"]
-    return asked[-1] + 1 if asked else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -34,6 +35,7 @@ class FakeServer:
     def __init__(self, routes: Mapping[str, Any]) -> None:
         self.routes = dict(routes)
         self.asked: list[Asked] = []
+        self.run_id = RUN  # of the header; empty: none
 
     async def __call__(
         self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
@@ -53,6 +55,7 @@ class FakeServer:
             f"{asked.method} {asked.path}", (404, error("not_found", "no such path"))
         )
         answer = answer(asked) if callable(answer) else answer
+        answer = await answer if inspect.isawaitable(answer) else answer
         if isinstance(answer, tuple):
             status, value = answer
             data = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -65,7 +68,7 @@ class FakeServer:
         await send({"type": "http.response.body", "body": b""})
 
     async def _start(self, send: Callable[[Any], Awaitable[None]], status: int, kind: bytes) -> None:
-        head = [(b"content-type", kind), (b"run-id", RUN.encode())]
+        head = [(b"content-type", kind), *([(b"run-id", self.run_id.encode())] if self.run_id else [])]
         await send({"type": "http.response.start", "status": status, "headers": head})
 
 

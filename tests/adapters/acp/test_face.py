@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
+from agentgw.adapters.acp.encoding import is_uuid
+from agentgw.adapters.acp.face.ids import Ids
 from agentgw.gateway.errors import Unreachable
 from agentgw.gateway.model import (
     Agent,
@@ -24,6 +28,7 @@ from agentgw.gateway.model import (
     Invocation,
     Message,
     MessageDone,
+    Principal,
     Skill,
     Started,
     TaskState,
@@ -31,7 +36,7 @@ from agentgw.gateway.model import (
     text_of,
 )
 
-from ...support.memory import MemoryUpstream
+from ...support.memory import MemoryUpstream, say
 from .conftest import Gateway, client, events_of
 
 RESUME = {"type": "message", "message": {"role": "user", "parts": [{"content": "red"}]}}
@@ -79,6 +84,10 @@ def echo(gateway: Gateway) -> MemoryUpstream:
     upstream = MemoryUpstream()
     gateway.add("echo", upstream, upstream.agent)
     return upstream
+
+
+def run_of(agent: str, mode: str = "sync") -> dict[str, Any]:
+    return {"agent_name": agent, "mode": mode, "input": [{"role": "user", "parts": []}]}
 
 
 def texts(run: dict[str, Any]) -> list[str]:
@@ -222,6 +231,80 @@ async def test_an_answer_in_the_other_modes(gateway: Gateway, mode: str, status:
         assert texts(resumed.json()) == ["You said red"]
 
 
+async def test_a_client_that_comes_back_has_missed_nothing(gateway: Gateway, left: asyncio.Event) -> None:
+    """The run goes on without it; what it missed stands in the run's events, in order."""
+    gate = asyncio.Event()
+
+    async def counts(call: Invocation) -> AsyncIterator[Event]:
+        yield Started(task_id="up-1")
+        for n in range(5):
+            if n == 2:
+                await gate.wait()
+            yield MessageDone(message=said(str(n)))
+        yield COMPLETED
+
+    gateway.add("counter", MemoryUpstream(counts))
+    async with gateway.http.stream("POST", "/runs", json=run_of("counter", "stream")) as answer:
+        run_id = answer.headers["run-id"]
+        lines = answer.aiter_lines()
+        while '"message.completed"' not in (line := await anext(lines)):
+            pass
+    await left.wait()
+    gate.set()
+    await (await gateway.hub.task(run_id, Principal())).settled()
+    events = (await gateway.http.get(f"/runs/{run_id}/events")).json()["events"]
+    done = [e["message"]["parts"][0]["content"] for e in events if e["type"] == "message.completed"]
+    assert done == ["0", "1", "2", "3", "4"] and json.loads(line[6:]) in events
+    assert events[-1]["type"] == "run.completed"
+
+
+async def test_a_waiting_client_that_leaves_stops_nothing(gateway: Gateway) -> None:
+    """Its request ends, the run does not."""
+    gate = asyncio.Event()
+
+    async def waits(call: Invocation) -> AsyncIterator[Event]:
+        yield Started(task_id="up-1")
+        await gate.wait()
+        yield COMPLETED
+
+    gateway.add("waiting", MemoryUpstream(waits))
+    with pytest.raises(httpx.ReadTimeout):
+        await gateway.http.post("/runs", json=run_of("waiting"), timeout=0.2)
+    await gateway.quiet()
+    (task,) = await gateway.hub.tasks(Principal())
+    assert task.state is TaskState.WORKING
+    gate.set()
+    assert (await (await gateway.hub.task(task.id, Principal())).settled()).state is TaskState.COMPLETED
+
+
+async def test_everybody_watching_sees_that_a_run_was_cancelled(gateway: Gateway) -> None:
+    upstream = MemoryUpstream(endless)
+    gateway.add("slow", upstream)
+    async with gateway.http.stream("POST", "/runs", json=run_of("slow", mode="stream")) as answer:
+        run_id = answer.headers["run-id"]
+        waiting = asyncio.create_task((await gateway.hub.task(run_id, Principal())).settled())
+        canceled = await gateway.http.post(f"/runs/{run_id}/cancel")
+        assert (canceled.status_code, canceled.json()["status"]) == (202, "cancelling")
+        assert (await gateway.http.post(f"/runs/{run_id}/cancel")).json()["status"] == "cancelling"
+        await upstream.canceled.wait()
+        (await gateway.hub.task(run_id, Principal())).runner.cancel()  # type: ignore[attr-defined]
+        events = [json.loads(line[6:]) async for line in answer.aiter_lines() if line]
+    assert events[-1]["type"] == "run.cancelled" and events[-1]["run"]["status"] == "cancelled"
+    assert (await waiting).state is TaskState.CANCELED
+    assert (await gateway.http.get(f"/runs/{run_id}")).json() == events[-1]["run"]
+
+
+async def test_a_call_may_be_granted_less_time(gateway: Gateway) -> None:
+    upstream = MemoryUpstream(endless)
+    gateway.add("slow", upstream)
+    for limit in ("idle", "total"):
+        headers = {f"agentgw-{limit}-timeout": "0.05"}
+        run = (await gateway.http.post("/runs", json=run_of("slow"), headers=headers)).json()
+        assert run["error"]["data"]["limit"] == f"{limit}_timeout"
+    bad = await gateway.http.post("/runs", json=run_of("slow"), headers={"agentgw-idle-timeout": "soon"})
+    assert bad.status_code == 422
+
+
 async def test_a_run_is_cancelled(gateway: Gateway) -> None:
     upstream = MemoryUpstream(endless)
     gateway.add("slow", upstream)
@@ -329,6 +412,24 @@ async def test_a_session_is_a_conversation(gateway: Gateway, echo: MemoryUpstrea
         at_root = (await http.get(f"/sessions/{session}")).json()["history"]
         assert at_root[0].startswith(f"{gateway.root}/resources/")
         assert (await http.get(at_root[0])).json() == messages[0]
+
+
+async def test_a_conversation_of_another_door_goes_on(gateway: Gateway, echo: MemoryUpstream) -> None:
+    """Its id need be no UUID; the session id that the client sees for it leads back, also after a restart."""
+    begun = say("one", context_id="conv/1", new_task_id="task 1")
+    await (await gateway.hub.invoke(begun)).settled()
+    run = (await gateway.http.get("/runs/task%201")).json()
+    assert is_uuid(run["run_id"]) and is_uuid(run["session_id"])
+    assert (await gateway.http.get(f"/runs/{run['run_id']}")).json() == run
+    again = (await gateway.run("echo", "two", session_id=run["session_id"].upper())).json()
+    assert again["session_id"] == run["session_id"]
+    assert [c.context_id for c in echo.calls] == ["conv/1", "conv/1"]
+    for path in (f"/sessions/{run['session_id']}", f"/session/{run['session_id']}"):
+        session = (await gateway.http.get(path)).json()
+        said = [(await gateway.http.get(url)).json()["parts"][0]["content"] for url in session["history"]]
+        assert (session["id"], said) == (run["session_id"], ["one", "one", "two", "two"])
+    later = Ids(gateway.hub.items)
+    assert await later.original(run["session_id"]) == "conv/1"
 
 
 async def test_history_from_elsewhere_is_not_fetched(gateway: Gateway, echo: MemoryUpstream) -> None:

@@ -7,13 +7,15 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from agentgw.adapters.acp import rewrite
-from agentgw.adapters.acp.face.relay import is_relayed
+from agentgw.adapters.acp.face.passage import is_relayed
 from agentgw.adapters.acp.upstream.upstream import session_id
 from agentgw.gateway.model import Principal, TaskState
 
+from ...support.memory import say
 from .conftest import Gateway, events_of, served
 from .servers import RUN, SESSION, Asked, FakeServer, error, part_event, run, run_event, sse
 
@@ -118,12 +120,94 @@ async def test_refusals_in_a_run_pass_untouched(gateway: Gateway) -> None:
         assert got["error"] == refused["error"]
 
 
-async def test_a_stream_that_breaks_ends_with_an_error(gateway: Gateway) -> None:
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks at a run follow one another without a pause."""
+    monkeypatch.setattr("agentgw.adapters.acp.upstream.server.POLL", (0.0, 0.0))
+
+
+async def test_a_stream_that_breaks_goes_on_from_the_agents_log(gateway: Gateway, at_once: None) -> None:
+    log = [run_event("in-progress"), part_event("a"), {**part_event("b"), **ODD}, run_event("completed")]
+    grown = iter([log[:2], log[:3], log])
+    server = FakeServer(
+        {
+            "POST /runs": sse(*log[:2]),
+            f"GET /runs/{RUN}/events": lambda asked: (200, {"events": next(grown)}),
+        }
+    )
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        got = events_of(await post(gateway, "/runs", request(mode="stream")))
+    assert [e["type"] for e in got] == ["run.in-progress", "message.part", "message.part", "run.completed"]
+    assert got[2] == log[2]
+
+
+async def test_a_stream_that_breaks_for_good_ends_with_an_error(gateway: Gateway) -> None:
     events = [run_event("in-progress"), part_event("a")]
     async with served(FakeServer({"POST /runs": sse(*events)})) as url:
         gateway.relay("outer", url, "inner")
         got = events_of(await post(gateway, "/runs", request(mode="stream")))
-    assert got[-1]["type"] == "error" and "broke" in got[-1]["error"]["message"]
+        assert got[-1]["type"] == "error" and got[-1]["error"]["code"] == "not_found"
+        silent = FakeServer({"POST /runs": sse()})
+    async with served(silent) as url:
+        gateway.relay("outer", url, "inner")
+        silent.run_id = ""
+        (got,) = events_of(await post(gateway, "/runs", request(mode="stream")))
+        assert got["type"] == "error" and "broke" in got["error"]["message"]
+
+
+async def test_a_run_that_still_works_is_no_answer(gateway: Gateway, at_once: None) -> None:
+    """Of a server that does not wait, and of one that can't stream either."""
+    states = iter([run("in-progress"), run("completed"), run("in-progress"), run("awaiting")])
+    server = FakeServer(
+        {"POST /runs": (200, run("in-progress")), f"GET /runs/{RUN}": lambda asked: (200, next(states))}
+    )
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        assert (await post(gateway, "/runs", request())).json()["status"] == "completed"
+        (last,) = events_of(await post(gateway, "/runs", request(mode="stream")))
+        assert last["type"] == "run.awaiting" and last["run"]["agent_name"] == "outer"
+
+
+async def silence() -> AsyncIterator[bytes]:
+    yield f"data: {json.dumps(run_event('in-progress'))}\n\n".encode()
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("limit", ["idle", "total"])
+async def test_a_silent_agent_is_waited_for_as_long_as_was_said(gateway: Gateway, limit: str) -> None:
+    """By its record, and by the caller, who may grant less."""
+    async with served(FakeServer({"POST /runs": lambda asked: silence()})) as url:
+        gateway.relay("outer", url, "inner", **{f"{limit}_timeout": 0.05})
+        last = events_of(await post(gateway, "/runs", request(mode="stream")))[-1]
+        assert last["error"]["data"] == {"code": "upstream_timeout", "limit": f"{limit}_timeout"} | {
+            "trace_id": last["error"]["data"]["trace_id"]
+        }
+        gateway.relay("outer", url, "inner")
+        headers = {f"agentgw-{limit}-timeout": "0.05"}
+        answer = await gateway.http.post("/runs", json=request(mode="stream"), headers=headers)
+        assert events_of(answer)[-1]["error"]["data"]["limit"] == f"{limit}_timeout"
+
+
+async def test_an_agent_that_never_begins_is_given_up(gateway: Gateway) -> None:
+    async def never(asked: Asked) -> Any:
+        await asyncio.Event().wait()
+
+    async with served(FakeServer({"POST /runs": never})) as url:
+        gateway.relay("outer", url, "inner", idle_timeout=0.05, total_timeout=0.1)
+        for mode in ("stream", "sync"):
+            answer = await post(gateway, "/runs", request(mode=mode))
+            assert (answer.status_code, answer.json()["message"]) == (504, "outer did not answer in time")
+
+
+async def test_a_silent_stream_is_kept_open(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgw.adapters.acp.face.exchange.HEARTBEAT", 0.01)
+    async with served(FakeServer({"POST /runs": lambda asked: silence()})) as url:
+        gateway.relay("outer", url, "inner")
+        async with gateway.http.stream("POST", "/runs", json=request(mode="stream")) as answer:
+            lines = answer.aiter_lines()
+            while not (await anext(lines)).startswith(":"):
+                pass
 
 
 async def test_an_error_event_keeps_its_words_to_itself(gateway: Gateway) -> None:
@@ -207,6 +291,22 @@ async def test_a_run_that_goes_on_after_its_client_left_is_recorded(
         assert (await handle.settled()).state is TaskState.COMPLETED
 
 
+async def test_a_client_that_leaves_before_the_first_byte_stops_nothing(gateway: Gateway) -> None:
+    gate = asyncio.Event()
+
+    async def late(asked: Asked) -> Any:
+        await gate.wait()
+        return sse(run_event("in-progress"), run_event("completed"))(asked)
+
+    async with served(FakeServer({"POST /runs": late})) as url:
+        gateway.relay("outer", url, "inner")
+        with pytest.raises(httpx.ReadTimeout):
+            await gateway.http.post("/runs", json=request(mode="stream"), timeout=0.2)
+        gate.set()
+        await gateway.quiet()
+    assert (await gateway.hub.task(RUN, Principal())).task.state is TaskState.COMPLETED
+
+
 # --- sessions --------------------------------------------------------------------------------
 
 
@@ -224,6 +324,29 @@ async def test_callers_with_keys_have_sessions_of_their_own(gateway: Gateway, as
     assert mine["session_id"] == open_["session_id"] == SESSION
     assert inner[0] == session_id("alice", SESSION) != SESSION and inner[1] == SESSION
     assert inner[2] == session_id("alice", fresh["session_id"]) != fresh["session_id"]
+
+
+@pytest.mark.parametrize("who", ["anonymous", "alice"])
+async def test_a_conversation_of_another_door_goes_on(gateway: Gateway, as_alice: None, who: str) -> None:
+    """Its id need be no UUID: the agent has one session for it, whichever door a turn comes through."""
+    headers = KEY if who == "alice" else {}
+    server = FakeServer({"POST /runs": lambda asked: began(asked)})
+
+    def began(asked: Asked) -> Any:
+        ended = run("completed", session_id=asked.json["session_id"])
+        return sse({"type": "run.completed", "run": ended})(asked)
+
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        begun = say("one", "outer", context_id="conv/1", principal=Principal(id=who))
+        task = await (await gateway.hub.invoke(begun)).settled()
+        shown = (await gateway.http.get(f"/runs/{task.id}", headers=headers)).json()["session_id"]
+        body = request(mode="stream", session_id=shown)
+        (*_, last) = events_of(await gateway.http.post("/runs", json=body, headers=headers))
+    first, second = (a.json["session_id"] for a in server.asked)
+    assert first == second == session_id(who, "conv/1") and last["run"]["session_id"] == shown
+    (known, _) = await gateway.hub.tasks(Principal(id=who))
+    assert known.context_id == "conv/1"
 
 
 async def test_a_session_object_is_named_by_its_id(gateway: Gateway) -> None:
@@ -248,8 +371,27 @@ async def test_history_is_reached_through_the_gateway_only(gateway: Gateway) -> 
         assert (await gateway.http.get(f"/session/{SESSION}")).status_code == 404  # not this caller's yet
         await post(gateway, "/runs", request())
         session = (await gateway.http.get(f"/session/{SESSION}")).json()
-        assert session["history"] == [f"{gateway.acp}/resources/outer.{RUN}", outside]
+        assert session["history"] == [f"{gateway.acp}/resources/outer.{SESSION}.{RUN}", outside]
         assert (await gateway.http.get(session["history"][0])).json() == message
-        for odd in (f"outer.{RUN}x", "outer...", f"nobody.{RUN}"):
+        for odd in (f"outer.{SESSION}.{RUN}x", "outer...", f"nobody.{SESSION}.{RUN}", f"outer.{RUN}.{RUN}"):
             assert (await gateway.http.get(f"/resources/{odd}")).status_code == 404
+        assert (await gateway.http.get(f"/resources/outer.{SESSION}.{SESSION}")).status_code == 404
     assert [a.path for a in server.asked if a.path.startswith("/res")] == [f"/resources/{RUN}"]
+
+
+async def test_state_and_history_are_their_owners_alone(gateway: Gateway, as_alice: None) -> None:
+    """Neither another caller, nor the same with another session, gets a resource by its address."""
+    inner = session_id("alice", SESSION)
+    server = FakeServer({"POST /runs": (200, run("completed")), f"GET /resources/{RUN}": (200, b"\0state")})
+    async with served(server) as url:
+        theirs = {"id": inner, "history": [], "state": f"{url}/resources/{RUN}"}
+        server.routes[f"GET /sessions/{inner}"] = (200, theirs)
+        gateway.relay("outer", url, "inner")
+        await post(gateway, "/runs", request(session_id=SESSION), key=True)
+        session = (await gateway.http.get(f"/sessions/{SESSION}", headers=KEY)).json()
+        assert session["id"] == SESSION and inner not in str(session)
+        state = await gateway.http.get(session["state"], headers=KEY)
+        assert (state.content, state.headers["content-type"]) == (b"\0state", "application/octet-stream")
+        assert (await gateway.http.get(session["state"])).status_code == 404
+        await post(gateway, "/runs", request(session_id=SESSION))  # the same session id is another's session
+        assert (await gateway.http.get(session["state"])).status_code == 404
