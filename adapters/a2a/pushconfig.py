@@ -58,9 +58,10 @@ def create_from(params: Json, v: Version) -> PushConfig:
 
 
 def task_of(op: Op, params: Json, v: Version) -> str:
-    """The id of the task that an operation on configurations is about. Raises Malformed."""
+    """The id of the task that an operation on configurations is about. Raises Malformed. 1.0's readers know
+    field names in snake case, too (ProtoJSON), and the conformance suite writes this one so."""
     key = "taskId" if v == V10 or op is Op.PUSH_CREATE else "id"
-    task_id = text_at(params, key)
+    task_id = text_at(params, key) or text_at(params, "task_id")
     if not task_id:
         raise Malformed(f"{key} is required")
     return task_id
