@@ -23,10 +23,16 @@ def load(file: str | None = None) -> Config:
 
 
 def with_server(
-    config: Config, *, host: str | None, port: int | None, public_url: str | None, allow_anonymous: bool
+    config: Config,
+    *,
+    host: str | None,
+    port: int | None,
+    grpc_port: int | None = None,
+    public_url: str | None,
+    allow_anonymous: bool,
 ) -> Config:
     """``config`` with what the command line says instead (None, False: it says nothing)."""
-    changes: dict[str, Any] = {"host": host, "port": port, "public_url": public_url}
+    changes: dict[str, Any] = {"host": host, "port": port, "grpc_port": grpc_port, "public_url": public_url}
     changes = {key: value for key, value in changes.items() if value is not None}
     if "public_url" in changes:
         changes["public_url"] = changes["public_url"].rstrip("/")

@@ -17,6 +17,10 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Port; default 8080; 0 takes a free one.", show_default=False),
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port for A2A over gRPC; default none.", show_default=False),
+    ] = None,
     config: Annotated[
         str | None, typer.Option(metavar="FILE", help="Configuration file (TOML).", show_default=False)
     ] = None,
@@ -47,6 +51,11 @@ def serve(
     from .owner import home
 
     settings = with_server(
-        load(config), host=host, port=port, public_url=public_url, allow_anonymous=allow_anonymous
+        load(config),
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        public_url=public_url,
+        allow_anonymous=allow_anonymous,
     )
     raise typer.Exit(wiring.serve(settings, home=home()))

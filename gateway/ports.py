@@ -14,7 +14,7 @@ import msgspec
 
 from .config import Config
 from .errors import GatewayError
-from .http.request import Request
+from .http.request import Receive, Request, Scope, Send
 from .model import (
     Agent,
     Event,
@@ -33,6 +33,7 @@ from .telemetry import Tracer
 from .transport import Transport
 
 Handler = Callable[[Request], Awaitable[None]]
+ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 # --- towards agents --------------------------------------------------------------------------
@@ -199,9 +200,7 @@ class Engine(Protocol):
         for an ended task."""
         ...
 
-    def observe(
-        self, task: Task, principal: Principal, *, upstream: str, context: str | None = None
-    ) -> None:
+    def observe(self, task: Task, principal: Principal, *, upstream: str, context: str | None = None) -> None:
         """Record a task that a relay saw pass (its ids are the upstream's own): replaces what was known
         of it. ``upstream`` is the registered agent's name, ``context`` what that agent calls the task's
         conversation, where it is not ``task.context_id``. Cheap; written out later."""
@@ -269,6 +268,18 @@ class Face(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """A port of a protocol's own, beside HTTP."""
+
+    async def start(self) -> None:
+        """Begin to listen. Raises ConfigError when that can't be."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop; calls that still run are cut off."""
+        ...
+
+
 # --- plugins ---------------------------------------------------------------------------------
 
 
@@ -284,7 +295,8 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
 
     ``probe(url, headers, host)`` tells whether the URL speaks the protocol (None: it does not; raises
     UpstreamError when it does but refuses, e.g. for want of credentials). ``rank`` orders probing and
-    ``Face.claims``: lower first. ``stdio``: agents may be commands.
+    ``Face.claims``: lower first. ``stdio``: agents may be commands. ``listener(app, config, host)``: what
+    listens beside HTTP, handing on to ``app`` (under the Host ``host``); None: nothing is wanted.
     """
 
     id: str
@@ -294,3 +306,4 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
     upstream: Callable[[Record, Host], Upstream] | None = None
     face: Callable[[Engine], Face] | None = None
     probe: Callable[[str, list[tuple[str, str]], Host], Awaitable[Found | None]] | None = None
+    listener: Callable[[ASGI, Config, str], Listener | None] | None = None

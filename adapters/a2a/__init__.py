@@ -1,9 +1,10 @@
-"""A2A (Agent2Agent), revisions 1.0 and 0.3, over JSON-RPC and HTTP+JSON: the plugin's declaration."""
+"""A2A (Agent2Agent), revisions 1.0 and 0.3, over JSON-RPC, HTTP+JSON and gRPC: the plugin's declaration."""
 
 from __future__ import annotations
 
+from ...gateway.config import Config
 from ...gateway.model import Record
-from ...gateway.ports import Adapter, Engine, Face, Found, Host, Upstream
+from ...gateway.ports import ASGI, Adapter, Engine, Face, Found, Host, Listener, Upstream
 
 
 def _upstream(record: Record, host: Host) -> Upstream:
@@ -24,4 +25,17 @@ async def _probe(url: str, headers: list[tuple[str, str]], host: Host) -> Found 
     return await probe(url, headers, host)
 
 
-adapter = Adapter(id="a2a", title="A2A", rank=20, upstream=_upstream, face=_face, probe=_probe)
+def _listener(app: ASGI, config: Config, host: str) -> Listener | None:
+    if not config.server.grpc_port:
+        return None
+    from .grpc import library
+
+    library.grpc()  # raises ConfigError that says what to install
+    from .grpc.server import GrpcListener
+
+    return GrpcListener(app, config, host)
+
+
+adapter = Adapter(
+    id="a2a", title="A2A", rank=20, upstream=_upstream, face=_face, probe=_probe, listener=_listener
+)

@@ -16,19 +16,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
+from ...gateway.config import Server
 from ...gateway.model import Agent, Extra, Skill
 from .codec import Malformed, list_at, object_at, objects_at, text_at
 from .wire import V03, V10, Binding, Json, Version, version_of
 
-_PREFERENCE: Sequence[tuple[Version, Binding]] = (
+_SERVED: Sequence[tuple[Version, Binding]] = (
     (V10, "JSONRPC"),
     (V10, "HTTP+JSON"),
     (V03, "JSONRPC"),
     (V03, "HTTP+JSON"),
 )
+_PREFERENCE: Sequence[tuple[Version, Binding]] = (*_SERVED, (V10, "GRPC"))
 TEXT_MODES = ("text/plain", "application/json")
 
 
@@ -67,9 +70,10 @@ def _interface(entry: Json, key: str, version: str) -> list[Interface]:
     url = text_at(entry, "url")
     binding = (text_at(entry, key) or "JSONRPC").upper()
     revision = version_of(version)
-    if not url or revision is None or binding not in ("JSONRPC", "HTTP+JSON"):
+    way = next((way for way in _PREFERENCE if way == (revision, binding)), None)
+    if not url or way is None:
         return []
-    return [Interface(url, binding, revision, text_at(entry, "tenant") or "")]
+    return [Interface(url, way[1], way[0], text_at(entry, "tenant") or "")]
 
 
 def agent_from(card: Json) -> Agent:
@@ -188,16 +192,27 @@ _CONNECTION = frozenset(
 )  # fmt: skip
 
 
-def with_interfaces(card: Json, url: str) -> dict[str, Any]:
-    """The 1.0 card at ``url`` (which ends in a slash; REST clients append to it without one)."""
+def with_interfaces(card: Json, url: str, grpc: Json | None = None) -> dict[str, Any]:
+    """The 1.0 card at ``url`` (which ends in a slash; REST clients append to it without one), and at
+    ``grpc`` if that is served."""
     rest = url.rstrip("/")
-    return {
-        **card,
-        "supportedInterfaces": [
-            {"url": url if b == "JSONRPC" else rest, "protocolBinding": b, "protocolVersion": v}
-            for v, b in _PREFERENCE
-        ],
-    }
+    served: list[Json] = [
+        {"url": url if b == "JSONRPC" else rest, "protocolBinding": b, "protocolVersion": v}
+        for v, b in _SERVED
+    ]
+    return {**card, "supportedInterfaces": [*served, grpc] if grpc else served}
+
+
+def grpc_interface(server: Server, base_url: str, agent: str = "") -> Json | None:
+    """The gateway's gRPC port as an interface of ``agent`` (its tenant; "": the gateway's own agent); None
+    where there is none. ``base_url``: how the reader reaches the gateway over HTTP."""
+    if not server.grpc_port:
+        return None
+    host = urlsplit(base_url).hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    url = server.grpc_url or f"{host}:{server.grpc_port}"
+    found = {"url": url, "protocolBinding": "GRPC", "protocolVersion": V10}
+    return {**found, "tenant": agent} if agent else found
 
 
 def as_v03(card: Json, url: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ A ``Problem`` is an error as A2A sees it. 1.0 sends typed details with it, 0.3 f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -170,6 +170,11 @@ def http_error(problem: Problem, v: Version) -> tuple[int, dict[str, Any]]:
     return status, body
 
 
+def grpc_status(code: int, hub: str) -> str:
+    """The name of the gRPC status for an error's code; ``hub``: the hub's code, where it is known."""
+    return _HTTP.get(hub, (0, KINDS.get(code, KINDS[INTERNAL]).grpc))[1]
+
+
 # --- reading an agent's ------------------------------------------------------------------------
 
 
@@ -196,6 +201,12 @@ def agent_http_error(agent: str, status: int, body: bytes) -> GatewayError:
     return BadUpstream(f"{agent} answered HTTP {status}", detail=detail)
 
 
+def code_in(details: Sequence[Any]) -> int | None:
+    """The code that an ErrorInfo among an error's details stands for."""
+    reasons = [_as_dict(x).get("reason") for x in details]
+    return next((_BY_REASON[x] for x in reasons if isinstance(x, str) and x in _BY_REASON), None)
+
+
 def _rest_error(body: bytes) -> RpcError | None:
     """What the body of a failed REST call says: 1.0's Status, else 0.3's ``type`` or ``code``."""
     try:
@@ -204,13 +215,8 @@ def _rest_error(body: bytes) -> RpcError | None:
         return None
     match value:
         case {"error": {"message": str() as message, "details": [*details]}}:
-            for detail in details:
-                match detail:
-                    case {"reason": str() as reason} if reason in _BY_REASON:
-                        return RpcError(_BY_REASON[reason], message, details)
-                    case _:
-                        pass
-            return None
+            code = code_in(details)
+            return None if code is None else RpcError(code, message, details)
         case {"type": str() as name, "message": str() as message} if name in _BY_NAME:
             return RpcError(_BY_NAME[name], message)
         case {"code": int() as code, "message": str() as message} if code in KINDS:

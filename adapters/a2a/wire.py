@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 Version = Literal["1.0", "0.3"]
-Binding = Literal["JSONRPC", "HTTP+JSON"]
+Binding = Literal["JSONRPC", "HTTP+JSON", "GRPC"]
 Json = Mapping[str, Any]
 
 V10: Version = "1.0"

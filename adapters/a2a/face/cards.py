@@ -10,7 +10,16 @@ import msgspec
 
 from ....gateway.http.request import Request
 from ....gateway.ports import Engine
-from ..card import as_v03, fresh_card, hybrid, raw_card, relayed_card, speaks_only_10, with_interfaces
+from ..card import (
+    as_v03,
+    fresh_card,
+    grpc_interface,
+    hybrid,
+    raw_card,
+    relayed_card,
+    speaks_only_10,
+    with_interfaces,
+)
 from ..wire import OLD_CARD_PATH, V03, V10, Version, version_of
 from .call import OWN
 from .ownagent import OwnAgent
@@ -68,7 +77,8 @@ class Cards:
                 card = relayed_card(raw, agent, view.description)
         if version == V03:
             return as_v03(card, url)
-        card = with_interfaces(card, url)
+        own = "" if agent == OWN else agent
+        card = with_interfaces(card, url, grpc_interface(self._engine.config.server, request.base_url, own))
         return card if only_10 or version == V10 else hybrid(card, url)
 
     def _since(self, key: str, etag: str) -> str:

@@ -16,7 +16,7 @@ from ....gateway.errors import NotActive, UnknownTask
 from ....gateway.lifecycle import TERMINAL
 from ....gateway.model import Invocation, Task
 from ....gateway.ports import AgentView, Engine, TaskHandle
-from ..card import as_v03, with_interfaces
+from ..card import as_v03, grpc_interface, with_interfaces
 from ..codec import task_to
 from ..events import item_to
 from ..losses import of_event, of_task
@@ -250,5 +250,6 @@ class Operations:
             raise Problem(code, "there is no extended agent card")
         card: Any = await self._relay.card(call, view, view.upstream)
         url = f"{call.base_url}/a2a/{view.name}/"
-        card = as_v03(card, url) if call.version == V03 else with_interfaces(card, url)
+        grpc = grpc_interface(self._engine.config.server, call.base_url, view.name)
+        card = as_v03(card, url) if call.version == V03 else with_interfaces(card, url, grpc)
         return _encode(await self._signer.signed(card, call.base_url))

@@ -57,6 +57,7 @@ def test_interfaces_best_first_whatever_the_cards_order() -> None:
         ("1.0", "HTTP+JSON", "2"),
         ("0.3", "JSONRPC", "3"),
         ("0.3", "HTTP+JSON", "0"),
+        ("1.0", "GRPC", "1"),
     ]
     old = {
         "url": "http://h/",

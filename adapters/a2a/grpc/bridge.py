@@ -1,0 +1,161 @@
+"""One gRPC call as a JSON-RPC request to the gateway's own front, so that all that holds there holds here:
+who may come in, limits, the operations, traces, the way a shutdown goes.
+
+A call names its agent by the ``tenant`` of its request, as the gateway's cards say; without one it goes to
+the gateway's own agent, as at the bare address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, MutableMapping
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from ....gateway import sse
+from ....gateway.ports import ASGI
+
+Message = MutableMapping[str, Any]
+_encode = msgspec.json.Encoder().encode
+_WAITING = 16  # pieces of an answer that wait for a slow client
+# Ours to say, or not meant for the front.
+_OWN = frozenset({b"host", b"content-type", b"content-length", b"accept", b"te", b"transfer-encoding"})
+
+
+class Refused(Exception):
+    """The answer is an error: the HTTP status, and the error as a JSON-RPC response holds it."""
+
+    def __init__(self, http: int, error: Any) -> None:
+        super().__init__(http)
+        self.http = http
+        self.error = error
+
+
+class Bridge:
+    """Hands calls on to ``app``. ``host``: a Host under which it may be called, and is known in answers."""
+
+    def __init__(self, app: ASGI, host: str) -> None:
+        self._app = app
+        self._host = host.encode()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def call(
+        self, method: str, params: Mapping[str, Any], metadata: Iterable[tuple[str, Any]], peer: str
+    ) -> AsyncGenerator[Any]:
+        """The results of an operation (one, but for streams). Raises Refused. Closing it means that the
+        client has left."""
+        exchange = _Exchange(self._scope(params, metadata, peer), _body(method, params))
+        job = asyncio.create_task(exchange.run(self._app))
+        self._running.add(job)
+        job.add_done_callback(self._running.discard)
+        try:
+            async with aclosing(_answers(exchange)) as answers:
+                async for answer in answers:
+                    value: Any = _decoded(answer)
+                    if exchange.status != 200 or "result" not in value:
+                        raise Refused(exchange.status, value.get("error"))
+                    yield value["result"]
+        finally:
+            exchange.leave()  # the front sees to what that means; the job ends by itself
+
+    def _scope(
+        self, params: Mapping[str, Any], metadata: Iterable[tuple[str, Any]], peer: str
+    ) -> dict[str, Any]:
+        agent = params.get("tenant")
+        path = f"/a2a/{quote(str(agent), safe='')}" if agent else "/"
+        headers = [
+            (key.lower().encode(), value.encode("latin-1", "replace"))
+            for key, value in metadata
+            if isinstance(value, str) and not key.startswith(("grpc-", ":"))
+        ]
+        headers = [(key, value) for key, value in headers if key not in _OWN]
+        headers += [(b"host", self._host), (b"content-type", b"application/json")]
+        headers.append((b"accept", b"application/json, text/event-stream"))
+        return {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "2", "scheme": "http",
+            "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+            "headers": headers, "client": (peer, 0), "state": {},
+        }  # fmt: skip
+
+    async def aclose(self) -> None:
+        """Wait for calls whose client has left."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def _body(method: str, params: Mapping[str, Any]) -> bytes:
+    kept = {key: value for key, value in params.items() if key != "tenant"}
+    return _encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": kept})
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    try:
+        value: Any = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+class _Exchange:
+    """A request to an ASGI application, and its answer piece by piece."""
+
+    def __init__(self, scope: dict[str, Any], body: bytes) -> None:
+        self._scope = scope
+        self._body: bytes | None = body
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
+        self._gone = asyncio.Event()
+        self.status = 500
+        self.streams = False
+
+    async def run(self, app: ASGI) -> None:
+        try:
+            await app(self._scope, self._receive, self._send)
+        finally:
+            await self._put(None)
+
+    async def _receive(self) -> Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.streams = (b"content-type", b"text/event-stream") in message["headers"]
+        elif body := message.get("body"):
+            await self._put(body)
+
+    async def _put(self, piece: bytes | None) -> None:
+        """Keep a piece for the client, waiting while it is slow, and no longer when it has left."""
+        if self._gone.is_set():
+            return
+        waits = [asyncio.ensure_future(self._pieces.put(piece)), asyncio.ensure_future(self._gone.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        while (piece := await self._pieces.get()) is not None:
+            yield piece
+
+    def leave(self) -> None:
+        self._gone.set()
+
+
+async def _answers(exchange: _Exchange) -> AsyncGenerator[bytes]:
+    """The JSON-RPC responses of an exchange."""
+    decoder = sse.Decoder()
+    whole: list[bytes] = []
+    async for piece in exchange.pieces():
+        if not exchange.streams:
+            whole.append(piece)
+            continue
+        for event in decoder.feed(piece):
+            yield event.data
+    if not exchange.streams:
+        yield b"".join(whole)

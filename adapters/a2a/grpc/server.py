@@ -1,0 +1,94 @@
+"""The gRPC port: ``A2AService`` for all agents (specification 1.0.1, section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from ....gateway.config import Config
+from ....gateway.errors import ConfigError
+from ....gateway.ports import ASGI
+from ..codec import Malformed
+from ..problems import INVALID_PARAMS
+from ..schema import Method, schema
+from .bridge import Bridge, Refused
+from .library import grpc
+from .proto import SERVICE, decode, encode
+from .status import DETAILS, Failure, failure
+
+GRACE = 1.0  # seconds for calls under way when the port closes: what may finish has finished by then
+
+
+class GrpcListener:
+    """Implements ``ports.Listener``."""
+
+    def __init__(self, app: ASGI, config: Config, host: str) -> None:
+        self._config = config
+        self._bridge = Bridge(app, host)
+        self._server: Any = None
+
+    async def start(self) -> None:
+        """Serve on ``server.grpc_port``. Raises ConfigError when that can't be."""
+        lib, server = grpc(), self._config.server
+        made = lib.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", self._config.limits.body),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        handlers = {method.name: self._handler(lib, method) for method in schema().methods}
+        made.add_generic_rpc_handlers((lib.method_handlers_generic_handler(SERVICE, handlers),))
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        where = f"{host}:{server.grpc_port}"
+        try:
+            if not made.add_insecure_port(where):
+                raise RuntimeError(where)
+        except RuntimeError:
+            raise ConfigError(f"can't listen for gRPC on {where}; choose another with --grpc-port") from None
+        await made.start()
+        self._server = made
+
+    def _handler(self, lib: Any, method: Method) -> Any:
+        if method.streams:
+
+            async def stream(data: bytes, context: Any) -> AsyncGenerator[bytes]:
+                async with aclosing(self._results(method, data, context)) as results:
+                    async for result in results:
+                        yield result
+
+            return lib.unary_stream_rpc_method_handler(stream)
+
+        async def unary(data: bytes, context: Any) -> bytes:
+            async with aclosing(self._results(method, data, context)) as results:
+                return await anext(results)
+
+        return lib.unary_unary_rpc_method_handler(unary)
+
+    async def _results(self, method: Method, data: bytes, context: Any) -> AsyncGenerator[bytes]:
+        """The serialized results. Whatever goes wrong ends the call with its status."""
+        try:
+            params = decode(method.request, data)
+            peer = context.peer()
+            calls = self._bridge.call(method.name, params, context.invocation_metadata() or (), peer)
+            async with aclosing(calls) as results:
+                async for result in results:
+                    yield encode(method.answer, result or {})
+        except Refused as e:
+            await _abort(context, failure(e.http, e.error))
+        except Malformed as e:
+            await _abort(
+                context, failure(200, {"code": INVALID_PARAMS, "message": f"invalid parameters: {e}"})
+            )
+
+    async def aclose(self) -> None:
+        if self._server is not None:
+            await self._server.stop(GRACE)
+        await self._bridge.aclose()
+
+
+async def _abort(context: Any, failed: Failure) -> None:
+    """End the call (raises)."""
+    code = getattr(grpc().StatusCode, failed.code)
+    await context.abort(code, failed.message, ((DETAILS, failed.status),))
