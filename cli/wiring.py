@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import uvicorn
@@ -249,13 +250,28 @@ async def running(
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await server.up.wait()
-            yield gateway
+            async with _listening(gateway, _loopback_url(config.server.host, listener.getsockname()[1])):
+                yield gateway
         finally:
             server.should_exit = True
             await serving
     finally:
         await gateway.aclose()
         listener.close()
+
+
+@contextlib.asynccontextmanager
+async def _listening(gateway: Gateway, url: str) -> AsyncGenerator[None]:
+    """What adapters listen on beside HTTP is open inside the block. ``url``: where HTTP is served."""
+    wanted = [a.listener for a in gateway.adapters.values() if a.listener is not None]
+    authority = urlsplit(url).netloc
+    async with contextlib.AsyncExitStack() as stack:
+        for listener in wanted:
+            opened = listener(gateway.app, gateway.config, authority)
+            if opened is not None:
+                stack.push_async_callback(opened.aclose)
+                await opened.start()
+        yield
 
 
 def _loopback_url(host: str, port: int) -> str:
@@ -276,7 +292,7 @@ async def embedded(config: Config, *, home: Path) -> AsyncGenerator[tuple[str, s
     store = MemoryStore(records=records, descriptions=descriptions)
     listener = _listen("127.0.0.1", 0)
     token = secrets.token_urlsafe(32)
-    server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="")
+    server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="", grpc_port=0)
     config = msgspec.structs.replace(config, server=server)
     async with running(config, store, listener, token=token):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", token
