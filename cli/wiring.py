@@ -23,7 +23,7 @@ from ..gateway.config import Config
 from ..gateway.engine import Hub
 from ..gateway.errors import ConfigError, GatewayError
 from ..gateway.http.app import App
-from ..gateway.http.control_api import build_control_app
+from ..gateway.http.deferred import ASGI, Deferred
 from ..gateway.http.doors import LOOPBACK, Doors
 from ..gateway.http.protocol import bounded
 from ..gateway.metrics import Metrics
@@ -67,16 +67,23 @@ class Gateway:
         self._exporter: Any = None
         self._flusher: asyncio.Task[None] | None = None
         server = config.server
+        self.control = Deferred(self._control)
         self.app = App(
             self.faces,
-            build_control_app(self.manager, self.hub, ready=lambda: self.ready, metrics=self.metrics),
+            self.control,
             Doors(bind, server.public_url, server.hosts, server.origins),
             owner_token=token,
+            ready=lambda: self.ready,
             body_limit=config.limits.body,
             nesting=config.limits.nesting,
             concurrency=config.limits.concurrency,
             count=self.metrics.response,
         )
+
+    def _control(self) -> ASGI:
+        from ..gateway.http.control_api import build_control_app  # costs more than all other imports
+
+        return build_control_app(self.manager, self.hub, metrics=self.metrics)
 
     async def start(self) -> None:
         """Open the store and begin; never waits for an agent."""
@@ -231,6 +238,7 @@ async def _serve(config: Config, home: Path) -> int:
         owner.write(home, url=url, token=token)
         try:
             print(banner(config.server.public_url or url), flush=True)
+            gateway.control.begin()
             await stopping.wait()
             finished = await gateway.drain(hurry)
         finally:

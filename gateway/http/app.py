@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ import msgspec
 from ..errors import Busy, CallerError, Draining, GatewayError, HeadTooLarge, TooLarge
 from ..model import Principal
 from ..ports import Face, Handler
+from .deferred import ASGI
 from .doors import Doors
 from .places import Places
 from .protocol import HEAD_TOO_LARGE
@@ -28,15 +29,15 @@ from .request import ClientGone, Receive, Request, Scope, Send
 
 log = logging.getLogger("agentgw.http")
 
-ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 RETRY_AFTER = (b"retry-after", b"1")
 
 
 class App:
     """The ASGI application. ``control`` serves what no face takes. ``owner_token`` makes a request the
-    owner's; ``body_limit`` (bytes), ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets
-    the door and the status of every answer."""
+    owner's; ``ready``: whether calls are taken (started, and not draining); ``body_limit`` (bytes),
+    ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door and the status of every
+    answer."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class App:
         doors: Doors,
         *,
         owner_token: str,
+        ready: Callable[[], bool] = lambda: True,
         body_limit: int,
         nesting: int = 100,
         concurrency: int = 1000,
@@ -54,6 +56,7 @@ class App:
         self._control = control
         self._doors = doors
         self._bearer = f"Bearer {owner_token}".encode()
+        self._ready = ready
         self._body_limit = body_limit
         self._nesting = nesting
         self._places = Places(concurrency)
@@ -109,8 +112,8 @@ class App:
         request.base_url = self._doors.base_url(scope["scheme"], host or "")
         if request.header(b"authorization") is not None:
             request.principal = self._principal(scope)
-        if request.path in PROBES:
-            await self._controlled(request, scope, receive, send)
+        if request.path in PROBES and request.method in ("GET", "HEAD"):
+            await self._probed(request, scope, receive, send)
             return
         head_fits = HEAD_TOO_LARGE not in scope.get("state", ())
         face, door = await self._door(request, read=head_fits)
@@ -126,6 +129,17 @@ class App:
                     await self._controlled(request, scope, receive, send)
         except GatewayError as e:
             await _refuse(request, e, face)
+
+    async def _probed(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        """Probes are answered whatever else is under way: alive while it answers at all; ready once calls are
+        taken."""
+        if request.path == "/healthz":
+            await request.json(200, {"status": "ok"})
+        elif request.path == "/readyz":
+            ready = self._ready()
+            await request.json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
+        else:
+            await self._controlled(request, scope, receive, send)
 
     async def _controlled(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """Have the control plane answer; a body is read here first, for its limits."""

@@ -1,4 +1,4 @@
-"""The control plane on Litestar: probes, metrics, the admin API with its OpenAPI document, the console.
+"""The control plane on Litestar: metrics, the admin API with its OpenAPI document, the console.
 
 It gets only requests that no door took. Who asks stands in ``scope["state"]["principal"]``. The admin API is
 open to whoever reaches it, but commands are registered for the owner only: a command is code that runs here.
@@ -8,7 +8,7 @@ Errors are ``{"error": {"code", "message", "data"}}``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any, cast
 
@@ -58,14 +58,11 @@ class Plane(msgspec.Struct, frozen=True):
 
     control: Control
     engine: Engine
-    ready: Callable[[], bool]
     metrics: Metrics
 
 
-def build_control_app(
-    control: Control, engine: Engine, *, ready: Callable[[], bool], metrics: Metrics | None = None
-) -> Any:
-    """The ASGI app. ``ready``: whether the gateway serves (started and not draining)."""
+def build_control_app(control: Control, engine: Engine, *, metrics: Metrics | None = None) -> Any:
+    """The ASGI app."""
     counted = metrics or Metrics()
     counted.gauge(
         "spans_dropped", "Spans lost because they came faster than they were written.",
@@ -73,10 +70,10 @@ def build_control_app(
     )  # fmt: skip
     return Litestar(
         route_handlers=[
-            healthz, readyz, prometheus, home, agents_list, agents_add, agents_show, agents_remove,
+            prometheus, home, agents_list, agents_add, agents_show, agents_remove,
             agents_enable, agents_disable, agents_check, agents_call, tasks_cancel, traces_list, traces_show,
         ],
-        state=State({"plane": Plane(control, engine, ready, counted)}),
+        state=State({"plane": Plane(control, engine, counted)}),
         exception_handlers={
             errors.GatewayError: _gateway_error, HTTPException: _http_error, Exception: _crash,
         },
@@ -102,20 +99,7 @@ def _principal(request: Ask) -> Principal:
     return scope["state"].get("principal") or Principal()
 
 
-# --- probes ----------------------------------------------------------------------------------
-
-
-@get("/healthz", summary="Whether the process serves", sync_to_thread=False)
-def healthz() -> dict[str, str]:
-    """Always 200 while it answers at all."""
-    return {"status": "ok"}
-
-
-@get("/readyz", summary="Whether calls are taken", sync_to_thread=False)
-def readyz(request: Ask) -> Response[dict[str, str]]:
-    """503 until started, and while draining."""
-    ready = _plane(request).ready()
-    return Response({"status": "ready" if ready else "not ready"}, status_code=200 if ready else 503)
+# --- looking ---------------------------------------------------------------------------------
 
 
 @get("/metrics", summary="Counters for Prometheus", include_in_schema=False)

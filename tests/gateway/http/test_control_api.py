@@ -1,4 +1,4 @@
-"""The control plane over HTTP: probes, the admin API and its errors, calls as streams, metrics, the page."""
+"""The control plane over HTTP: the admin API and its errors, calls as streams, metrics, the page."""
 
 from __future__ import annotations
 
@@ -58,8 +58,7 @@ class Plane:
         self.tracer = Tracer()
         self.hub = Hub(self.directory, self.store, self.tracer, Config())
         self.metrics = Metrics()
-        self.ready = True
-        app = build_control_app(self.manager, self.hub, ready=lambda: self.ready, metrics=self.metrics)
+        app = build_control_app(self.manager, self.hub, metrics=self.metrics)
         self.principal = Principal()
 
         async def front(scope: Any, receive: Any, send: Any) -> None:
@@ -88,17 +87,6 @@ async def plane():
         await plane.http.aclose()
         await plane.hub.aclose()
         await plane.directory.aclose()
-
-
-# --- probes ---------------------------------------------------------------------------------------
-
-
-async def test_alive_is_not_ready(plane):
-    assert (await plane.http.get("/healthz")).status_code == 200
-    assert (await plane.http.get("/readyz")).status_code == 200
-    plane.ready = False
-    assert (await plane.http.get("/healthz")).status_code == 200
-    assert (await plane.http.get("/readyz")).status_code == 503
 
 
 # --- agents ---------------------------------------------------------------------------------------

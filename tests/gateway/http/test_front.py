@@ -1,5 +1,6 @@
 """The front: which door a request goes to, and who may not come in."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from agentgw.gateway.errors import GatewayError, InvalidRequest
 from agentgw.gateway.http.app import App
+from agentgw.gateway.http.deferred import Deferred
 from agentgw.gateway.http.doors import Doors, hostname
 from agentgw.gateway.http.request import Request
 from agentgw.gateway.ports import Handler
@@ -139,7 +141,32 @@ async def test_a_draining_gateway_refuses_what_is_new() -> None:
     ours = app()
     ours.draining = True
     assert (await ask(ours, "/x"))[0] == 503
-    assert (await ask(ours, "/healthz"))[0] == 200
+    assert (await ask(ours, "/healthz", method="GET"))[0] == 200
+
+
+async def test_alive_is_not_ready() -> None:
+    answers = [True]
+    ours = App([Face()], control, Doors("", ""), owner_token="t", body_limit=9, ready=lambda: answers[-1])
+    assert await ask(ours, "/healthz", method="GET") == (200, b'{"status":"ok"}')
+    assert (await ask(ours, "/readyz", method="GET"))[0] == 200
+    answers.append(False)
+    assert (await ask(ours, "/healthz", method="GET"))[0] == 200
+    assert (await ask(ours, "/readyz", method="GET"))[0] == 503
+
+
+async def test_the_control_plane_is_made_once_when_it_is_first_wanted() -> None:
+    made: list[int] = []
+
+    def make() -> Any:
+        made.append(1)
+        return control
+
+    ours = App([Face()], Deferred(make), Doors("", ""), owner_token="t", body_limit=9)
+    await ask(ours, "/healthz", method="GET")
+    await ask(ours, "/x", b"hi")
+    assert not made
+    answers = await asyncio.gather(*(ask(ours, "/api/agents", b"1") for _ in range(3)))
+    assert (answers, made) == ([(200, b"control:1")] * 3, [1])
 
 
 async def test_the_owner_is_known_by_the_token() -> None:
