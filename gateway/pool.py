@@ -36,7 +36,7 @@ class _Lane:
 class Pool:
     """``connect_timeout``: seconds for a free place, then for a connection."""
 
-    def __init__(self, connect_timeout: float, per_route: int = PER_ROUTE, total: int = TOTAL) -> None:
+    def __init__(self, connect_timeout: float, per_route: int, total: int) -> None:
         self._connect_timeout = connect_timeout
         self._per_route = per_route
         self._places = asyncio.Semaphore(total)

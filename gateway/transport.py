@@ -18,7 +18,7 @@ import msgspec
 
 from .errors import BadUpstream, TooLarge, UpstreamTimeout
 from .h1 import Connection
-from .pool import Pool
+from .pool import PER_ROUTE, TOTAL, Pool
 
 LIMIT = 64 * 1024 * 1024  # bytes of an answer that is read as a whole
 Headers = Sequence[tuple[str, str]]
@@ -94,11 +94,19 @@ def _first(headers: Headers, name: str) -> str | None:
 
 
 class HttpTransport:
-    """Transport over HTTP/1.1. ``connect_timeout`` in seconds; ``limit``: bytes of one whole answer."""
+    """Transport over HTTP/1.1. ``connect_timeout`` in seconds; ``limit``: bytes of one whole answer;
+    ``per_route``, ``total``: connections in use at once."""
 
-    def __init__(self, connect_timeout: float = 5.0, limit: int = LIMIT) -> None:
+    def __init__(
+        self,
+        connect_timeout: float = 5.0,
+        limit: int = LIMIT,
+        *,
+        per_route: int = PER_ROUTE,
+        total: int = TOTAL,
+    ) -> None:
         self._limit = limit
-        self._pool = Pool(connect_timeout)
+        self._pool = Pool(connect_timeout, per_route, total)
 
     async def request(
         self,
