@@ -25,6 +25,7 @@ class Server:
         self.gone = asyncio.Event()
         self.origin = ""
         self.port = 0
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -36,6 +37,10 @@ class Server:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             while not writer.is_closing():
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -51,6 +56,11 @@ class Server:
         finally:
             writer.close()
 
+    async def end(self) -> None:
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
 
 @asynccontextmanager
 async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
@@ -62,6 +72,7 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
         yield server
     finally:
         listening.close()
+        await server.end()
 
 
 def says(*pieces: bytes) -> Script:
