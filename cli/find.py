@@ -13,7 +13,7 @@ import msgspec
 
 from ..gateway.control import Control
 from ..gateway.errors import UpstreamError
-from ..gateway.transport import PyreqwestTransport, Transport
+from ..gateway.transport import HttpTransport, Transport
 from . import owner
 from .terminal import Stop, WrongUse
 
@@ -80,7 +80,7 @@ async def _answers(transport: Transport, target: Target) -> bool:
 @contextlib.asynccontextmanager
 async def transport() -> AsyncGenerator[Transport]:
     """An HTTP client for the time of one command."""
-    client = PyreqwestTransport()
+    client = HttpTransport()
     try:
         yield client
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..gateway.config import Config
 from ..gateway.model import Record
 from ..gateway.telemetry import Tracer
-from ..gateway.transport import PyreqwestTransport, Transport
+from ..gateway.transport import HttpTransport, Transport
 from ..registry import secrets
 
 
@@ -19,7 +19,7 @@ class GatewayHost:
     def __init__(self, config: Config, tracer: Tracer) -> None:
         self.config = config
         self.tracer = tracer
-        self.transport: Transport = PyreqwestTransport(config.limits.connect_timeout)
+        self.transport: Transport = HttpTransport(config.limits.connect_timeout)
         self.on_changed: Callable[[str], None] = lambda name: None
 
     def headers(self, record: Record) -> list[tuple[str, str]]:

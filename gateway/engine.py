@@ -50,7 +50,7 @@ from .store import Store, StoredItems
 from .taskbook import TaskBook
 from .tasklog import TaskLog, now
 from .telemetry import Tracer
-from .transport import PyreqwestTransport, Transport
+from .transport import HttpTransport, Transport
 
 log = logging.getLogger("agentgw.engine")
 
@@ -83,7 +83,7 @@ class Hub:
         self.tracer = tracer
         self.items: Items = StoredItems(store)
         self.sealer = sealer or Sealer()
-        self.transport = transport or PyreqwestTransport(config.limits.connect_timeout)
+        self.transport = transport or HttpTransport(config.limits.connect_timeout)
         self.draining = False
         self._directory = directory
         self._book = TaskBook(store, config.limits.tasks)

@@ -205,6 +205,3 @@ class Answer:
                 raise TooLarge("the agent's answer is too large")
             pieces.append(chunk)
         return b"".join(pieces)
-
-
-PyreqwestTransport = HttpTransport

@@ -32,7 +32,7 @@ from agentgw.gateway.http.app import App
 from agentgw.gateway.http.doors import Doors
 from agentgw.gateway.model import Principal, Record
 from agentgw.gateway.telemetry import Tracer
-from agentgw.gateway.transport import PyreqwestTransport
+from agentgw.gateway.transport import HttpTransport
 from agentgw.registry.memory import MemoryStore
 
 from ...support.memory import MemoryDirectory, MemoryUpstream
@@ -111,7 +111,7 @@ class LocalHost:
     def __init__(self, allow: tuple[str, ...] = ()) -> None:
         self.config = Config(outbound=Outbound(allow=allow))
         self.tracer = Tracer()
-        self.transport = PyreqwestTransport()
+        self.transport = HttpTransport()
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         return list(record.headers.items())

@@ -26,7 +26,7 @@ from agentgw.gateway.http.request import EventStream
 from agentgw.gateway.model import Agent, Health, Principal, Record
 from agentgw.gateway.ports import AgentView, Upstream
 from agentgw.gateway.telemetry import Span, Tracer
-from agentgw.gateway.transport import PyreqwestTransport
+from agentgw.gateway.transport import HttpTransport
 from agentgw.registry.memory import MemoryStore
 
 from ...conftest import Spawn
@@ -44,7 +44,7 @@ class TestHost:
     def __init__(self) -> None:
         self.config = Config()
         self.tracer = Tracer()
-        self.transport = PyreqwestTransport()
+        self.transport = HttpTransport()
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         return list(record.headers.items())

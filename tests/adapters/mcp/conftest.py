@@ -15,7 +15,7 @@ from agentgw.adapters.mcp.upstream.upstream import McpUpstream
 from agentgw.gateway.config import Config
 from agentgw.gateway.model import Record
 from agentgw.gateway.telemetry import Tracer
-from agentgw.gateway.transport import PyreqwestTransport
+from agentgw.gateway.transport import HttpTransport
 
 HERE = Path(__file__).parent
 PEER = HERE.parent.parent / "peers" / "mcp_server.py"
@@ -26,7 +26,7 @@ class FakeHost:
     """The gateway as an upstream sees it; ``changes`` are the agents that said their lists changed."""
 
     def __init__(self) -> None:
-        self.transport = PyreqwestTransport()
+        self.transport = HttpTransport()
         self.tracer = Tracer()
         self.config = Config()
         self.changes: list[str] = []

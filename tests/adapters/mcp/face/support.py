@@ -22,7 +22,7 @@ from agentgw.gateway.http.doors import Doors
 from agentgw.gateway.model import Agent, Health, Record
 from agentgw.gateway.ports import AgentView, Upstream
 from agentgw.gateway.telemetry import Span, Tracer
-from agentgw.gateway.transport import PyreqwestTransport
+from agentgw.gateway.transport import HttpTransport
 from agentgw.registry.memory import MemoryStore
 
 BOTH = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
@@ -38,7 +38,7 @@ class LocalHost:
     """``ports.Host`` without secrets."""
 
     def __init__(self, tracer: Tracer, config: Config, changed: Callable[[str], None]) -> None:
-        self.transport = PyreqwestTransport()
+        self.transport = HttpTransport()
         self.tracer = tracer
         self.config = config
         self.changed = changed
