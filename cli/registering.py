@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 from ..gateway import names
 from ..gateway.control import AddAgent, AgentInfo
@@ -14,6 +15,7 @@ from ..gateway.errors import GatewayError
 from .find import control
 from .terminal import BOLD, GREEN, RED, YELLOW, WrongUse, note, one_line, paint, print_json, table
 
+FRESH = timedelta(minutes=5)  # a running gateway asks every minute
 _HEADER = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:(.*)", re.DOTALL)
 _HEALTH = {"ok": GREEN, "degraded": YELLOW, "needs-auth": YELLOW, "down": RED}
 
@@ -126,8 +128,20 @@ async def list_agents(as_json: bool) -> None:
         print_json(agents)
     elif agents:
         print(listing(agents))
+        if (since := stale(agents)) is not None:
+            note(f"health is as it was at {since}; agentgw agents check asks now")
     else:
         note("no agents yet; add one: agentgw agents add NAME URL, or NAME -- COMMAND ARG…")
+
+
+def stale(agents: Sequence[AgentInfo], at: datetime | None = None) -> str | None:
+    """Since when the oldest health shown is known, where that is long ago at ``at`` (None: now): no gateway
+    runs that would ask again."""
+    times = [a.checked_at for a in agents if a.enabled and a.checked_at is not None]
+    if not times:
+        return None
+    oldest = datetime.fromisoformat(min(times))
+    return min(times) if (at or datetime.now(UTC)) - oldest > FRESH else None
 
 
 def listing(agents: Sequence[AgentInfo]) -> str:

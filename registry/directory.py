@@ -1,7 +1,8 @@
 """The directory of agents: an immutable snapshot in memory, which the doors read, and what keeps it fresh.
 
 Stored records and those of the configuration file make one list; the file's win. Descriptions and health
-come in off the request's path: at start, every minute, and when an agent says that it changed.
+come in off the request's path: at start, every minute, and when an agent says that it changed. The last
+known health is kept for commands that look while no gateway runs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ log = logging.getLogger("agentgw.registry")
 EVERY = 60.0  # seconds between two checks of all agents
 DEBOUNCE = 0.2  # seconds: an agent that says "changed" many times is asked once
 AT_ONCE = 16  # checks that run side by side
+HEALTH = "registry.health"  # where the store keeps what the last checks found
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -64,6 +66,7 @@ class Directory:
         self._jobs = Jobs()
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._fresh = False
+        self._noted: dict[str, Health] = {}  # as the store has it
         self._due: set[str] = set()
         self._callbacks: list[Callable[[], None]] = []
         self._notifying = False
@@ -71,15 +74,17 @@ class Directory:
     # --- life --------------------------------------------------------------------------------
 
     async def start(self, *, refresh: bool = True) -> None:
-        """Read what is registered; begin to refresh in the background unless told not to. Never waits for
-        an agent. Raises ConfigError when the store can't be read."""
+        """Read what is registered; begin to refresh in the background, or, told not to, take the health as it
+        was last known. Never waits for an agent. Raises ConfigError when the store can't be read."""
         self._registered = {r.name: r for r in await self._store.records()}
         for name, entry in self._config.agents.items():
             self._registered[name] = records.of_file(name, entry)
         descriptions = await self._store.descriptions()
+        self._noted = health.read(await self._store.items(HEALTH))
         for name, record in self._registered.items():
             agent = records.meant(descriptions.get(name), record)
-            self._entries[name] = AgentView(record, agent, Health(), self._make(record))
+            last = Health() if refresh else self._noted.get(name, Health())
+            self._entries[name] = AgentView(record, agent, last, self._make(record))
         self._swap()
         self._fresh = refresh
         if refresh:
@@ -90,6 +95,8 @@ class Directory:
         await self._jobs.aclose()
         entries, self._entries = self._entries, {}
         self._swap()
+        for name, entry in entries.items():
+            await self._note(name, entry.health, time=True)
         await self._upstreams.aclose()
         await asyncio.gather(*(close(entry.upstream) for entry in entries.values()))
 
@@ -166,6 +173,7 @@ class Directory:
         self._entries[record.name] = entry
         self._registered[record.name] = record
         self._swap()
+        await self._note(record.name, entry.health)
         if trial is not None and trial.outcome.agent is not None:
             await self._remember(record.name, trial.outcome.agent)
         elif self._fresh and record.enabled and entry.health.checked_at is None:
@@ -177,6 +185,8 @@ class Directory:
         if name not in self._entries:
             raise UnknownAgent(name)
         await self._store.remove_record(name)
+        if self._noted.pop(name, None) is not None:
+            await self._store.remove_item(HEALTH, name)
         entry = self._entries.pop(name, None)
         if entry is not None:
             self._jobs.forget(f"check {name}")
@@ -236,6 +246,7 @@ class Directory:
         self._entries[name] = msgspec.structs.replace(current, agent=agent, health=outcome.health)
         described = agent != current.agent
         self._swap(notify=described)
+        await self._note(name, outcome.health)
         if described and agent is not None:
             await self._remember(name, agent)
 
@@ -260,11 +271,24 @@ class Directory:
             return None
         self._entries[record.name] = new
         self._swap(notify=new.upstream is not entry.upstream)
+        await self._note(record.name, new.health)
         return None if new.upstream is entry.upstream else new
 
     async def _remember(self, name: str, agent: Agent) -> None:
         try:
             await self._store.put_description(name, records.labelled(agent, self._registered[name]))
+        except GatewayError as e:
+            log.warning("%s", e.message)
+
+    async def _note(self, name: str, found: Health, *, time: bool = False) -> None:
+        """Keep an agent's health, if it was ever found out. ``time``: also where only that is another; it is
+        written once, at the end."""
+        noted = self._noted.get(name)
+        if found.checked_at is None or found == noted or (health.alike(found, noted) and not time):
+            return
+        self._noted[name] = found
+        try:
+            await self._store.put_item(HEALTH, name, health.written(found))
         except GatewayError as e:
             log.warning("%s", e.message)
 

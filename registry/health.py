@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -84,6 +85,25 @@ def now() -> str:
 def down(detail: str) -> Health:
     """Health of what can't be called."""
     return Health(status="down", detail=detail, checked_at=now())
+
+
+def written(found: Health) -> bytes:
+    """A health as the store keeps it."""
+    return msgspec.json.encode(found)
+
+
+def read(kept: Mapping[str, bytes]) -> dict[str, Health]:
+    """What the store kept; what is not understood (another version wrote it) is left out."""
+    found: dict[str, Health] = {}
+    for name, value in kept.items():
+        with contextlib.suppress(msgspec.DecodeError):
+            found[name] = msgspec.json.decode(value, type=Health)
+    return found
+
+
+def alike(one: Health, other: Health | None) -> bool:
+    """Whether two checks found the same."""
+    return other is not None and (one.status, one.detail) == (other.status, other.detail)
 
 
 def _status(error: GatewayError, known: bool) -> str:

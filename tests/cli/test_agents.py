@@ -31,6 +31,15 @@ def test_list_is_an_array_in_json_and_a_table_for_people(cli: Cli, fake: Fake) -
     )
 
 
+def test_health_of_long_ago_says_so(cli: Cli, fake: Fake) -> None:
+    old = ECHO | {"checked_at": "2020-01-02T03:04:05Z"}
+    fake.routes["GET /api/agents"] = lambda exchange: exchange.answer(200, [old])
+    listed = cli.at(fake.url).run("agents", "list")
+    assert "2020-01-02T03:04:05Z" in listed.stderr and "agents check" in listed.stderr
+    assert "2020" not in listed.stdout
+    assert cli.at(fake.url).run("agents", "list", "--json").stderr == ""
+
+
 def test_show(cli: Cli, fake: Fake) -> None:
     fake.routes["GET /api/agents/echo"] = lambda exchange: exchange.answer(200, ECHO)
     assert cli.at(fake.url).json("agents", "show", "echo")["skills"][0]["id"] == "say"

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -69,6 +70,39 @@ async def test_starting_waits_for_no_agent():
         assert d.views()["a"].health.status == "unknown"
 
 
+async def test_health_is_known_between_gateways_as_it_was_last_found():
+    world, store = World(), MemoryStore()
+    world.put("http://a", "A")
+    async with directory(world, record("a"), record("b"), store=store) as d:
+        await asyncio.gather(d.check("a"), d.check("b"))
+        found = {name: d.get(name).health for name in ("a", "b")}
+    assert [h.status for h in found.values()] == ["ok", "down"]
+    async with directory(World(), store=store, refresh=False) as d:
+        assert {name: d.get(name).health for name in ("a", "b")} == found  # with its time
+        await d.remove("a")
+        await d.put(record("a"))
+        assert d.get("a").health.status == "unknown"
+    world.answers["http://b"] = asyncio.Event().wait
+    async with directory(world, store=store) as d:  # a gateway asks anew
+        assert d.get("b").health.status == "unknown"
+
+
+async def test_health_that_stays_is_written_at_first_and_at_the_end(monkeypatch):
+    class Counting(MemoryStore):
+        written: ClassVar[list[str]] = []
+
+        async def put_item(self, space: str, key: str, value: bytes) -> None:
+            self.written.append(msgspec.json.decode(value)["checked_at"])
+
+    times = iter("1234")
+    monkeypatch.setattr("agentgw.registry.health.now", lambda: next(times))
+    async with directory(World(), record("a"), store=Counting(), refresh=False) as d:
+        for _ in range(3):
+            await d.check("a")
+        assert Counting.written == ["1"]
+    assert Counting.written == ["1", "3"]
+
+
 async def test_agents_are_described_after_the_start():
     world = World()
     world.put("http://a", "A")
@@ -108,7 +142,6 @@ async def test_the_last_description_is_there_at_the_next_start():
         described = d.views()["a"].agent
     async with directory(World(), store=store, refresh=False) as d:
         assert d.views()["a"].agent == described
-        assert d.views()["a"].health.status == "unknown"
 
 
 async def test_a_kept_description_of_another_target_is_not_used():
