@@ -20,7 +20,8 @@ class ServerEvent(msgspec.Struct, frozen=True):
 class Decoder:
     """Feed chunks as they come, get the events that they complete.
 
-    Comments are dropped; ``retry`` is the last reconnection time the server named, in milliseconds.
+    Comments are dropped; ``retry`` is the last reconnection time the server named, in milliseconds,
+    ``last_id`` the last event's id, which an event without data may have brought.
     ``limit`` bounds one event's bytes; ``feed`` raises ValueError past it.
     """
 
@@ -31,6 +32,7 @@ class Decoder:
         self._data: list[bytes] = []
         self._event = ""
         self._id: str | None = None
+        self.last_id: str | None = None
         self._size = 0
         self._limit = limit
 
@@ -83,6 +85,7 @@ class Decoder:
     def _dispatch(self) -> ServerEvent | None:
         data, event = self._data, self._event
         self._data, self._event, self._size = [], "", 0
+        self.last_id = self._id
         if not data:
             return None
         return ServerEvent(b"\n".join(data), event or "message", self._id)

@@ -204,6 +204,7 @@ class RpcError(Exception):
 
 OnNotification = Callable[[str, dict[str, Any]], Awaitable[None]]
 OnRequest = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+OnPrimed = Callable[[], Awaitable[None]]
 OnHangUp = Callable[[float], Awaitable[None]]
 
 
@@ -216,7 +217,8 @@ class Caller(msgspec.Struct, frozen=True):
     with the caller's own progressToken, logging, …); ``on_request(method, params)`` answers what it asks
     (sampling, elicitation, roots) with a result or raises RpcError; without it: -32601.
     ``protocol_version``: the client's revision, offered to handshake servers (None: the newest).
-    ``on_hang_up(retry)``: the server ended the call's stream before the answer, to be asked again after
+    ``on_primed()``: the call's answer comes as a stream that can be taken up again, so the client's may as
+    well; ``on_hang_up(retry)``: the server ended the call's stream before the answer, to be asked again after
     ``retry`` seconds: the gateway does, and the client may be let go as well.
     """
 
@@ -228,6 +230,7 @@ class Caller(msgspec.Struct, frozen=True):
     on_notification: OnNotification | None = None
     on_request: OnRequest | None = None
     protocol_version: str | None = None
+    on_primed: OnPrimed | None = None
     on_hang_up: OnHangUp | None = None
 
     @property

@@ -177,6 +177,8 @@ class Exchange:
             client_info=_object(info) or None,
             on_notification=self.notify,
             on_request=self.ask if self.session is not None else None,
+            on_primed=self.reply.prime,
+            on_hang_up=self.reply.hang_up,
         )
 
     async def notify(self, method: str, params: dict[str, Any]) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Sequence
-
-from ....gateway.http.request import ClientGone, Request
 
 KEEP_ALIVE = 15.0  # seconds of silence after which a comment keeps proxies from closing a connection
 _LIMIT = 1000  # messages that wait for a slow client; past it the oldest are lost
@@ -28,28 +24,3 @@ class Outbox:
 
     async def next(self) -> bytes | None:
         return await self._queue.get()
-
-
-async def serve(request: Request, outbox: Outbox, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    """Answer ``request`` with the messages of ``outbox`` as they come, until it ends or the client leaves."""
-    stream = await request.events(headers=headers)
-    with contextlib.suppress(ClientGone):
-        async with stream:
-            gone = asyncio.create_task(stream.gone.wait())
-            message = asyncio.create_task(outbox.next())
-            try:
-                await stream.comment()  # so that the client sees at once that it is connected
-                while not gone.done():
-                    await asyncio.wait(
-                        (message, gone), timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    if not message.done():
-                        await stream.comment()
-                        continue
-                    if (ready := message.result()) is None:
-                        return
-                    message = asyncio.create_task(outbox.next())
-                    await stream.send(ready, event="message")
-            finally:
-                gone.cancel()
-                message.cancel()

@@ -10,6 +10,9 @@ import msgspec
 
 from ....gateway.http.request import ClientGone, EventStream, Request
 from .outbox import KEEP_ALIVE
+from .streams import Stream
+
+PRIMED_AFTER = 1.0  # seconds of silence after which a client gets an id to come back with
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -47,9 +50,17 @@ class Reply:
                 self._closing.push_async_exit(self._stream)
             return self._stream
 
+    async def prime(self) -> None:
+        """Answer with a stream that the client can come back to, where its era has such."""
+        return
+
+    async def hang_up(self, retry: float) -> None:
+        """Let the client come back for the rest, in ``retry`` seconds, where its era can do that."""
+        return
+
     async def run(self, work: asyncio.Task[Outcome]) -> bool:
-        """Answer with the outcome of ``work``, which never fails. False when the client left first: the
-        work still runs, and the caller cancels it or lets it go on."""
+        """Answer with the outcome of ``work``, which never fails. False when ``work`` still runs as the
+        client left, or is to come back: the caller cancels it or lets it go on."""
         gone = asyncio.create_task(self._request.disconnected())
         try:
             while not work.done():
@@ -87,3 +98,58 @@ class Reply:
         self._over = True
         if self._stream is not None:
             self._stream.gone.set()
+
+
+class ResumableReply(Reply):
+    """For the handshake era: what became a stream can be taken up again. ``primes``: the client knows
+    events without data (from 2025-11-25 on)."""
+
+    def __init__(
+        self, request: Request, headers: Sequence[tuple[bytes, bytes]], stream: Stream, *, primes: bool
+    ) -> None:
+        super().__init__(request, headers)
+        self._events = stream
+        self._primes = primes
+
+    async def send(self, message: bytes) -> bool:
+        self._events.append(message)
+        await self._events.room()
+        return self._events.reachable
+
+    async def prime(self) -> None:
+        if self._primes:
+            self._events.want()
+
+    async def hang_up(self, retry: float) -> None:
+        if self._primes:
+            self._events.hang_up(retry)
+
+    async def run(self, work: asyncio.Task[Outcome]) -> bool:
+        events = self._events
+        gone = asyncio.create_task(self._request.disconnected())
+        try:
+            patience = PRIMED_AFTER if self._primes else KEEP_ALIVE
+            await asyncio.wait(
+                (work, gone, events.begun()), timeout=patience, return_when=asyncio.FIRST_COMPLETED
+            )
+            if work.done() and events.idle:
+                await self.finish(work.result())
+                return True
+            if gone.done():
+                events.leave()
+                return False
+            gone.cancel()
+            await asyncio.wait((gone,))  # the stream watches from here on, and only one can
+            work.add_done_callback(self._ended)
+            await events.serve(self._request, self._headers, 0, prime=self._primes)
+            return work.done()
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        finally:
+            gone.cancel()
+
+    def _ended(self, work: asyncio.Task[Outcome]) -> None:
+        if not work.cancelled():
+            self._events.append(work.result().message)
+        self._events.end()

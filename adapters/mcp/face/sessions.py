@@ -18,7 +18,7 @@ from ....gateway.model import Principal
 from .. import wire
 from ..wire import Caller, Envelope, Id, RpcError
 from . import eras
-from .outbox import Outbox
+from .streams import Stream, Streams
 
 LIMIT = 10_000
 IDLE = 3600.0  # seconds without any request, and without an open stream
@@ -42,7 +42,7 @@ class Session:
         self.client_capabilities: dict[str, Any] = _object(params.get("capabilities"))
         self.client_info: dict[str, Any] = _object(params.get("clientInfo"))
         self.log_level: str | None = None
-        self.outbox: Outbox | None = None
+        self.streams = Streams()
         self.running: dict[Id, asyncio.Task[Any]] = {}
         self.servers: set[Server] = set()  # those that hold something of this session's
         self.levels: dict[Server, str] = {}  # the log level that each of them was told
@@ -54,23 +54,15 @@ class Session:
 
     # --- the client's own stream ---------------------------------------------------------------
 
-    def listen(self) -> Outbox:
-        """Open the stream for messages that belong to no request. A new one replaces the old: a client
-        that lost its connection comes back before the loss is noticed here."""
-        if self.outbox is not None:
-            self.outbox.end()
-        self.outbox = Outbox()
-        return self.outbox
-
-    def unlisten(self, outbox: Outbox) -> None:
-        """The stream is closed."""
-        if self.outbox is outbox:
-            self.outbox = None
+    @property
+    def own(self) -> Stream:
+        """The stream for messages that belong to no request. A new connection takes it over: a client that
+        lost its connection comes back before the loss is noticed here."""
+        return self.streams.own
 
     def push(self, message: bytes) -> None:
-        """Send on that stream; without one the message is lost, as the protocol allows."""
-        if self.outbox is not None:
-            self.outbox.put(message)
+        """Send on that stream; where nobody ever opened it the message is lost, as the protocol allows."""
+        self.own.append(message)
 
     def tell(self, method: str, params: dict[str, Any]) -> None:
         """Pass on what one server says outside of any call. That its lists changed means little where
@@ -106,7 +98,7 @@ class Session:
 
     async def _push_now(self, message: bytes) -> bool:
         self.push(message)
-        return self.outbox is not None
+        return self.own.reachable
 
     # --- questions to the client ---------------------------------------------------------------
 
@@ -146,8 +138,7 @@ class Session:
 
     def close(self) -> None:
         """End the stream and everything that runs."""
-        if self.outbox is not None:
-            self.outbox.end()
+        self.own.end()
         for task in (*self.running.values(), self.watching):
             if task is not None:
                 task.cancel()
@@ -184,8 +175,7 @@ class Sessions:
     def end_streams(self) -> None:
         """End the streams that wait for news; the sessions and their calls go on."""
         for session in self._sessions.values():
-            if session.outbox is not None:
-                session.outbox.end()
+            session.own.hang_up()
 
     def close_all(self) -> None:
         """End all."""
@@ -197,7 +187,7 @@ class Sessions:
         for session in list(self._sessions.values()):
             if session.used >= oldest and len(self._sessions) <= LIMIT:
                 return
-            if session.outbox is None and not session.running:
+            if not session.own.connected and not session.running:
                 self.close(session)
 
 

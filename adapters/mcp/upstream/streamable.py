@@ -22,11 +22,12 @@ from ....gateway.telemetry import Span, trace_headers
 from ....gateway.transport import Stream
 from .. import headers as mirrored
 from .. import wire
-from ..wire import Caller, Envelope
+from ..wire import Caller, Envelope, OnPrimed
 from .link import Call, Expired, Hello, Link, is_answer, log, result_of
 
-RESUMES = 5  # attempts to take up a stream that brought nothing new in between
-RETRY = 1.0  # seconds before one, unless the server names another time
+RESUMES = 5  # connections in a row that fail before a stream is given up
+RETRY = 1.0  # seconds before the next, unless the server names another time
+MIN_RETRY = 0.05
 MAX_RETRY = 30.0
 DELETE_TIMEOUT = 2.0
 
@@ -142,23 +143,48 @@ class HttpLink(Link):
         raise BadUpstream(f"{self.agent} answered with HTTP {status}", native=native, detail=detail)
 
     async def _streamed(self, reply: Stream, call: Call) -> msgspec.Raw:
-        """Read the call's stream up to its answer, taking it up again where the server ends it early."""
-        cursor = _Cursor()
+        """Read the call's stream up to its answer, taking it up again where it breaks or the server ends it
+        early (until 2025-11-25, "Resumability and Redelivery")."""
+        cursor = _Cursor(call.caller.on_primed if self.hello.era == "handshake" else None)
+        broken = False
         try:
             answer = await self._read(cursor.messages(reply), call)
         except Unreachable:
-            if cursor.last_id is None:
+            if not self._resumes(cursor):
                 raise
-            answer = None
-        attempt = 0
-        while answer is None and cursor.last_id is not None and attempt < RESUMES:
-            before = cursor.last_id
-            await asyncio.sleep(min(cursor.retry, MAX_RETRY))
-            answer = await self._resumed(cursor, call)
-            attempt = attempt + 1 if cursor.last_id == before else 0
+            answer, broken = None, True
+        if answer is None and self._resumes(cursor):
+            if not broken and call.caller.on_hang_up is not None:
+                await call.caller.on_hang_up(cursor.retry)
+            answer = await self._taken_up(cursor, call)
         if answer is None:
             raise UpstreamFailed(self.agent, detail="the stream ended before the answer")
         return result_of(answer)
+
+    def _resumes(self, cursor: _Cursor) -> bool:
+        return self.hello.era == "handshake" and cursor.last_id is not None
+
+    async def _taken_up(self, cursor: _Cursor, call: Call) -> Envelope | None:
+        """The answer, in as many GETs as it takes. A server that lets itself be polled may end each of them
+        with nothing; connections that fail are another matter. Who waits for the call bounds the time."""
+        failures = 0
+        while failures < RESUMES:
+            before, seen = cursor.last_id, cursor.count
+            await asyncio.sleep(min(max(cursor.retry, MIN_RETRY) * 2**failures, MAX_RETRY))
+            try:
+                answer = await self._resumed(cursor, call)
+            except Unreachable as e:
+                if e.native is not None:
+                    raise
+                failures = failures + 1 if (cursor.last_id, cursor.count) == (before, seen) else 0
+                continue
+            except Expired:
+                self.alive = False
+                raise UpstreamFailed(self.agent, detail="the session ended before the answer") from None
+            if answer is not None:
+                return answer
+            failures = 0
+        return None
 
     async def _read(self, messages: AsyncIterator[Envelope], call: Call | None) -> Envelope | None:
         async for message in messages:
@@ -170,21 +196,16 @@ class HttpLink(Link):
         return None
 
     async def _resumed(self, cursor: _Cursor, call: Call | None) -> Envelope | None:
-        """One GET for the rest of a stream (Streamable HTTP until 2025-11-25, "Resumability")."""
+        """One GET for the rest of a stream. Raises Unreachable when the connection breaks."""
         headers = [h for h in self.headers() if h[0] not in ("accept", "content-type")]
         headers.append(("accept", wire.SSE_TYPE))
         if cursor.last_id is not None:
             headers.append((wire.H_LAST_EVENT, cursor.last_id))
-        try:
-            async with self._host.transport.stream("GET", self._url, headers=headers) as reply:
-                if reply.status != 200:
-                    self._check(reply.status, await reply.read())
-                    raise BadUpstream(f"{self.agent} answered with HTTP {reply.status}")
-                return await self._read(cursor.messages(reply), call)
-        except Unreachable as e:
-            if e.native is not None:
-                raise
-            return None
+        async with self._host.transport.stream("GET", self._url, headers=headers) as reply:
+            if reply.status != 200:
+                self._check(reply.status, await reply.read())
+                raise BadUpstream(f"{self.agent} answered with HTTP {reply.status}")
+            return await self._read(cursor.messages(reply), call)
 
     # --- the session -------------------------------------------------------------------------
 
@@ -200,8 +221,9 @@ class HttpLink(Link):
             try:
                 await self._resumed(cursor, None)
             except (GatewayError, Expired) as e:
-                log.debug("%s has no stream of its own: %r", self.agent, e)
-                return
+                if not isinstance(e, Unreachable) or e.native is not None:
+                    log.debug("%s has no stream of its own: %r", self.agent, e)
+                    return
             failures = 0 if cursor.count > seen else failures + 1
             await asyncio.sleep(min(cursor.retry * 2**failures, MAX_RETRY))
 
@@ -217,9 +239,10 @@ class HttpLink(Link):
 
 class _Cursor:
     """Where a stream has got to: ``last_id`` and ``retry`` (seconds) as the server sent them, how many
-    messages came."""
+    messages came. ``on_primed`` is called for events that bring only an id."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_primed: OnPrimed | None = None) -> None:
+        self._on_primed = on_primed
         self.last_id: str | None = None
         self.retry = RETRY
         self.count = 0
@@ -236,6 +259,8 @@ class _Cursor:
                 self.retry = decoder.retry / 1000
             for event in events:
                 self.last_id = event.id or self.last_id
+                if event.event == "message" and not event.data and event.id and self._on_primed is not None:
+                    await self._on_primed()
                 if event.event != "message" or not event.data:
                     continue
                 try:
@@ -245,3 +270,4 @@ class _Cursor:
                 for message in messages:
                     self.count += 1
                     yield message
+            self.last_id = decoder.last_id or self.last_id

@@ -283,3 +283,53 @@ async def test_the_probe_tells_of_refused_credentials(play: Any, host: Any) -> N
     assert adapter.probe is not None
     with pytest.raises(Unreachable, match="credentials"):
         await adapter.probe(server.url, [], host)
+
+
+# --- streams that break, or end to be polled -----------------------------------------------------
+
+
+def event(id: str, message: Any = None) -> bytes:
+    data = b"" if message is None else msgspec.json.encode({"jsonrpc": "2.0", **message})
+    return b"id: " + id.encode() + b"\nretry: 1\ndata: " + data + b"\n\n"
+
+
+async def test_a_stream_is_polled_as_long_as_the_server_wants(play: Any, connect: Any) -> None:
+    """Nothing comes in many polls; each goes on from the last id, the client is told once."""
+    polls: list[str] = []
+    hung_up: list[float] = []
+
+    def script(seen: Seen) -> Answer:
+        if seen.body.get("method") == "tools/call":
+            script.id = seen.body["id"]  # type: ignore[attr-defined]
+            return 200, "text/event-stream", event("a")
+        if seen.method == "GET" and "last-event-id" in seen.headers:
+            polls.append(seen.headers["last-event-id"])
+            if len(polls) < 9:
+                return 200, "text/event-stream", b"id: b\n\n"
+            result = {"id": script.id, "result": {"content": [], "n": 1}}  # type: ignore[attr-defined]
+            return 200, "text/event-stream", event("c", result)
+        return handshake(seen)
+
+    async def on_hang_up(retry: float) -> None:
+        hung_up.append(retry)
+
+    server = await play(script)
+    caller = Caller(on_hang_up=on_hang_up)
+    result = await connect(server.url).request("tools/call", {"name": "t"}, caller=caller)
+    assert msgspec.json.decode(result)["n"] == 1
+    assert polls == ["a", *["b"] * 8]
+    assert hung_up == [0.001]
+
+
+async def test_a_call_is_never_made_twice_for_a_session_that_ended_meanwhile(play: Any, connect: Any) -> None:
+    def script(seen: Seen) -> Answer:
+        if seen.body.get("method") == "tools/call":
+            return 200, "text/event-stream", event("a")
+        if seen.method == "GET" and "last-event-id" in seen.headers:
+            return 404, "text/plain", b""
+        return handshake(seen)
+
+    server = await play(script)
+    with pytest.raises(UpstreamFailed):
+        await connect(server.url).request("tools/call", {"name": "t"}, caller=Caller())
+    assert server.methods().count("tools/call") == 1

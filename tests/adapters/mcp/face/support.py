@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -47,7 +48,7 @@ class LocalHost:
         return list(record.headers.items())
 
     def environment(self, record: Record) -> dict[str, str]:
-        return dict(record.env)
+        return {"PATH": os.environ["PATH"], **record.env}
 
 
 class Agents:
@@ -116,11 +117,19 @@ class Gateway:
         self.agents.put(name, upstream, agent, protocol="mcp", url=url)
         return upstream
 
+    async def add_command(self, name: str, command: tuple[str, ...]) -> McpUpstream:
+        """An MCP server that is started as a process."""
+        upstream = McpUpstream(Record(name=name, protocol="mcp", command=command), self.host)
+        (agent,) = await upstream.describe()
+        self.agents.put(name, upstream, agent, protocol="mcp", url=None, command=command)
+        return upstream
+
     def _described(self, name: str) -> None:
         async def describe() -> None:
             view = self.agents.known[name]
             (agent,) = await view.upstream.describe()
-            self.agents.put(name, view.upstream, agent, protocol="mcp", url=view.record.url)
+            where = {"url": view.record.url, "command": view.record.command}
+            self.agents.put(name, view.upstream, agent, protocol="mcp", **where)
 
         task = asyncio.ensure_future(describe())
         self.tasks.add(task)
@@ -242,17 +251,25 @@ class Raw:
 
 
 class Events:
-    """The JSON messages of an event stream as they come."""
+    """The JSON messages of an event stream as they come. ``id`` is the last event's, ``retry`` the last time
+    to wait; the event that only brings these is no message."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
-        self._lines = answer.aiter_lines()
+        self.id: str | None = None
+        self.retry: int | None = None
+        self.lines = answer.aiter_lines()
 
     async def next(self) -> Any:
         async with asyncio.timeout(10):
-            async for line in self._lines:
-                if line.startswith("data:"):
-                    return msgspec.json.decode(line[5:])
+            async for line in self.lines:
+                name, _, value = line.partition(": ")
+                if name == "id":
+                    self.id = value
+                elif name == "retry":
+                    self.retry = int(value)
+                elif name == "data" and value:
+                    return msgspec.json.decode(value)
         raise EOFError
 
 
