@@ -18,6 +18,7 @@ from .h1_request import head_of, target_of
 from .proxies import Proxies
 
 IDLE = 4.0  # seconds that a connection is kept: many servers close after 5
+FRESH = 1.5  # the same for what can't be sent again if the agent is just closing it: some close after 2
 KEPT = 64  # per route
 PER_ROUTE, TOTAL = 1024, 2048  # in use at once
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
@@ -45,6 +46,7 @@ class Pool:
         self._lanes: dict[Route, _Lane] = {}
         self._busy: dict[Connection, _Lane] = {}
         self._sweeping: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def open(
         self,
@@ -69,7 +71,7 @@ class Pool:
             raise
 
     async def _sent(self, lane: _Lane, method: str, head: bytes, body: bytes) -> Connection:
-        if (kept := self._kept(lane)) is not None:
+        if (kept := self._kept(lane, IDLE if method in _REPEATABLE else FRESH)) is not None:
             try:
                 return await self._send(lane, kept, method, head, body)
             except Unreachable:
@@ -94,7 +96,7 @@ class Pool:
     def release(self, connection: Connection) -> None:
         """Keep the connection if its answer was read to the end, else close it."""
         lane = self._busy.pop(connection)
-        if connection.reusable and len(lane.kept) < KEPT:
+        if connection.reusable and len(lane.kept) < KEPT and not self._closed:
             connection.idle_since = time.monotonic()
             lane.kept.append(connection)
             if self._sweeping is None:
@@ -104,7 +106,8 @@ class Pool:
         self._leave(lane)
 
     async def aclose(self) -> None:
-        """Close all connections, those in use too."""
+        """Close all connections, those in use too; none is kept any more."""
+        self._closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
@@ -157,11 +160,12 @@ class Pool:
 
     # --- kept connections --------------------------------------------------------------------
 
-    def _kept(self, lane: _Lane) -> Connection | None:
-        oldest = time.monotonic() - IDLE
-        while lane.kept:
+    def _kept(self, lane: _Lane, seconds: float) -> Connection | None:
+        """The one used last, if that is not longer ago."""
+        oldest = time.monotonic() - seconds
+        while lane.kept and lane.kept[-1].idle_since > oldest:
             connection = lane.kept.pop()
-            if connection.idle_since > oldest and connection.reusable and connection.quiet:
+            if connection.reusable and connection.quiet:
                 return connection
             connection.close()
         return None

@@ -77,6 +77,17 @@ async def test_a_close_that_the_loop_has_not_seen(http: HttpTransport) -> None:
         assert (server.connections, len(server.requests)) == (2, 2)
 
 
+async def test_what_cannot_be_sent_again_takes_no_old_connection(
+    http: HttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent might be closing it."""
+    monkeypatch.setattr(pool, "FRESH", 0.0)
+    async with serving(says()) as server:
+        for method, connections in (("GET", 1), ("PUT", 1), ("POST", 2), ("POST", 3), ("DELETE", 3)):
+            await http.request(method, server.good)
+            assert server.connections == connections
+
+
 async def test_what_nobody_uses_is_closed(http: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "IDLE", 0.01)
     async with serving(says()) as server:
