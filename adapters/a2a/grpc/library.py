@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from ....gateway.errors import ConfigError
 
 MISSING = "gRPC is not installed here: pip install 'agentgw[grpc]'"
+
+
+def installed() -> bool:
+    """Whether gRPC can be used here."""
+    return importlib.util.find_spec("grpc") is not None
 
 
 def grpc() -> Any:

@@ -7,7 +7,7 @@ them; in 1.0 both bindings have one form, so bytes are handed on as they are.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -31,8 +31,27 @@ _reply = msgspec.json.Decoder(RpcReply)
 _encode = msgspec.json.Encoder().encode
 
 
+class Way(Protocol):
+    """How an agent is reached: an interface ready for calls."""
+
+    interface: Interface
+
+    async def call(
+        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+    ) -> msgspec.Raw:
+        """A unary operation's result. ``activated`` is told the extensions that the agent says it used.
+        Raises GatewayError: the agent's own, or what kept it from coming."""
+        ...
+
+    def stream(
+        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+    ) -> AsyncGenerator[msgspec.Raw]:
+        """A streaming operation's results as they come. Closing it does not stop the agent's task."""
+        ...
+
+
 class Channel:
-    """An interface ready for calls. ``headers``: what goes with every call (credentials, where they may).
+    """``Way`` over HTTP. ``headers``: what goes with every call (credentials, where they may).
     ``allow``: for an interface off the registered origin the networks of ``outbound.allow``; its address is
     checked at every use, and connected to as it was checked. None: it is the registered one."""
 
@@ -120,7 +139,7 @@ class Channel:
     def _request(self, op: Op, params: Params) -> tuple[str, str, bytes | None]:
         """Method, URL and body."""
         if self.interface.tenant:
-            params = {**_mapping(params), "tenant": self.interface.tenant}
+            params = {**mapping(params), "tenant": self.interface.tenant}
         if self.interface.binding == "JSONRPC":
             head = f'{{"jsonrpc":"2.0","id":"{uuid4()}","method":"{method_name(op, self.interface.version)}"'
             raw = bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
@@ -135,9 +154,9 @@ class Channel:
         if op in (Op.SEND, Op.STREAM):
             path = f"{prefix}/message:{'send' if op is Op.SEND else 'stream'}"
             if old:
-                return "POST", path, {}, _encode(rest03.nested(rest03.send_params_to(_mapping(params))))
+                return "POST", path, {}, _encode(rest03.nested(rest03.send_params_to(mapping(params))))
             return "POST", path, {}, bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
-        fields = {k: x for k, x in _mapping(params).items() if k != "tenant"}
+        fields = {k: x for k, x in mapping(params).items() if k != "tenant"}
         if op is Op.CARD:
             return "GET", f"{prefix}/card" if old else f"{prefix}/extendedAgentCard", {}, None
         if op is Op.LIST:
@@ -194,7 +213,8 @@ def _tell(answer: Reply | Stream, activated: Activated | None) -> None:
             activated(used)
 
 
-def _mapping(params: Params) -> Json:
+def mapping(params: Params) -> Json:
+    """Parameters as an object."""
     if not isinstance(params, msgspec.Raw):
         return params
     try:

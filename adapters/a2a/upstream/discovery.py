@@ -13,6 +13,7 @@ from ....gateway.errors import BadUpstream, CallerError, GatewayError, UpstreamE
 from ....gateway.ports import Host
 from ..card import Interface, agent_from, base_of, interfaces
 from ..codec import Malformed
+from ..grpc import library
 from ..problems import agent_http_error
 from ..wire import CARD_PATH, OLD_CARD_PATH, V10, Json
 from . import address
@@ -70,8 +71,9 @@ async def choose(agent: str, card: Json, registered: str, allow: Sequence[str]) 
     """The interface to call, and whether it lies on the registered origin (and may get the credentials).
     Raises UpstreamError when there is none that may be used."""
     elsewhere: list[Interface] = []
-    for interface in interfaces(card):
-        here = address.same_origin(interface.url, registered)
+    for interface in _usable(interfaces(card), registered):
+        find = address.beside if interface.binding == "GRPC" else address.same_origin
+        here = find(interface.url, registered)
         if here is not None:
             return msgspec.structs.replace(interface, url=here), True
         elsewhere.append(interface)
@@ -84,6 +86,22 @@ async def choose(agent: str, card: Json, registered: str, allow: Sequence[str]) 
         else:
             return interface, False
     raise error
+
+
+def _usable(found: Sequence[Interface], registered: str) -> list[Interface]:
+    """The interfaces with URLs of http and https. gRPC counts where it is installed or there is nothing else
+    (then its use says what to install)."""
+    usable: list[Interface] = []
+    for interface in found:
+        if interface.binding == "GRPC":
+            if usable and not library.installed():
+                continue
+            try:
+                interface = msgspec.structs.replace(interface, url=address.of_grpc(interface.url, registered))
+            except ValueError:
+                continue
+        usable.append(interface)
+    return usable
 
 
 async def elsewhere_at(agent: str, url: str, allow: Sequence[str]) -> str:

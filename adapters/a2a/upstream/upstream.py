@@ -1,10 +1,11 @@
-"""Calling agents that speak A2A, 1.0 or 0.3, over JSON-RPC or HTTP+JSON, as their card says."""
+"""Calling agents that speak A2A, 1.0 or 0.3, over JSON-RPC, HTTP+JSON or gRPC, as their card says."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
@@ -42,7 +43,10 @@ from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
 from ..reader import Reader
 from ..wire import CARD_PATH, V10, Json, Op, Version
 from . import discovery, trust
-from .channel import Activated, Channel, Params
+from .channel import Activated, Channel, Headers, Params, Way
+
+if TYPE_CHECKING:
+    from ..grpc.channel import GrpcChannel
 
 NO_TRACE = Trace()
 POLL_FIRST, POLL_MOST, POLL_GROWTH = 0.05, 2.0, 1.5  # seconds between looks at a task that still works
@@ -57,7 +61,8 @@ class A2AUpstream:
         self._host = host
         self._card: Json | None = None
         self._note = ""  # what the card's signature leaves to be said
-        self._channel: Channel | None = None
+        self._channel: Way | None = None
+        self._over_grpc: list[GrpcChannel] = []  # all that were opened: calls may still run on them
         self._reading = asyncio.Lock()
 
     @property
@@ -86,11 +91,26 @@ class A2AUpstream:
             self._note = await trust.verify(record.name, card, record.url, headers, host)
         allow = host.config.outbound.allow
         interface, here = await discovery.choose(record.name, card, record.url, allow)
+        self._channel = self._opened(interface, headers if here else [], None if here else allow)
         self._card = card
-        registered = Channel(record.name, interface, host.transport, headers)
-        self._channel = registered if here else Channel(record.name, interface, host.transport, [], allow)
 
-    async def _ready(self) -> Channel:
+    def _opened(self, interface: Interface, headers: Headers, allow: Sequence[str] | None) -> Way:
+        """A way to the agent; over gRPC the one that is open, while it is the same."""
+        if interface.binding != "GRPC":
+            return Channel(self.name, interface, self._host.transport, headers, allow)
+        from ..grpc.library import grpc
+
+        grpc()  # raises ConfigError that says what to install
+        from ..grpc.channel import GrpcChannel
+
+        for channel in self._over_grpc:
+            if channel.interface == interface and channel.headers == headers:
+                return channel
+        limit = self._host.config.limits.body
+        self._over_grpc.append(GrpcChannel(self.name, interface, headers, limit, allow))
+        return self._over_grpc[-1]
+
+    async def _ready(self) -> Way:
         if self._channel is None:
             async with self._reading:
                 if self._channel is None:
@@ -248,7 +268,9 @@ class A2AUpstream:
             raise
 
     async def aclose(self) -> None:
-        """The connections are the transport's."""
+        """The connections are the transport's, but for those of gRPC."""
+        for channel in self._over_grpc:
+            await channel.aclose()
 
     # --- what the face of the same protocol uses to relay -----------------------------------
 
@@ -308,7 +330,7 @@ class A2AUpstream:
         finally:
             span.end(error)
 
-    def _span(self, op: Op, channel: Channel, trace: Trace, losses: Iterable[str]) -> Span:
+    def _span(self, op: Op, channel: Way, trace: Trace, losses: Iterable[str]) -> Span:
         span = self._host.tracer.start(
             op.value,
             "client",
@@ -325,7 +347,7 @@ class A2AUpstream:
             span.set("agentgw.losses", ", ".join(lost))
         return span
 
-    def _headers(self, channel: Channel, span: Span, extensions: str | None) -> list[tuple[str, str]]:
+    def _headers(self, channel: Way, span: Span, extensions: str | None) -> list[tuple[str, str]]:
         headers = trace_headers(span.trace)
         if extensions:
             old = channel.interface.version != V10
