@@ -24,12 +24,12 @@ from .call import Call
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
-_MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agent calls the conversation
+MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agent calls the conversation
 
 
 def is_relayed(task: Task) -> bool:
     """Whether the task lives at its agent and the hub only watched it pass."""
-    return task.extra.get(_MARK, {}).get("relayed") is True
+    return task.extra.get(MARK, {}).get("relayed") is True
 
 
 class Passage:
@@ -71,7 +71,7 @@ class Passage:
         if self._task is not None:
             if wanted != self._task.context_id:
                 raise Malformed(f"the task belongs to another context: {self._task.context_id}")
-            return self._task.extra.get(_MARK, {}).get("context") or wanted
+            return self._task.extra.get(MARK, {}).get("context") or wanted
         self._ours = wanted
         principal = self._call.principal
         known = self._engine.upstream_context(self._view.name, wanted, principal)
@@ -202,7 +202,7 @@ class Passage:
                 base = self._task
                 if base is None or base.id != item.task_id:
                     base = Task(id=item.task_id, context_id=item.context_id, agent=self._view.name)
-                theirs = item.context_id or base.extra.get(_MARK, {}).get("context") or base.context_id
+                theirs = item.context_id or base.extra.get(MARK, {}).get("context") or base.context_id
                 self.note(msgspec.structs.replace(fold(base, item.event, item.at), context_id=theirs))
 
     def note(self, task: Task) -> str:
@@ -213,7 +213,7 @@ class Passage:
         if ours != theirs:
             mark["context"] = theirs
         task = msgspec.structs.replace(
-            task, agent=self._view.name, context_id=ours, extra={**task.extra, _MARK: mark}
+            task, agent=self._view.name, context_id=ours, extra={**task.extra, MARK: mark}
         )
         self._task = task
         self._call.saw(task)

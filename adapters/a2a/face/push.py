@@ -28,7 +28,7 @@ from ..pushconfig import PushConfig, config_id_of, config_to, configs_to, create
 from ..wire import V10, Op
 from .call import Call
 from .news import Feed, LogFeed, Told
-from .passage import is_relayed
+from .passage import MARK, is_relayed
 from .pushing import Courier, Entry, Post
 from .watching import RelayFeed, RelayWatch
 
@@ -135,6 +135,7 @@ class Push:
             media_type=call.media_type if call.version == V10 else JSON,
             config=config,
             trace=call.span.trace,
+            relayed=dict(task.extra[MARK]) if is_relayed(task) else None,
             created=time(),
         )
         self._recall(key)  # before the store is written: its courier must not write there any more
@@ -220,9 +221,22 @@ class Push:
             task = (await self._engine.task(entry.task_id, principal)).task
             async with self._feed(entry, task, principal) as feed:
                 await Courier(entry, feed, self._post).run()
-        except UnknownTask:
-            # Its last moments were lost in a crash, or it is long gone: that it ended is all that is known.
-            await Courier(entry, Told(_lost(entry)), self._post).run()
+        except UnknownTask:  # its last moments were lost in a crash, or it is long gone
+            await self._tell_of_lost(entry, principal)
+
+    async def _tell_of_lost(self, entry: Entry, principal: Principal) -> None:
+        """A relayed task lives on at its agent; of another one all that is known is that it has ended."""
+        task = _lost(entry)
+        if entry.relayed is None:
+            await Courier(entry, Told(task), self._post).run()
+            return
+        known = msgspec.structs.replace(
+            task, state=TaskState.SUBMITTED, fault=None, extra={MARK: entry.relayed}
+        )
+        async with self._feed(entry, known, principal) as feed:
+            while not feed.fresh:
+                await feed.changed()
+            await Courier(entry, feed, self._post).run()
 
     @contextlib.asynccontextmanager
     async def _feed(self, entry: Entry, task: Task, principal: Principal) -> AsyncGenerator[Feed]:

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from time import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -50,6 +51,7 @@ _encode = msgspec.json.Encoder().encode
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A configuration with what the gateway must know to serve it. ``principal``: whose it is; ``version``:
     the form of its notifications; ``media_type``: what they are called; ``trace``: the request that made it;
+    ``relayed``: how to find the task at its agent, where that is where it lives (see ``passage``);
     ``created``, and ``ended``, since when there is nothing more to tell, in seconds since the epoch."""
 
     task_id: str
@@ -61,6 +63,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     media_type: str
     config: PushConfig
     trace: Trace = Trace()
+    relayed: dict[str, Any] | None = None
     created: float
     ended: float | None = None
 

@@ -23,10 +23,10 @@ from ..problems import TASK_NOT_FOUND
 from ..reader import updates_between
 from ..upstream.upstream import A2AUpstream
 from .news import LOOK_AGAIN, News
+from .passage import MARK
 
 log = logging.getLogger("agentgw.a2a.push")
 
-_MARK = "agentgw"  # see ``passage``
 HELD = 64  # events kept for slower readers; who is further behind takes the task as it stands
 PAUSE_FIRST, PAUSE_MOST, PAUSE_GROWTH = 0.2, 30.0, 1.6  # seconds before following anew while nothing happens
 SILENT = 120.0  # seconds after which an open subscription is not trusted any more
@@ -127,9 +127,9 @@ class RelayWatch:
             context_id=known.context_id,
             agent=known.agent,
             input=known.input,
-            extra={**now.extra, _MARK: known.extra[_MARK]},
+            extra={**now.extra, MARK: known.extra[MARK]},
         )
-        theirs = known.extra[_MARK].get("context")
+        theirs = known.extra[MARK].get("context")
         self._engine.observe(self.task, self._principal, upstream=known.agent, context=theirs)
         for update in news:
             self.seq += 1

@@ -8,7 +8,10 @@ from a2a.types import (
 )
 from google.protobuf.json_format import ParseDict
 
+from agentgw.adapters.a2a.face import push
 from agentgw.adapters.a2a.face import pushing as delivery
+from agentgw.gateway.seal import Sealer
+from agentgw.registry.memory import MemoryStore
 
 from .support import Way, peer_agent
 from .webhooks import (
@@ -81,3 +84,18 @@ async def test_a_relayed_message_without_a_task_tells_nobody() -> None:
         answer = await gw.rpc("/a2a/relayed", "SendMessage", sending("message hi", hook.url))
         assert answer["result"]["message"]["parts"] == [{"text": "hi"}]
         assert not hook.got
+
+
+async def test_a_relayed_task_is_followed_again_after_a_crash_that_swallowed_it() -> None:
+    sealer, kept = Sealer(), MemoryStore()
+    async with peer_agent([RPC10]) as url, webhook() as hook:
+        store = MemoryStore()
+        async with pushing(store=store, sealer=sealer, relayed=url) as gw:
+            params = sending("slow 0.5", hook.url, wait=False)
+            task = (await gw.rpc("/a2a/relayed", "SendMessage", params))["result"]["task"]
+            for key, value in (await store.items(push.SPACE)).items():
+                await kept.put_item(push.SPACE, key, value)
+        async with pushing(store=kept, sealer=sealer, relayed=url) as gw:
+            assert (await hook.told("completed")).task_id == task["id"]
+            got = (await gw.rpc("/a2a/relayed", "GetTask", {"id": task["id"]}))["result"]
+            assert got["status"]["state"] == "TASK_STATE_COMPLETED"  # and the hub knows it again
