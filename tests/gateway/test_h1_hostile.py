@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agentgw.gateway import pool
 from agentgw.gateway.errors import BadUpstream, Unconnected, Unreachable, UpstreamTimeout
 from agentgw.gateway.transport import HttpTransport, Transport
 
@@ -18,7 +19,9 @@ from .agent_server import CHUNKED, HEAD, Script, Server, ends, forever, hangs, r
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[HttpTransport]:
+async def http(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpTransport]:
+    monkeypatch.setattr(pool, "IDLE", 1000.0)  # what is closed, is closed for a reason
+    monkeypatch.setattr(pool, "FRESH", 1000.0)
     transport = HttpTransport(per_route=1, total=1)
     yield transport
     await transport.aclose()
