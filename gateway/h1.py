@@ -15,7 +15,7 @@ import httptools
 from .errors import BadUpstream, GatewayError, Unreachable
 
 HIGH_WATER = 256 * 1024  # bytes of a body that wait before reading pauses
-MAX_HEAD = 64 * 1024  # bytes of an answer's head; and of anything else between two pieces of its body
+MAX_HEAD = 64 * 1024  # bytes of an answer (give or take a piece) in which nothing of its body is
 MAX_INTERIM = 32  # 1xx answers before the answer
 PIECE = 64 * 1024  # bytes of a request written, or of an answer parsed, at once
 _BODYLESS = frozenset({204, 304})
@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
         self._head = asyncio.get_running_loop().create_future()
         self._unsent: memoryview | None = None
         self._chunks: list[bytes] = []
-        self._size = self._head_size = self._silent = self._interim = 0
+        self._size = self._silent = self._interim = 0
         self._framed = self._paused = self._complete = self._keep = self._cut = self.answered = False
         self._wake: asyncio.Future[None] | None = None
         self._error = None
@@ -182,9 +182,6 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head.done():
             return  # trailers
-        self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
-            self._refuse("the head of the agent's answer is too large")
         key = name.decode("latin-1").lower()
         self._framed = self._framed or key in ("content-length", "transfer-encoding")
         self.headers.append((key, value.decode("latin-1")))
