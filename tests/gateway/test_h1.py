@@ -142,9 +142,10 @@ async def test_not_for_ever() -> None:
 # --- bodies --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("early", [b"", b"HTTP/1.1 103 Early Hints\r\ncontent-length: 7\r\n\r\n"])
 @pytest.mark.parametrize("ask", [body, whole])
-async def test_a_body_that_ends_with_the_connection(http: HttpTransport, ask: Any) -> None:
-    async with serving(ends(HEAD + b"\r\nall of it")) as server:
+async def test_a_body_that_ends_with_the_connection(http: HttpTransport, ask: Any, early: bytes) -> None:
+    async with serving(ends(early + HEAD + b"\r\nall of it")) as server:
         assert await ask(http, server.url) == b"all of it"
 
 
