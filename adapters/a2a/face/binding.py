@@ -11,7 +11,7 @@ from ....gateway.errors import Draining, GatewayError
 from ....gateway.http.request import ClientGone, EventStream, Request
 from ..codec import Malformed
 from ..problems import VERSION, Problem
-from ..wire import Version, version_of
+from ..wire import Op, Version, version_of
 from .call import Call, as_problem
 
 HEARTBEAT = 15.0  # seconds of silence before a stream says that it is alive
@@ -45,6 +45,8 @@ async def stream(
 
     The head waits for the first result, so that an error can still be one of HTTP, but no longer than
     ``HEARTBEAT``: from then on silence is broken by comments, lest a proxy takes the stream for dead."""
+    if call.op is Op.SUBSCRIBE:
+        request.listens()
     async with aclosing(results):
         first = asyncio.create_task(_next(results))
         try:

@@ -22,6 +22,7 @@ from ....gateway.errors import (
 )
 from ....gateway.model import (
     Agent,
+    ArtifactDelta,
     Data,
     Event,
     InputReply,
@@ -36,7 +37,7 @@ from ....gateway.ports import Found, Host
 from ....gateway.telemetry import Span, trace_headers
 from ..card import Interface, agent_from
 from ..codec import Malformed, object_at, objects_at, task_from, text_at
-from ..events import Item, is_settled, item_from
+from ..events import Item, Update, is_settled, item_from
 from ..losses import of_message
 from ..params import send_params
 from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
@@ -235,12 +236,19 @@ class A2AUpstream:
             pause = min(pause * POLL_GROWTH, POLL_MOST)
 
     async def _looked(self, task_id: str, watching: bool, v: Version, trace: Trace) -> AsyncGenerator[Item]:
-        if watching:
-            async with aclosing(self.stream(Op.SUBSCRIBE, {"id": task_id}, trace=trace)) as results:
-                async for result in results:
-                    yield self.item(result, v)
-        else:
-            yield self.task(await self.call(Op.GET, {"id": task_id}, trace=trace), v)
+        if not watching:
+            yield await self._snapshot(task_id, v, trace)
+            return
+        async with aclosing(self.stream(Op.SUBSCRIBE, {"id": task_id}, trace=trace)) as results:
+            async for result in results:
+                item = self.item(result, v)
+                if isinstance(item, Update) and isinstance(item.event, ArtifactDelta):
+                    # Servers tell a new watcher again of pieces that the task it began with held already.
+                    item = await self._snapshot(task_id, v, trace)
+                yield item
+
+    async def _snapshot(self, task_id: str, v: Version, trace: Trace) -> Task:
+        return self.task(await self.call(Op.GET, {"id": task_id}, trace=trace), v)
 
     def item(self, result: msgspec.Raw, v: Version) -> Item:
         """What the agent said. Raises BadUpstream."""

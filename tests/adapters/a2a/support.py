@@ -48,11 +48,23 @@ _spec.loader.exec_module(peer)
 Way = tuple[str, str]  # revision, binding
 
 
+class Server(uvicorn.Server):
+    """Ends at once, not at the next tick."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.end = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.end.wait()
+
+
 @contextlib.asynccontextmanager
 async def served(app: Any, sock: socket.socket | None = None) -> AsyncIterator[str]:
     """``app`` behind uvicorn; yields its URL without a final slash."""
     sock = sock or listening()
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    server = Server(uvicorn.Config(app, log_level="error", lifespan="off"))
     server.install_signal_handlers = lambda: None
     running = asyncio.create_task(server.serve(sockets=[sock]))
     while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
@@ -61,6 +73,7 @@ async def served(app: Any, sock: socket.socket | None = None) -> AsyncIterator[s
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
         server.should_exit = server.force_exit = True
+        server.end.set()
         await running
 
 

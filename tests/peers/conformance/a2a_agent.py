@@ -3,8 +3,8 @@
     python a2a_agent.py --port 9101 [--profile full|ext|minimal]
 
 ``full``: streaming, push notifications, an extended card; ``ext``: besides, a required extension;
-``minimal``: none of it. JSON-RPC at /, REST at /rest. Where the SDK differs from what the TCK expects, ``Corrections``
-says so. Needs a2a-sdk[http-server] and uvicorn.
+``minimal``: none of it. JSON-RPC at /, REST at /rest. Where the SDK differs from what the TCK expects,
+``Corrections`` says so. Needs a2a-sdk[http-server] and uvicorn.
 """
 
 from __future__ import annotations
