@@ -1,6 +1,8 @@
 """The clients that ``agentgw connect`` knows: where their configuration is, and what goes into it.
 
-Adding one is adding a line to ``HOSTS``. Checked in 2026-11 against each client's documentation.
+Adding one is adding a line to ``HOSTS``. The forms follow what the clients' documentation, and guides where
+that was not at hand, said in 2026-11; only the Inspector was run against a gateway (a test does). Zed puts no
+variables into headers, so its key is a blank to fill in.
 """
 
 from __future__ import annotations
@@ -68,11 +70,11 @@ def _command(place: Place) -> dict[str, Any]:
 
 
 def _executable() -> str:
-    """``agentgw`` where any shell finds it, else its full path: hosts don't activate environments."""
-    here = Path(sys.argv[0]).absolute()
-    if shutil.which("agentgw") is None and here.name.startswith("agentgw") and here.exists():
-        return str(here)
-    return "agentgw"
+    """The full path of the running ``agentgw``: hosts are started by a desktop, which knows neither an
+    activated environment nor what a shell puts on its path."""
+    here = shutil.which(sys.argv[0]) if Path(sys.argv[0]).name.startswith("agentgw") else None
+    found = here or shutil.which("agentgw")
+    return str(Path(found).absolute()) if found else "agentgw"
 
 
 def _claude_code(place: Place) -> str:

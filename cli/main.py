@@ -48,7 +48,9 @@ def root(
 app.command("serve")(serve.serve)
 app.add_typer(agents.app, name="agents")
 app.command("call")(call.call)
-app.command("connect")(connect.connect)
+app.command("connect", short_help="What a client needs to reach this gateway; --write puts it in place.")(
+    connect.connect
+)
 app.command("mcp")(mcp.mcp)
 app.add_typer(traces.app, name="traces")
 

@@ -15,6 +15,7 @@ from ..gateway.errors import GatewayError
 from .find import control
 from .terminal import BOLD, GREEN, RED, YELLOW, WrongUse, note, one_line, paint, print_json, table
 
+NONE_YET = "no agents yet; add one: agentgw agents add NAME URL, or NAME -- COMMAND ARG…"
 FRESH = timedelta(minutes=5)  # a running gateway asks every minute
 _HEADER = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:(.*)", re.DOTALL)
 _HEALTH = {"ok": GREEN, "degraded": YELLOW, "needs-auth": YELLOW, "down": RED}
@@ -131,7 +132,7 @@ async def list_agents(as_json: bool) -> None:
         if (since := stale(agents)) is not None:
             note(f"health is as it was at {since}; agentgw agents check asks now")
     else:
-        note("no agents yet; add one: agentgw agents add NAME URL, or NAME -- COMMAND ARG…")
+        note(NONE_YET)
 
 
 def stale(agents: Sequence[AgentInfo], at: datetime | None = None) -> str | None:
@@ -212,6 +213,8 @@ async def check(name: str | None, as_json: bool) -> int:
     else:
         for agent in checked:
             print(f"{agent.name} ({agent.protocol}): {summary(agent)}")
+        if not checked:
+            note(NONE_YET)
     return int(any(a.enabled and a.health not in ("ok", "degraded") for a in checked))
 
 

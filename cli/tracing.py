@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from .find import control
-from .terminal import BOLD, DIM, RED, note, one_line, paint, print_json, table
+from .terminal import BOLD, DIM, RED, WrongUse, note, one_line, paint, print_json, table
 
 Span = Mapping[str, Any]
 BAR = 24  # characters for the whole call
@@ -31,6 +31,8 @@ async def recent(limit: int, as_json: bool) -> None:
 
 async def one(trace_id: str, as_json: bool) -> None:
     """Print one call."""
+    if not trace_id.strip():
+        raise WrongUse("which one: agentgw traces show ID (agentgw traces lists the last ones)")
     async with control() as here:
         trace = await here.trace(trace_id)
     if as_json:

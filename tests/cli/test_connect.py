@@ -55,7 +55,7 @@ def test_each_host_s_own_form(client: str, place: Place, wanted: Any) -> None:
 def test_claude_desktop_launches_a_command(cli: Cli) -> None:
     printed = json.loads(cli.run("connect", "claude-desktop", "--agent", "research").stdout)
     server = printed["mcpServers"]["agentgw-research"]
-    assert Path(server["command"]).name == "agentgw"
+    assert server["command"] == str(cli.script)  # a desktop's path is not a shell's
     assert server["args"] == ["mcp", "--agent", "research"]
     assert server["env"] == {"AGENTGW_HOME": str(cli.home)}  # a host starts it without our environment
 

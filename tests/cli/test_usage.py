@@ -54,6 +54,7 @@ WRONG = [
     ["serve", "--workers", "2"],
     ["serve", "--store", "nats://127.0.0.1"],
     ["traces", "show"],
+    ["traces", "show", ""],
 ]  # fmt: skip
 
 
