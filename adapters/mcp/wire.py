@@ -32,6 +32,8 @@ META_LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 META_SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 META_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 META_TRACE = ("traceparent", "tracestate", "baggage")
+META_RELATED_TASK = "io.modelcontextprotocol/related-task"  # 2025-11-25, basic/utilities/tasks
+TASKS_EXTENSION = "io.modelcontextprotocol/tasks"  # from 2026-07-28 on
 # What an era puts into a request's ``_meta`` by itself: a relay between eras takes these out.
 META_ENVELOPE = frozenset({META_VERSION, META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL})
 

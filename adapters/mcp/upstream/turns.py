@@ -1,13 +1,14 @@
 """Calls of tools as turns of tasks: choosing the tool, progress while it runs, questions in between.
 
 A question can be the gateway's own (which tool?) or the server's (elicitation): in the handshake era the
-tool's call stays open while the client thinks, in the modern one it is repeated with the answer.
+tool's call stays open while the client thinks, in the modern one it is repeated with the answer. A call that
+becomes a task of the server's is followed to its end (see ``following``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol, cast
 
@@ -22,18 +23,21 @@ from ....gateway.model import (
     InputRequired,
     Invocation,
     Message,
+    Progress,
     Started,
     TaskRef,
     TaskState,
 )
 from .. import wire
-from ..codec import log_event, progress_event, result_events
+from ..codec import MCP, log_event, progress_event, result_events
 from ..wire import Caller, Catalog, RpcError
-from . import questions
+from . import following, questions
 from .choice import Chosen, choose, merged
 
 MAX_TURNS = 2000  # that wait for an answer or run; the oldest is given up
 MAX_ROUNDS = 20  # times one call may ask back
+CAPABILITIES: dict[str, Any] = {**questions.CAPABILITIES, "extensions": {wire.TASKS_EXTENSION: {}}}
+RESULT = "result"  # under ``Finished.extra["mcp"]``: the tool's result as it came, for MCP's own clients
 
 
 class Server(Protocol):
@@ -96,6 +100,7 @@ class Turns:
         self._server = server
         self._patience = patience
         self._turns: dict[str, _Turn] = {}
+        self._cancelling: set[asyncio.Task[None]] = set()
 
     # --- the port ----------------------------------------------------------------------------
 
@@ -120,6 +125,10 @@ class Turns:
         async with aclosing(events):
             async for event in events:
                 yield event
+
+    def knows(self, task: TaskRef) -> bool:
+        """Whether the task runs here, or waits for an answer."""
+        return task.task_id in self._turns
 
     async def cancel(self, task: TaskRef) -> None:
         turn = self._turns.pop(task.task_id, None)
@@ -182,13 +191,39 @@ class Turns:
         caller = Caller(
             trace=turn.call.trace,
             principal=turn.call.principal,
-            client_capabilities=questions.CAPABILITIES,
+            client_capabilities=_own(turn.call).get("capabilities", CAPABILITIES),
             on_notification=lambda method, params: _notified(turn, method, params),
             on_request=lambda method, params: _requested(turn, method, params, self._patience),
         )
-        job = self._server.request(wire.TOOLS_CALL, params, caller=caller, losses=turn.chosen.losses)
-        turn.running = asyncio.ensure_future(job)
+        turn.running = asyncio.ensure_future(self._called(turn, turn.chosen, params, caller))
         turn.running.add_done_callback(lambda _: turn.inbox.put_nowait(_Ended()))
+
+    async def _called(
+        self, turn: _Turn, chosen: Chosen, params: dict[str, Any], caller: Caller
+    ) -> msgspec.Raw:
+        """The tool's result, through a task of the server's where it makes one."""
+        catalog = await self._server.catalog()
+        if catalog.era == "handshake" and following.wants_task(catalog, chosen.name, bool(_own(turn.call))):
+            params["task"] = {}
+        result = await self._server.request(wire.TOOLS_CALL, params, caller=caller, losses=chosen.losses)
+        task = following.created(result)
+        if task is None:
+            return result
+        upstream = following.Following(
+            self._agent,
+            self._server,
+            task,
+            caller,
+            told=lambda text: turn.inbox.put_nowait(Progress(message=text)),
+            ask=lambda method, params: _requested(turn, method, params, self._patience),
+        )
+        try:
+            return await upstream.result()
+        except asyncio.CancelledError:
+            job = asyncio.create_task(upstream.cancel())
+            self._cancelling.add(job)
+            job.add_done_callback(self._cancelling.discard)
+            raise
 
     async def _follow(self, turn: _Turn) -> AsyncGenerator[Event]:
         """Events of the running call up to its end or the server's next question."""
@@ -221,6 +256,8 @@ class Turns:
         if turn.running.cancelled():
             return [Finished(state=TaskState.CANCELED)]
         error = turn.running.exception()
+        if isinstance(error, following.Cancelled):
+            return [Finished(state=TaskState.CANCELED)]
         if isinstance(error, RpcError):
             raise fault_of(self._agent, error)
         if error is not None:
@@ -231,7 +268,10 @@ class Turns:
             raise BadUpstream(f"{self._agent} answered with something else", detail=str(e)) from e
         kind = result.get("resultType", "complete")
         if kind == "complete":
-            return result_events(turn.chosen.name, result)
+            events = result_events(turn.chosen.name, result)
+            if _own(turn.call) and isinstance(events[-1], Finished):
+                events[-1] = msgspec.structs.replace(events[-1], extra={MCP: {RESULT: result}})
+            return events
         if kind != "input_required":
             raise BadUpstream(f"{self._agent} answered with a result of another kind: {kind}")
         return self._asks(turn, result)
@@ -292,6 +332,12 @@ class Turns:
         task_id = turn.call.task_id
         if task_id is not None and self._turns.get(task_id) is turn:
             del self._turns[task_id]
+
+
+def _own(call: Invocation) -> Mapping[str, Any]:
+    """What an MCP client's call brings along, when the gateway runs it as a task: ``capabilities``, those
+    for the server to see. Empty for callers of other protocols."""
+    return call.extra.get(MCP, {})
 
 
 async def _notified(turn: _Turn, method: str, params: dict[str, Any]) -> None:

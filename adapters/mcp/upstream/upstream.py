@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ....gateway.errors import GatewayError, UpstreamError, UpstreamFailed, UpstreamTimeout
+from ....gateway.errors import GatewayError, NotActive, UpstreamError, UpstreamFailed, UpstreamTimeout
 from ....gateway.model import Agent, Event, InputReply, Invocation, Record, TaskRef
 from ....gateway.ports import Host
 from ....gateway.telemetry import Attribute, Span
@@ -21,7 +21,7 @@ from . import questions
 from .describing import read_catalog, rediscover, subscribe
 from .link import Expired, Hello, Link, log
 from .pool import Pool
-from .turns import Turns
+from .turns import CAPABILITIES, Turns
 
 DESCRIBE_TIMEOUT = 30.0
 REFRESH_AGE = 2.0  # seconds that a catalog is trusted to be right about a tool it does not know
@@ -66,7 +66,15 @@ class McpUpstream:
         return self._turns.reply(task, call, reply)
 
     async def cancel(self, task: TaskRef) -> None:
-        await self._turns.cancel(task)
+        """Of a call that runs here, or else of a task of the server's own that a relay saw."""
+        if self._turns.knows(task):
+            await self._turns.cancel(task)
+            return
+        try:
+            caller = Caller(client_capabilities=CAPABILITIES)
+            await self.request("tasks/cancel", {"taskId": task.task_id}, caller=caller)
+        except RpcError as e:
+            raise NotActive("the call has ended") from e
 
     async def aclose(self) -> None:
         self._turns.close()
