@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 
-def banner(base_url: str) -> str:
-    """Where each kind of client points, in a few lines. ``base_url`` without a final slash."""
+def banner(base_url: str, grpc: str = "") -> str:
+    """Where each kind of client points, in a few lines. ``base_url`` without a final slash; ``grpc``: where
+    gRPC is served, if it is."""
+    over_grpc = f"\n  over gRPC    {grpc}          with the tenant NAME" if grpc else ""
     return f"""\
 agentgw is ready at {base_url}
   MCP hosts    {base_url}/mcp          one agent: {base_url}/mcp/NAME
-  A2A clients  {base_url}/a2a/NAME
+  A2A clients  {base_url}/a2a/NAME{over_grpc}
   ACP clients  {base_url}/acp
   any client   {base_url}
 Register an agent:  agentgw agents add NAME URL   or   agentgw agents add NAME -- COMMAND ARG…

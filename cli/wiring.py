@@ -237,7 +237,7 @@ async def _serve(config: Config, home: Path) -> int:
     async with running(config, store, listener, token=token, sealer=Sealer(home)) as gateway:
         owner.write(home, url=url, token=token)
         try:
-            print(banner(config.server.public_url or url), flush=True)
+            print(banner(config.server.public_url or url, _grpc_at(config, url)), flush=True)
             gateway.control.begin()
             await stopping.wait()
             finished = await gateway.drain(hurry)
@@ -280,6 +280,14 @@ async def _listening(gateway: Gateway, url: str) -> AsyncGenerator[None]:
                 stack.push_async_callback(opened.aclose)
                 await opened.start()
         yield
+
+
+def _grpc_at(config: Config, url: str) -> str:
+    """Where gRPC is served beside HTTP at ``url``; "" where it is not."""
+    server = config.server
+    if not server.grpc_port:
+        return ""
+    return server.grpc_url or f"{urlsplit(url).netloc.rpartition(':')[0]}:{server.grpc_port}"
 
 
 def _loopback_url(host: str, port: int) -> str:

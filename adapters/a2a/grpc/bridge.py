@@ -8,7 +8,15 @@ the gateway's own agent, as at the bare address.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    MutableMapping,
+)
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +28,7 @@ from ....gateway.ports import ASGI
 
 Message = MutableMapping[str, Any]
 _encode = msgspec.json.Encoder().encode
+EXTENSIONS = "a2a-extensions"
 _WAITING = 16  # pieces of an answer that wait for a slow client
 # Ours to say, or not meant for the front.
 _OWN = frozenset({b"host", b"content-type", b"content-length", b"accept", b"te", b"transfer-encoding"})
@@ -43,10 +52,15 @@ class Bridge:
         self._running: set[asyncio.Task[None]] = set()
 
     async def call(
-        self, method: str, params: Mapping[str, Any], metadata: Iterable[tuple[str, Any]], peer: str
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        metadata: Iterable[tuple[str, Any]],
+        peer: str,
+        tell: Callable[[str], Awaitable[None]],
     ) -> AsyncGenerator[Any]:
-        """The results of an operation (one, but for streams). Raises Refused. Closing it means that the
-        client has left."""
+        """The results of an operation (one, but for streams). ``tell`` gets the extensions that are used for
+        it, if there are any, before the first. Raises Refused. Closing it means that the client has left."""
         exchange = _Exchange(self._scope(params, metadata, peer), _body(method, params))
         job = asyncio.create_task(exchange.run(self._app))
         self._running.add(job)
@@ -54,6 +68,8 @@ class Bridge:
         try:
             async with aclosing(_answers(exchange)) as answers:
                 async for answer in answers:
+                    if used := exchange.header(EXTENSIONS):
+                        await tell(used)
                     value: Any = _decoded(answer)
                     if exchange.status != 200 or "result" not in value:
                         raise Refused(exchange.status, value.get("error"))
@@ -80,9 +96,10 @@ class Bridge:
             "headers": headers, "client": (peer, 0), "state": {},
         }  # fmt: skip
 
-    async def aclose(self) -> None:
-        """Wait for calls whose client has left."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+    async def aclose(self, grace: float) -> None:
+        """Give calls whose client has left ``grace`` seconds to end."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace)
 
 
 def _body(method: str, params: Mapping[str, Any]) -> bytes:
@@ -107,7 +124,7 @@ class _Exchange:
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
         self._gone = asyncio.Event()
         self.status = 500
-        self.streams = False
+        self._headers: dict[bytes, bytes] = {}
 
     async def run(self, app: ASGI) -> None:
         try:
@@ -125,7 +142,7 @@ class _Exchange:
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.streams = (b"content-type", b"text/event-stream") in message["headers"]
+            self._headers = dict(message["headers"])
         elif body := message.get("body"):
             await self._put(body)
 
@@ -137,6 +154,11 @@ class _Exchange:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+
+    def header(self, name: str) -> str | None:
+        """A header of the answer, once it has begun."""
+        value = self._headers.get(name.encode())
+        return None if value is None else value.decode("latin-1")
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes."""
@@ -152,10 +174,10 @@ async def _answers(exchange: _Exchange) -> AsyncGenerator[bytes]:
     decoder = sse.Decoder()
     whole: list[bytes] = []
     async for piece in exchange.pieces():
-        if not exchange.streams:
+        if exchange.header("content-type") == "text/event-stream":
+            for event in decoder.feed(piece):
+                yield event.data
+        else:
             whole.append(piece)
-            continue
-        for event in decoder.feed(piece):
-            yield event.data
-    if not exchange.streams:
+    if whole:
         yield b"".join(whole)

@@ -15,12 +15,12 @@ from ..schema import Method, schema
 from ..upstream.channel import Activated, Headers, Params, mapping
 from ..upstream.discovery import elsewhere_at
 from ..wire import V10, Op
+from .bridge import EXTENSIONS
 from .library import grpc
 from .proto import SERVICE, decode, encode
 from .status import agent_failure
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_EXTENSIONS = "a2a-extensions"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -140,5 +140,5 @@ def _method(op: Op) -> Method:
 def _tell(metadata: Any, activated: Activated) -> None:
     """Pass on the extensions that the agent says it used."""
     for key, value in metadata or ():
-        if key == _EXTENSIONS and isinstance(value, str):
+        if key == EXTENSIONS and isinstance(value, str):
             activated(value)

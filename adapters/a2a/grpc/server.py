@@ -12,7 +12,7 @@ from ....gateway.ports import ASGI
 from ..codec import Malformed
 from ..problems import INVALID_PARAMS
 from ..schema import Method, schema
-from .bridge import Bridge, Refused
+from .bridge import EXTENSIONS, Bridge, Refused
 from .library import grpc
 from .proto import SERVICE, decode, encode
 from .status import DETAILS, Failure, failure
@@ -69,10 +69,10 @@ class GrpcListener:
     async def _results(self, method: Method, data: bytes, context: Any) -> AsyncGenerator[bytes]:
         """The serialized results. Whatever goes wrong ends the call with its status."""
         try:
-            params = decode(method.request, data)
-            peer = context.peer()
-            calls = self._bridge.call(method.name, params, context.invocation_metadata() or (), peer)
-            async with aclosing(calls) as results:
+            params, metadata = decode(method.request, data), context.invocation_metadata() or ()
+            told = _Told(context)
+            call = self._bridge.call(method.name, params, metadata, context.peer(), told)
+            async with aclosing(call) as results:
                 async for result in results:
                     yield encode(method.answer, result or {})
         except Refused as e:
@@ -85,7 +85,20 @@ class GrpcListener:
     async def aclose(self) -> None:
         if self._server is not None:
             await self._server.stop(GRACE)
-        await self._bridge.aclose()
+        await self._bridge.aclose(GRACE)
+
+
+class _Told:
+    """Tells the client, once, which extensions are used (section 10.2: as metadata)."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._done = False
+
+    async def __call__(self, extensions: str) -> None:
+        if not self._done:
+            self._done = True
+            await self._context.send_initial_metadata(((EXTENSIONS, extensions),))
 
 
 async def _abort(context: Any, failed: Failure) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import importlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -343,6 +344,44 @@ async def test_a_client_that_leaves_does_not_stop_the_task() -> None:
         assert [MessageToDict(x) async for x in watching][-1]["statusUpdate"]["status"]["state"] == (
             "TASK_STATE_CANCELED"
         )
+
+
+@pytest.mark.parametrize("streaming", [True, False], ids=["stream", "unary"])
+async def test_what_goes_to_the_front_and_what_comes_back(streaming: bool) -> None:
+    """Metadata are headers, but for those that are the gateway's to say; used extensions are metadata."""
+    seen: dict[str, Any] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.update({k.decode(): v.decode() for k, v in scope["headers"]}, path=scope["raw_path"].decode())
+        seen["body"] = json.loads((await receive())["body"])
+        kind = b"text/event-stream" if streaming else b"application/json"
+        head = [(b"content-type", kind), (b"a2a-extensions", b"urn:a")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        body = b'{"result":{"task":{"id":"t","status":{"state":"TASK_STATE_WORKING"}}}}'
+        await send({"type": "http.response.body", "body": b"data: " + body + b"\n\n" if streaming else body})
+
+    port = find_port()
+    listener = GrpcListener(app, Config(server=Server(grpc_port=port)), "gateway:1")
+    await listener.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = a2a_pb2_grpc.A2AServiceStub(channel)
+            metadata = (("traceparent", "00-1-2-01"), ("host", "evil"), ("a2a-extensions", "urn:a,urn:b"))
+            send = stub.SendStreamingMessage if streaming else stub.SendMessage
+            answered = send(SendMessageRequest(tenant="a/b", message=HELLO), metadata=metadata)
+            (item,) = [x async for x in answered] if streaming else [await answered]
+            assert item.task.id == "t"
+            assert ("a2a-extensions", "urn:a") in list(await answered.initial_metadata())
+    finally:
+        await listener.aclose()
+    assert (seen["traceparent"], seen["host"], seen["a2a-extensions"]) == (
+        "00-1-2-01",
+        "gateway:1",
+        "urn:a,urn:b",
+    )
+    assert seen["path"] == "/a2a/a%2Fb"
+    assert seen["body"]["method"] == ("SendStreamingMessage" if streaming else "SendMessage")
+    assert "tenant" not in seen["body"]["params"]
 
 
 async def test_a_port_that_is_taken() -> None:
