@@ -318,8 +318,10 @@ class Hub:
         view = self._directory.views().get(entry.agent)
         try:
             async with asyncio.timeout(CANCEL_GRACE):
-                if view is not None and entry.upstream is not None:
-                    await view.upstream.cancel(entry.upstream)
+                # An agent that has not yet said what it calls the task could not be told which to stop.
+                ref = await entry.begun()
+                if view is not None and ref is not None and entry.state not in TERMINAL:
+                    await view.upstream.cancel(ref)
                     if not paused:
                         await entry.ended()
         except Exception:  # whatever it says, the task ends

@@ -146,11 +146,20 @@ class TaskLog:
 
     async def changed(self) -> None:
         """Wait for the next change, whatever it is."""
-        await self._changed.wait()
+        self.watchers += 1
+        try:
+            await self._changed.wait()
+        finally:
+            self.watchers -= 1
 
     async def ended(self) -> Task:
         """Wait for the end itself, through any questions."""
         return await self._until(lambda: self.state in TERMINAL)
+
+    async def begun(self) -> TaskRef | None:
+        """Wait until the agent has said what it calls the task; None if it ended without."""
+        await self._until(lambda: self.upstream is not None or self.state in TERMINAL)
+        return self.upstream
 
     async def _until(self, reached: Callable[[], bool]) -> Task:
         self.watchers += 1

@@ -344,6 +344,26 @@ async def test_an_agent_that_breaks_when_cancelled_is_cancelled_all_the_same() -
     assert (await handle.ended()).state is TaskState.CANCELED
 
 
+async def test_a_cancel_before_the_agent_named_the_task_still_reaches_it() -> None:
+    called, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_name(call: Invocation) -> AsyncIterator[Event]:
+        called.set()
+        await gate.wait()
+        yield Started(task_id="up")
+        await asyncio.Event().wait()
+
+    agent = MemoryUpstream(slow_to_name)
+    engine = hub(slow=agent)
+    handle = await engine.invoke(say("x", "slow"))
+    await called.wait()
+    await engine.cancel(handle.task.id, Principal())
+    gate.set()
+    await agent.canceled.wait()
+    agent_stops = await handle.ended()
+    assert agent_stops.state is TaskState.CANCELED
+
+
 async def test_a_relay_never_overwrites_another_agents_task() -> None:
     gate = asyncio.Event()
 

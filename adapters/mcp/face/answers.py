@@ -78,8 +78,10 @@ def _remarks(task: Task, parts: Sequence[Part]) -> tuple[str, ...]:
         )
     if task.state is S.CANCELED and not parts:
         return ("The task was canceled.",)
-    if task.state in FAILED and not text_of(list(parts)):
-        return (task.fault.message if task.fault else f"{task.agent} failed",)
+    if task.state in FAILED:
+        why = task.fault.message if task.fault else f"{task.agent} failed"
+        told = text_of(list(parts))
+        return () if told and (task.fault is None or why in told) else (why,)
     return ()
 
 
