@@ -198,6 +198,35 @@ async def test_a_large_request_waits_for_the_agent() -> None:
         await asyncio.gather(sending, return_exceptions=True)
 
 
+async def test_an_agent_that_refuses_gets_no_more_of_a_request() -> None:
+    size, received, go = 50_000_000, 0, asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def read() -> None:
+            nonlocal received
+            while piece := await reader.read(2**16):
+                received += len(piece)
+
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\n")
+        reading = asyncio.create_task(read())
+        await go.wait()
+        writer.write(b"no!")
+        await reading
+
+    async with serving(script) as server:
+        connection = Connection()
+        await asyncio.get_running_loop().create_connection(lambda: connection, "127.0.0.1", server.port)
+        await connection.send("POST", b"POST / HTTP/1.1\r\n\r\n", bytes(size))
+        assert connection.transport is not None
+        while connection.transport.get_write_buffer_size():  # noqa: ASYNC110 (what was under way)
+            await asyncio.sleep(0)
+        go.set()
+        assert (connection.status, await connection.read(), await connection.read()) == (413, b"no!", None)
+        assert received < size
+        assert not connection.reusable  # it still waits for the rest
+        connection.close()
+
+
 async def test_too_large_an_answer() -> None:
     http = HttpTransport(limit=10, per_route=1)
     async with serving(says(HEAD + b"content-length: 11\r\n\r\nhello world")) as server:
