@@ -27,6 +27,7 @@ URI_LIST = "text/uri-list"
 SCHEMA, SCHEMA_TYPE = "schema", "application/schema+json"
 ADDRESS = "url"
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?")
 # What the Python SDK writes out though it means nothing.
 _MEANINGLESS: Mapping[str, Any] = {
     "name": None,
@@ -178,6 +179,20 @@ def message(raw: Any, where: str = "message") -> Message:
     return msgspec.structs.replace(bare, extra={"acp": kept}) if kept else bare
 
 
+def said(raw: Any, where: str) -> Message:
+    """The same for a client's message, which must be what any server takes: its times are times, metadata of
+    parts is one of ACP's two kinds."""
+    read = message(raw, where)
+    for i, p in enumerate(read.parts):
+        if p.metadata is not None and not _fits(p.metadata):
+            raise wrong(f"{where}.parts[{i}].metadata", "expected a citation or a trajectory")
+    for name in ("created_at", "completed_at"):
+        at = raw.get(name)
+        if at is not None and not (isinstance(at, str) and _TIME.fullmatch(at)):
+            raise wrong(f"{where}.{name}", "expected a time as RFC 3339 writes it")
+    return read
+
+
 def message_json(message: Message) -> Json:
     """The ACP form of a canonical message."""
     raw = _restored({"role": role_of(message)}, message.extra)
@@ -200,7 +215,7 @@ def input_message(raw: Sequence[Any]) -> Translated[Message]:
     """
     if not raw:
         raise wrong("input", "expected at least one message")
-    messages = [message(m, f"input[{i}]") for i, m in enumerate(raw)]
+    messages = [said(m, f"input[{i}]") for i, m in enumerate(raw)]
     if len(messages) == 1 and messages[0].role == "user":
         return Translated(value=messages[0])
     users = [m for m in messages if m.role == "user"]

@@ -23,10 +23,23 @@ def create(body: bytes, agent: str, session_id: str | None) -> bytes:
     the URLs in it are the client's word."""
     fields = _fields.decode(body)
     fields.pop("session", None)
-    changes: dict[str, Any] = {"agent_name": agent}
+    changes = _mode(fields) if "mode" in fields else {}
+    changes["agent_name"] = agent
     if session_id is not None:
         changes["session_id"] = session_id
     return _changed(fields, changes)
+
+
+def resume(body: bytes) -> bytes:
+    """An answer's request. The SDK's server wants to be told the mode."""
+    fields = _fields.decode(body)
+    changes = _mode(fields)
+    return _changed(fields, changes) if changes else body
+
+
+def _mode(fields: Fields) -> dict[str, Any]:
+    """The default mode where none is said: null is none, which servers need not know."""
+    return {} if bytes(fields.get("mode", b"null")) != b"null" else {"mode": "sync"}
 
 
 def run(raw: bytes | Raw, change: Callable[[RunHead], Mapping[str, Any]]) -> bytes:

@@ -54,7 +54,7 @@ def _number(x: Exchange, name: str, default: int, least: int, most: int | None) 
     raw = x.request.query.get(name)
     if raw is None:
         return default
-    value = int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 10 else -1
+    value = int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 100 else -1
     if value < least or (most is not None and value > most):
         raise codec.wrong(name, f"expected a number from {least}" + (f" to {most}" if most else ""))
     return value

@@ -43,7 +43,8 @@ async def resume(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """POST /runs/{run_id}. The SDK's server would never answer for a run that does not wait."""
     head = await x.body(RunResumeHead)
     await upstream.must_await(task.id, x.span.trace)
-    await forward(x, upstream, _path(task), await x.request.body(), head.mode or "sync", _passage(x, task))
+    body = rewrite.resume(await x.request.body())
+    await forward(x, upstream, _path(task), body, head.mode or "sync", _passage(x, task))
 
 
 async def read(x: Exchange, upstream: ACPUpstream, task: Task) -> None:

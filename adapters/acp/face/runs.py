@@ -78,7 +78,7 @@ async def resume(x: Exchange, run_id: str) -> None:
         return
     body = await x.body(RunResume)
     mode = body.mode or "sync"
-    message = codec.message(body.await_resume.message, "await_resume.message")
+    message = codec.said(body.await_resume.message, "await_resume.message")
     after, task = handle.last_seq, handle.task
     idle, total = x.request.timeouts
     call = Invocation(

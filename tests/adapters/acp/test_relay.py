@@ -38,6 +38,14 @@ def test_only_what_must_change_changes() -> None:
     assert changed == b'{"agent_name":"inner","input":[ {"parts":[{"content":"1.50", "n": 1.50}]}],"new":1e2}'
 
 
+def test_a_mode_that_is_not_said_is_the_default() -> None:
+    """null is no mode for the SDK's server, and an answer must have one."""
+    assert rewrite.create(b'{"mode":null}', "inner", None) == b'{"mode":"sync","agent_name":"inner"}'
+    assert rewrite.resume(b'{"await_resume":{},"mode": null}') == b'{"await_resume":{},"mode":"sync"}'
+    assert rewrite.resume(b'{"await_resume":{}}') == b'{"await_resume":{},"mode":"sync"}'
+    assert rewrite.resume(b'{ "mode": "async" }') == b'{ "mode": "async" }'
+
+
 async def test_unknown_fields_pass_both_ways(gateway: Gateway) -> None:
     events = [run_event("in-progress"), {**part_event("a"), **ODD}, run_event("completed", **ODD)]
     server = FakeServer({"POST /runs": sse(*events)})
