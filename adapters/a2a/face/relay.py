@@ -152,6 +152,7 @@ class Relay:
         result = await agent.call(Op.CARD, {}, trace=call.span.trace, extensions=call.extensions)
         try:
             value: Any = msgspec.json.decode(result)
+            await agent.verify(value)
             return relayed_card(value, view.name, view.record.description or "")
         except (msgspec.DecodeError, Malformed, AttributeError) as e:
             raise BadUpstream(f"{view.name} gave a card that is none", detail=str(e)) from e

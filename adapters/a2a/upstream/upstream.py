@@ -287,6 +287,11 @@ class A2AUpstream:
         parameters and give results (JSON-RPC's form, whatever the binding)."""
         return (await self._ready()).interface
 
+    async def verify(self, card: Json) -> None:
+        """Verify a card of the agent's. Raises BadUpstream when its signature does not hold."""
+        record, headers = self._record, self._host.headers(self._record)
+        await trust.verify(record.name, card, record.url or "", headers, self._host)
+
     async def call(
         self,
         op: Op,

@@ -43,6 +43,7 @@ from agentgw.registry.memory import MemoryStore
 
 from ...support.memory import MemoryDirectory, MemoryUpstream, hub
 from .support import LocalHost, peer, served
+from .support import gateway as front
 
 # An agent's own card, with what other cards lack: other alphabets, defaults, empty and unknown fields.
 OWN_CARD: dict[str, Any] = {
@@ -244,6 +245,40 @@ async def test_a_card_that_was_changed_is_refused() -> None:
     async with agent(Signing(), lambda card, base: card.update(description="mine")) as upstream:
         with pytest.raises(BadUpstream, match="signature of signed's card does not hold"):
             await upstream.describe()
+
+
+async def test_an_extended_card_is_verified_and_signed_anew() -> None:
+    signing, changed = Signing(), False
+
+    def card(base: str) -> dict[str, Any]:
+        made = peer.card(1, ["1.0"])
+        del made.supported_interfaces[:]
+        made.supported_interfaces.add(url=base, protocol_binding="HTTP+JSON", protocol_version="1.0")
+        made.capabilities.extended_agent_card = True
+        signing.sign(made, f"{base}jwks")
+        return MessageToDict(made)
+
+    async def extended(request: Request) -> JSONResponse:
+        return JSONResponse(card(str(request.base_url)) | ({"version": "666"} if changed else {}))
+
+    async def described(request: Request) -> JSONResponse:
+        return JSONResponse(card(str(request.base_url)))
+
+    async def keys(request: Request) -> JSONResponse:
+        return JSONResponse({"keys": [signing.jwk]})
+
+    routes = [
+        Route("/.well-known/agent-card.json", described),
+        Route("/extendedAgentCard", extended),
+        Route("/jwks", keys),
+    ]
+    async with served(Starlette(routes=routes)) as url, front(far=url) as gw:
+        answer = (await gw.http.get(f"{gw.url}/a2a/far/extendedAgentCard")).json()
+        assert answer["supportedInterfaces"][0]["url"] == f"{gw.url}/a2a/far/"
+        (await verifier(gw.http, answer))(parse_agent_card(answer))
+        changed = True
+        answer = (await gw.http.get(f"{gw.url}/a2a/far/extendedAgentCard")).json()
+        assert "signature of far's card does not hold" in answer["error"]["message"]
 
 
 async def test_one_signature_that_holds_is_enough() -> None:
