@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import ssl
@@ -51,7 +52,8 @@ class Dialer:
             connection.close()
             if isinstance(e, Unconnected):
                 raise
-            raise Unconnected("the agent can't be reached", detail=f"{where}: {e!r}") from e
+            way = " through the system's proxy" if route.proxy else ""
+            raise Unconnected(f"the agent can't be reached{way}{_reason(e)}", detail=f"{where}: {e!r}") from e
         except BaseException:
             connection.close()
             raise
@@ -105,6 +107,23 @@ class Dialer:
         if self._context is None:
             self._context = await asyncio.to_thread(_trusting_the_system)
         return self._context
+
+
+def _reason(error: Exception) -> str:
+    """What may be said of it: for whoever has to find out why."""
+    match error:
+        case TimeoutError():
+            return ": no answer in time"
+        case ConnectionRefusedError():
+            return ": connection refused"
+        case socket.gaierror() | UnicodeError():
+            return ": its name has no address"
+        case ssl.SSLError():
+            return ": no TLS connection comes about"
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return ": the gateway has too many files open"
+        case _:
+            return ""
 
 
 async def _addresses(host: str, port: int) -> list[str]:

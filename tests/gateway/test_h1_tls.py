@@ -113,7 +113,7 @@ async def test_no_tls_where_it_was_expected(unproxied: None) -> None:
         writer.close()
 
     async with transport() as http, await asyncio.start_server(plain, "127.0.0.1", 0) as server:
-        with pytest.raises(Unconnected, match="can't be reached"):
+        with pytest.raises(Unconnected, match="can't be reached: no TLS connection"):
             await body(http, f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
 
 
@@ -228,6 +228,14 @@ async def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch, unproxied: 
             for _ in range(2):
                 with pytest.raises(Unconnected, match=r"the proxy answered with HTTP 407$"):
                     await body(http, f"https://{AGENT}/good")
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy"])
+async def test_no_proxy_there(monkeypatch: pytest.MonkeyPatch, unproxied: None, name: str) -> None:
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with transport() as http:
+        with pytest.raises(Unconnected, match="through the system's proxy: connection refused"):
+            await body(http, f"{name.partition('_')[0]}://{AGENT}/")
 
 
 @pytest.mark.parametrize("setting", ["socks5://127.0.0.1:1080", "http://", "http://h:port"])
