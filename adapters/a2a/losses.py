@@ -33,6 +33,7 @@ class Loss(StrEnum):
     AUTHOR = "author of a message"
     FIELDS = "fields that only another protocol has"
     ERROR_DATA = "data of an error"
+    MODES = "accepted output modes: only A2A agents are told"
 
 
 def of_event(event: Event) -> set[Loss]:

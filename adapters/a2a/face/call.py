@@ -145,6 +145,6 @@ def served(
         raise
     finally:
         if call.losses:
-            span.set("agentgw.losses", ", ".join(sorted(call.losses)))
+            span.set("agentgw.losses", "; ".join(sorted(call.losses)))
         span.attributes.setdefault("agentgw.state", "completed" if error is None else "failed")
         span.end(error)

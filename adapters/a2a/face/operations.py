@@ -19,7 +19,7 @@ from ....gateway.ports import AgentView, Engine, TaskHandle
 from ..card import as_v03, grpc_interface, with_interfaces
 from ..codec import task_to
 from ..events import item_to
-from ..losses import of_event, of_task
+from ..losses import Loss, of_event, of_task
 from ..params import Send, count_at, send_from, task_id_of
 from ..problems import EXTENDED_CARD, NOT_CANCELABLE, UNSUPPORTED, Problem
 from ..pushconfig import task_of
@@ -131,6 +131,8 @@ class Operations:
         assert route.view is not None
         message = route.send.message
         idle, total = call.timeouts
+        if route.send.modes and not isinstance(route.view.upstream, A2AUpstream):
+            call.losses.add(Loss.MODES)
         handle = await self._engine.invoke(
             Invocation(
                 agent=route.view.name,

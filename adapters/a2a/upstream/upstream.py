@@ -357,7 +357,7 @@ class A2AUpstream:
             },
         )
         if lost := sorted(losses):
-            span.set("agentgw.losses", ", ".join(lost))
+            span.set("agentgw.losses", "; ".join(lost))
         return span
 
     def _headers(self, channel: Way, span: Span, extensions: str | None) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +135,12 @@ def test_losses(event: Event, lost: set[Loss]) -> None:
     assert of_event(event) == lost
 
 
+def test_the_losses_are_those_that_the_documentation_lists() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "protocols.md").read_text()
+    section = text.partition("## What A2A cannot carry\n")[2].partition("\n## ")[0]
+    assert [line[2:] for line in section.splitlines() if line.startswith("- ")] == list(Loss)
+
+
 def test_losses_of_a_message() -> None:
     assert of_message(MESSAGE) == {Loss.AUTHOR, Loss.FIELDS}
     assert of_message(None) == set()
@@ -148,7 +155,8 @@ async def test_losses_stand_on_the_span(method: str) -> None:
 
     async with gateway(x=MemoryUpstream(script)) as gw:
         message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "go"}]}
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"message": message}}
+        params = {"message": message, "configuration": {"acceptedOutputModes": ["text/plain"]}}
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         await gw.http.post(f"{gw.url}/a2a/x", json=body)
         (span,) = gw.hub.tracer.drain()
-        assert span.attributes["agentgw.losses"] == f"{Loss.AUTHOR}, {Loss.FIELDS}"
+        assert span.attributes["agentgw.losses"] == f"{Loss.MODES}; {Loss.AUTHOR}; {Loss.FIELDS}"
