@@ -11,8 +11,8 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
@@ -20,20 +20,36 @@ os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
 import httpx
 import httpx2
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
-from a2a.types import AgentInterface, SendMessageRequest
+from a2a.types import (
+    AgentInterface,
+    CancelTaskRequest,
+    GetTaskRequest,
+    SendMessageRequest,
+    SubscribeToTaskRequest,
+)
 from google.protobuf.json_format import MessageToDict, ParseDict
 from mcp import Client as McpClient
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.types import ElicitResult
 
-from .reply import Reply, Request, from_a2a, from_acp, from_mcp
+from .reply import ACP_STATES, Reply, Request, from_a2a, from_acp, from_mcp
 
 TIMEOUT = 30.0
+ENDED = {"completed", "failed", "canceled", "rejected", "error"}
+Started = Callable[[], Awaitable[None]]
 
 
 def b64(content: bytes) -> str:
     return base64.b64encode(content).decode()
+
+
+async def ended(look: Callable[[], Awaitable[Reply]]) -> Reply:
+    """Look again and again until a task has ended."""
+    async with asyncio.timeout(TIMEOUT):
+        while (reply := await look()).state not in ENDED:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+    return reply
 
 
 class Lines:
@@ -58,6 +74,15 @@ class Lines:
 
     async def perform(self, op: str, **command: Any) -> tuple[list[tuple[float, Any]], dict[str, Any]]:
         """The events with their arrival times, and the last line: {"done"} or {"error"}."""
+        events: list[tuple[float, Any]] = []
+        async for answer in self.answers(op, **command):
+            if "event" not in answer:
+                return events, answer
+            events.append((answer["at"], answer["event"]))
+        raise AssertionError("unreachable")
+
+    async def answers(self, op: str, **command: Any) -> AsyncGenerator[dict[str, Any]]:
+        """The lines that answer a command, as they come; leaving early drops its connection."""
         loop = asyncio.get_running_loop()
         answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         id = next(self.ids)
@@ -65,14 +90,16 @@ class Lines:
         with self.lock:
             self.process.stdin.write(json.dumps({"id": id, "op": op, **command}).encode() + b"\n")
             self.process.stdin.flush()
-        events: list[tuple[float, Any]] = []
-        async with asyncio.timeout(TIMEOUT):
-            while True:
-                answer = await answers.get()
-                if "event" not in answer:
-                    del self.waiting[id]
-                    return events, answer
-                events.append((answer["at"], answer["event"]))
+        ended = False
+        try:
+            while not ended:
+                answer = await asyncio.wait_for(answers.get(), TIMEOUT)
+                ended = "event" not in answer
+                yield answer
+        finally:
+            del self.waiting[id]
+            if not ended:
+                await self.perform("drop", target=id)
 
 
 class McpHost:
@@ -148,6 +175,31 @@ class McpHost:
                 state="error", text=error.error.message, code=error.error.code, raw=text, progress=progress
             )
         return from_mcp(result, progress, time.monotonic())
+
+    async def cancel(self, request: Request, started: Started, stopped: Started) -> Reply | None:
+        """Call, cancel the call once it has begun, and see it stop while the connection is still there."""
+        async with self.connect() as client:
+            calling = asyncio.create_task(self.call_on(client, request))
+            await started()
+            calling.cancel()
+            await stopped()
+            await asyncio.wait([calling])
+        return None  # a host that has cancelled gets no answer
+
+    async def long_task(self, request: Request) -> Reply:
+        """Call, and while the answer says that it is not the end, again with the task's id."""
+        async with self.connect() as client:
+            reply = await self.call_on(client, request)
+            while reply.task and reply.state not in ENDED:
+                again = Request(request.agent, "", task=reply.task)
+                reply = await self.call_on(client, again)
+        return reply
+
+    async def rejoin(self, request: Request) -> Reply:
+        """Leave with a task's id, come back on another connection."""
+        reply = await self.call(request)
+        assert reply.task and reply.state not in ENDED, reply
+        return await self.long_task(Request(request.agent, "", task=reply.task))
 
     async def call_many(self, requests: list[Request]) -> list[Reply]:
         """All on one connection, as a host has it."""
@@ -227,6 +279,59 @@ class A2aPython:
             return Reply(state="error", text=str(error), code=type(error).__name__, raw=f"{error!r} {events}")
         return from_a2a(events)
 
+    @asynccontextmanager
+    async def opened(self, agent: str, streaming: bool = True) -> AsyncIterator[Any]:
+        async with httpx.AsyncClient(timeout=TIMEOUT) as http:
+            config = ClientConfig(
+                httpx_client=http, supported_protocol_bindings=[self.binding], streaming=streaming
+            )
+            yield ClientFactory(config).create(await self.card(agent, http))
+
+    async def cancel(self, request: Request, started: Started, stopped: Started) -> Reply:
+        """Call, cancel the task once it has begun, and follow its stream to the end."""
+        events: list[tuple[float, dict[str, Any]]] = []
+        async with self.opened(request.agent) as client:
+            canceled = False
+            async for event in client.send_message(ParseDict(a2a_request(request), SendMessageRequest())):
+                events += [(time.monotonic(), MessageToDict(event))]
+                if (task := from_a2a(events).task) and not canceled:
+                    canceled = True
+                    await started()
+                    await client.cancel_task(CancelTaskRequest(id=task))
+            await stopped()
+        return from_a2a(events)
+
+    async def long_task(self, request: Request) -> Reply:
+        """Start without waiting, leave, and look again until the task has ended."""
+        body = a2a_request(request) | {"configuration": {"returnImmediately": True}}
+        async with self.opened(request.agent, streaming=False) as client:
+            events = [e async for e in client.send_message(ParseDict(body, SendMessageRequest()))]
+        first = from_a2a([(0, MessageToDict(events[0]))])
+        assert first.task and first.state not in ENDED, first
+        async with self.opened(request.agent) as client:
+            return await ended(lambda: self._get(client, first.task))
+
+    async def _get(self, client: Any, task: str | None) -> Reply:
+        found = MessageToDict(await client.get_task(GetTaskRequest(id=task or "")))
+        return from_a2a([(time.monotonic(), {"task": found})])
+
+    async def rejoin(self, request: Request) -> Reply:
+        """Drop the stream after its first piece, come back on another connection."""
+        task: str | None = None
+        async with self.opened(request.agent) as client:
+            message = ParseDict(a2a_request(request), SendMessageRequest())
+            events: list[tuple[float, dict[str, Any]]] = []
+            async with aclosing(client.send_message(message)) as stream:
+                async for event in stream:
+                    events += [(time.monotonic(), MessageToDict(event))]
+                    seen = from_a2a(events)
+                    task = seen.task
+                    if task and seen.progress:
+                        break
+        async with self.opened(request.agent) as client:
+            rest = client.subscribe(SubscribeToTaskRequest(id=task or ""))
+            return from_a2a([(time.monotonic(), MessageToDict(event)) async for event in rest])
+
     async def call_many(self, requests: list[Request]) -> list[Reply]:
         async with httpx.AsyncClient(timeout=TIMEOUT) as http:
             cards = {agent: await self.card(agent, http) for agent in {r.agent for r in requests}}
@@ -259,6 +364,51 @@ class A2aJs:
             raw = json.dumps([events, last])
             return Reply(state="error", text=error["message"], code=error.get("code"), raw=raw)
         return from_a2a(events)
+
+    async def _events(self, op: str, **command: Any) -> AsyncGenerator[tuple[float, Any]]:
+        async with aclosing(self.lines.answers(op, **command)) as answers:
+            async for answer in answers:
+                assert "error" not in answer, answer
+                if "event" in answer:
+                    yield answer["at"], answer["event"]
+
+    async def cancel(self, request: Request, started: Started, stopped: Started) -> Reply:
+        """Call, cancel the task once it has begun, and follow its stream to the end."""
+        url, events, canceled = self.agent_url(request.agent), [], False
+        async for event in self._events("stream", url=url, request=a2a_request(request)):
+            events += [event]
+            if (task := from_a2a(events).task) and not canceled:
+                canceled = True
+                await started()
+                await self.lines.perform("cancel", url=url, task=task)
+        await stopped()
+        return from_a2a(events)
+
+    async def long_task(self, request: Request) -> Reply:
+        """Start without waiting, leave, and look again until the task has ended."""
+        url = self.agent_url(request.agent)
+        body = a2a_request(request) | {"configuration": {"returnImmediately": True}}
+        _, last = await self.lines.perform("send", url=url, request=body)
+        first = from_a2a([(0, last["done"])])
+        assert first.task and first.state not in ENDED, first
+
+        async def get() -> Reply:
+            _, last = await self.lines.perform("get", url=url, task=first.task)
+            return from_a2a([(time.monotonic(), {"task": last["done"]})])
+
+        return await ended(get)
+
+    async def rejoin(self, request: Request) -> Reply:
+        """Drop the stream after its first piece, come back with another request."""
+        url, events, task = self.agent_url(request.agent), [], None
+        async with aclosing(self._events("stream", url=url, request=a2a_request(request))) as stream:
+            async for event in stream:
+                events += [event]
+                seen = from_a2a(events)
+                task = seen.task
+                if task and seen.progress:
+                    break
+        return from_a2a([event async for event in self._events("subscribe", url=url, task=task)])
 
     async def call_many(self, requests: list[Request]) -> list[Reply]:
         return await asyncio.gather(*(self.call(request) for request in requests))
@@ -306,6 +456,57 @@ class AcpClient:
             raw = json.dumps([events, last])
             return Reply(state="error", text=error["message"], code=error.get("code"), raw=raw)
         return from_acp(events)
+
+    async def _events(self, op: str, **command: Any) -> AsyncGenerator[tuple[float, Any]]:
+        async with aclosing(self.lines.answers(op, url=self.url, **command)) as answers:
+            async for answer in answers:
+                assert "error" not in answer, answer
+                if "event" in answer:
+                    yield answer["at"], answer["event"]
+
+    async def cancel(self, request: Request, started: Started, stopped: Started) -> Reply:
+        """Call, cancel the run once it has begun, and follow its stream to the end."""
+        events: list[tuple[float, Any]] = []
+        canceled = False
+        async for event in self._events("stream", agent=request.agent, parts=self.form(request)):
+            events += [event]
+            if (run := from_acp(events).task) and not canceled:
+                canceled = True
+                await started()
+                await self.lines.perform("cancel", url=self.url, run=run)
+        await stopped()
+        return from_acp(events)
+
+    async def _log(self, run: str | None) -> Reply:
+        events, last = await self.lines.perform("events", url=self.url, run=run)
+        assert "done" in last, last
+        return from_acp(events)
+
+    async def long_task(self, request: Request) -> Reply:
+        """Start without waiting, leave, look at the run until it has ended, and read its log."""
+        command = {"url": self.url, "agent": request.agent, "parts": self.form(request)}
+        _, last = await self.lines.perform("async", **command)
+        run = last["done"]["run_id"]
+
+        async def status() -> Reply:
+            _, last = await self.lines.perform("status", url=self.url, run=run)
+            return Reply(state=ACP_STATES.get(last["done"]["status"], last["done"]["status"]))
+
+        await ended(status)
+        return await self._log(run)
+
+    async def rejoin(self, request: Request) -> Reply:
+        """Drop the stream after its first piece, come back to the run's log until it has ended."""
+        events: list[tuple[float, Any]] = []
+        run: str | None = None
+        async with aclosing(self._events("stream", agent=request.agent, parts=self.form(request))) as stream:
+            async for event in stream:
+                events += [event]
+                seen = from_acp(events)
+                run = seen.task
+                if run and seen.progress:
+                    break
+        return await ended(lambda: self._log(run))
 
     async def call_many(self, requests: list[Request]) -> list[Reply]:
         return await asyncio.gather(*(self.call(request) for request in requests))

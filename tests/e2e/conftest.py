@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +27,20 @@ NODE = PEERS / "node"
 CLI_SECONDS = 60
 
 
+class Journal:
+    """What the peers note down: which work begins there, and how it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    async def holds(self, line: str) -> None:
+        """Wait until a peer has noted this."""
+        async with asyncio.timeout(20):
+            while line not in self.path.read_text().splitlines():  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.01)
+
+
 # --- peers -----------------------------------------------------------------------------------------------
 
 
@@ -37,18 +53,21 @@ class Peers:
     a2a: str
     a2a_old: str
     acp: str
+    journal: Journal
     mcp_stdio: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="session")
-def peers(spawn: Any, free_port: Callable[[], int]) -> Peers:
+def peers(spawn: Any, free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory) -> Peers:
     python, ports = sys.executable, [free_port() for _ in range(5)]
+    journal = Journal(tmp_path_factory.mktemp("journal") / "journal")
+    noting = ["--journal", journal.path]
     commands = [
-        ("mcp-server", [python, PEERS / "mcp_server.py", "--port", ports[0]]),
+        ("mcp-server", [python, PEERS / "mcp_server.py", "--port", ports[0], *noting]),
         ("mcp-single", [python, PEERS / "mcp_server.py", "--single", "--port", ports[1]]),
-        ("a2a-agent", [python, PEERS / "a2a_agent.py", "--port", ports[2]]),
-        ("a2a-old-agent", [python, PEERS / "a2a_agent.py", "--versions", "0.3", "--port", ports[3]]),
-        ("acp-agents", ["uv", "run", "--quiet", "--script", PEERS / "acp_agents.py", ports[4]]),
+        ("a2a-agent", [python, PEERS / "a2a_agent.py", "--port", ports[2], *noting]),
+        ("a2a-old-agent", [python, PEERS / "a2a_agent.py", "--versions", "0.3", "--port", ports[3], *noting]),
+        ("acp-agents", ["uv", "run", "--quiet", "--script", PEERS / "acp_agents.py", ports[4], journal.path]),
     ]
     with ThreadPoolExecutor() as pool:
         starts = [
@@ -64,7 +83,8 @@ def peers(spawn: Any, free_port: Callable[[], int]) -> Peers:
         a2a=f"{urls[2]}/",
         a2a_old=f"{urls[3]}/",
         acp=urls[4],
-        mcp_stdio=[python, str(PEERS / "mcp_server.py"), "--transport", "stdio"],
+        journal=journal,
+        mcp_stdio=[python, str(PEERS / "mcp_server.py"), "--transport", "stdio", *map(str, noting)],
     )
 
 
@@ -134,6 +154,7 @@ class Gateway:
     cli: Cli
     process: Any
     port: int
+    journal: Journal | None = None  # of the peers behind it
 
 
 @pytest.fixture(scope="session")
@@ -166,13 +187,27 @@ def start_gateway(launch_gateway: Callable[..., Gateway]) -> Iterator[Callable[.
         gateway.process.stop()
 
 
-ACP_AGENTS = ["echo", "artist", "file", "data", "memory", "approver", "slow", "failing", "invalid", "trace"]
+ACP_AGENTS = [
+    "echo",
+    "artist",
+    "file",
+    "data",
+    "memory",
+    "approver",
+    "slow",
+    "worker",
+    "quitter",
+    "failing",
+    "invalid",
+    "trace",
+]
 
 
 @pytest.fixture(scope="session")
 def gateway(launch_gateway: Callable[..., Gateway], peers: Peers) -> Gateway:
     """One gateway for the whole run, with every peer registered through the real command line."""
     started = launch_gateway()
+    started.journal = peers.journal
     agents: list[list[object]] = [
         ["mcp-http", peers.mcp, "--protocol", "mcp"],
         ["mcp-single", peers.mcp_single, "--protocol", "mcp"],
@@ -183,6 +218,18 @@ def gateway(launch_gateway: Callable[..., Gateway], peers: Peers) -> Gateway:
     ]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda words: started.cli.json("agents", "add", *words), agents))
+    return started
+
+
+@pytest.fixture(scope="session")
+def hasty_gateway(
+    gateway: Gateway, launch_gateway: Callable[..., Gateway], tmp_path_factory: pytest.TempPathFactory
+) -> Gateway:
+    """One with the same agents that soon hands over: a host gets a task's id in place of a late answer."""
+    home = tmp_path_factory.mktemp("hasty") / "home"
+    shutil.copytree(gateway.cli.home, home, ignore=shutil.ignore_patterns("lock", "owner.json"))
+    started = launch_gateway(home=home, AGENTGW_LIMITS__HANDOVER="0.1s")
+    started.journal = gateway.journal
     return started
 
 

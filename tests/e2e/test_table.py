@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from .reply import Reply, Request, contains, words_in_order
-from .table import CELLS
+from .table import CELLS, is_slow
 
 WORDS = ["one", "two", "three", "four", "five"]
 PAUSE = 0.05  # what the peers wait between two pieces
+STEPS = 15  # pieces of work, with 0.02 s between two
 SECRET = "secret-crash-text"
 BYTES = bytes(range(256)) * 5 + b"\x00end"
 MADE = bytes((i * 167 + (i >> 8) * 31) % 256 for i in range(1000))  # the peers' own file
@@ -74,6 +75,12 @@ class McpAgent:
     def nobody(self) -> Request:
         return Request("nobody", tool="echo", arguments={"text": "hello"})
 
+    def work(self, token: str, count: int) -> Request:
+        return self.tool("work", token=token, count=count)
+
+    def late_error(self, text: str) -> Request:
+        return self.tool("give_up", message=text)
+
 
 class A2aAgent:
     """What to say to the A2A agent: the first word chooses."""
@@ -123,6 +130,12 @@ class A2aAgent:
     def nobody(self) -> Request:
         return Request("nobody", "hello")
 
+    def work(self, token: str, count: int) -> Request:
+        return self.say(f"work {token} {count}")
+
+    def late_error(self, text: str) -> Request:
+        return self.say(f"giveup {text}")
+
 
 class AcpAgent(A2aAgent):
     """What to say to the ACP agents: there is one for each thing."""
@@ -165,6 +178,12 @@ class AcpAgent(A2aAgent):
 
     def trace(self) -> Request:
         return self.to("trace", "hello")
+
+    def work(self, token: str, count: int) -> Request:
+        return self.to("worker", f"{token} {count}")
+
+    def late_error(self, text: str) -> Request:
+        return self.to("quitter", text)
 
 
 def agent_for(kind: str) -> Any:
@@ -347,6 +366,40 @@ async def at_once(client: Client, agent: Any, gateway: Any) -> None:
         assert not any(other in reply.raw for other in texts if other != text)
 
 
+async def cancel(client: Client, agent: Any, gateway: Any) -> None:
+    token = f"t{secrets.token_hex(4)}"
+    reply = await client.cancel(
+        agent.work(token, 10_000),
+        lambda: gateway.journal.holds(f"{token} started"),
+        lambda: gateway.journal.holds(f"{token} stopped"),
+    )
+    assert reply is None or reply.state == "canceled", reply
+
+
+async def long_task(client: Client, agent: Any, gateway: Any) -> None:
+    token = f"t{secrets.token_hex(4)}"
+    whole_in_order(completed(await client.long_task(agent.work(token, STEPS))))
+    await gateway.journal.holds(f"{token} finished")
+
+
+async def rejoin(client: Client, agent: Any, gateway: Any) -> None:
+    token = f"t{secrets.token_hex(4)}"
+    whole_in_order(completed(await client.rejoin(agent.work(token, STEPS))))
+    await gateway.journal.holds(f"{token} finished")
+
+
+def whole_in_order(reply: Reply) -> None:
+    """Each piece of the work, once, in order."""
+    assert reply.text.split() == [f"p{i}" for i in range(STEPS)], reply
+
+
+async def late_error(client: Client, agent: Any, gateway: Any) -> None:
+    reply = await client.call(agent.late_error("I can go no further"))
+    assert reply.state == "failed", reply
+    assert "I can go no further" in reply.text, reply
+    assert any("p0" in text for _, text in reply.progress), reply
+
+
 PROVE: dict[str, Callable[[Client, Any, Any], Awaitable[None]]] = {
     "discover": discover,
     "call": call,
@@ -361,15 +414,25 @@ PROVE: dict[str, Callable[[Client, Any, Any], Awaitable[None]]] = {
     "unknown agent": unknown_agent,
     "trace": trace,
     "50 at once": at_once,
+    "cancel": cancel,
+    "long task": long_task,
+    "rejoin": rejoin,
+    "late error": late_error,
 }
 
 
-@pytest.mark.parametrize("client, agent, feature", CELLS)
+@pytest.mark.parametrize(
+    "client, agent, feature",
+    [pytest.param(*cell, marks=[pytest.mark.slow] if is_slow(*cell) else []) for cell in CELLS],
+)
 async def test_cell(
     client: str,
     agent: str,
     feature: str,
     gateway: Any,
     client_of: Callable[[str, str], Client],
+    request: pytest.FixtureRequest,
 ) -> None:
+    if feature in ("long task", "rejoin") and client.startswith("mcp"):
+        gateway = request.getfixturevalue("hasty_gateway")
     await PROVE[feature](client_of(client, gateway.url), agent_for(agent), gateway)

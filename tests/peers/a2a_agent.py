@@ -40,6 +40,8 @@ from starlette.applications import Starlette
 
 SECRET = "secret-crash-text"
 PAUSE = 0.05
+STEP = 0.02  # between two pieces of work
+journal = ""
 WORDS = (
     "echo",
     "message",
@@ -54,12 +56,21 @@ WORDS = (
     "recall",
     "trace",
     "slow",
+    "work",
+    "giveup",
 )
 
 
 def blob(size: int = 1000) -> bytes:
     """The same bytes on every run, all 256 values among them."""
     return bytes((i * 167 + (i >> 8) * 31) % 256 for i in range(size))
+
+
+def note(line: str) -> None:
+    """A line in the journal, by which a test sees what happens here."""
+    if journal:
+        with open(journal, "a") as file:
+            file.write(line + "\n")
 
 
 class Turn:
@@ -135,6 +146,31 @@ class Turn:
         await asyncio.sleep(float(self.rest or 1))
         await self.updater.complete(self.say("done"))
 
+    async def work(self) -> None:
+        """`work TOKEN COUNT`: that many pieces; notes when it begins and how it ends."""
+        token, count = self.rest.split()
+        note(f"{token} started")
+        try:
+            await self.updater.start_work()
+            for at in range(int(count)):
+                last = at == int(count) - 1
+                piece = Part(text=f"p{at}" if last else f"p{at} ")
+                await self.updater.add_artifact([piece], artifact_id="work", append=at > 0, last_chunk=last)
+                await asyncio.sleep(STEP)
+        except asyncio.CancelledError:
+            note(f"{token} stopped")
+            raise
+        note(f"{token} finished")
+        await self.updater.complete()
+
+    async def giveup(self) -> None:
+        """Begins, and then fails in words of its own."""
+        await self.updater.start_work()
+        for at in range(3):
+            await self.updater.add_artifact([Part(text=f"p{at} ")], artifact_id="work", append=at > 0)
+            await asyncio.sleep(STEP)
+        await self.updater.failed(self.say(self.rest))
+
     async def reply(self) -> None:
         """The answer to the question of `ask`."""
         await self.updater.complete(self.say(f"You said {self.context.get_user_input()}"))
@@ -202,7 +238,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--port", type=int, default=9101)
     options.add_argument("--versions", default="1.0,0.3")
+    options.add_argument("--journal", default="", help="a file for notes on what begins and ends")
     chosen = options.parse_args()
+    global journal
+    journal = chosen.journal
     versions = chosen.versions.split(",")
     described = card(chosen.port, versions)
     store = InMemoryTaskStore()

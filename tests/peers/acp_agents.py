@@ -4,12 +4,14 @@
 # ///
 """Foreign ACP agents on the official SDK, for the end-to-end tests. They need an environment of their own:
 
-uv run --script acp_agents.py PORT
+uv run --script acp_agents.py PORT [JOURNAL]
 """
 
 import asyncio
 import base64
+import gc
 import json
+import logging
 import struct
 import sys
 import zlib
@@ -32,6 +34,7 @@ from acp_sdk.shared import ResourceStore
 
 SECRET = "secret-crash-text"
 PAUSE = 0.05
+STEP = 0.02  # between two pieces of work
 Answer = AsyncGenerator[RunYield, RunYieldResume]
 
 server = Server()
@@ -137,6 +140,37 @@ async def slow(input: list[Message]) -> Answer:
     yield MessagePart(content="done")
 
 
+def note(line: str) -> None:
+    """A line in the journal, by which a test sees what happens here."""
+    if len(sys.argv) > 2:
+        with open(sys.argv[2], "a") as file:
+            file.write(line + "\n")
+
+
+@server.agent(name="worker")
+async def worker(input: list[Message]) -> Answer:
+    """`TOKEN COUNT`: that many pieces; notes when it begins and how it ends"""
+    token, count = str(input[-1]).split()
+    note(f"{token} started")
+    try:
+        for at in range(int(count)):
+            yield MessagePart(content=f"p{at}" if at == int(count) - 1 else f"p{at} ")
+            await asyncio.sleep(STEP)
+    except (asyncio.CancelledError, GeneratorExit):
+        note(f"{token} stopped")
+        raise
+    note(f"{token} finished")
+
+
+@server.agent(name="quitter")
+async def quitter(input: list[Message]) -> Answer:
+    """Begins, and then fails in ACP's own form"""
+    for at in range(3):
+        yield MessagePart(content=f"p{at} ")
+        await asyncio.sleep(STEP)
+    yield Error(code=ErrorCode.INVALID_INPUT, message=str(input[-1]))
+
+
 @server.agent(name="failing")
 async def failing(input: list[Message]) -> Answer:
     """Breaks"""
@@ -156,6 +190,14 @@ async def trace(input: list[Message], context: Context) -> Answer:
     yield MessagePart(content=context.request.headers.get("traceparent", "none"))
 
 
+class Collect(logging.Handler):
+    """The SDK leaves the generator of a cancelled run to the garbage collector: have it come at once."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() == "Run cancelled":
+            asyncio.get_running_loop().call_later(0.05, gc.collect)
+
+
 class Resources(ResourceStore):
     """Session history in memory, under URLs that this server answers itself."""
 
@@ -169,6 +211,10 @@ class Resources(ResourceStore):
 
 if __name__ == "__main__":
     port = int(sys.argv[1])
+    runs = logging.getLogger("acp")
+    runs.setLevel(logging.INFO)
+    runs.propagate = False
+    runs.addHandler(Collect())
     server.run(
         port=port,
         log_level="warning",

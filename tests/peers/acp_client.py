@@ -22,6 +22,7 @@ from acp_sdk.models import ACPError, Message, MessageAwaitResume, Session
 
 # The SDK keeps in the client which server already knows its session.
 sessions: dict[tuple[str, str], Client] = {}
+running: dict[int, Any] = {}  # commands under way; "drop" ends the one that it names as its "target"
 
 
 def put(line: dict[str, Any]) -> None:
@@ -61,18 +62,29 @@ async def perform(command: dict[str, Any]) -> Any:
             await stream(command["id"], client.run_resume_stream(resume, run_id=command["run"]))
         case "status":
             return (await client.run_status(run_id=command["run"])).model_dump(mode="json")
+        case "async":
+            return (await client.run_async(message, agent=command["agent"])).model_dump(mode="json")
+        case "events":
+            await stream(command["id"], client.run_events(run_id=command["run"]))
+        case "cancel":
+            return (await client.run_cancel(run_id=command["run"])).model_dump(mode="json")
+        case "drop":
+            running[command["target"]].cancel()
         case other:
             raise ValueError(f"unknown op {other}")
     return None
 
 
 async def serve(command: dict[str, Any]) -> None:
+    running[command["id"]] = asyncio.current_task()
     try:
         put({"id": command["id"], "done": await perform(command)})
     except ACPError as error:
         put({"id": command["id"], "error": error.error.model_dump(mode="json")})
     except Exception as error:
         put({"id": command["id"], "error": {"code": type(error).__name__, "message": str(error)}})
+    finally:
+        del running[command["id"]]
 
 
 async def main() -> None:
@@ -80,9 +92,9 @@ async def main() -> None:
     protocol = asyncio.StreamReaderProtocol(reader)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
     put({"ready": True})
-    async with asyncio.TaskGroup() as running:
+    async with asyncio.TaskGroup() as commands:
         async for line in reader:
-            running.create_task(serve(json.loads(line)))
+            commands.create_task(serve(json.loads(line)))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ Context = ServerRequestContext[Any, Any]
 
 SECRET = "secret-crash-text"
 PAUSE = 0.05
+STEP = 0.02  # between two pieces of work
+journal = ""
 MANUAL, LOGO = "peer://manual", "peer://logo"
 
 
@@ -138,6 +140,36 @@ async def slow(call: Call) -> t.CallToolResult:
     return answer(f"slept {call.args['seconds']}")
 
 
+def note(line: str) -> None:
+    """A line in the journal, by which a test sees what happens here."""
+    if journal:
+        with open(journal, "a") as file:
+            file.write(line + "\n")
+
+
+async def work(call: Call) -> t.CallToolResult:
+    """Reports progress `count` times, then answers with all of it; notes when it begins and how it ends."""
+    token, pieces = call.args["token"], [f"p{i}" for i in range(int(call.args["count"]))]
+    note(f"{token} started")
+    try:
+        for done, piece in enumerate(pieces, 1):
+            await call.ctx.session.report_progress(done, len(pieces), piece)
+            await asyncio.sleep(STEP)
+    except asyncio.CancelledError:
+        note(f"{token} stopped")
+        raise
+    note(f"{token} finished")
+    return answer(" ".join(pieces))
+
+
+async def give_up(call: Call) -> t.CallToolResult:
+    """Reports progress and then fails, in words of its own."""
+    for done in range(3):
+        await call.ctx.session.report_progress(done + 1, 9, f"p{done}")
+        await asyncio.sleep(STEP)
+    return answer(call.args["message"], is_error=True)
+
+
 async def ask(call: Call) -> t.CallToolResult | t.InputRequiredResult:
     """Asks the user: in the modern era by an answer that says so, before it by a request of its own."""
     question, form = "Which colour?", schema(colour="string")
@@ -177,6 +209,8 @@ TOOLS: list[tuple[t.Tool, Handler]] = [
         (whoami, "Tells which trace the call belongs to", schema(), None),
         (slow, "Takes its time", schema(seconds="number"), None),
         (ask, "Asks for a colour", schema(), None),
+        (work, "Works step by step", schema(token="string", count="integer"), None),
+        (give_up, "Begins and then fails with this message", schema(message="string"), None),
     ]
 ]
 SINGLE: list[tuple[t.Tool, Handler]] = [(tool(reverse, "Turns the text around", ONE_TEXT), reverse)]
@@ -266,7 +300,10 @@ def main() -> None:
     options.add_argument("--transport", choices=["http", "stdio"], default="http")
     options.add_argument("--port", type=int, default=9001)
     options.add_argument("--single", action="store_true", help="serve only the tool 'reverse'")
+    options.add_argument("--journal", default="", help="a file for notes on what begins and ends")
     chosen = options.parse_args()
+    global journal
+    journal = chosen.journal
     server = build(SINGLE if chosen.single else TOOLS)
     if chosen.transport == "stdio":
         asyncio.run(run_stdio(server))

@@ -1,5 +1,14 @@
 // A foreign A2A client on the JavaScript SDK; see lines.cjs for how it is driven.
-import { AgentCard, Message, SendMessageRequest, StreamResponse, Task } from '@a2a-js/sdk';
+import {
+  AgentCard,
+  CancelTaskRequest,
+  GetTaskRequest,
+  Message,
+  SendMessageRequest,
+  StreamResponse,
+  SubscribeToTaskRequest,
+  Task,
+} from '@a2a-js/sdk';
 import {
   ClientFactory,
   DefaultAgentCardResolver,
@@ -19,11 +28,19 @@ function factory(binding) {
   }));
 }
 
-async function perform(command, seen) {
+async function perform(command, seen, signal) {
   const { op, url, binding = 'JSONRPC', traceparent } = command;
   if (op === 'card') return AgentCard.toJSON(await new DefaultAgentCardResolver().resolve(url));
   const client = await (clients[`${binding} ${url}`] ??= factory(binding).createFromUrl(url));
-  const options = traceparent ? { serviceParameters: { traceparent } } : undefined;
+  const options = { signal, ...(traceparent ? { serviceParameters: { traceparent } } : {}) };
+  const { task: id } = command;
+  if (op === 'get') return Task.toJSON(await client.getTask(GetTaskRequest.fromJSON({ id }), options));
+  if (op === 'cancel') return Task.toJSON(await client.cancelTask(CancelTaskRequest.fromJSON({ id }), options));
+  if (op === 'subscribe') {
+    const events = client.resubscribeTask(SubscribeToTaskRequest.fromJSON({ id }), options);
+    for await (const event of events) seen(StreamResponse.toJSON(event));
+    return null;
+  }
   const request = SendMessageRequest.fromJSON(command.request);
   if (op === 'stream') {
     for await (const event of client.sendMessageStream(request, options)) seen(StreamResponse.toJSON(event));

@@ -11,7 +11,7 @@ function clientFor({ url, session, traceparent }) {
   return new Client({ baseUrl: url, sessionId: session, fetch: withTrace });
 }
 
-async function perform(command, seen) {
+async function perform(command, seen, signal) {
   const client = clientFor(command);
   const message = { role: 'user', parts: command.parts ?? [] };
   switch (command.op) {
@@ -22,7 +22,7 @@ async function perform(command, seen) {
     case 'sync':
       return client.runSync(command.agent, [message]);
     case 'stream':
-      for await (const event of client.runStream(command.agent, [message])) seen(event);
+      for await (const event of client.runStream(command.agent, [message], signal)) seen(event);
       return null;
     case 'resume': {
       const resume = { type: 'message', message };
@@ -31,6 +31,13 @@ async function perform(command, seen) {
     }
     case 'status':
       return client.runStatus(command.run);
+    case 'async':
+      return client.runAsync(command.agent, [message]);
+    case 'events':
+      for (const event of await client.runEvents(command.run)) seen(event);
+      return null;
+    case 'cancel':
+      return client.runCancel(command.run);
     default:
       throw new Error(`unknown op ${command.op}`);
   }
