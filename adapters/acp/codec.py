@@ -293,9 +293,15 @@ def _fits(metadata: Mapping[str, Any]) -> bool:
     def typed(kind: type, *names: str) -> bool:
         return all(isinstance(metadata.get(n), kind | None) for n in names)
 
+    def whole(*names: str) -> bool:
+        values = [metadata.get(n) for n in names]
+        return all(v is None or (isinstance(v, int | float) and v == v // 1) for v in values) and not any(
+            isinstance(v, bool) for v in values
+        )
+
     match metadata.get("kind"):
         case "citation":
-            return typed(int, "start_index", "end_index") and typed(str, "url", "title", "description")
+            return whole("start_index", "end_index") and typed(str, "url", "title", "description")
         case "trajectory":
             return typed(str, "message", "tool_name") and typed(dict, "tool_input", "tool_output")
         case _:

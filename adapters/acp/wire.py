@@ -83,6 +83,7 @@ class RunCreateHead(msgspec.Struct):
     """The same, as a relay reads it: the content stays bytes."""
 
     agent_name: str
+    input: Sequence[Raw]
     mode: Mode | None = None
     session_id: str | None = None
     session: SessionGiven | None = None

@@ -32,9 +32,9 @@ from ...gateway.model import (
     Translated,
     text_of,
 )
+from .losses import MCP, of_parts, phrases
 from .wire import Catalog, objects
 
-MCP = "mcp"
 RESULT_ID = "result"
 _json = msgspec.json.Encoder()
 
@@ -170,10 +170,7 @@ def block_of(part: Part) -> dict[str, Any]:
 def blocks_of(parts: Iterable[Part]) -> Translated[list[dict[str, Any]]]:
     """The parts as a ``content`` array, and what it could not carry."""
     parts = tuple(parts)
-    losses = {"part metadata" for p in parts if p.metadata}
-    losses |= {"media type of text" for p in parts if isinstance(p, Text) and p.media_type and not p.extra}
-    losses |= {"media type of data" for p in parts if isinstance(p, Data) and p.media_type}
-    return Translated(value=[block_of(p) for p in parts], losses=tuple(sorted(losses)))
+    return Translated(value=[block_of(p) for p in parts], losses=phrases(of_parts(parts)))
 
 
 def _resource_block(part: Text | File, own: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ....gateway.lifecycle import TERMINAL
 from ....gateway.model import Fault, Task, TaskState
 from ....gateway.ports import AgentView
 from ....gateway.tasklog import now
-from .. import rewrite
+from .. import codec, rewrite
 from ..encoding import run_json
 from ..upstream.upstream import ACPUpstream, session_id
 from ..wire import RunCreateHead, RunResumeHead
@@ -30,6 +30,8 @@ async def create(
     x: Exchange, view: AgentView, upstream: ACPUpstream, head: RunCreateHead, session: str | None
 ) -> None:
     """POST /runs for an agent that speaks ACP."""
+    if not head.input:
+        raise codec.wrong("input", "expected at least one message")
     keyed = x.principal.id != "anonymous"
     if keyed and session is None:
         session = str(uuid4())

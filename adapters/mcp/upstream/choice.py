@@ -21,6 +21,7 @@ import msgspec
 from ....gateway.errors import InvalidRequest
 from ....gateway.model import Data, File, InputRequest, Message, Part, Text, text_of
 from ..codec import sole_string
+from ..losses import of_call, phrases
 
 FILE = "$file"
 Tools = Sequence[Mapping[str, Any]]
@@ -67,13 +68,14 @@ def _from_text(message: Message, tool: Mapping[str, Any], chosen: bool) -> Chose
     text = text_of(message.parts)
     argument = sole_string(schema)
     if argument is not None and text:
-        return _called(message, str(tool["name"]), {argument: text})
+        return _called(message, str(tool["name"]), {argument: text}, text=False)
     if chosen and not schema.get("required"):
         return _called(message, str(tool["name"]), {})
     return None
 
 
-def _called(message: Message, name: str, arguments: Any) -> Chosen:
+def _called(message: Message, name: str, arguments: Any, *, text: bool = True) -> Chosen:
+    """``text``: whether the message's text is beside the arguments."""
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, Mapping):
@@ -81,8 +83,9 @@ def _called(message: Message, name: str, arguments: Any) -> Chosen:
     files = [p for p in message.parts if isinstance(p, File)]
     used: set[int] = set()
     filled = _filled(cast("Any", arguments), files, used)
-    losses = () if len(used) == len(files) else ("files that no argument refers to",)
-    return Chosen(name=name, arguments=filled, losses=losses)
+    beside = text and bool(text_of(message.parts))
+    losses = of_call(message, text=beside, files=len(used) < len(files))
+    return Chosen(name=name, arguments=filled, losses=phrases(losses))
 
 
 def _filled(value: Any, files: list[File], used: set[int]) -> Any:

@@ -142,6 +142,7 @@ def test_several_user_messages_are_one_turn() -> None:
         ({"metadata": 1}, "input[0].parts[0].metadata"),
         ({"metadata": {"kind": "other"}}, "input[0].parts[0].metadata"),
         ({"metadata": {"kind": "citation", "url": 1}}, "input[0].parts[0].metadata"),
+        ({"metadata": {"kind": "citation", "end_index": False}}, "input[0].parts[0].metadata"),
         ("text", "input[0].parts[0]"),
     ],
 )

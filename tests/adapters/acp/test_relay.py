@@ -357,6 +357,16 @@ async def test_a_conversation_of_another_door_goes_on(gateway: Gateway, as_alice
     assert known.context_id == "conv/1"
 
 
+async def test_nothing_said_is_a_mistake(gateway: Gateway) -> None:
+    """The SDK's server would run its agent, and that would crash."""
+    server = FakeServer({})
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        answer = await post(gateway, "/runs", request(input=[]))
+    assert answer.status_code == 422 and answer.json()["message"].startswith("input: ")
+    assert not server.asked
+
+
 async def test_a_session_object_is_named_by_its_id(gateway: Gateway) -> None:
     server = FakeServer({"POST /runs": (200, run("completed"))})
     async with served(server) as url:

@@ -38,7 +38,7 @@ def message(*parts: Any) -> Message:
             ["please", {"tool": "say", "arguments": {"text": "x"}}],
             "add",
             [SAY, ADD],
-            Chosen("say", {"text": "x"}),
+            Chosen("say", {"text": "x"}, ("text beside a tool's arguments",)),
         ),
         ([{"tool": "now"}], None, [SAY, NOW], Chosen("now", {})),
         (["hello"], None, [SAY], Chosen("say", {"text": "hello"})),
