@@ -1,0 +1,264 @@
+"""Nothing lost between any host and any server: each feature, in each era and across eras, at both doors.
+
+The default run looks at every feature once, where the eras differ; the slow sweep at every combination.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import mcp.types as t
+import pytest
+from mcp.client import Client
+
+from agentgw.adapters.mcp.face import names
+from agentgw.gateway.config import Config
+
+from . import matrix_server
+from .matrix_server import ASKING, DEFS, TEXT, WATCHED
+from .support import Gateway, client, served, serving
+
+HTTP = ["http-both", "http-handshake", "http-modern"]
+STDIO = ["stdio-both", "stdio-handshake", "stdio-modern"]
+
+
+# --- the two ends --------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def before(kind: str, config: Config | None = None) -> AsyncGenerator[Gateway]:
+    """A gateway in front of the server, registered as ``m``."""
+    matrix_server.watching.clear()
+    matrix_server.changed_roots.clear()
+    transport, _, era = kind.partition("-")
+    async with contextlib.AsyncExitStack() as stack:
+        if transport == "http":
+            app = matrix_server.of_era(matrix_server.build().streamable_http_app(), era)
+            url = await stack.enter_async_context(serving(app, http="h11"))
+            gateway = await stack.enter_async_context(served(config))
+            await gateway.add_server("m", f"{url}/mcp")
+        else:
+            gateway = await stack.enter_async_context(served(config))
+            module = "agentgw.tests.adapters.mcp.face.matrix_server"
+            await gateway.add_command("m", (sys.executable, "-m", module, era))
+        yield gateway
+
+
+class Host:
+    """A host that can be asked everything: what it was asked and told."""
+
+    def __init__(self, gateway: Gateway, path: str, era: str) -> None:
+        self.path, self.era = path, era
+        self.asked: list[Any] = []
+        self.logs: list[Any] = []
+        self.progress: list[Any] = []
+        self.told: list[str] = []
+        self.news = asyncio.Event()
+        self.client: Client = client(
+            gateway.url + path,
+            era,
+            elicitation_callback=self._elicited,
+            sampling_callback=self._sampled,
+            list_roots_callback=self._rooted,
+            logging_callback=self._logged,
+            message_handler=self._message,
+            log_level="warning",
+        )
+
+    async def _elicited(self, context: Any, params: Any) -> t.ElicitResult:
+        self.asked.append(params)
+        if isinstance(params, t.ElicitRequestURLParams):
+            return t.ElicitResult(action="accept")
+        (field,) = params.requested_schema["properties"]
+        return t.ElicitResult(action="accept", content={field: f"my {field}"})
+
+    async def _sampled(self, context: Any, params: Any) -> t.CreateMessageResult:
+        self.asked.append(params)
+        content = t.TextContent(type="text", text="the model says hi")
+        return t.CreateMessageResult(role="assistant", model="m", content=content)
+
+    async def _rooted(self, context: Any) -> t.ListRootsResult:
+        return t.ListRootsResult(roots=[t.Root(uri="file:///work")])
+
+    async def _logged(self, params: Any) -> None:
+        self.logs.append(params)
+
+    async def _message(self, message: Any) -> None:
+        inner = getattr(message, "root", message)
+        if isinstance(inner, t.ToolListChangedNotification | t.ResourceUpdatedNotification):
+            self.told.append(inner.method)
+            self.news.set()
+
+    def own(self, name: str) -> str:
+        """A tool's or prompt's name at this door."""
+        return name if self.path == "/mcp/m" else names.qualified("m", name)
+
+    async def call(self, tool: str, **arguments: Any) -> str:
+        async def progress(done: float, total: float | None, message: str | None) -> None:
+            self.progress.append((done, total, message))
+
+        result = await self.client.call_tool(self.own(tool), arguments, progress_callback=progress)
+        assert not result.is_error, result
+        return result.content[0].text  # type: ignore[union-attr]
+
+
+# --- the features --------------------------------------------------------------------------------
+
+
+async def form(host: Host) -> None:
+    assert await host.call("name") == 'name: accept {"name": "my name"}'
+    assert host.asked[0].message == "Your name?"
+
+
+async def url(host: Host) -> None:
+    assert await host.call("link") == "link: accept null"
+    assert str(host.asked[0].url) == "https://example.org/login"
+    assert host.era == "modern" or host.asked[0].elicitation_id, "required there, unknown since"
+
+
+async def sampling(host: Host) -> None:
+    assert await host.call("sample") == "model: the model says hi"
+    assert host.asked[0].messages[0].content.text == "hi"
+
+
+async def roots(host: Host) -> None:
+    assert await host.call("roots") == "roots: file:///work"
+
+
+async def several_at_once(host: Host) -> None:
+    assert await host.call("several") == 'name: accept {"name": "my name"}; model: the model says hi'
+
+
+async def calls_in_flight(host: Host) -> None:
+    fields = ["a", "b", "c", "d"]
+    said = await asyncio.gather(*(host.call("named", field=field) for field in fields))
+    assert said == [f'{field}: accept {{"{field}": "my {field}"}}' for field in fields]
+
+
+async def prompts(host: Host) -> None:
+    listed = {prompt.name for prompt in (await host.client.list_prompts()).prompts}
+    assert listed == {host.own("plain"), host.own("asking")}
+    got = await host.client.get_prompt(host.own("asking"))
+    assert got.messages[0].content.text == 'accept {"name": "my name"}'  # type: ignore[union-attr]
+
+
+async def resources(host: Host) -> None:
+    assert len((await host.client.list_resources()).resources) == 3
+    templates = (await host.client.list_resource_templates()).resource_templates
+    assert [template.uri_template for template in templates] == ["matrix://page/{n}"]
+    assert (await host.client.read_resource(TEXT)).contents[0].text == "text"  # type: ignore[union-attr]
+    asked = await host.client.read_resource(ASKING)
+    assert asked.contents[0].text == 'accept {"name": "my name"}'  # type: ignore[union-attr]
+
+
+async def completion(host: Host) -> None:
+    ref = t.PromptReference(type="ref/prompt", name=host.own("plain"))
+    result = await host.client.complete(ref, {"name": "city", "value": "os"})
+    assert result.completion.values == ["oslo", "osaka"]
+    template = t.ResourceTemplateReference(type="ref/resource", uri="matrix://page/{n}")
+    result = await host.client.complete(template, {"name": "n", "value": "r"})
+    assert result.completion.values == ["rome"]
+
+
+async def logging(host: Host) -> None:
+    if host.era == "handshake":
+        await host.client.set_logging_level("warning")
+    assert await host.call("talk") == "talked"
+    assert [(entry.level, entry.data) for entry in host.logs] == [("warning", "a warning")]
+
+
+async def progress_around_a_question(host: Host) -> None:
+    assert await host.call("work") == 'name: accept {"name": "my name"}'
+    assert host.progress == [(1, 2, "before"), (2, 2, "after")]
+
+
+async def schemas_and_pages(host: Host) -> None:
+    found: list[t.Tool] = []
+    cursor: str | None = None
+    while True:
+        page = await host.client.list_tools(cursor=cursor)
+        found += page.tools
+        if (cursor := page.next_cursor) is None:
+            break
+    assert [tool.name for tool in found] == [host.own(name) for name in matrix_server.HANDLERS]
+    assert all(
+        tool.input_schema == DEFS and tool.meta == {"example.org/kept": {"deep": [1]}} for tool in found
+    )
+
+
+async def the_hosts_own_capabilities(host: Host) -> None:
+    can = json.loads(await host.call("can"))
+    assert {"elicitation", "sampling", "roots"} <= can.keys()
+
+
+async def changes(host: Host) -> None:
+    """Of a list, and of a resource that is subscribed to."""
+    if host.era == "handshake":
+        await host.client.subscribe_resource(WATCHED)
+        for tool in ("update", "change"):
+            host.news.clear()
+            await host.call(tool)
+            if tool == "update" or host.path == "/mcp/m":  # at /mcp the list as a whole is what it was
+                async with asyncio.timeout(10):
+                    await host.news.wait()
+        assert "notifications/resources/updated" in host.told
+        return
+    async with host.client.listen(resource_subscriptions=[WATCHED]) as events:
+        await host.call("update")
+        async with asyncio.timeout(10):
+            async for event in events:
+                assert str(event.uri) == WATCHED
+                break
+
+
+Feature = Callable[[Host], Awaitable[None]]
+FEATURES: list[Feature] = [
+    form, url, sampling, roots, several_at_once, calls_in_flight, prompts, resources, completion, logging,
+    progress_around_a_question, schemas_and_pages, the_hosts_own_capabilities, changes,
+]  # fmt: skip
+
+
+def combinations() -> list[Any]:
+    """Every feature for every host, server and door; the slow mark on all but one of each kind."""
+    found: list[Any] = []
+    for feature in FEATURES:
+        for kind in HTTP:
+            for era in ("handshake", "modern"):
+                for path in ("/mcp/m", "/mcp"):
+                    across = (kind, era) in (("http-handshake", "modern"), ("http-modern", "handshake"))
+                    marks = [] if across and path == "/mcp/m" else [pytest.mark.slow]
+                    found.append(
+                        pytest.param(feature, kind, era, path, marks=marks, id=_id(feature, kind, era, path))
+                    )
+    return found
+
+
+def _id(feature: Feature, kind: str, era: str, path: str) -> str:
+    return f"{feature.__name__}: {era} host, {kind} server, {path}"
+
+
+@pytest.mark.parametrize(("feature", "kind", "era", "path"), combinations())
+async def test_over_http(feature: Feature, kind: str, era: str, path: str) -> None:
+    async with before(kind) as gateway:
+        host = Host(gateway, path, era)
+        async with host.client:
+            await feature(host)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/mcp/m", "/mcp"])
+@pytest.mark.parametrize("era", ["handshake", "modern"])
+@pytest.mark.parametrize("kind", STDIO)
+async def test_over_stdio(kind: str, era: str, path: str) -> None:
+    async with before(kind) as gateway:
+        for feature in FEATURES:
+            if feature is calls_in_flight and kind == "stdio-handshake":
+                continue  # there a question does not say whose it is
+            host = Host(gateway, path, era)
+            async with host.client:
+                await feature(host)
