@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from ...gateway.model import Artifact, Data, Extra, File, Message, Part, Task, Text
+from ...gateway.model import Artifact, Data, Extra, File, Invocation, Message, Part, Task, Text
 
 MCP = "mcp"
 _OURS = frozenset({MCP, "gateway", "agentgw"})
@@ -17,6 +17,7 @@ _OURS = frozenset({MCP, "gateway", "agentgw"})
 class Loss(StrEnum):
     """A kind of thing that gets lost: in a call of a tool, or in an agent's answer to a host."""
 
+    REQUEST_METADATA = "request metadata"
     TEXT = "text beside a tool's arguments"
     FILES = "files that no argument refers to"
     MESSAGE_ID = "message id"
@@ -39,6 +40,11 @@ def of_call(message: Message, *, text: bool, files: bool) -> set[Loss]:
     lost |= {Loss.FIELDS for p in message.parts if _foreign(p.extra)}
     lost |= {Loss.TEXT} if text else set()
     return lost | ({Loss.FILES} if files else set())
+
+
+def of_request(call: Invocation) -> set[Loss]:
+    """What a call says beside its message."""
+    return {Loss.REQUEST_METADATA} if call.metadata else set()
 
 
 def of_answer(task: Task) -> set[Loss]:

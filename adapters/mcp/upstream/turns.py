@@ -30,6 +30,7 @@ from ....gateway.model import (
 )
 from .. import wire
 from ..codec import MCP, log_event, progress_event, result_events
+from ..losses import of_request, phrases
 from ..wire import Caller, Catalog, RpcError
 from . import following, questions
 from .choice import Chosen, choose, merged
@@ -160,7 +161,7 @@ class Turns:
     async def _chosen(
         self, turn: _Turn, call: Invocation, message: Message, skill: str | None
     ) -> AsyncGenerator[Event]:
-        chosen = choose(message, skill, (await self._server.catalog()).tools)
+        chosen = _exact(call) or choose(message, skill, (await self._server.catalog()).tools)
         if isinstance(chosen, InputRequest):
             chosen = choose(message, skill, (await self._server.current_catalog()).tools)
         if isinstance(chosen, InputRequest):
@@ -205,7 +206,8 @@ class Turns:
         catalog = await self._server.catalog()
         if catalog.era == "handshake" and following.wants_task(catalog, chosen.name, bool(_own(turn.call))):
             params["task"] = {}
-        result = await self._server.request(wire.TOOLS_CALL, params, caller=caller, losses=chosen.losses)
+        losses = (*chosen.losses, *phrases(of_request(turn.call)))
+        result = await self._server.request(wire.TOOLS_CALL, params, caller=caller, losses=losses)
         task = following.created(result)
         if task is None:
             return result
@@ -335,9 +337,15 @@ class Turns:
 
 
 def _own(call: Invocation) -> Mapping[str, Any]:
-    """What an MCP client's call brings along, when the gateway runs it as a task: ``capabilities``, those
-    for the server to see. Empty for callers of other protocols."""
+    """What an MCP client's call brings along, when the gateway runs it as a task: ``tool``, ``arguments``,
+    and ``capabilities``, those for the server to see. Empty for callers of other protocols."""
     return call.extra.get(MCP, {})
+
+
+def _exact(call: Invocation) -> Chosen | None:
+    """The call as an MCP client made it: nothing is read into it."""
+    own = _own(call)
+    return Chosen(name=own["tool"], arguments=dict(own["arguments"])) if "tool" in own else None
 
 
 async def _notified(turn: _Turn, method: str, params: dict[str, Any]) -> None:
