@@ -138,7 +138,6 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._ended(None)
-        self.close()  # without waiting for the request to be written: nobody may read it
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(exc)

@@ -50,8 +50,16 @@ async def test_left_in_the_middle_the_connection_is_closed(http: HttpTransport) 
 
 @pytest.mark.parametrize("ask", [body, whole])
 async def test_read_to_the_end_it_is_used_again(http: HttpTransport, ask: Any) -> None:
-    async with serving(says(CHUNKED, b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nX-Trailer: z\r\n\r\n")) as server:
+    async with serving(says(CHUNKED, b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")) as server:
         assert [await ask(http, server.url) for _ in range(3)] == [b"abcde"] * 3
+        assert server.connections == 1
+
+
+async def test_trailers_are_no_headers(http: HttpTransport) -> None:
+    async with serving(says(CHUNKED, b"2\r\nok\r\n0\r\nX-Trailer: z\r\n\r\n")) as server:
+        for _ in range(2):
+            reply = await http.request("GET", server.url)
+            assert (reply.body, reply.headers) == (b"ok", [("transfer-encoding", "chunked")])
         assert server.connections == 1
 
 
@@ -136,6 +144,20 @@ async def test_not_for_ever() -> None:
             assert await whole(http, other.good) == b"good"
             first.cancel()
         assert await whole(http, server.good) == b"good"
+    await http.aclose()
+
+
+async def test_who_stops_waiting_leaves_its_place() -> None:
+    http = HttpTransport(connect_timeout=5, per_route=1, total=1)
+    async with serving(hangs()) as busy, serving(says()) as other:
+        first = asyncio.create_task(body(http, busy.url))
+        await busy.asked.wait()
+        waiting = [asyncio.create_task(whole(http, other.good)) for _ in range(2)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.wait(waiting[:1])
+        first.cancel()
+        assert await waiting[1] == b"good"
     await http.aclose()
 
 

@@ -252,10 +252,12 @@ async def test_a_body_where_there_must_be_none(http: HttpTransport, start: bytes
         await is_well(http, server)
 
 
-@pytest.mark.parametrize("end", ["keeps", "closes", "resets"])
-async def test_an_answer_while_the_request_is_being_sent(http: HttpTransport, end: str) -> None:
-    answer = b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nno!"
-    script = {"keeps": hangs, "closes": ends, "resets": resets}[end](answer)
+@pytest.mark.parametrize("status", [b"200 OK", b"413 Too Large"])
+@pytest.mark.parametrize("end", [hangs, ends, resets], ids=["keeps", "closes", "resets"])
+async def test_an_answer_while_the_request_is_being_sent(
+    http: HttpTransport, end: Any, status: bytes
+) -> None:
+    script = end(b"HTTP/1.1 " + status + b"\r\ncontent-length: 3\r\n\r\nno!")
     async with serving(script) as server:
         for ask in (whole, streamed):
             body = await ask(http, server.url, "POST", body=b"x" * 30_000_000)

@@ -238,6 +238,16 @@ async def test_no_proxy_there(monkeypatch: pytest.MonkeyPatch, unproxied: None, 
             await body(http, f"{name.partition('_')[0]}://{AGENT}/")
 
 
+async def test_a_proxy_that_hangs(monkeypatch: pytest.MonkeyPatch, unproxied: None) -> None:
+    async with serving(hangs()) as proxy:
+        proxied(monkeypatch, "https_proxy", proxy)
+        http = HttpTransport(connect_timeout=0.05)
+        with pytest.raises(Unconnected, match="through the system's proxy: no answer in time"):
+            await body(http, f"https://{AGENT}/good")
+        async with asyncio.timeout(10):
+            await proxy.gone.wait()
+
+
 @pytest.mark.parametrize("setting", ["socks5://127.0.0.1:1080", "http://", "http://h:port"])
 async def test_a_setting_that_cannot_be_used(
     monkeypatch: pytest.MonkeyPatch, unproxied: None, setting: str
