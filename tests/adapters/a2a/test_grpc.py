@@ -46,12 +46,15 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from agentgw.adapters.a2a import adapter
+from agentgw.adapters.a2a.card import Interface
 from agentgw.adapters.a2a.codec import Malformed
 from agentgw.adapters.a2a.face.face import A2AFace
 from agentgw.adapters.a2a.grpc import library, proto, status
+from agentgw.adapters.a2a.grpc.channel import GrpcChannel
 from agentgw.adapters.a2a.grpc.server import GrpcListener
 from agentgw.adapters.a2a.upstream.address import beside, of_grpc
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
+from agentgw.adapters.a2a.wire import Op
 from agentgw.gateway.config import Config, Server
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import (
@@ -133,7 +136,8 @@ plain = st.recursive(
 @settings(max_examples=60, deadline=None)
 def test_data_comes_through_as_it_was(value: Any) -> None:
     wire = {"artifactId": "a", "parts": [{"data": value}]}
-    assert proto.decode("Artifact", proto.encode("Artifact", wire)) == wire
+    again = proto.decode("Artifact", proto.encode("Artifact", wire))
+    assert json.dumps(again, sort_keys=True) == json.dumps(wire, sort_keys=True)  # 1 is not 1.0
 
 
 # --- the gateway's port ------------------------------------------------------------------------
@@ -157,6 +161,11 @@ class Gateway:
 
     def __init__(self, http: httpx.AsyncClient, url: str, target: str, hub: Hub) -> None:
         self.http, self.url, self.target, self.hub = http, url, target, hub
+        self.channels: list[grpc.aio.Channel] = []
+
+    def channel(self, target: str) -> grpc.aio.Channel:
+        self.channels.append(grpc.aio.insecure_channel(target))
+        return self.channels[-1]
 
     async def client(self, path: str, *, streaming: bool = True) -> Any:
         """The SDK's client for the card there, which is to take gRPC."""
@@ -164,7 +173,7 @@ class Gateway:
         config = ClientConfig(
             streaming=streaming,
             supported_protocol_bindings=["GRPC"],
-            grpc_channel_factory=grpc.aio.insecure_channel,
+            grpc_channel_factory=self.channel,
         )
         return ClientFactory(config).create(card)
 
@@ -195,9 +204,12 @@ async def gateway(**agents: MemoryUpstream | str) -> AsyncIterator[Gateway]:
         listener = adapter.listener(app, config, url.removeprefix("http://"))
         assert listener is not None
         await listener.start()
+        gw = Gateway(http, url, f"127.0.0.1:{port}", hub)
         try:
-            yield Gateway(http, url, f"127.0.0.1:{port}", hub)
+            yield gw
         finally:
+            for channel in gw.channels:
+                await channel.close()
             await listener.aclose()
             await face.aclose()
             await hub.aclose()
@@ -271,7 +283,7 @@ async def test_errors_are_the_clients_own_exceptions(request_: Any, error: Any, 
             if isinstance(request_, SubscribeToTaskRequest):
                 [_ async for _ in transport.subscribe(request_)]
             elif isinstance(request_, GetExtendedAgentCardRequest):
-                stub = a2a_pb2_grpc.A2AServiceStub(grpc.aio.insecure_channel(gw.target))
+                stub = a2a_pb2_grpc.A2AServiceStub(gw.channel(gw.target))
                 try:
                     await stub.GetExtendedAgentCard(request_)
                 except grpc.aio.AioRpcError as e:
@@ -346,34 +358,46 @@ async def test_a_client_that_leaves_does_not_stop_the_task() -> None:
         )
 
 
+EVENTS = (b"content-type", b"text/event-stream")
+
+
+@contextlib.asynccontextmanager
+async def front(app: Any) -> AsyncIterator[Any]:
+    """The SDK's stub for a gRPC port in front of ``app``; its address is ``target``."""
+    port = find_port()
+    listener = GrpcListener(app, Config(server=Server(grpc_port=port)), "gateway:1")
+    await listener.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub: Any = a2a_pb2_grpc.A2AServiceStub(channel)
+            stub.target = f"127.0.0.1:{port}"
+            yield stub
+    finally:
+        await listener.aclose()
+
+
 @pytest.mark.parametrize("streaming", [True, False], ids=["stream", "unary"])
 async def test_what_goes_to_the_front_and_what_comes_back(streaming: bool) -> None:
     """Metadata are headers, but for those that are the gateway's to say; used extensions are metadata."""
     seen: dict[str, Any] = {}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.update({k.decode(): v.decode() for k, v in scope["headers"]}, path=scope["raw_path"].decode())
+        seen.update({k.decode(): v.decode() for k, v in reversed(scope["headers"])})
+        seen["path"] = scope["raw_path"].decode()
         seen["body"] = json.loads((await receive())["body"])
-        kind = b"text/event-stream" if streaming else b"application/json"
-        head = [(b"content-type", kind), (b"a2a-extensions", b"urn:a")]
+        head = [EVENTS] if streaming else []
+        head.append((b"a2a-extensions", b"urn:a"))
         await send({"type": "http.response.start", "status": 200, "headers": head})
         body = b'{"result":{"task":{"id":"t","status":{"state":"TASK_STATE_WORKING"}}}}'
         await send({"type": "http.response.body", "body": b"data: " + body + b"\n\n" if streaming else body})
 
-    port = find_port()
-    listener = GrpcListener(app, Config(server=Server(grpc_port=port)), "gateway:1")
-    await listener.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            stub = a2a_pb2_grpc.A2AServiceStub(channel)
-            metadata = (("traceparent", "00-1-2-01"), ("host", "evil"), ("a2a-extensions", "urn:a,urn:b"))
-            send = stub.SendStreamingMessage if streaming else stub.SendMessage
-            answered = send(SendMessageRequest(tenant="a/b", message=HELLO), metadata=metadata)
-            (item,) = [x async for x in answered] if streaming else [await answered]
-            assert item.task.id == "t"
-            assert ("a2a-extensions", "urn:a") in list(await answered.initial_metadata())
-    finally:
-        await listener.aclose()
+    async with front(app) as stub:
+        metadata = (("traceparent", "00-1-2-01"), ("host", "evil"), ("a2a-extensions", "urn:a,urn:b"))
+        send = stub.SendStreamingMessage if streaming else stub.SendMessage
+        answered = send(SendMessageRequest(tenant="a/b", message=HELLO), metadata=metadata)
+        (item,) = [x async for x in answered] if streaming else [await answered]
+        assert item.task.id == "t"
+        assert ("a2a-extensions", "urn:a") in list(await answered.initial_metadata())
     assert (seen["traceparent"], seen["host"], seen["a2a-extensions"]) == (
         "00-1-2-01",
         "gateway:1",
@@ -384,13 +408,51 @@ async def test_what_goes_to_the_front_and_what_comes_back(streaming: bool) -> No
     assert "tenant" not in seen["body"]["params"]
 
 
+async def test_the_front_learns_that_a_client_has_left() -> None:
+    left = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [EVENTS]})
+        await send({"type": "http.response.body", "body": b'data: {"result":{"task":{"id":"t"}}}\n\n'})
+        assert (await receive())["type"] == "http.disconnect"
+        left.set()
+
+    async with front(app) as stub:
+        stream = stub.SendStreamingMessage(SendMessageRequest(message=HELLO))
+        assert (await stream.read()).task.id == "t"
+        stream.cancel()
+        await asyncio.wait_for(left.wait(), 5)
+
+
+async def test_the_tenant_of_the_agents_interface_is_sent() -> None:
+    paths: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"result":{"id":"t"}}'})
+
+    async with front(app) as stub:
+        interface = Interface(f"http://{stub.target}", "GRPC", "1.0", "us")
+        channel = GrpcChannel("far", interface, [], 1 << 20)
+        got = await channel.call(Op.GET, {"id": "t", "tenant": "not the agent's"})
+        assert bytes(got) == b'{"id":"t"}'
+        await channel.aclose()
+    assert paths == ["/a2a/us"]
+
+
 async def test_a_port_that_is_taken() -> None:
-    with contextlib.closing(listening()) as taken:
-        config = Config(server=Server(grpc_port=taken.getsockname()[1]))
+    config = Config(server=Server(grpc_port=find_port()))
+    first = GrpcListener(None, config, "localhost")  # type: ignore[arg-type]
+    await first.start()
+    try:
         listener = GrpcListener(None, config, "localhost")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"can't listen for gRPC on 127\.0\.0\.1:.*--grpc-port"):
             await listener.start()
         await listener.aclose()
+    finally:
+        await first.aclose()
 
 
 async def test_no_port_unless_it_is_wanted() -> None:

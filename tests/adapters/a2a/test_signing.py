@@ -318,16 +318,39 @@ async def test_a_key_that_can_not_be_had_is_noted(jku: str | None, kid: str, wor
 
 
 @pytest.mark.parametrize(
-    "header", [{"alg": "none"}, {"alg": "HS256"}, {"alg": "ES256", "crit": ["b64"]}, {"kid": "k"}, []]
+    ("header", "verdict"),
+    [
+        ({"alg": "none"}, "unknown"),
+        ({"alg": "HS256"}, "unknown"),
+        ({"alg": "ES256", "kid": "other"}, "unknown"),
+        ({"alg": "ES256", "jku": "x"}, "invalid"),
+        ({"alg": "ES256", "crit": ["b64"]}, None),
+        ({}, None),
+        ([], None),
+    ],
 )
-def test_what_is_no_signature_proves_nothing(header: Any) -> None:
+def test_what_is_no_signature_proves_nothing(header: Any, verdict: str | None) -> None:
     key = Key.new()
     (payload,) = forms({"name": "x"})
     wire = key.signature(payload, "")
     protected = msgspec.json.encode({"kid": key.kid, **header} if isinstance(header, dict) else header)
     forged = {**wire, "protected": base64.urlsafe_b64encode(protected).decode().rstrip("=")}
     signature = signature_of(forged)
-    assert signature is None or checked(signature, [payload], [key.jwk]) in ("unknown", "invalid")
+    assert verdict == (signature and checked(signature, [payload], [key.jwk]))
+
+
+async def test_sdks_of_03_find_what_they_look_for() -> None:
+    """They sign their own fields but for defaults, as Python's json writes them, and pass over 1.0's."""
+    async with gateway() as http:
+        card = (await http.get("/a2a/worker/.well-known/agent-card.json")).json()
+        (jwk,) = (await http.get("/.well-known/jwks.json")).json()["keys"]
+        wires = card.pop("signatures")
+        assert card.pop("preferredTransport") == "JSONRPC"
+        assert card.pop("protocolVersion") == "0.3.0"
+        del card["supportedInterfaces"], card["capabilities"]["extendedAgentCard"]
+        theirs = json.dumps(card, separators=(",", ":"), sort_keys=True).encode()
+        verdicts = [checked(s, [theirs], [jwk]) for wire in wires if (s := signature_of(wire))]
+        assert verdicts.count("valid") == 1
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
