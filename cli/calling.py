@@ -54,7 +54,7 @@ async def _reached(http: Transport, request: Request) -> AsyncGenerator[tuple[Ta
     from .configuration import load
     from .owner import home
 
-    async with wiring.embedded(load(), home=home()) as (url, token):
+    async with wiring.embedded(load(), home=home(), refresh=False) as (url, token):
         yield Target(url, token), False
 
 

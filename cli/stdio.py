@@ -52,7 +52,7 @@ async def _reachable(http: Transport) -> AsyncGenerator[Callable[[], Awaitable[T
     from .configuration import load
     from .owner import home
 
-    async with wiring.embedded(load(), home=home()) as (url, token):
+    async with wiring.embedded(load(), home=home(), refresh=True) as (url, token):
 
         async def embedded() -> Target:
             return Target(url, token)

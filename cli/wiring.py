@@ -85,15 +85,16 @@ class Gateway:
 
         return build_control_app(self.manager, self.hub, metrics=self.metrics)
 
-    async def start(self) -> None:
-        """Open the store and begin; never waits for an agent."""
+    async def start(self, *, refresh: bool = True) -> None:
+        """Open the store and begin; never waits for an agent. ``refresh``: ask all agents how they are, now
+        and every minute."""
         await self.store.open()
         self.hub.sealer.open()
         if export_wanted(os.environ):
             from ..gateway.otlp import Exporter
 
             self._exporter = Exporter(__version__)
-        await self.directory.start()
+        await self.directory.start(refresh=refresh)
         await self.hub.start()
         for face in self.faces:
             face.start()
@@ -248,12 +249,19 @@ async def _serve(config: Config, home: Path) -> int:
 
 @contextlib.asynccontextmanager
 async def running(
-    config: Config, store: Store, listener: socket.socket, *, token: str, sealer: Sealer | None = None
+    config: Config,
+    store: Store,
+    listener: socket.socket,
+    *,
+    token: str,
+    sealer: Sealer | None = None,
+    refresh: bool = True,
 ) -> AsyncGenerator[Gateway]:
-    """A gateway that serves on ``listener`` inside the block; leaving it stops it in the right order."""
+    """A gateway that serves on ``listener`` inside the block; leaving it stops it in the right order.
+    ``refresh``: see ``Gateway.start``."""
     gateway = Gateway(config, store, bind=config.server.host, token=token, sealer=sealer)
     try:
-        await gateway.start()
+        await gateway.start(refresh=refresh)
         server = _Server(gateway.app, config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
@@ -298,11 +306,12 @@ def _loopback_url(host: str, port: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def embedded(config: Config, *, home: Path) -> AsyncGenerator[tuple[str, str]]:
+async def embedded(config: Config, *, home: Path, refresh: bool) -> AsyncGenerator[tuple[str, str]]:
     """A gateway in this process on a loopback port of its own, for one command.
 
     Yields its base URL and owner token. Reads the registry without the lock; tasks and spans stay in
-    memory, so any number run side by side.
+    memory, so any number run side by side. ``refresh``: ask all agents, for a host that sees them all; a
+    command for one agent need not start the others.
     """
     records, descriptions = SqliteStore.read_registry(home)
     store = MemoryStore(records=records, descriptions=descriptions)
@@ -310,5 +319,5 @@ async def embedded(config: Config, *, home: Path) -> AsyncGenerator[tuple[str, s
     token = secrets.token_urlsafe(32)
     server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="", grpc_port=0)
     config = msgspec.structs.replace(config, server=server)
-    async with running(config, store, listener, token=token):
+    async with running(config, store, listener, token=token, refresh=refresh):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", token

@@ -66,7 +66,8 @@ class Directory:
         self._jobs = Jobs()
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._fresh = False
-        self._noted: dict[str, Health] = {}  # as the store has it
+        self._asked: set[str] = set()  # since the start
+        self._noted: dict[str, health.Kept] = {}  # as the store has it
         self._due: set[str] = set()
         self._callbacks: list[Callable[[], None]] = []
         self._notifying = False
@@ -83,7 +84,8 @@ class Directory:
         self._noted = health.read(await self._store.items(HEALTH))
         for name, record in self._registered.items():
             agent = records.meant(descriptions.get(name), record)
-            last = Health() if refresh else self._noted.get(name, Health())
+            noted = None if refresh else self._noted.get(name)
+            last = noted.health if noted is not None and noted.target == record.target else Health()
             self._entries[name] = AgentView(record, agent, last, self._make(record))
         self._swap()
         self._fresh = refresh
@@ -115,10 +117,12 @@ class Directory:
         return [self._entries[name].record for name in sorted(self._entries)]
 
     async def described(self, name: str, timeout: float = 3.0) -> AgentView | None:
-        """The enabled agent; one that was never described nor asked since the start is waited for, at most
-        ``timeout`` seconds. None for an unknown one."""
+        """The enabled agent; one that was never described nor asked since the start, or whose protocol is to
+        be found out, is waited for, at most ``timeout`` seconds. None for an unknown one."""
         view = self._views.get(name)
-        if view is None or view.agent is not None or view.health.checked_at is not None:
+        if view is None or name in self._asked:
+            return view
+        if view.agent is not None and view.record.protocol != "auto":
             return view
         with contextlib.suppress(TimeoutError, GatewayError):
             async with asyncio.timeout(timeout):
@@ -161,10 +165,12 @@ class Directory:
         await self._store.put_record(record)
         old = self._entries.get(record.name)
         if trial is not None:
+            self._asked.add(record.name)
             entry = AgentView(record, trial.outcome.agent, trial.outcome.health, trial.upstream)
         elif old is not None and records.reaches_same(old.record, record):
             entry = msgspec.structs.replace(old, record=record)
         else:
+            self._asked.discard(record.name)
             same = old is not None and records.target(old.record) == records.target(record)
             entry = AgentView(record, old.agent if old and same else None, Health(), self._make(record))
         if old is not None and old.upstream is not entry.upstream:
@@ -190,6 +196,7 @@ class Directory:
         entry = self._entries.pop(name, None)
         if entry is not None:
             self._jobs.forget(f"check {name}")
+            self._asked.discard(name)
             self._upstreams.retire(entry.upstream, at_once=True)
             self._swap()
 
@@ -233,6 +240,11 @@ class Directory:
             await self.check(name)
 
     async def _check(self, name: str) -> None:
+        await self._checked(name)
+        if name in self._entries:
+            self._asked.add(name)
+
+    async def _checked(self, name: str) -> None:
         entry = self._entries.get(name)
         if entry is not None and entry.record.protocol == "auto":
             entry = await self._detected(entry)
@@ -283,12 +295,13 @@ class Directory:
     async def _note(self, name: str, found: Health, *, time: bool = False) -> None:
         """Keep an agent's health, if it was ever found out. ``time``: also where only that is another; it is
         written once, at the end."""
+        kept = health.Kept(self._registered[name].target, found)
         noted = self._noted.get(name)
-        if found.checked_at is None or found == noted or (health.alike(found, noted) and not time):
+        if found.checked_at is None or kept == noted or (not time and health.alike(kept, noted)):
             return
-        self._noted[name] = found
+        self._noted[name] = kept
         try:
-            await self._store.put_item(HEALTH, name, health.written(found))
+            await self._store.put_item(HEALTH, name, msgspec.json.encode(kept))
         except GatewayError as e:
             log.warning("%s", e.message)
 

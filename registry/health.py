@@ -87,23 +87,29 @@ def down(detail: str) -> Health:
     return Health(status="down", detail=detail, checked_at=now())
 
 
-def written(found: Health) -> bytes:
-    """A health as the store keeps it."""
-    return msgspec.json.encode(found)
+class Kept(msgspec.Struct, frozen=True):
+    """A health as the store keeps it: of what stood behind the name then."""
+
+    target: str
+    health: Health
 
 
-def read(kept: Mapping[str, bytes]) -> dict[str, Health]:
+def read(kept: Mapping[str, bytes]) -> dict[str, Kept]:
     """What the store kept; what is not understood (another version wrote it) is left out."""
-    found: dict[str, Health] = {}
+    found: dict[str, Kept] = {}
     for name, value in kept.items():
         with contextlib.suppress(msgspec.DecodeError):
-            found[name] = msgspec.json.decode(value, type=Health)
+            found[name] = msgspec.json.decode(value, type=Kept)
     return found
 
 
-def alike(one: Health, other: Health | None) -> bool:
+def alike(one: Kept, other: Kept | None) -> bool:
     """Whether two checks found the same."""
-    return other is not None and (one.status, one.detail) == (other.status, other.detail)
+    return other is not None and _found(one) == _found(other)
+
+
+def _found(kept: Kept) -> tuple[str, str, str]:
+    return kept.target, kept.health.status, kept.health.detail
 
 
 def _status(error: GatewayError, known: bool) -> str:

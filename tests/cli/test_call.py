@@ -348,3 +348,15 @@ def test_the_answer_is_json_even_when_it_is_strange(cli: Cli, fake: Fake) -> Non
     end = DONE | {"messages": [message(text("\u2028\x00 \ud83d\ude00"))]}
     fake.routes[CALL] = turn(end=json.loads(json.dumps(end)))
     assert cli.at(fake.url).json("call", "echo", "hi")["text"] == "\u2028\x00 \U0001f600"
+
+
+def test_without_a_gateway_only_the_agent_that_is_called_is_started(cli: Cli, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    command = ["sh", "-c", f"touch {started}"]
+    assert cli.run("agents", "add", "other", "--protocol", "mcp", "--", *command).returncode == 0
+    away = ["agents", "add", "away", "http://127.0.0.1:1", "--protocol", "a2a"]
+    assert cli.run(*away).returncode == 0
+    started.unlink()
+    called = cli.run("call", "away", "hi")
+    assert (called.returncode, called.stdout) == (1, "") and "reached" in called.stderr
+    assert not started.exists()

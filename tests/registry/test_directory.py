@@ -82,6 +82,9 @@ async def test_health_is_known_between_gateways_as_it_was_last_found():
         await d.remove("a")
         await d.put(record("a"))
         assert d.get("a").health.status == "unknown"
+    config = configured(b={"url": "http://other", "protocol": "a2a"})
+    async with directory(World(), store=store, config=config, refresh=False) as d:
+        assert d.get("b").health.status == "unknown"  # it was another's
     world.answers["http://b"] = asyncio.Event().wait
     async with directory(world, store=store) as d:  # a gateway asks anew
         assert d.get("b").health.status == "unknown"
@@ -92,7 +95,7 @@ async def test_health_that_stays_is_written_at_first_and_at_the_end(monkeypatch)
         written: ClassVar[list[str]] = []
 
         async def put_item(self, space: str, key: str, value: bytes) -> None:
-            self.written.append(msgspec.json.decode(value)["checked_at"])
+            self.written.append(msgspec.json.decode(value)["health"]["checked_at"])
 
     times = iter("1234")
     monkeypatch.setattr("agentgw.registry.health.now", lambda: next(times))
@@ -188,6 +191,8 @@ async def test_the_protocol_of_an_agent_of_the_file_is_found_by_probing():
         assert agent_of(d, "a") == "A"
     async with directory(World(), config=config, store=store, refresh=False) as d:
         assert agent_of(d, "a") == "A"  # known from last time, though it is not there now
+    async with directory(world, config=config, store=store, refresh=False) as d:
+        assert (await d.described("a")).record.protocol == "a2a"  # a call needs more than a description
 
 
 async def test_a_command_of_the_file_is_an_mcp_server():
