@@ -96,7 +96,7 @@ def _plain(part: Part) -> Json:
             raw: Json = {"content_type": part.media_type or TEXT_TYPE, "content": text}
         case Data(data=data):
             raw = {"content_type": part.media_type or JSON_TYPE, "content": _json_text(data)}
-        case File(uri=str() as uri) if not _absolute(uri):  # content_url must be a whole URL
+        case File(uri=str() as uri) if not absolute(uri):  # content_url must be a whole URL
             raw = {"content_type": URI_LIST, "content": uri}
         case File(uri=str() as uri):
             raw = {"content_type": part.media_type or BINARY_TYPE, "content_url": uri}
@@ -146,7 +146,7 @@ def losses(parts: Sequence[Part]) -> tuple[Loss, ...]:
             found.add(Loss.PART_METADATA)
         if foreign(p.extra):
             found.add(Loss.PART_FIELDS)
-        if isinstance(p, File) and p.uri is not None and not _absolute(p.uri):
+        if isinstance(p, File) and p.uri is not None and not absolute(p.uri):
             found.add(Loss.RELATIVE_LINK)
     return tuple(sorted(found))
 
@@ -180,10 +180,12 @@ def message(raw: Any, where: str = "message") -> Message:
 
 
 def said(raw: Any, where: str) -> Message:
-    """The same for a client's message, which must be what any server takes: its times are times, metadata of
-    parts is one of ACP's two kinds."""
+    """The same for a client's message, which must be what any server takes: its times are times, links are
+    whole, metadata of parts is one of ACP's two kinds."""
     read = message(raw, where)
     for i, p in enumerate(read.parts):
+        if isinstance(p, File) and p.uri is not None and not absolute(p.uri):
+            raise wrong(f"{where}.parts[{i}].content_url", "expected a whole URL")
         if p.metadata is not None and not _fits(p.metadata):
             raise wrong(f"{where}.parts[{i}].metadata", "expected a citation or a trajectory")
     for name in ("created_at", "completed_at"):
@@ -273,7 +275,8 @@ def _json_text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _absolute(uri: str) -> bool:
+def absolute(uri: str) -> bool:
+    """Whether a URI is whole, with a scheme."""
     try:
         return bool(urlsplit(uri).scheme)
     except ValueError:

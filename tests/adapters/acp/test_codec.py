@@ -68,9 +68,10 @@ messages = st.tuples(
 
 
 def fit(message: dict[str, Any]) -> bool:
-    """Whether servers take it: metadata is one of ACP's kinds."""
-    found = [p.get("metadata") for p in message["parts"]]
-    return all(m is None or m.get("kind") == "citation" for m in found)
+    """Whether servers take it: metadata is one of ACP's kinds, links are whole."""
+    metadata = [p.get("metadata") for p in message["parts"]]
+    links = [p.get("content_url") for p in message["parts"]]
+    return all(m is None or m.get("kind") == "citation" for m in metadata) and "a/b" not in links
 
 
 @settings(max_examples=100, deadline=None)
@@ -139,6 +140,7 @@ def test_several_user_messages_are_one_turn() -> None:
         ({"content": "%%%", "content_encoding": "base64"}, "input[0].parts[0].content"),
         ({"content": "a", "content_encoding": "gzip"}, "input[0].parts[0].content_encoding"),
         ({"content": "a", "content_url": "https://x.example"}, "input[0].parts[0]"),
+        ({"content_url": "a/b"}, "input[0].parts[0].content_url"),
         ({"metadata": 1}, "input[0].parts[0].metadata"),
         ({"metadata": {"kind": "other"}}, "input[0].parts[0].metadata"),
         ({"metadata": {"kind": "citation", "url": 1}}, "input[0].parts[0].metadata"),

@@ -354,6 +354,10 @@ async def test_failures_are_runs_that_failed(gateway: Gateway) -> None:
         (b'{"agent_name":"echo","input":[],"mode":"fast"}', "mode: "),
         (b'{"agent_name":"echo","input":[],"session_id":"mine"}', "session_id: "),
         (b'{"agent_name":5,"input":[]}', "agent_name: "),
+        (
+            b'{"agent_name":"echo","input":[],"session":{"id":"%s","history":["x"]}}' % NOBODY.encode(),
+            "session: ",
+        ),
     ],
 )
 async def test_a_mistake_is_named(gateway: Gateway, echo: MemoryUpstream, body: bytes, field: str) -> None:
