@@ -22,6 +22,7 @@ from ..gateway.model import Agent, Health, Record
 from ..gateway.ports import Adapter, AgentView, Host, Upstream
 from ..gateway.store import Store
 from . import discovery, health, records
+from .lasthealth import LastHealth
 from .upstreams import Broken, Jobs, Upstreams, close
 
 log = logging.getLogger("agentgw.registry")
@@ -29,7 +30,6 @@ log = logging.getLogger("agentgw.registry")
 EVERY = 60.0  # seconds between two checks of all agents
 DEBOUNCE = 0.2  # seconds: an agent that says "changed" many times is asked once
 AT_ONCE = 16  # checks that run side by side
-HEALTH = "registry.health"  # where the store keeps what the last checks found
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ class Directory:
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._fresh = False
         self._asked: set[str] = set()  # since the start
-        self._noted: dict[str, health.Kept] = {}  # as the store has it
+        self._last = LastHealth(store)
         self._due: set[str] = set()
         self._callbacks: list[Callable[[], None]] = []
         self._notifying = False
@@ -81,11 +81,10 @@ class Directory:
         for name, entry in self._config.agents.items():
             self._registered[name] = records.of_file(name, entry)
         descriptions = await self._store.descriptions()
-        self._noted = health.read(await self._store.items(HEALTH))
+        await self._last.load()
         for name, record in self._registered.items():
             agent = records.meant(descriptions.get(name), record)
-            noted = None if refresh else self._noted.get(name)
-            last = noted.health if noted is not None and noted.target == record.target else Health()
+            last = Health() if refresh else self._last.of(name, record.target)
             self._entries[name] = AgentView(record, agent, last, self._make(record))
         self._swap()
         self._fresh = refresh
@@ -98,7 +97,7 @@ class Directory:
         entries, self._entries = self._entries, {}
         self._swap()
         for name, entry in entries.items():
-            await self._note(name, entry.health, time=True)
+            await self._last.note(name, self._registered[name].target, entry.health, time=True)
         await self._upstreams.aclose()
         await asyncio.gather(*(close(entry.upstream) for entry in entries.values()))
 
@@ -179,7 +178,7 @@ class Directory:
         self._entries[record.name] = entry
         self._registered[record.name] = record
         self._swap()
-        await self._note(record.name, entry.health)
+        await self._last.note(record.name, record.target, entry.health)
         if trial is not None and trial.outcome.agent is not None:
             await self._remember(record.name, trial.outcome.agent)
         elif self._fresh and record.enabled and entry.health.checked_at is None:
@@ -191,8 +190,7 @@ class Directory:
         if name not in self._entries:
             raise UnknownAgent(name)
         await self._store.remove_record(name)
-        if self._noted.pop(name, None) is not None:
-            await self._store.remove_item(HEALTH, name)
+        await self._last.forget(name)
         entry = self._entries.pop(name, None)
         if entry is not None:
             self._jobs.forget(f"check {name}")
@@ -258,7 +256,7 @@ class Directory:
         self._entries[name] = msgspec.structs.replace(current, agent=agent, health=outcome.health)
         described = agent != current.agent
         self._swap(notify=described)
-        await self._note(name, outcome.health)
+        await self._last.note(name, self._registered[name].target, outcome.health)
         if described and agent is not None:
             await self._remember(name, agent)
 
@@ -283,25 +281,12 @@ class Directory:
             return None
         self._entries[record.name] = new
         self._swap(notify=new.upstream is not entry.upstream)
-        await self._note(record.name, new.health)
+        await self._last.note(record.name, self._registered[record.name].target, new.health)
         return None if new.upstream is entry.upstream else new
 
     async def _remember(self, name: str, agent: Agent) -> None:
         try:
             await self._store.put_description(name, records.labelled(agent, self._registered[name]))
-        except GatewayError as e:
-            log.warning("%s", e.message)
-
-    async def _note(self, name: str, found: Health, *, time: bool = False) -> None:
-        """Keep an agent's health, if it was ever found out. ``time``: also where only that is another; it is
-        written once, at the end."""
-        kept = health.Kept(self._registered[name].target, found)
-        noted = self._noted.get(name)
-        if found.checked_at is None or kept == noted or (not time and health.alike(kept, noted)):
-            return
-        self._noted[name] = kept
-        try:
-            await self._store.put_item(HEALTH, name, msgspec.json.encode(kept))
         except GatewayError as e:
             log.warning("%s", e.message)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -85,31 +84,6 @@ def now() -> str:
 def down(detail: str) -> Health:
     """Health of what can't be called."""
     return Health(status="down", detail=detail, checked_at=now())
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """A health as the store keeps it: of what stood behind the name then."""
-
-    target: str
-    health: Health
-
-
-def read(kept: Mapping[str, bytes]) -> dict[str, Kept]:
-    """What the store kept; what is not understood (another version wrote it) is left out."""
-    found: dict[str, Kept] = {}
-    for name, value in kept.items():
-        with contextlib.suppress(msgspec.DecodeError):
-            found[name] = msgspec.json.decode(value, type=Kept)
-    return found
-
-
-def alike(one: Kept, other: Kept | None) -> bool:
-    """Whether two checks found the same."""
-    return other is not None and _found(one) == _found(other)
-
-
-def _found(kept: Kept) -> tuple[str, str, str]:
-    return kept.target, kept.health.status, kept.health.detail
 
 
 def _status(error: GatewayError, known: bool) -> str:
