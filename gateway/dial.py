@@ -39,27 +39,30 @@ class Dialer:
 
     async def dial(self, route: Route) -> Connection:
         """A new connection. Raises Unconnected: none came about."""
-        where = f"{route.host}:{route.port}"
         connection = Connection()
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._dial(connection, route)
-        except ssl.SSLCertVerificationError as e:
-            connection.close()
-            message = f"the agent's certificate is not trusted: {e.verify_message}"
-            raise Unconnected(message, detail=f"{where}: {e!r}") from e
-        except (OSError, TimeoutError, ValueError, UpstreamError) as e:  # a name may be unfit for DNS
-            connection.close()
-            if isinstance(e, Unconnected):
-                raise
-            way = " through the system's proxy" if route.proxy else ""
-            raise Unconnected(f"the agent can't be reached{way}{_reason(e)}", detail=f"{where}: {e!r}") from e
+            await self._reach(connection, route)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    async def _dial(self, connection: Connection, route: Route) -> None:
+    async def _reach(self, connection: Connection, route: Route) -> None:
+        where = f"{route.host}:{route.port}"
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._go(connection, route)
+        except Unconnected:
+            raise
+        except ssl.SSLCertVerificationError as e:
+            message = f"the agent's certificate is not trusted: {e.verify_message}"
+            raise Unconnected(message, detail=f"{where}: {e!r}") from e
+        except (OSError, TimeoutError, ValueError, UpstreamError) as e:  # a name may be unfit for DNS
+            way = " through the system's proxy" if route.proxy else ""
+            raise Unconnected(f"the agent can't be reached{way}{_reason(e)}", detail=f"{where}: {e!r}") from e
+
+    async def _go(self, connection: Connection, route: Route) -> None:
+        """All the way to the origin, or to a proxy that takes requests for it."""
         host, proxy = route.address or route.host, route.proxy
         tls_name = route.host if route.scheme == "https" else None
         if proxy is None:

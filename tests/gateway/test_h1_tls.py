@@ -238,6 +238,17 @@ async def test_no_proxy_there(monkeypatch: pytest.MonkeyPatch, unproxied: None, 
             await body(http, f"{name.partition('_')[0]}://{AGENT}/")
 
 
+async def test_cancelled_while_a_proxy_hangs(monkeypatch: pytest.MonkeyPatch, unproxied: None) -> None:
+    async with serving(hangs()) as proxy:
+        proxied(monkeypatch, "https_proxy", proxy)
+        http = HttpTransport()
+        asking = asyncio.create_task(body(http, f"https://{AGENT}/good"))
+        await proxy.asked.wait()
+        asking.cancel()
+        async with asyncio.timeout(10):
+            await proxy.gone.wait()
+
+
 async def test_a_proxy_that_hangs(monkeypatch: pytest.MonkeyPatch, unproxied: None) -> None:
     async with serving(hangs()) as proxy:
         proxied(monkeypatch, "https_proxy", proxy)
