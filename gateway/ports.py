@@ -7,7 +7,7 @@ an agent) and ``Engine`` (to serve clients); the hub sees an adapter only throug
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -124,7 +124,12 @@ class TaskHandle(Protocol):
         """The number of the newest event in the log; 0 before the first (and for what a relay saw)."""
         ...
 
-    def events(self, after: int = 0) -> AsyncIterator[Logged]:
+    @property
+    def relayed(self) -> bool:
+        """Whether the agent itself keeps the task, and a relay only saw it pass."""
+        ...
+
+    def events(self, after: int = 0) -> AsyncGenerator[Logged]:
         """The log from ``after`` on and then live; ends when the task has ended or waits for input."""
         ...
 

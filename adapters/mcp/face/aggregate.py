@@ -3,6 +3,7 @@ is no MCP server: a list of one tool."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -12,15 +13,20 @@ from msgspec import Raw
 from .... import __version__
 from ....gateway.errors import GatewayError
 from ....gateway.model import Principal
-from ....gateway.ports import Engine
+from ....gateway.ports import AgentView, Engine
 from .. import wire
+from ..upstream.upstream import McpUpstream
 from ..wire import RpcError
-from . import eras, listing, names
+from . import eras, listing, names, subscriptions, tasks
+from .changes import Changes
 from .conversation import call_agent
 from .door import Card, Door
 from .exchange import Exchange
 from .listing import Found, Source
 from .relay import SET_LEVEL, Relay, level_of
+from .sessions import Session
+from .task_calls import TaskCalls
+from .watching import SUBSCRIBE, UNSUBSCRIBE, watched
 
 SERVER_INFO: dict[str, Any] = {"name": "agentgw", "version": __version__}
 _INSTRUCTIONS = (
@@ -37,11 +43,13 @@ class Aggregate(Door):
         self,
         engine: Engine,
         relay: Relay,
+        task_calls: TaskCalls,
         only: str | None = None,
         sources: listing.Sources | None = None,
     ) -> None:
         self._engine = engine
         self._relay = relay
+        self._tasks = task_calls
         self._only = only
         self._known = listing.Sources(engine) if sources is None else sources
         self._methods: dict[str, Callable[[Exchange], Awaitable[Raw | dict[str, Any]]]] = {
@@ -52,6 +60,8 @@ class Aggregate(Door):
             wire.RESOURCES_LIST: self._resources_list,
             wire.TEMPLATES_LIST: self._templates_list,
             wire.RESOURCES_READ: self._resources_read,
+            SUBSCRIBE: self._subscribe,
+            UNSUBSCRIBE: self._subscribe,
             "completion/complete": self._complete,
             SET_LEVEL: self._set_level,
         }
@@ -59,8 +69,9 @@ class Aggregate(Door):
     async def card(self, exchange: Exchange) -> Card:
         if self._only is None:
             lists = {"listChanged": True}
-            capabilities: dict[str, Any] = {"tools": lists, "prompts": lists, "resources": lists}
-            capabilities |= {"completions": {}, "logging": {}}
+            capabilities: dict[str, Any] = {"tools": lists, "prompts": lists}
+            capabilities |= {"resources": {**lists, "subscribe": True}, "completions": {}, "logging": {}}
+            capabilities = tasks.offered(capabilities, exchange.era, exchange.revision)
             return Card(server_info=SERVER_INFO, capabilities=capabilities, instructions=_INSTRUCTIONS)
         view = await self._engine.described(self._only, exchange.principal)
         info: dict[str, Any] = {"name": view.name, "version": (view.agent and view.agent.version) or ""}
@@ -68,11 +79,13 @@ class Aggregate(Door):
             info["title"] = view.agent.name
         return Card(
             server_info=info,
-            capabilities={"tools": {"listChanged": True}},
+            capabilities=tasks.offered({"tools": {"listChanged": True}}, exchange.era, exchange.revision),
             instructions=view.description or None,
         )
 
     async def request(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        if exchange.method in tasks.METHODS:
+            return await self._tasks.request(exchange, self._only)
         handler = self._methods.get(exchange.method)
         if handler is None or (self._only is not None and not exchange.method.startswith("tools/")):
             raise RpcError(wire.METHOD_NOT_FOUND, f"Method not found: {exchange.method}")
@@ -110,10 +123,11 @@ class Aggregate(Door):
         return eras.completed(exchange.method, result, (await self.card(exchange)).server_info)
 
     async def _tools_list(self, exchange: Exchange) -> dict[str, Any]:
-        return await self._listed(exchange, "tools", self._tools)
+        may = exchange.era == "handshake" and exchange.revision >= tasks.SINCE
+        return await self._listed(exchange, "tools", lambda found: self._tools(found, may))
 
-    def _tools(self, found: Sequence[Source]) -> list[dict[str, Any]]:
-        return listing.tool_list(found, alone=self._only is not None)
+    def _tools(self, found: Sequence[Source], may_be_tasks: bool = False) -> list[dict[str, Any]]:
+        return listing.tool_list(found, alone=self._only is not None, may_be_tasks=may_be_tasks)
 
     async def _prompts_list(self, exchange: Exchange) -> dict[str, Any]:
         return await self._listed(exchange, "prompts", listing.prompt_list)
@@ -133,10 +147,12 @@ class Aggregate(Door):
         if found is None:
             raise RpcError(wire.INVALID_PARAMS, f"Unknown tool: {exchange.name}")
         view, server = found.source.view, found.source.server
-        if server is not None:
+        if server is not None and found.own is not None:
+            if await self._tasks.runs(view, server, exchange, found.own):
+                return await self._tasks.call(view, exchange, found.own)
             return await self._relay(view, server, exchange, name=found.own)
         exchange.set_agent(view.name, view.record.protocol)
-        result = await call_agent(self._engine, view, exchange)
+        result = await call_agent(self._engine, view, exchange, self._tasks.begun)
         if result.get("isError"):
             exchange.error_type = "tool_error"
         if exchange.era == "modern":
@@ -150,12 +166,65 @@ class Aggregate(Door):
         return await self._relay(found.source.view, found.source.server, exchange, name=found.own)
 
     async def _resources_read(self, exchange: Exchange) -> Raw | dict[str, Any]:
-        uri = exchange.name or ""
-        owner = listing.find_resource(await self._sources(exchange.principal), uri)
+        view, server = await self._owner(exchange)
+        return await self._relay(view, server, exchange)
+
+    async def _owner(self, exchange: Exchange) -> tuple[AgentView, McpUpstream]:
+        uri = exchange.head.uri
+        owner = listing.find_resource(await self._sources(exchange.principal), str(uri))
         if owner is None or owner.server is None:
             code = wire.INVALID_PARAMS if exchange.era == "modern" else wire.RESOURCE_NOT_FOUND
             raise RpcError(code, "Resource not found", {"uri": uri})
-        return await self._relay(owner.view, owner.server, exchange)
+        return owner.view, owner.server
+
+    async def _subscribe(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        """Handshake era: the session subscribes to a resource where that is, or no longer does."""
+        session = exchange.session
+        if session is None:
+            raise RpcError(wire.METHOD_NOT_FOUND, f"Method not found: {exchange.method}")
+        view, server = await self._owner(exchange)
+        caller = session.caller(self._engine.config.limits.question)
+        if (await server.hello(caller)).era == "modern":
+            await self._relay.watches.change(session, server, exchange.method, str(exchange.head.uri), caller)
+            return {}
+        session.servers.add(server)
+        await server.listen(caller)
+        return await self._relay(view, server, exchange)
+
+    async def listen(self, exchange: Exchange, changes: Changes, closing: asyncio.Event) -> dict[str, Any]:
+        """Modern era: changes that the gateway finds itself, and updates of resources from where they are."""
+        subscription = subscriptions.Subscription(exchange)
+        card = await self.card(exchange)
+        async with contextlib.AsyncExitStack() as stack:
+            subscription.resources = await self._watched(exchange, subscription, stack)
+            told = subscription.changed
+            await stack.enter_async_context(changes.watch(lambda: self.lists(exchange.principal), told))
+            return await subscription.run(card.capabilities, closing)
+
+    async def _watched(
+        self, exchange: Exchange, subscription: subscriptions.Subscription, stack: contextlib.AsyncExitStack
+    ) -> list[str]:
+        """Watch what is asked for at its owners; the URIs that somebody owns."""
+        sources = await self._sources(exchange.principal)
+        owned: dict[McpUpstream, list[str]] = {}
+        for uri in subscription.resources:
+            owner = listing.find_resource(sources, uri)
+            if owner is not None and owner.server is not None:
+                owned.setdefault(owner.server, []).append(uri)
+        watched_: list[str] = []
+        for server, uris in owned.items():
+            with contextlib.suppress(GatewayError, RpcError):
+                watch = watched(server, uris, exchange.caller(), subscription.told)
+                await stack.enter_async_context(watch)
+                watched_ += uris
+        return watched_
+
+    async def notified(self, session: Session, method: str, params: dict[str, Any]) -> None:
+        """To every server that the session has come to: it may have asked for what changed."""
+        caller = session.caller(self._engine.config.limits.question)
+        for source in await self._sources(session.principal):
+            if source.server is not None and source.server in session.servers:
+                await source.server.notify(method, params, caller)
 
     async def _complete(self, exchange: Exchange) -> Raw | dict[str, Any]:
         """Completion goes to the owner of the prompt or template that it is for."""

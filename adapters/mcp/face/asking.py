@@ -15,7 +15,7 @@ from ....gateway.model import Invocation, Message
 from ....gateway.ports import AgentView, Engine, TaskHandle
 from .. import wire
 from ..wire import RpcError
-from . import answers, elicitation
+from . import answers, elicitation, eras
 from .exchange import Exchange
 
 PURPOSE = "mcp.question"
@@ -49,10 +49,10 @@ async def ask(
         return _input_required(engine, view, exchange, handle, params)
     seq = handle.last_seq
     try:
-        result = await exchange.ask(wire.ELICIT, params)
+        result = await exchange.ask(wire.ELICIT, eras.question(params, exchange.era))
     except RpcError:
         return None
-    return await _answer(engine, view, exchange, handle, seq, result)
+    return await answer(engine, view, exchange, handle, seq, result)
 
 
 async def resumed(
@@ -69,7 +69,7 @@ async def resumed(
     params = question(handle, exchange)
     if params is not None and not result:
         return _input_required(engine, view, exchange, handle, params)
-    return await _answer(engine, view, exchange, handle, state.seq, result)
+    return await answer(engine, view, exchange, handle, state.seq, result)
 
 
 def _opened(engine: Engine, view: AgentView, exchange: Exchange, sealed: Any) -> _State:
@@ -92,7 +92,7 @@ def _input_required(
     }
 
 
-async def _answer(
+async def answer(
     engine: Engine, view: AgentView, exchange: Exchange, handle: TaskHandle, seq: int, result: dict[str, Any]
 ) -> tuple[TaskHandle, int]:
     """Answer the question that stood at ``seq``. Where it no longer stands (answered already, by a lost

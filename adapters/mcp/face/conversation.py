@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, cast
 
 from ....gateway.errors import CallerError, GatewayError, UnknownTask
@@ -13,8 +13,9 @@ from ....gateway.model import Invocation
 from ....gateway.ports import AgentView, Engine, TaskHandle
 from .. import wire
 from ..wire import RpcError
-from . import answers, asking, tools
+from . import answers, asking, tasks, tools
 from .exchange import Exchange
+from .outbox import KEEP_ALIVE
 from .tools import BadArguments, Turn
 
 # From this revision on arguments that do not fit are the tool's own error, which the model gets to see and
@@ -23,12 +24,18 @@ _TOOL_ERRORS = "2025-11-25"
 _QUESTIONS = 20  # in a row that one call puts to its client; the next one is its result
 
 
-async def call_agent(engine: Engine, view: AgentView, exchange: Exchange) -> dict[str, Any]:
+async def call_agent(
+    engine: Engine,
+    view: AgentView,
+    exchange: Exchange,
+    begun_task: Callable[[Exchange, TaskHandle], dict[str, Any]],
+) -> dict[str, Any]:
     """Run one turn and return its CallToolResult. Raises RpcError, GatewayError.
 
     A client that can be asked is asked what the agent wants to know. A task that takes longer than
     ``limits.handover`` goes on by itself: the result says that it is still working and how to come back for
-    it, before the host's own time-out loses it.
+    it, before the host's own time-out loses it. A client that knows tasks gets what ``begun_task`` makes of
+    it: at once (2025-11-25), or after a second (modern).
     """
     begun = await asking.resumed(engine, view, exchange)
     if isinstance(begun, dict):
@@ -42,26 +49,58 @@ async def call_agent(engine: Engine, view: AgentView, exchange: Exchange) -> dic
             handle, after = begun
     except (BadArguments, CallerError) as e:
         return _refused(exchange, str(e))
-    try:
-        asked = await _converse(engine, view, exchange, handle, after)
-    except asyncio.CancelledError:
-        with contextlib.suppress(GatewayError):
-            await engine.cancel(handle.task.id, exchange.principal)
-        raise
+    if exchange.era == "handshake" and exchange.wants_task:
+        return begun_task(exchange, handle)
+    patience = tasks.AFTER if exchange.wants_task else engine.config.limits.handover
+    comes_back = begun is None and bool(after)
+    with cancelling(engine, exchange, handle, only_waits=comes_back):
+        asked = await converse(engine, view, exchange, handle, after, patience)
+    if asked is None and exchange.wants_task and handle.task.state in answers.RUNNING:
+        return begun_task(exchange, handle)
     exchange.set_state(handle.task.state.value)
     return asked or answers.result(handle.task, exchange.revision, note=note)
 
 
-async def _converse(
-    engine: Engine, view: AgentView, exchange: Exchange, handle: TaskHandle, after: int
+@contextlib.contextmanager
+def cancelling(
+    engine: Engine, exchange: Exchange, handle: TaskHandle, *, only_waits: bool = False
+) -> Generator[None]:
+    """Inside the block a request that is taken back takes its task with it. Not where a modern client
+    ``only_waits`` again for a task that outlived an earlier request: its connection may merely have been
+    lost; in the handshake era it says so when it no longer wants it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not (only_waits and exchange.era == "modern"):
+            job = asyncio.ensure_future(_cancel(engine, exchange, handle))
+            _cancels.add(job)
+            job.add_done_callback(_cancels.discard)
+        raise
+
+
+_cancels: set[asyncio.Future[None]] = set()
+
+
+async def _cancel(engine: Engine, exchange: Exchange, handle: TaskHandle) -> None:
+    with contextlib.suppress(GatewayError):
+        await engine.cancel(handle.task.id, exchange.principal)
+
+
+async def converse(
+    engine: Engine,
+    view: AgentView,
+    exchange: Exchange,
+    handle: TaskHandle,
+    after: int,
+    patience: float | None,
 ) -> dict[str, Any] | None:
-    """Follow the task to its end, or to where it has to be handed over, and put its questions to the
-    client. An InputRequiredResult, where that is how the client is asked."""
+    """Follow the task to its end, or for ``patience`` seconds (None: as long as it takes), and put its
+    questions to the client. An InputRequiredResult, where that is how the client is asked."""
     numbers = itertools.count(1)
     for _ in range(_QUESTIONS):
         try:
-            async with asyncio.timeout(engine.config.limits.handover):
-                await _follow(exchange, handle, after, numbers)
+            async with asyncio.timeout(patience):
+                await follow(exchange, handle, after, numbers, exchange.progress_token)
         except TimeoutError:
             return None
         params = asking.question(handle, exchange)
@@ -102,6 +141,7 @@ async def _begin(
         after = handle.last_seq
         if turn.empty or handle.task.state not in answers.ASKING:
             return handle, after, _not_sent(turn)
+    idle, total = exchange.timeouts
     call = Invocation(
         agent=view.name,
         message=turn.message,
@@ -112,6 +152,8 @@ async def _begin(
         trace=exchange.trace,
         client_protocol="mcp",
         streaming=exchange.progress_token is not None,
+        idle_timeout=idle,
+        total_timeout=total,
     )
     return await engine.invoke(call), after, ""
 
@@ -125,16 +167,33 @@ def _not_sent(turn: Turn) -> str:
     )
 
 
-async def _follow(exchange: Exchange, handle: TaskHandle, after: int, numbers: Iterator[int]) -> None:
-    """Wait until the task has ended or asks, telling its progress to a client that wants it. ``numbers``
-    must increase over the whole request; how much work there is, nobody knows."""
-    token = exchange.progress_token
+async def follow(
+    exchange: Exchange, handle: TaskHandle, after: int, numbers: Iterator[int], token: int | str | None
+) -> None:
+    """Wait until the task has ended or asks, telling its progress to a client that wants it (``token``), and
+    that it is still there when there is none. ``numbers`` must increase over the whole request; how much
+    work there is, nobody knows."""
     if token is None:
         await handle.settled()
         return
     narrator = answers.Narrator()
-    async for logged in handle.events(after):
-        text = narrator.feed(logged.event)
-        if text is not None:
-            told = {"progressToken": token, "progress": next(numbers), "message": text}
-            await exchange.notify(wire.PROGRESS, told)
+    async with contextlib.aclosing(handle.events(after)) as events:
+        coming = asyncio.ensure_future(anext(events, None))
+        try:
+            while True:
+                await asyncio.wait((coming,), timeout=KEEP_ALIVE)
+                if not coming.done():
+                    told = {"progressToken": token, "progress": next(numbers)}
+                    await exchange.notify(wire.PROGRESS, told)
+                    continue
+                logged = coming.result()
+                if logged is None:
+                    return
+                coming = asyncio.ensure_future(anext(events, None))
+                text = narrator.feed(logged.event)
+                if text is not None:
+                    told = {"progressToken": token, "progress": next(numbers), "message": text}
+                    await exchange.notify(wire.PROGRESS, told)
+        finally:
+            coming.cancel()
+            await asyncio.wait((coming,))

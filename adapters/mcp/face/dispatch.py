@@ -22,6 +22,7 @@ from .exchange import Exchange
 from .relay import Relay, server_of
 from .relay_door import RelayDoor
 from .reply import Outcome
+from .task_calls import TaskCalls
 
 log = logging.getLogger("agentgw.mcp.face")
 
@@ -35,7 +36,8 @@ class Dispatcher:
         self._engine = engine
         self._relay = Relay(engine, ParamRules())
         self._sources = listing.Sources(engine)
-        self._everyone = Aggregate(engine, self._relay, None, self._sources)
+        self._tasks = TaskCalls(engine, self._relay, SERVER_INFO)
+        self._everyone = Aggregate(engine, self._relay, self._tasks, None, self._sources)
         self._changes: Changes | None = None
         self._closing = asyncio.Event()
 
@@ -46,6 +48,7 @@ class Dispatcher:
     def close(self) -> None:
         """Watch no more, and give up what waits for clients."""
         self._relay.close()
+        self._tasks.close()
         if self._changes is not None:
             self._changes.close()
 
@@ -63,8 +66,8 @@ class Dispatcher:
         view = self._engine.agent(scope, principal)
         server = server_of(view)
         if server is None:
-            return Aggregate(self._engine, self._relay, scope, self._sources)
-        return RelayDoor(self._engine, view, server, self._relay)
+            return Aggregate(self._engine, self._relay, self._tasks, scope, self._sources)
+        return RelayDoor(self._engine, view, server, self._relay, self._tasks)
 
     async def answer(self, exchange: Exchange, scope: str) -> Outcome:
         """Handle the request and end its span; never raises."""

@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Raw
 
 from ....gateway.model import Principal
-from . import subscriptions
 from .changes import Changes
 from .exchange import Exchange
 from .sessions import Session
@@ -47,16 +46,13 @@ class Door(ABC):
         async with changes.watch(lambda: self.lists(session.principal), session.list_changed):
             yield
 
+    @abstractmethod
     async def listen(self, exchange: Exchange, changes: Changes, closing: asyncio.Event) -> dict[str, Any]:
-        """``subscriptions/listen``."""
-        card = await self.card(exchange)
-        return await subscriptions.listen(
-            exchange, changes, lambda: self.lists(exchange.principal), card.capabilities, closing
-        )
+        """``subscriptions/listen``: its result, when the client leaves or ``closing`` is set."""
 
+    @abstractmethod
     async def notified(self, session: Session, method: str, params: dict[str, Any]) -> None:
-        """A client's notification that is meant for servers. Where many share a door, for none."""
-        return
+        """A client's notification that is meant for servers."""
 
     @abstractmethod
     async def lists(self, principal: Principal) -> dict[str, Any]:

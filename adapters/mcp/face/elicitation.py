@@ -31,8 +31,7 @@ def asked(request: InputRequest, capabilities: Mapping[str, Any]) -> dict[str, A
     if request.url is not None and request.kind in ("url", "auth"):
         if "url" not in modes:
             return None
-        said = {"mode": "url", "message": _words(request), "url": request.url}
-        return said | {"elicitationId": request.request_id or request.message.message_id or request.url}
+        return {"mode": "url", "message": _words(request), "url": request.url}
     if "form" not in modes or request.kind not in ("text", "form"):
         return None
     schema = _FREE if request.schema is None else request.schema

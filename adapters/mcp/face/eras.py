@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, cast
+from uuid import uuid4
 
 from .. import wire
+from ..upstream.following import has_tasks
 from ..wire import Era
+from . import tasks
 
 # Results that carry caching hints in the modern era (2026-07-28, server/utilities/caching).
 CACHEABLE = frozenset({
@@ -21,6 +24,7 @@ CACHEABLE = frozenset({
 NO_CACHE: Mapping[str, Any] = {"ttlMs": 0, "cacheScope": "private"}
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _MODERN_PARAMS = ("inputResponses", "requestState")
+_ELICITATION_ID = "elicitationId"
 _TASKS = "io.modelcontextprotocol/tasks"
 
 
@@ -96,16 +100,19 @@ def error_code(method: str, code: int, data: Any, client: Era) -> int:
     return wire.RESOURCE_NOT_FOUND if missing else code
 
 
-def capabilities(offered: Mapping[str, Any], server: Era, client: Era) -> dict[str, Any]:
-    """A server's capabilities as a client of era ``client`` may use them: tasks are not the same thing in
-    both eras."""
+def capabilities(offered: Mapping[str, Any], server: Era, client: Era, revision: str) -> dict[str, Any]:
+    """A server's capabilities as a client of era ``client`` may use them. Tasks are not the same thing in
+    both eras, but a client may have its own where the server has the other ones: the gateway runs them."""
     if server == client:
         return dict(offered)
     changed = {key: value for key, value in offered.items() if key != "tasks"}
-    extensions = _object(changed.get("extensions"))
-    if _TASKS in extensions:
-        changed["extensions"] = {key: value for key, value in extensions.items() if key != _TASKS}
-    return changed
+    extensions = {
+        key: value for key, value in _object(changed.pop("extensions", None)).items() if key != _TASKS
+    }
+    if extensions:
+        changed["extensions"] = extensions
+    has = tasks.known(offered) if server == "modern" else has_tasks(offered)
+    return tasks.offered(changed, client, revision) if has else changed
 
 
 def loud_enough(params: Mapping[str, Any], minimum: str | None) -> bool:
@@ -114,6 +121,16 @@ def loud_enough(params: Mapping[str, Any], minimum: str | None) -> bool:
     if minimum not in LOG_LEVELS or level not in LOG_LEVELS:
         return True
     return LOG_LEVELS.index(level) >= LOG_LEVELS.index(minimum)
+
+
+def question(params: Mapping[str, Any], client: Era) -> dict[str, Any]:
+    """The params of a server's request, for a client of the other era. Only the handshake era has ids for
+    addresses to open, and there they are required (2025-11-25, client/elicitation)."""
+    if params.get("mode") != "url":
+        return dict(params)
+    if client == "modern":
+        return {key: value for key, value in params.items() if key != _ELICITATION_ID}
+    return {_ELICITATION_ID: str(uuid4()), **params}
 
 
 def louder(level: str, than: str) -> bool:

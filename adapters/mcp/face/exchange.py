@@ -8,11 +8,12 @@ from typing import Any, cast
 import msgspec
 from msgspec import Raw, UnsetType
 
+from ....gateway.durations import duration
 from ....gateway.model import Principal, Trace
 from ....gateway.telemetry import Span, Tracer
 from .. import wire
 from ..wire import Caller, Era, Id, RpcError
-from . import eras
+from . import eras, tasks
 from .reply import Reply
 from .sessions import Session
 
@@ -24,10 +25,12 @@ class Head(msgspec.Struct, frozen=True):
     name: Any = None
     uri: Any = None
     task_id: Any = msgspec.field(name="taskId", default=None)
+    task: Any = None
 
 
 _head = msgspec.json.Decoder(Head)
 _fields = msgspec.json.Decoder(dict[str, Raw])
+_IDLE, _TOTAL = "agentgw/idle_timeout", "agentgw/total_timeout"
 _CALLS = frozenset({wire.TOOLS_CALL, wire.PROMPTS_GET, wire.RESOURCES_READ})
 _READ = frozenset({"_meta", "name", "uri", "taskId"})
 
@@ -59,6 +62,7 @@ class Exchange:
         session: Session | None,
         reply: Reply,
         question_timeout: float,
+        granted: tuple[float | None, float | None] = (None, None),
     ) -> None:
         self.id = id
         self.method = method
@@ -72,6 +76,7 @@ class Exchange:
         self.span: Span | None = None
         self.error_type: str | None = None  # for the span
         self._question_timeout = question_timeout
+        self._granted = granted  # by the HTTP request's headers
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -90,6 +95,27 @@ class Exchange:
         """The least level of log messages that the client asked for."""
         level = self.session.log_level if self.session is not None else self.meta.get(wire.META_LOG_LEVEL)
         return level if isinstance(level, str) else None
+
+    @property
+    def wants_task(self) -> bool:
+        """Whether a call may (modern) or shall (2025-11-25) be answered with a task."""
+        if self.era == "modern":
+            return tasks.known(self.client_capabilities)
+        return self.revision >= tasks.SINCE and isinstance(self.head.task, dict)
+
+    @property
+    def timeouts(self) -> tuple[float | None, float | None]:
+        """What the client grants this call: idle and total seconds; None: what the agent is allowed anyway.
+        Raises RpcError for what is no duration."""
+        idle, total = self._granted
+        return self._granted_in(_IDLE) or idle, self._granted_in(_TOTAL) or total
+
+    def _granted_in(self, key: str) -> float | None:
+        text = self.meta.get(key)
+        seconds = duration(text) if isinstance(text, str) else None
+        if text is not None and not seconds:
+            raise RpcError(wire.INVALID_PARAMS, f'_meta["{key}"] must be a duration like "30s" or "5m"')
+        return seconds
 
     @property
     def progress_token(self) -> int | str | None:

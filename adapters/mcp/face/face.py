@@ -162,7 +162,8 @@ class McpFace:
         headers = [(_SESSION, session.id.encode())]
         primes = session.revision >= _PRIMED
         reply = ResumableReply(request, headers, session.streams.new(), primes=primes)
-        exchange = self._exchange(message, message.id, head, reply, request.principal, session)
+        granted = request.timeouts
+        exchange = self._exchange(message, message.id, head, reply, request.principal, session, granted)
         self._begin(exchange, request, scope)
         work = asyncio.create_task(self._dispatcher.answer(exchange, scope))
         session.running[message.id] = work
@@ -226,7 +227,7 @@ class McpFace:
         if message.method == wire.SUBSCRIPTIONS_LISTEN:
             request.listens()
         reply = Reply(request)
-        exchange = self._exchange(message, message.id, head, reply, request.principal, None)
+        exchange = self._exchange(message, message.id, head, reply, request.principal, None, request.timeouts)
         try:
             exchange.revision = check(request.headers, exchange.method, head)
             await self._check_params(request, exchange, scope)
@@ -257,6 +258,7 @@ class McpFace:
         reply: Reply,
         principal: Principal,
         session: Session | None,
+        granted: tuple[float | None, float | None] = (None, None),
     ) -> Exchange:
         return Exchange(
             id=id,
@@ -269,6 +271,7 @@ class McpFace:
             session=session,
             reply=reply,
             question_timeout=self._engine.config.limits.question,
+            granted=granted,
         )
 
     def _begin(self, exchange: Exchange, request: Request, scope: str) -> None:

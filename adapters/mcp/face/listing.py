@@ -14,7 +14,7 @@ from ....gateway.model import Agent, Principal, Skill
 from ....gateway.ports import AgentView, Engine
 from ..upstream.upstream import McpUpstream
 from ..wire import Catalog, RpcError
-from . import names, tools
+from . import names, tasks, tools
 from .relay import server_of
 
 PATIENCE = 3.0  # seconds a list waits for what was never known
@@ -103,17 +103,23 @@ def tool_of(skill: Skill) -> dict[str, Any]:
 # --- lists -----------------------------------------------------------------------------------
 
 
-def tool_list(found: Iterable[Source], alone: bool = False) -> list[dict[str, Any]]:
-    """All tools under their names at ``/mcp``. ``alone``: at the door of one agent, which keeps its name."""
+def tool_list(
+    found: Iterable[Source], alone: bool = False, may_be_tasks: bool = False
+) -> list[dict[str, Any]]:
+    """All tools under their names at ``/mcp``. ``alone``: at the door of one agent, which keeps its name.
+    ``may_be_tasks``: a client of 2025-11-25 is told that the gateway runs calls as tasks."""
+    marked = tasks.optional if may_be_tasks else dict[str, Any]
     listed: dict[str, dict[str, Any]] = {}
     for source in found:
         if source.server is None:
             name = source.view.name if alone else names.fit(source.view.name)
-            listed.setdefault(name, tools.definition(name, source.view))
+            listed.setdefault(name, marked(tools.definition(name, source.view)))
         else:
+            across = source.catalog is not None and tasks.known(source.catalog.capabilities)
             for tool in source.catalog.tools if source.catalog else ():
                 name = names.qualified(source.view.name, str(tool.get("name")))
-                listed.setdefault(name, {**tool, "name": name})
+                named = {**tool, "name": name}
+                listed.setdefault(name, marked(named) if across else named)
     return list(listed.values())
 
 

@@ -21,6 +21,7 @@ from msgspec import Raw
 from ....gateway.ports import Engine
 from .. import wire
 from ..wire import Caller, RpcError
+from . import eras
 from .exchange import Exchange
 
 PURPOSE = "mcp.parked"
@@ -181,7 +182,7 @@ class Parking:
         return {
             "resultType": "input_required",
             "inputRequests": {
-                key: {"method": question.method, "params": question.params}
+                key: {"method": question.method, "params": eras.question(question.params, exchange.era)}
                 for key, question in call.questions.items()
             },
             "requestState": self._engine.sealer.seal(msgspec.json.encode(state), PURPOSE),

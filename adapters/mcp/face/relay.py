@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ....gateway.errors import BadUpstream
+from ....gateway.model import Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from .. import wire
 from ..upstream.link import Hello
 from ..upstream.upstream import McpUpstream
 from ..wire import Caller, Catalog, Era, RpcError
-from . import eras, rpc_errors
+from . import eras, limits, rpc_errors, tasks
 from .checks import ParamRules
 from .exchange import Exchange
 from .parked import MAY_ASK, Parking
+from .watching import Watches
 
 SET_LEVEL = "logging/setLevel"
 _REPEATED = frozenset({"inputResponses", "requestState"})  # each round has its own
@@ -35,6 +37,26 @@ _ERA_ONLY = {
 class _Flags(msgspec.Struct, frozen=True):
     is_error: bool = msgspec.field(name="isError", default=False)
     type: str = msgspec.field(name="resultType", default="complete")
+    task: Raw | UnsetType = UNSET
+
+
+_STATES = {
+    "input_required": TaskState.INPUT_REQUIRED,
+    "completed": TaskState.COMPLETED,
+    "failed": TaskState.FAILED,
+    "cancelled": TaskState.CANCELED,
+}
+
+
+class _SeenTask(msgspec.Struct, frozen=True):
+    """What the record keeps of a server's task."""
+
+    id: str = msgspec.field(name="taskId")
+    status: str = ""
+
+    @property
+    def state(self) -> TaskState:
+        return _STATES.get(self.status, TaskState.WORKING)
 
 
 _flags = msgspec.json.Decoder(_Flags)
@@ -58,13 +80,15 @@ class Relay:
 
     def __init__(self, engine: Engine, rules: ParamRules) -> None:
         self.rules = rules
+        self.watches = Watches()
         self._engine = engine
         self._parking = Parking(engine)
         self._levels: dict[tuple[McpUpstream, str, str], tuple[Hello, str]] = {}
 
     def close(self) -> None:
-        """Give up the calls that wait for clients to answer."""
+        """Give up the calls that wait for clients to answer, and all subscriptions."""
         self._parking.close()
+        self.watches.close()
 
     async def __call__(
         self, view: AgentView, server: McpUpstream, exchange: Exchange, **changes: Any
@@ -96,10 +120,35 @@ class Relay:
         if isinstance(result, dict):
             exchange.set_state("input_required")
             return {**result, "_meta": {wire.META_SERVER_INFO: hello.server_info}}
-        _note(exchange, result)
+        self._note(view, exchange, result)
         if hello.era == exchange.era:
             return result
-        return eras.to_client(exchange.method, _fields(view, result), exchange.era, hello.server_info)
+        shown = eras.to_client(exchange.method, _fields(view, result), exchange.era, hello.server_info)
+        if exchange.method == wire.TOOLS_LIST and tasks.known(hello.capabilities):
+            marks = exchange.revision >= tasks.SINCE  # the gateway runs them (see ``task_calls``)
+            shown["tools"] = [tasks.optional(tool) if marks else tool for tool in shown["tools"]]
+        return shown
+
+    def _note(self, view: AgentView, exchange: Exchange, result: Raw) -> None:
+        """What became of the call, for its span; a server's task, for the record."""
+        flags = _read(result)
+        named = exchange.method in (tasks.GET, tasks.CANCEL)
+        if named or flags.type == "task" or not isinstance(flags.task, UnsetType):
+            self._observe(view, exchange, result if isinstance(flags.task, UnsetType) else flags.task)
+        if flags.type != "complete":
+            exchange.set_state(flags.type)
+            return
+        exchange.set_state("failed" if flags.is_error else "completed")
+        if flags.is_error:
+            exchange.error_type = "tool_error"
+
+    def _observe(self, view: AgentView, exchange: Exchange, named: Raw) -> None:
+        try:
+            seen = msgspec.json.decode(named, type=_SeenTask)
+        except msgspec.MsgspecError:
+            return
+        task = Task(id=seen.id, context_id="", agent=view.name, state=seen.state)
+        self._engine.observe(task, exchange.principal, upstream=view.name)
 
     def _mirrors(
         self, view: AgentView, catalog: Catalog, exchange: Exchange, params: Mapping[str, Any]
@@ -119,18 +168,25 @@ class Relay:
     ) -> Raw | dict[str, Any]:
         """One request, and what the server asks in between, in the way of the client's era. An object is an
         InputRequiredResult."""
+        seconds = limits.granted(view, self._engine.config.limits, exchange.timeouts)
+
+        async def send(caller: Caller, params: dict[str, Any] = params) -> Raw:
+            if exchange.method == tasks.RESULT:  # waits for a task, which has its own limits
+                return await server.request(exchange.method, params, caller=caller)
+            return await limits.bounded(
+                view.name,
+                seconds,
+                caller,
+                lambda watched: server.request(exchange.method, params, caller=watched),
+            )
+
         if exchange.era == hello.era:
-            return await server.request(exchange.method, params, caller=caller)
+            return await send(caller)
         if exchange.era == "handshake":
-            return await _request_again(server, exchange, params, caller)
+            return await _request_again(send, exchange, params, caller)
         if exchange.method not in MAY_ASK or not (caller.interactive or "requestState" in exchange.members()):
-            return await server.request(exchange.method, params, caller=caller)
-        return await self._parking.request(
-            view.name,
-            exchange,
-            caller,
-            lambda asking: server.request(exchange.method, params, caller=asking),
-        )
+            return await send(caller)
+        return await self._parking.request(view.name, exchange, caller, send)
 
     async def _set_level(self, server: McpUpstream, exchange: Exchange, hello: Hello, caller: Caller) -> None:
         """Tell a handshake server which log level its client wants: once a session, where it has one; else
@@ -152,24 +208,16 @@ class Relay:
             await server.request(SET_LEVEL, {"level": level}, caller=caller)
 
 
-def _note(exchange: Exchange, result: Raw) -> None:
-    """What became of the call, for its span."""
-    flags = _read(result)
-    if flags.type != "complete":
-        exchange.set_state(flags.type)
-        return
-    exchange.set_state("failed" if flags.is_error else "completed")
-    if flags.is_error:
-        exchange.error_type = "tool_error"
-
-
 async def _request_again(
-    server: McpUpstream, exchange: Exchange, params: dict[str, Any], caller: Caller
+    send: Callable[[Caller, dict[str, Any]], Awaitable[Raw]],
+    exchange: Exchange,
+    params: dict[str, Any],
+    caller: Caller,
 ) -> Raw:
     """A client of the handshake era is asked what a modern server wants to know, and the request repeated
     with its answers (2026-07-28, basic/patterns/mrtr)."""
     for _ in range(_ROUNDS):
-        result = await server.request(exchange.method, params, caller=caller)
+        result = await send(caller, params)
         if _read(result).type != "input_required":
             return result
         first = {key: value for key, value in params.items() if key not in _REPEATED}
@@ -193,7 +241,10 @@ async def _answers(exchange: Exchange, result: Raw) -> dict[str, Any]:
         asked = msgspec.json.decode(result, type=_InputRequired)
     except msgspec.MsgspecError as e:
         raise BadUpstream("the server's question can't be read", detail=str(e)) from e
-    answers = {key: await exchange.ask(q.method, q.params) for key, q in asked.requests.items()}
+    answers = {
+        key: await exchange.ask(q.method, eras.question(q.params, exchange.era))
+        for key, q in asked.requests.items()
+    }
     again: dict[str, Any] = {"inputResponses": answers}
     return again if isinstance(asked.state, UnsetType) else {**again, "requestState": asked.state}
 

@@ -17,24 +17,27 @@ from ....gateway.ports import AgentView, Engine
 from .. import wire
 from ..upstream.upstream import McpUpstream
 from ..wire import Caller, RpcError
-from . import eras, subscriptions
+from . import eras, subscriptions, tasks
 from .changes import Changes
 from .door import Card, Door
 from .exchange import Exchange
 from .relay import SET_LEVEL, Relay, level_of
 from .sessions import Session
-
-SUBSCRIBE, UNSUBSCRIBE = "resources/subscribe", "resources/unsubscribe"
+from .task_calls import TaskCalls
+from .watching import SUBSCRIBE, UNSUBSCRIBE, listening
 
 
 class RelayDoor(Door):
     """The door of one server, for one request."""
 
-    def __init__(self, engine: Engine, view: AgentView, server: McpUpstream, relay: Relay) -> None:
+    def __init__(
+        self, engine: Engine, view: AgentView, server: McpUpstream, relay: Relay, task_calls: TaskCalls
+    ) -> None:
         self._engine = engine
         self._view = view
         self._server = server
         self._relay = relay
+        self._tasks = task_calls
 
     async def card(self, exchange: Exchange) -> Card:
         if exchange.session is not None:
@@ -42,7 +45,7 @@ class RelayDoor(Door):
         hello = await self._server.hello(exchange.caller())
         return Card(
             server_info=hello.server_info,
-            capabilities=eras.capabilities(hello.capabilities, hello.era, exchange.era),
+            capabilities=eras.capabilities(hello.capabilities, hello.era, exchange.era, exchange.revision),
             instructions=hello.instructions,
         )
 
@@ -52,8 +55,17 @@ class RelayDoor(Door):
             if exchange.method == SET_LEVEL:
                 session.log_level = session.levels[self._server] = level_of(exchange)
             if (await self._server.hello(exchange.caller())).era == "modern":
-                self._watch(session, exchange)
+                await self._watch(session, exchange)
                 return {}
+        if exchange.method in tasks.METHODS:
+            return await self._tasks.request(exchange, self._view.name)
+        own = exchange.name
+        if (
+            exchange.method == wire.TOOLS_CALL
+            and own is not None
+            and await self._tasks.runs(self._view, self._server, exchange, own)
+        ):
+            return await self._tasks.call(self._view, exchange, own)
         return await self._relay(self._view, self._server, exchange)
 
     async def input_schema(self, exchange: Exchange) -> Any:
@@ -79,23 +91,23 @@ class RelayDoor(Door):
 
     @contextlib.asynccontextmanager
     async def attached(self, session: Session, changes: Changes) -> AsyncGenerator[None]:
-        """A handshake server tells the session itself; for others the gateway looks what changed."""
-        if await self._tells(session):
-            yield
-            return
-        async with super().attached(session, changes):
+        """The server itself tells the session, each in its own way. Where it can't the gateway looks what
+        changed."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await self._told(session, stack)
+            except (GatewayError, RpcError):
+                await stack.enter_async_context(super().attached(session, changes))
             yield
 
-    async def _tells(self, session: Session) -> bool:
-        try:
-            session.servers.add(self._server)
-            caller = self._caller(session)
-            if (await self._server.hello(caller)).era == "modern":
-                return False
+    async def _told(self, session: Session, stack: contextlib.AsyncExitStack) -> None:
+        session.servers.add(self._server)
+        caller = self._caller(session)
+        hello = await self._server.hello(caller)
+        if hello.era == "handshake":
             await self._server.listen(caller)
-        except (GatewayError, RpcError):
-            return False
-        return True
+        elif lists := subscriptions.lists(hello.capabilities):
+            await stack.enter_async_context(listening(self._server, lists, caller, session.tell))
 
     async def listen(self, exchange: Exchange, changes: Changes, closing: asyncio.Event) -> dict[str, Any]:
         """A modern server gets the subscription as it is, with the client's id in what it sends."""
@@ -140,26 +152,12 @@ class RelayDoor(Door):
         finally:
             await self._server.end_session(caller.session)
 
-    def _watch(self, session: Session, exchange: Exchange) -> None:
+    async def _watch(self, session: Session, exchange: Exchange) -> None:
         """Keep the session's subscriptions to single resources at a modern server."""
         uri = exchange.head.uri
-        if exchange.method == SET_LEVEL or not isinstance(uri, str):
-            return
-        change = session.watched.add if exchange.method == SUBSCRIBE else session.watched.discard
-        change(uri)
-        if session.watching is not None:
-            session.watching.cancel()
-        session.watching = asyncio.create_task(self._watching(session)) if session.watched else None
-
-    async def _watching(self, session: Session) -> None:
-        async def told(method: str, params: dict[str, Any]) -> None:
-            if method == wire.RESOURCE_UPDATED:
-                session.tell(method, {key: value for key, value in params.items() if key != "_meta"})
-
-        caller = msgspec.structs.replace(self._caller(session), on_notification=told, on_request=None)
-        wanted = {"notifications": {"resourceSubscriptions": sorted(session.watched)}}
-        with contextlib.suppress(GatewayError, RpcError):
-            await self._server.request(wire.SUBSCRIPTIONS_LISTEN, wanted, caller=caller)
+        if exchange.method != SET_LEVEL and isinstance(uri, str):
+            caller = self._caller(session)
+            await self._relay.watches.change(session, self._server, exchange.method, uri, caller)
 
 
 def _tagged(params: dict[str, Any], id: wire.Id) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from .. import wire
 from ..wire import RpcError
-from .changes import Changes, Lists
 from .exchange import Exchange
 from .outbox import Outbox
 
@@ -60,26 +59,22 @@ class Subscription:
         if method in self._methods:
             self._outbox.put(wire.encode_notification(method, {**params, "_meta": self._meta()}))
 
+    def changed(self, kind: str) -> None:
+        """Send that the list of ``kind`` changed, if the client asked for that."""
+        self.told(f"notifications/{kind}/list_changed", {})
+
     def _meta(self) -> dict[str, Any]:
         return {wire.META_SUBSCRIPTION: self._exchange.id}
 
 
-async def listen(
-    exchange: Exchange,
-    changes: Changes,
-    lists: Lists,
-    capabilities: Mapping[str, Any],
-    closing: asyncio.Event,
-) -> dict[str, Any]:
-    """A subscription to changes that the gateway itself finds. Single resources are not among them: the
-    acknowledgement leaves them out."""
-    subscription = Subscription(exchange)
-
-    def told(kind: str) -> None:
-        subscription.told(f"notifications/{kind}/list_changed", {})
-
-    async with changes.watch(lists, told):
-        return await subscription.run(capabilities, closing)
+def lists(capabilities: Mapping[str, Any]) -> dict[str, Any]:
+    """The filter for all lists whose changes a server of these capabilities tells."""
+    offered = {kind: capabilities.get(kind) for kind in _KINDS}
+    return {
+        _KINDS[kind]: True
+        for kind, said in offered.items()
+        if isinstance(said, Mapping) and cast("Mapping[str, Any]", said).get("listChanged") is True
+    }
 
 
 def _subscribes(capabilities: Mapping[str, Any]) -> bool:

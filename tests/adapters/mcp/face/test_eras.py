@@ -66,12 +66,19 @@ def test_error_codes(method: str, code: int, data: Any, client: Any, shown: int)
     assert eras.error_code(method, code, data, client) == shown
 
 
-def test_tasks_are_not_offered_across_eras() -> None:
-    tasks, ui = "io.modelcontextprotocol/tasks", "io.modelcontextprotocol/ui"
-    modern = {"tools": {}, "extensions": {tasks: {}, ui: {}}}
-    assert eras.capabilities(modern, "modern", "modern") == modern
-    assert eras.capabilities(modern, "modern", "handshake") == {"tools": {}, "extensions": {ui: {}}}
-    assert eras.capabilities({"tasks": {}, "logging": {}}, "handshake", "modern") == {"logging": {}}
+def test_tasks_are_offered_in_the_clients_era() -> None:
+    known, ui = "io.modelcontextprotocol/tasks", "io.modelcontextprotocol/ui"
+    modern = {"tools": {}, "extensions": {known: {}, ui: {}}}
+    assert eras.capabilities(modern, "modern", "modern", "2026-07-28") == modern
+    older = {"tools": {}, "extensions": {ui: {}}}
+    assert eras.capabilities(modern, "modern", "handshake", "2025-06-18") == older
+    assert eras.capabilities(modern, "modern", "handshake", "2025-11-25") == {
+        **older,
+        "tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}},
+    }
+    partly, whole = {"tasks": {"list": {}}}, {"tasks": {"requests": {"tools": {"call": {}}}}}
+    assert eras.capabilities(partly, "handshake", "modern", "2026-07-28") == {}
+    assert eras.capabilities(whole, "handshake", "modern", "2026-07-28") == {"extensions": {known: {}}}
 
 
 def test_log_levels() -> None:
