@@ -7,12 +7,13 @@ import zipfile
 from pathlib import Path
 
 FOLDERS = ("gateway", "adapters", "registry", "cli")
+DATA = ("py.typed", "config.toml", "adapters/a2a/a2a.proto")
 
 
 def expected(root: Path) -> set[str]:
     """What the checkout says must be inside."""
     modules = {p.relative_to(root).as_posix() for folder in FOLDERS for p in (root / folder).rglob("*.py")}
-    return {f"agentgw/{name}" for name in {*modules, "__init__.py", "py.typed", "config.toml"}}
+    return {f"agentgw/{name}" for name in {*modules, *DATA, "__init__.py"}}
 
 
 def main() -> int:
