@@ -55,6 +55,7 @@ from agentgw.adapters.a2a.grpc.server import GrpcListener
 from agentgw.adapters.a2a.upstream.address import beside, of_grpc
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.adapters.a2a.wire import Op
+from agentgw.cli import wiring
 from agentgw.gateway.config import Config, Server
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import (
@@ -440,6 +441,20 @@ async def test_the_tenant_of_the_agents_interface_is_sent() -> None:
         assert bytes(got) == b'{"id":"t"}'
         await channel.aclose()
     assert paths == ["/a2a/us"]
+
+
+async def test_the_whole_gateway_listens_and_stops() -> None:
+    port = find_port()
+    config = Config(server=Server(port=0, grpc_port=port))
+    with contextlib.closing(listening()) as sock:
+        running = wiring.running(config, MemoryStore(), sock, token="t")
+        async with running, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = a2a_pb2_grpc.A2AServiceStub(channel)
+            assert (await stub.ListTasks(ListTasksRequest())).total_size == 0
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await a2a_pb2_grpc.A2AServiceStub(channel).ListTasks(ListTasksRequest())
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_port_that_is_taken() -> None:
