@@ -31,10 +31,11 @@ _NEVER = [
 ]
 
 
-async def checked(url: str, allow: Sequence[str]) -> str:
+async def checked(url: str, allow: Sequence[str], turn: int = 0) -> str:
     """The address to connect to for an http(s) URL; ``allow``: networks in CIDR form.
 
-    Every address of the name must be fit, the first one is returned. Raises InvalidRequest for what is no
+    Every address of the name must be fit; the first one is returned, or, for those who try again, the one
+    whose ``turn`` it is (counted from 0, round and round). Raises InvalidRequest for what is no
     such URL (or carries a user and password), Forbidden for an address that is not to be reached, Unreachable
     for a name that has none. Each names the host alone: the rest of the URL may hold secrets.
     """
@@ -54,8 +55,9 @@ async def checked(url: str, allow: Sequence[str]) -> str:
             raise Forbidden(
                 f"{host} is not a public address, nor in a network of outbound.allow", detail=str(address)
             )
-    first = addresses[0]
-    return str(getattr(first, "ipv4_mapped", None) or first)
+    distinct = list(dict.fromkeys(addresses))
+    chosen = distinct[turn % len(distinct)]
+    return str(getattr(chosen, "ipv4_mapped", None) or chosen)
 
 
 def fit(address: Address, allow: Sequence[Network]) -> bool:

@@ -67,13 +67,12 @@ def task_of(op: Op, params: Json, v: Version) -> str:
     return task_id
 
 
-def config_id_of(params: Json, v: Version) -> str:
-    """Which configuration is meant; empty (in 0.3 only): the task's first. Raises Malformed."""
-    if v == V03:
-        return text_at(params, "pushNotificationConfigId") or ""
-    config_id = text_at(params, "id")
-    if not config_id:
-        raise Malformed("id is required")
+def config_id_of(op: Op, params: Json, v: Version) -> str:
+    """Which configuration is meant; empty (where 0.3 asks for one): the task's first. Raises Malformed."""
+    key = "id" if v == V10 else "pushNotificationConfigId"
+    config_id = text_at(params, key) or ""
+    if not config_id and (v == V10 or op is Op.PUSH_DELETE):
+        raise Malformed(f"{key} is required")
     return config_id
 
 

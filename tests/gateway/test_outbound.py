@@ -133,6 +133,12 @@ async def test_every_address_of_a_name_has_to_be_fit(names: dict[str, list[str]]
         await checked("http://mixed.example/", ())
 
 
+async def test_who_tries_again_gets_the_next_address(names: dict[str, list[str]]) -> None:
+    names["two.example"] = ["93.184.215.14", "93.184.215.14", "8.8.8.8"]
+    found = [await checked("http://two.example/", (), turn) for turn in range(3)]
+    assert found == ["93.184.215.14", "8.8.8.8", "93.184.215.14"]
+
+
 @pytest.mark.parametrize("host", ["nowhere.example", "empty.example"])
 async def test_a_name_without_address(names: dict[str, list[str]], host: str) -> None:
     names["empty.example"] = []

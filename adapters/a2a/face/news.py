@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 from ....gateway.model import Principal, Task
@@ -86,11 +86,12 @@ class LogFeed:
         if end <= self._seq:
             return [self.snapshot()] if self.fresh else []
         found: list[News] = []
-        async for logged in self._handle.events(self._seq):
-            found += self._writer.feed(logged)
-            self._seq = logged.seq
-            if logged.seq >= end:
-                break
+        async with aclosing(self._handle.events(self._seq)) as log:
+            async for logged in log:
+                found += self._writer.feed(logged)
+                self._seq = logged.seq
+                if logged.seq >= end:
+                    break
         self._seen = self._handle.task
         return found
 
@@ -99,9 +100,7 @@ class LogFeed:
             async with asyncio.timeout(LOOK_AGAIN):
                 await self._handle.changed()
                 return
-        handle = await self._engine.task(self._handle.task.id, self._principal)
-        if handle is not self._handle:
-            self._handle, self._seq = handle, 0
+        self._handle = await self._engine.task(self._handle.task.id, self._principal)
 
 
 class Told:

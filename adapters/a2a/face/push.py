@@ -97,7 +97,7 @@ class Push:
         mine = self._mine(task.id, call.principal)
         if call.op is Op.PUSH_LIST:
             return _encode(configs_to(task.id, [e.config for e in mine.values()], call.version))
-        config_id = config_id_of(call.params, call.version)
+        config_id = config_id_of(call.op, call.params, call.version)
         found = [k for k, e in mine.items() if not config_id or e.config.id == config_id]
         if call.op is Op.PUSH_DELETE:
             for key in found[:1]:
@@ -125,6 +125,7 @@ class Push:
             config = msgspec.structs.replace(config, id=same[0] if same else str(uuid4()))
         key = _key(task.id, call.principal.id, config.id)
         self._check_number(mine, key)
+        self._recall(key)
         entry = Entry(
             task_id=task.id,
             context_id=task.context_id,
@@ -138,10 +139,11 @@ class Push:
             relayed=dict(task.extra[MARK]) if is_relayed(task) else None,
             created=time(),
         )
-        self._recall(key)  # before the store is written: its courier must not write there any more
+        here = self._entries.setdefault(task.id, {})
+        here[key] = entry
         await self._put(key, entry)
-        self._entries.setdefault(task.id, {})[key] = entry
-        self._send_off(key, entry)
+        if here.get(key) is entry:  # and was not deleted or replaced meanwhile
+            self._send_off(key, entry)
         return config
 
     def moved(self, task_id: str) -> None:

@@ -85,26 +85,31 @@ class Post:
         self._all = asyncio.Semaphore(AT_ONCE)
         self._origins: dict[str, tuple[asyncio.Semaphore, int]] = {}
 
-    async def deliver(self, entry: Entry, body: bytes, outdated: Callable[[], bool]) -> Outcome:
-        """Send until it arrives; ``outdated`` is asked before each new attempt."""
+    async def deliver(
+        self, entry: Entry, body: bytes, outdated: Callable[[], bool], *, piece: bool = False
+    ) -> Outcome:
+        """Send until it arrives; ``outdated`` is asked before each new attempt. ``piece``: one of many, of
+        which the trace is to know only if it fails."""
         span = self._engine.tracer.start(
             "PushNotification",
             "client",
             entry.trace,
             {"a2a.task.id": entry.task_id, "agentgw.agent": entry.agent, "http.request.method": "POST"},
         )
-        outcome = Outcome.GAVE_UP
+        error: str | None = "canceled"
         try:
             outcome = await self._sent(entry, body, outdated, span)
+            error = None if outcome is Outcome.TOLD else outcome.value
         finally:
-            span.end(None if outcome is Outcome.TOLD else outcome.value)
+            if error or not piece:
+                span.end(error)
         return outcome
 
     async def _sent(self, entry: Entry, body: bytes, outdated: Callable[[], bool], span: Span) -> Outcome:
         pause = PAUSE_FIRST
         for attempt in range(1, ATTEMPTS + 1):
             span.set("http.request.resend_count", attempt - 1)
-            status, wait = await self._attempt(entry, body)
+            status, wait = await self._attempt(entry, body, attempt)
             span.set("http.response.status_code", status or None)
             if 200 <= status < 300:
                 return Outcome.TOLD
@@ -119,14 +124,14 @@ class Post:
         log.info("the webhook of task %s does not answer: given up for now", entry.task_id)
         return Outcome.GAVE_UP
 
-    async def _attempt(self, entry: Entry, body: bytes) -> tuple[int, float]:
+    async def _attempt(self, entry: Entry, body: bytes, attempt: int) -> tuple[int, float]:
         """The status of the answer (0: there was none; 403 also for an address that must not be reached), and
         for how many seconds the receiver wants to be left alone."""
-        config = entry.config
+        config, allow = entry.config, self._engine.config.outbound.allow
         headers = [("content-type", entry.media_type), ("accept", "*/*"), *config.headers()]
         try:
             async with self._place(config.url), asyncio.timeout(TIMEOUT):
-                address = await checked(config.url, self._engine.config.outbound.allow)
+                address = await checked(config.url, allow, attempt - 1)
                 sending = self._engine.transport.stream(
                     "POST", config.url, headers=headers, body=body, address=address
                 )
@@ -208,23 +213,24 @@ class Courier:
         return waiting + self._feed.behind > LAG
 
     async def _told(self, item: News, waiting: int) -> Outcome:
-        if self._entry.version == V03:
-            task = item if isinstance(item, Task) else self._feed.task
-            body = _encode(task_to(task, V03))
+        entry = self._entry
+        if entry.version == V03 and isinstance(item, Task):
+            body = _encode(task_to(item, V03))
         else:
-            body = _encode(item_to(item, self._entry.version))
-        return await self._post.deliver(self._entry, body, lambda: self._outdated(waiting))
+            body = _encode(item_to(item, entry.version))
+        return await self._post.deliver(entry, body, lambda: self._outdated(waiting), piece=_is_piece(item))
 
     def _form(self, news: Sequence[News]) -> list[News]:
         """0.3: the task, once, if anything happened that is more than a piece of something."""
         if self._entry.version != V03 or not news:
             return list(news)
-        pieces = all(
-            not isinstance(x, Task) and isinstance(x.event, ArtifactDelta) and not x.event.last for x in news
-        )
-        return [] if pieces else [self._feed.snapshot()]
+        return [] if all(_is_piece(x) for x in news) else [self._feed.snapshot()]
 
     async def _settled(self, owed: bool) -> None:
         """After nobody answered for long: wait until the task has ended or asks, then try again."""
         while not ((owed or self._feed.fresh) and self._feed.task.state in _SETTLED):
             await self._feed.changed()
+
+
+def _is_piece(item: News) -> bool:
+    return not isinstance(item, Task) and isinstance(item.event, ArtifactDelta) and not item.event.last

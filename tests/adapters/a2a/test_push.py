@@ -107,6 +107,16 @@ async def test_http_json_of_0_3_lists_and_deletes_in_its_protobuf_form() -> None
         assert [c["name"] for c in (await gw.http.get(base)).json()["configs"]] == [name + "b"]
 
 
+async def test_who_speaks_0_3_need_not_name_the_one_it_wants() -> None:
+    async with pushing(worker=Stepwise()) as gw:
+        task = await begun(gw, "x", NOBODY, id="a")
+        got = await gw.rpc("/a2a/worker", "tasks/pushNotificationConfig/get", {"id": task["id"]})
+        config = {"id": "a", "url": NOBODY}
+        assert got["result"] == {"taskId": task["id"], "pushNotificationConfig": config}
+        gone = await gw.rpc("/a2a/worker", "tasks/pushNotificationConfig/delete", {"id": task["id"]})
+        assert gone["error"]["code"] == -32602
+
+
 async def test_ids_are_given_out_once_and_replace_what_was_there() -> None:
     async with pushing(worker=Stepwise()) as gw:
         task = await begun(gw, "x", NOBODY)

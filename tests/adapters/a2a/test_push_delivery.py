@@ -18,6 +18,7 @@ from agentgw.registry.memory import MemoryStore
 
 from .webhooks import (
     SECRETS,
+    SOON,
     Stepwise,
     begun,
     finishing,
@@ -170,7 +171,7 @@ async def test_an_address_is_looked_at_again_when_it_is_called(monkeypatch: pyte
 
     looked = asyncio.Event()
 
-    async def rebound(url: str, allow: Any) -> str:
+    async def rebound(url: str, allow: Any, turn: int) -> str:
         looked.set()
         raise Forbidden("it leads elsewhere now")
 
@@ -178,7 +179,8 @@ async def test_an_address_is_looked_at_again_when_it_is_called(monkeypatch: pyte
     async with webhook() as hook, pushing(worker=worker) as gw:
         monkeypatch.setattr(delivery, "checked", rebound)
         await begun(gw, "x", hook.url)
-        await looked.wait()
+        async with asyncio.timeout(SOON):
+            await looked.wait()
         monkeypatch.undo()
         async with webhook() as other:
             worker.go.set()
@@ -237,7 +239,7 @@ async def test_a_configuration_is_forgotten_some_time_after_the_end(monkeypatch:
     async with webhook() as hook, pushing(store=store, worker=finishing()) as gw:
         await gw.rpc("/a2a/worker", "SendMessage", sending("x", hook.url))
         await hook.told("completed")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             while await store.items(push.SPACE):  # noqa: ASYNC110 (the store has no event for it)
                 await asyncio.sleep(0)
 
