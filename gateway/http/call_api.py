@@ -50,7 +50,9 @@ async def begin(
         {"gen_ai.operation.name": "invoke_agent", "agentgw.client_protocol": PROTOCOL},
     )
     try:
-        view = await engine.described(name, principal)  # one never asked may not even have its protocol
+        view = engine.agent(name, principal)
+        if view.record.protocol == "auto":  # not found out yet
+            view = await engine.described(name, principal)
         span.set("agentgw.agent", name)
         span.set("agentgw.agent_protocol", view.record.protocol)
         after = (await engine.task(body.task_id, principal)).last_seq if body.task_id else 0
