@@ -35,7 +35,7 @@ from .watching import RelayFeed, RelayWatch
 log = logging.getLogger("agentgw.a2a.push")
 
 SPACE = "a2a.push"
-MOST_PER_TASK, MOST = 10, 10_000  # configurations
+MOST_PER_TASK, MOST, MOST_OVER = 10, 10_000, 1000  # configurations; the last: with nothing more to tell
 MOST_AGE = 7 * 86400.0  # seconds after which a task that does not end is told of no more
 KEPT = 3600.0  # seconds that a configuration is still shown after its task's end was told
 
@@ -52,6 +52,7 @@ class Push:
         self._entries: dict[str, dict[str, Entry]] = {}  # by task, by key
         self._couriers: dict[str, asyncio.Task[None]] = {}  # by key
         self._watches: dict[str, RelayWatch] = {}  # by task
+        self._over: dict[str, str] = {}  # keys with nothing more to tell, oldest first, to their tasks
         self._loading: asyncio.Task[None] | None = None
 
     # --- life --------------------------------------------------------------------------------
@@ -69,13 +70,14 @@ class Push:
         await asyncio.gather(*jobs, return_exceptions=True)
 
     async def _load(self) -> None:
+        found: list[tuple[str, Entry]] = []
         for key, sealed in (await self._engine.items.all(SPACE)).items():
             try:
-                entry = _entry.decode(self._engine.sealer.unseal(sealed.decode(), SPACE))
+                found.append((key, _entry.decode(self._engine.sealer.unseal(sealed.decode(), SPACE))))
             except (InvalidRequest, msgspec.DecodeError, UnicodeDecodeError):
                 log.warning("a push notification configuration can't be read any more: it is forgotten")
                 await self._engine.items.remove(SPACE, key)
-                continue
+        for key, entry in sorted(found, key=lambda f: f[1].created):
             self._entries.setdefault(entry.task_id, {})[key] = entry
             self._send_off(key, entry)
 
@@ -125,6 +127,7 @@ class Push:
             config = msgspec.structs.replace(config, id=same[0] if same else str(uuid4()))
         key = _key(task.id, call.principal.id, config.id)
         self._check_number(mine, key)
+        self._over.pop(key, None)
         self._recall(key)
         entry = Entry(
             task_id=task.id,
@@ -141,7 +144,11 @@ class Push:
         )
         here = self._entries.setdefault(task.id, {})
         here[key] = entry
-        await self._put(key, entry)
+        try:
+            await self._put(key, entry)
+        except BaseException:
+            here.pop(key, None)
+            raise
         if here.get(key) is entry:  # and was not deleted or replaced meanwhile
             self._send_off(key, entry)
         return config
@@ -170,7 +177,7 @@ class Push:
             return
         if len(mine) >= MOST_PER_TASK:
             raise Problem(INVALID_PARAMS, f"a task may have {MOST_PER_TASK} push notification configurations")
-        if sum(len(entries) for entries in self._entries.values()) >= MOST:
+        if sum(len(entries) for entries in self._entries.values()) - len(self._over) >= MOST:
             raise Problem(INVALID_PARAMS, "there are too many push notification configurations here")
 
     # --- keeping -----------------------------------------------------------------------------
@@ -184,6 +191,7 @@ class Push:
         entries.pop(key, None)
         if not entries:
             self._entries.pop(task_id, None)
+        self._over.pop(key, None)
         self._recall(key)
         await self._engine.items.remove(SPACE, key)
 
@@ -209,6 +217,10 @@ class Push:
                 self._entries[entry.task_id][key] = entry
                 await self._put(key, entry)
             assert entry.ended is not None
+            self._over[key] = entry.task_id
+            while len(self._over) > MOST_OVER:
+                oldest = next(iter(self._over))
+                await self._remove(oldest, self._over[oldest])
             await asyncio.sleep(max(entry.ended + KEPT - time(), 0))
             self._couriers.pop(key, None)
             await self._remove(key, entry.task_id)

@@ -244,6 +244,26 @@ async def test_a_configuration_is_forgotten_some_time_after_the_end(monkeypatch:
                 await asyncio.sleep(0)
 
 
+async def test_what_has_ended_does_not_stand_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "MOST", 2)
+    monkeypatch.setattr(push, "MOST_OVER", 1)
+    store, worker = MemoryStore(), Stepwise()
+    async with webhook() as hook, pushing(store=store, worker=worker) as gw:
+        running = [await begun(gw, "x", hook.url) for _ in range(2)]
+        refused = await gw.rpc("/a2a/worker", "SendMessage", sending("y", hook.url))
+        assert refused["error"]["code"] == -32602
+        worker.go.set()
+        for task in running:
+            await hook.told("completed", task["id"])
+        for _ in range(3):  # the one before may just be ending
+            task = (await gw.rpc("/a2a/worker", "SendMessage", sending("z", hook.url)))["result"]["task"]
+            await hook.told("completed", task["id"])
+        named = {"taskId": running[0]["id"]}
+        listed = await gw.rpc("/a2a/worker", "ListTaskPushNotificationConfigs", named)
+        assert listed["result"]["configs"] == []
+        assert len(await store.items(push.SPACE)) <= 3
+
+
 async def test_secrets_are_in_no_store_log_or_trace(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     store = MemoryStore()

@@ -85,9 +85,11 @@ class Webhook:
             await self.news.wait_for(lambda: reached(self.got))
         return reached(self.got)
 
-    async def told(self, state: str) -> Notification:
-        """The first notification of this state."""
-        return await self.until(lambda got: next((n for n in got if n.state == state), None))
+    async def told(self, state: str, task_id: str = "") -> Notification:
+        """The first notification of this state (of this task)."""
+        return await self.until(
+            lambda got: next((n for n in got if n.state == state and n.task_id.startswith(task_id)), None)
+        )
 
     async def receive(self, request: Request) -> Response:
         body = await request.body()
