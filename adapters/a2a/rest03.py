@@ -62,6 +62,7 @@ def send_params_from(value: Json) -> dict[str, Any]:
         made = _copy(c, "acceptedOutputModes", "historyLength", "blocking")
         if not made.get("historyLength"):
             made.pop("historyLength", None)  # protobuf writes unset and 0 alike
+        made.setdefault("blocking", False)  # and does not write false
         if (push := _get(c, "pushNotification")) is not None:
             made["pushNotificationConfig"] = push
         params["configuration"] = made

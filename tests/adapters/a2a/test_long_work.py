@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from a2a.server.request_handlers import DefaultRequestHandler
+from a2a.types import CancelTaskRequest, GetTaskRequest, SubscribeToTaskRequest
+from a2a.utils.errors import TaskNotCancelableError, TaskNotFoundError, UnsupportedOperationError
+from google.protobuf.json_format import MessageToDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -38,7 +41,7 @@ from agentgw.gateway.model import (
 
 from ...support.memory import MemoryUpstream
 from . import support
-from .support import LocalHost, Way, gateway, peer_agent
+from .support import LocalHost, Way, gateway, last_state, peer_agent, say
 from .test_relay import DONE, agent, answer, breaking, event, message, piece, task
 
 WAYS: list[Way] = [("1.0", "JSONRPC"), ("1.0", "HTTP+JSON"), ("0.3", "JSONRPC"), ("0.3", "HTTP+JSON")]
@@ -263,3 +266,48 @@ async def test_all_who_watch_see_the_same_and_the_cancellation(path: str) -> Non
             assert said.empty()
         again = await gw.rpc("/a2a/x", "CancelTask", {"id": begun["id"]})
         assert again["error"]["code"] == -32002
+
+
+# --- the official client's operations, revisions and bindings crossed ---------------------------
+
+
+PAIRS = [(a, b) for a in WAYS for b in WAYS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "behind"), PAIRS, ids=["-to-".join(("-".join(a), "-".join(b))) for a, b in PAIRS]
+)
+async def test_look_watch_and_cancel(way: Way, behind: Way) -> None:
+    async with peer_agent([behind]) as url, gateway(x=url) as gw:
+        client = await gw.client(f"{gw.url}/a2a/x", way, streaming=False)
+
+        async def begin(text: str) -> Any:
+            request = say(text)
+            request.configuration.return_immediately = True
+            items = [item async for item in client.send_message(request)]
+            return items[0].task
+
+        begun = await begin("slow 0.3")
+        assert begun.status.state in (1, 2)  # submitted, working
+        looked = await client.get_task(GetTaskRequest(id=begun.id))
+        assert (looked.id, looked.context_id) == (begun.id, begun.context_id)
+        assert looked.history
+        short = await client.get_task(GetTaskRequest(id=begun.id, history_length=0))
+        if way[0] == behind[0] == "1.0":  # protobuf's 0.3 writes 0 and unset alike
+            assert not short.history
+        watcher = await gw.client(f"{gw.url}/a2a/x", way)
+        items = [item async for item in watcher.subscribe(SubscribeToTaskRequest(id=begun.id))]
+        assert last_state([MessageToDict(i) for i in items]) == DONE
+
+        begun = await begin("slow 30")
+        canceled = await client.cancel_task(CancelTaskRequest(id=begun.id))
+        assert canceled.status.state == 5
+        looked = await client.get_task(GetTaskRequest(id=begun.id))
+        assert looked.status.state == 5
+        with pytest.raises(TaskNotCancelableError):
+            await client.cancel_task(CancelTaskRequest(id=begun.id))
+        with pytest.raises(UnsupportedOperationError):
+            _ = [item async for item in watcher.subscribe(SubscribeToTaskRequest(id=begun.id))]
+        with pytest.raises(TaskNotFoundError):
+            await client.get_task(GetTaskRequest(id="nobody's"))
