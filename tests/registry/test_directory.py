@@ -248,6 +248,14 @@ async def test_an_agent_that_describes_itself_in_part_is_degraded():
         assert (health.status, health.detail) == ("degraded", "its prompts can't be listed")
 
 
+async def test_what_is_to_be_said_of_a_healthy_agent():
+    world = World()
+    world.put("http://a", "A", extra={"agentgw": {"note": "its signature could not be verified"}})
+    async with directory(world, record("a"), refresh=False) as d:
+        health = await d.check("a")
+        assert (health.status, health.detail) == ("ok", "its signature could not be verified")
+
+
 async def test_the_remote_agent_is_picked_and_missed():
     world = World()
     world.put("http://a", "one", "two")
