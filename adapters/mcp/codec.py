@@ -218,7 +218,7 @@ def result_events(tool: str, result: Mapping[str, Any]) -> list[Event]:
     }
     if result.get("isError") is True:
         words = text_of(parts) or f"{tool} reported an error"
-        message = Message(role="agent", parts=parts or (Text(text=words),))
+        message = Message(role="agent", parts=parts if text_of(parts) else (*parts, Text(text=words)))
         fault = Fault(code="agent_error", message=words)
         return [Finished(state=TaskState.FAILED, message=message, fault=fault, extra=_extra(rest))]
     events: list[Event] = []

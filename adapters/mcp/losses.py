@@ -38,6 +38,7 @@ def of_call(message: Message, *, text: bool, files: bool) -> set[Loss]:
     lost = _of_message(message)
     lost |= {Loss.PART_METADATA for p in message.parts if p.metadata}
     lost |= {Loss.FIELDS for p in message.parts if _foreign(p.extra)}
+    lost |= {Loss.PART_NAME for p in message.parts if p.name is not None and not isinstance(p, File)}
     lost |= {Loss.TEXT} if text else set()
     return lost | ({Loss.FILES} if files else set())
 

@@ -26,7 +26,7 @@ from .listing import Found, Source
 from .relay import SET_LEVEL, Relay, level_of
 from .sessions import Session
 from .task_calls import TaskCalls
-from .watching import SUBSCRIBE, UNSUBSCRIBE, watched
+from .watching import SUBSCRIBE, UNSUBSCRIBE
 
 SERVER_INFO: dict[str, Any] = {"name": "agentgw", "version": __version__}
 _INSTRUCTIONS = (
@@ -197,6 +197,7 @@ class Aggregate(Door):
         card = await self.card(exchange)
         async with contextlib.AsyncExitStack() as stack:
             subscription.resources = await self._watched(exchange, subscription, stack)
+            await stack.enter_async_context(self._tasks.told(exchange, subscription, self._only))
             told = subscription.changed
             await stack.enter_async_context(changes.watch(lambda: self.lists(exchange.principal), told))
             return await subscription.run(card.capabilities, closing)
@@ -211,13 +212,13 @@ class Aggregate(Door):
             owner = listing.find_resource(sources, uri)
             if owner is not None and owner.server is not None:
                 owned.setdefault(owner.server, []).append(uri)
-        watched_: list[str] = []
+        found: list[str] = []
         for server, uris in owned.items():
             with contextlib.suppress(GatewayError, RpcError):
-                watch = watched(server, uris, exchange.caller(), subscription.told)
+                watch = self._relay.watches.watched(server, uris, exchange.caller(), subscription.told)
                 await stack.enter_async_context(watch)
-                watched_ += uris
-        return watched_
+                found += uris
+        return found
 
     async def notified(self, session: Session, method: str, params: dict[str, Any]) -> None:
         """To every server that the session has come to: it may have asked for what changed."""

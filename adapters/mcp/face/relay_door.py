@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
@@ -133,24 +132,15 @@ class RelayDoor(Door):
     async def _listen_by_session(
         self, exchange: Exchange, changes: Changes, closing: asyncio.Event
     ) -> dict[str, Any]:
-        """For a handshake server: a session of its own upstream, in which the resources are subscribed to."""
-        outbox = subscriptions.Subscription(exchange)
-
-        async def told(method: str, params: dict[str, Any]) -> None:
-            outbox.told(method, params)
-
-        caller = msgspec.structs.replace(
-            exchange.caller(), session=secrets.token_urlsafe(24), on_notification=told, on_request=None
-        )
-        assert caller.session is not None
-        try:
-            await self._server.listen(caller)
-            for uri in outbox.resources:
-                await self._server.request(SUBSCRIBE, {"uri": uri}, caller=caller)
-            card = await self.card(exchange)
-            return await outbox.run(card.capabilities, closing)
-        finally:
-            await self._server.end_session(caller.session)
+        """For a handshake server: what it says outside of calls, and the resources subscribed to."""
+        subscription = subscriptions.Subscription(exchange)
+        card = await self.card(exchange)
+        told, uris = subscription.told, subscription.resources
+        async with (
+            self._relay.watches.told(self._server, uris, exchange.caller(), told),
+            self._tasks.told(exchange, subscription, self._view.name),
+        ):
+            return await subscription.run(card.capabilities, closing)
 
     async def _watch(self, session: Session, exchange: Exchange) -> None:
         """Keep the session's subscriptions to single resources at a modern server."""

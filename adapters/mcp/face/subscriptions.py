@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from .. import wire
 from ..wire import RpcError
+from . import tasks
 from .exchange import Exchange
 from .outbox import Outbox
 
@@ -15,6 +16,7 @@ ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 # The filter's member for each kind of list.
 _KINDS = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
 _RESOURCES = "resourceSubscriptions"
+_TASKS = "taskIds"
 
 
 class Subscription:
@@ -27,6 +29,8 @@ class Subscription:
         self._wanted = cast("dict[str, Any]", wanted)
         uris: Any = self._wanted.get(_RESOURCES)
         self.resources = [u for u in cast("list[Any]", uris) if isinstance(u, str)] if uris else []
+        ids: Any = self._wanted.get(_TASKS)
+        self.task_ids = [i for i in cast("list[Any]", ids) if isinstance(i, str)] if ids else []
         self._exchange = exchange
         self._outbox = Outbox()
         self._methods: set[str] = set()
@@ -40,6 +44,8 @@ class Subscription:
         if self.resources and _subscribes(capabilities):
             honored[_RESOURCES] = self.resources
             self._methods.add(wire.RESOURCE_UPDATED)
+        if self.task_ids:
+            honored[_TASKS] = self.task_ids
         await self._send(ACKNOWLEDGED, {"notifications": honored})
         end = asyncio.create_task(closing.wait())
         end.add_done_callback(lambda _: self._outbox.end())
@@ -62,6 +68,11 @@ class Subscription:
     def changed(self, kind: str) -> None:
         """Send that the list of ``kind`` changed, if the client asked for that."""
         self.told(f"notifications/{kind}/list_changed", {})
+
+    def task(self, fields: dict[str, Any]) -> None:
+        """Send how a task goes (the extension ``io.modelcontextprotocol/tasks``)."""
+        params = {**fields, "_meta": self._meta()}
+        self._outbox.put(wire.encode_notification(tasks.STATUS["modern"], params))
 
     def _meta(self) -> dict[str, Any]:
         return {wire.META_SUBSCRIPTION: self._exchange.id}

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -260,21 +260,22 @@ class TaskCalls:
 
     @contextlib.asynccontextmanager
     async def told(
-        self, exchange: Exchange, subscription: Subscription, ids: Sequence[str], only: str | None
-    ) -> AsyncGenerator[list[str]]:
-        """Inside the block a subscription is told how these tasks go; yields those that are the client's
-        own and that the gateway runs."""
+        self, exchange: Exchange, subscription: Subscription, only: str | None
+    ) -> AsyncGenerator[None]:
+        """Inside the block a subscription is told how the tasks go that it names, as far as they are the
+        client's own and run by the gateway; it keeps only those."""
         jobs: list[asyncio.Task[None]] = []
         own: list[str] = []
-        for task_id in ids:
+        for task_id in subscription.task_ids if tasks.known(exchange.client_capabilities) else ():
             with contextlib.suppress(GatewayError):
                 handle = await self._engine.task(task_id, exchange.principal)
                 view = self._engine.agent(handle.task.agent, exchange.principal)
                 if only in (None, view.name) and not (handle.relayed and server_of(view) is not None):
                     jobs.append(asyncio.create_task(self._report(view, handle, exchange, subscription)))
                     own.append(task_id)
+        subscription.task_ids = own
         try:
-            yield own
+            yield
         finally:
             for job in jobs:
                 job.cancel()
@@ -286,7 +287,7 @@ class TaskCalls:
         while True:
             fields = await self._detailed(view, handle, exchange)
             if fields["status"] != known:
-                subscription.told(tasks.STATUS["modern"], fields)
+                subscription.task(fields)
             known = fields["status"]
             if handle.task.state in TERMINAL:
                 return

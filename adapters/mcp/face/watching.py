@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import Any
 
@@ -21,20 +22,6 @@ from .subscriptions import ACKNOWLEDGED
 SUBSCRIBE, UNSUBSCRIBE = "resources/subscribe", "resources/unsubscribe"
 PATIENCE = 5.0  # seconds that a server has to acknowledge a subscription
 Told = Callable[[str, dict[str, Any]], None]
-
-
-@contextlib.asynccontextmanager
-async def watched(
-    server: McpUpstream, uris: Collection[str], caller: Caller, told: Told
-) -> AsyncGenerator[None]:
-    """Inside the block ``told(method, params)`` gets what ``server`` says of ``uris``. Raises RpcError and
-    GatewayError where it can't be subscribed to."""
-    if (await server.hello(caller)).era == "modern":
-        watch = listening(server, {"resourceSubscriptions": sorted(uris)}, caller, told)
-    else:
-        watch = _subscribed(server, uris, caller, told)
-    async with watch:
-        yield
 
 
 @contextlib.asynccontextmanager
@@ -66,36 +53,72 @@ async def listening(
         await asyncio.gather(request, acknowledged, return_exceptions=True)
 
 
-@contextlib.asynccontextmanager
-async def _subscribed(
-    server: McpUpstream, uris: Collection[str], caller: Caller, told: Told
-) -> AsyncGenerator[None]:
-    """In a session of its own, so that it ends with the block; over stdio, on a process that others share."""
-
-    async def notified(method: str, params: dict[str, Any]) -> None:
-        # A server may name a part of what was subscribed to (2025-11-25, server/resources: Subscriptions).
-        if method == wire.RESOURCE_UPDATED and str(params.get("uri")).startswith(tuple(uris)):
-            told(method, params)
-
-    session = secrets.token_urlsafe(24)
-    caller = msgspec.structs.replace(
-        caller, session=session, client_capabilities={}, on_notification=notified, on_request=None
-    )
-    try:
-        await server.listen(caller)
-        for uri in uris:
-            await server.request(SUBSCRIBE, {"uri": uri}, caller=caller)
-        yield
-    finally:
-        await server.end_session(session)
-
-
 class Watches:
-    """The subscriptions that sessions of the handshake era have at modern servers."""
+    """All that is watched. Sessions of the handshake era have theirs at modern servers kept here."""
 
     def __init__(self) -> None:
         self._uris: dict[tuple[str, McpUpstream], set[str]] = {}
         self._jobs: dict[tuple[str, McpUpstream], asyncio.Task[None]] = {}
+        # Over stdio several share one process, and so one subscription.
+        self._shared: Counter[tuple[McpUpstream, str, str, str]] = Counter()
+
+    # --- for modern clients --------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def watched(
+        self, server: McpUpstream, uris: Collection[str], caller: Caller, told: Told
+    ) -> AsyncGenerator[None]:
+        """Inside the block ``told(method, params)`` gets the updates of ``uris`` at a server of either era.
+        Raises RpcError and GatewayError where they can't be subscribed to."""
+
+        def updated(method: str, params: dict[str, Any]) -> None:
+            # A server may name a part of what was subscribed to (2025-11-25, server/resources).
+            if method == wire.RESOURCE_UPDATED and str(params.get("uri")).startswith(tuple(uris)):
+                told(method, params)
+
+        if (await server.hello(caller)).era == "modern":
+            watch = listening(server, {"resourceSubscriptions": sorted(uris)}, caller, updated)
+        else:
+            watch = self.told(server, uris, caller, updated)
+        async with watch:
+            yield
+
+    @contextlib.asynccontextmanager
+    async def told(
+        self, server: McpUpstream, uris: Collection[str], caller: Caller, told: Told
+    ) -> AsyncGenerator[None]:
+        """Inside the block ``told`` gets what a handshake server says outside of calls, updates of ``uris``
+        too: in a session of its own; over stdio, in the process that the caller's calls go to."""
+
+        async def notified(method: str, params: dict[str, Any]) -> None:
+            told(method, params)
+
+        key = secrets.token_urlsafe(24)
+        own = None if server.record.command else key
+        caller = msgspec.structs.replace(caller, session=own, on_notification=notified, on_request=None)
+        shared = [(server, caller.principal.id, caller.can_be_asked, uri) for uri in uris]
+        try:
+            await server.listen(caller, key)
+            for name in shared:
+                await server.request(SUBSCRIBE, {"uri": name[3]}, caller=caller)
+            self._shared.update(shared)
+            yield
+        finally:
+            await server.end_session(key)
+            await self._unsubscribe(server, shared, caller)
+
+    async def _unsubscribe(
+        self, server: McpUpstream, shared: Collection[tuple[McpUpstream, str, str, str]], caller: Caller
+    ) -> None:
+        self._shared.subtract(shared)
+        for name in shared:
+            if self._shared[name] <= 0:
+                del self._shared[name]
+                if server.record.command:
+                    with contextlib.suppress(RpcError, GatewayError):
+                        await server.request(UNSUBSCRIBE, {"uri": name[3]}, caller=caller)
+
+    # --- for sessions --------------------------------------------------------------------------
 
     async def change(
         self, session: Session, server: McpUpstream, method: str, uri: str, caller: Caller
@@ -108,7 +131,9 @@ class Watches:
         before = self._jobs.pop(key, None)
         if uris:
             ready = asyncio.Event()
-            job = self._jobs[key] = asyncio.create_task(_hold(server, set(uris), caller, session.tell, ready))
+            job = self._jobs[key] = asyncio.create_task(
+                self._hold(server, set(uris), caller, session.tell, ready)
+            )
             waiting = asyncio.create_task(ready.wait())
             await asyncio.wait((job, waiting), return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
@@ -127,11 +152,10 @@ class Watches:
         for job in self._jobs.values():
             job.cancel()
 
-
-async def _hold(
-    server: McpUpstream, uris: Collection[str], caller: Caller, told: Told, ready: asyncio.Event
-) -> None:
-    with contextlib.suppress(GatewayError, RpcError):
-        async with watched(server, uris, caller, told):
-            ready.set()
-            await asyncio.Event().wait()
+    async def _hold(
+        self, server: McpUpstream, uris: Collection[str], caller: Caller, told: Told, ready: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(GatewayError, RpcError):
+            async with self.watched(server, uris, caller, told):
+                ready.set()
+                await asyncio.Event().wait()

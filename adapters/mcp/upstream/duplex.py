@@ -33,6 +33,7 @@ class DuplexLink(Link):
         if self._lost is not None:
             raise self._lost
         call, params = self.begin(method, params, caller, span and span.trace)
+        call.span = span
         if span is not None:
             span.set("jsonrpc.request.id", str(call.id))
         try:

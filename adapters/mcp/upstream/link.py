@@ -28,6 +28,7 @@ log = logging.getLogger("agentgw.mcp.upstream")
 CLIENT_INFO: dict[str, Any] = {"name": "agentgw", "version": "0.1.0"}
 
 
+MAX_LASTING = 1000  # tasks whose progress tokens a link remembers; past it the oldest are forgotten
 SESSION_WIDE = wire.LIST_CHANGED | {"notifications/resources/updated"}
 
 
@@ -46,17 +47,26 @@ class Expired(Exception):
 
 
 class Call:
-    """A request on its way. ``token`` is the caller's own progress token (UNSET: it wants no progress)."""
+    """A request on its way. ``token`` is the caller's own progress token (UNSET: it wants no progress);
+    ``lasting``: it is used beyond the answer."""
 
-    __slots__ = ("asked", "caller", "id", "inbox", "method", "token")
+    __slots__ = ("asked", "caller", "id", "inbox", "lasting", "method", "span", "token")
 
-    def __init__(self, id: int, method: str, caller: Caller, token: Any) -> None:
+    def __init__(self, id: int, method: str, caller: Caller, token: Any, lasting: bool = False) -> None:
         self.id = id
         self.method = method
         self.caller = caller
         self.token = token
+        self.lasting = lasting
         self.inbox: asyncio.Queue[Envelope | UpstreamError] = asyncio.Queue()
         self.asked: dict[wire.Id, asyncio.Task[None]] = {}  # the server's own open requests
+        self.span: Span | None = None
+
+    def lost(self, phrase: str) -> None:
+        """Say on the call's span what could not be carried."""
+        if self.span is not None:
+            known = self.span.attributes.get("agentgw.losses")
+            self.span.set("agentgw.losses", f"{known}; {phrase}" if known else phrase)
 
     def abandon(self) -> None:
         """Nobody waits any more: the server's open questions are dropped."""
@@ -79,6 +89,7 @@ class Link(ABC):
         # By downstream session: who gets what belongs to no call, such as resources/updated.
         self.listeners: dict[str, Caller] = {}
         self.calls: dict[int, Call] = {}
+        self._lasting: dict[int, Call] = {}  # answered with a task, whose progress may still come
         self._changed = changed
         self._ids = itertools.count(1)
         self._jobs: set[asyncio.Task[Any]] = set()
@@ -137,7 +148,9 @@ class Link(ABC):
             meta[wire.META_VERSION] = self.hello.version
             meta[wire.META_CLIENT_CAPABILITIES] = caller.client_capabilities
             meta[wire.META_CLIENT_INFO] = caller.client_info or CLIENT_INFO
-        call = Call(call_id, method, caller, token)
+        # 2025-11-25, basic/utilities/tasks: the progress token stays good as long as the task runs.
+        lasting = self.hello.era == "handshake" and "task" in params and token is not msgspec.UNSET
+        call = Call(call_id, method, caller, token, lasting)
         self.calls[call_id] = call
         return call, ({**params, "_meta": meta} if meta else params)
 
@@ -146,6 +159,10 @@ class Link(ABC):
         self.calls.pop(call.id, None)
         call.abandon()
         self.used = time.monotonic()
+        if call.lasting:
+            self._lasting[call.id] = call
+            if len(self._lasting) > MAX_LASTING:
+                del self._lasting[next(iter(self._lasting))]
 
     def spawn(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run beside the calls, ended with the link."""
@@ -192,10 +209,11 @@ class Link(ABC):
         if method in wire.LIST_CHANGED:
             self._changed()
         if method == wire.PROGRESS:
-            call = self._by_token(params.get("progressToken"))
-            if call is None or call.token is msgspec.UNSET:
+            of = self._by_token(params.get("progressToken"))
+            if of is None or of.token is msgspec.UNSET:
                 return
-            params = {**params, "progressToken": call.token}
+            params = {**params, "progressToken": of.token}
+            call = of if of.id in self.calls else call  # a task's goes where it came
         if call is None:
             for listener in self.listeners.values():
                 if listener.on_notification is not None:  # a slow one must not hold up the link
@@ -204,7 +222,7 @@ class Link(ABC):
             await call.caller.on_notification(method, params)
 
     def _by_token(self, token: Any) -> Call | None:
-        return self.calls.get(token) if isinstance(token, int) else None
+        return (self.calls.get(token) or self._lasting.get(token)) if isinstance(token, int) else None
 
     def owner(self, message: Envelope) -> Call | None:
         """On a link that all calls share: the call that a message of the server belongs to. Progress and
@@ -214,7 +232,8 @@ class Link(ABC):
         except ValueError:
             return None
         if message.method == wire.PROGRESS:
-            return self._by_token(params.get("progressToken"))
+            of = self._by_token(params.get("progressToken"))
+            return of if of is None or of.id in self.calls else None
         meta = params.get("_meta")
         subscription: Any = (
             cast("dict[str, Any]", meta).get(wire.META_SUBSCRIPTION) if isinstance(meta, dict) else None
@@ -255,14 +274,23 @@ class Link(ABC):
     async def _reply(self, method: str, params: dict[str, Any], call: Call | None) -> dict[str, Any]:
         if method == wire.PING:
             return {}
-        receiver = call.caller if call is not None else self._sole_listener()
-        if receiver is None and method == wire.ELICIT and len(self.calls) > 1:
-            log.debug("%s asks something, and it can't be told on whose behalf", self.agent)
-            return {"action": "decline"}
+        receiver = call.caller if call is not None else self._sole_listener() or self._sole_session()
+        if receiver is None and len(self.calls) > 1:
+            log.debug("%s asks %s, and it can't be told on whose behalf", self.agent, method)
+            for waiting in self.calls.values():
+                waiting.lost("a question that names no call")
+            if method == wire.ELICIT:
+                return {"action": "decline"}
         if receiver is None or receiver.on_request is None:
             log.debug("%s asks %s, which nobody here answers", self.agent, method)
             raise RpcError(wire.METHOD_NOT_FOUND, f"{method} is not supported by this client")
         return await receiver.on_request(method, params)
+
+    def _sole_session(self) -> Caller | None:
+        """Where all calls in flight are one client's: any of them, for it is asked on whichever stream."""
+        callers = [call.caller for call in self.calls.values()]
+        one = callers and callers[0].session is not None
+        return callers[0] if one and {caller.session for caller in callers} == {callers[0].session} else None
 
     def _sole_listener(self) -> Caller | None:
         return next(iter(self.listeners.values())) if len(self.listeners) == 1 else None

@@ -156,13 +156,17 @@ class McpUpstream:
         except Expired:
             self._pool.drop(link)
 
-    async def listen(self, caller: Caller) -> None:
-        """From now on send ``caller``'s session (which it must have) what the server says outside of any
-        call: list_changed, resources/updated, logs, and, on a session of its own, requests. Until
-        ``end_session``. Nothing comes from modern servers: they have ``subscriptions/listen``."""
-        assert caller.session is not None
-        self._listeners[caller.session] = caller
-        await self._link(caller)
+    async def listen(self, caller: Caller, key: str | None = None) -> None:
+        """From now on send ``caller`` what the server says outside of any call: list_changed,
+        resources/updated, logs, and, on a session of its own, requests. Until ``end_session`` of ``key``:
+        the caller's session, unless it shares a link with others. Nothing comes from modern servers: they
+        have ``subscriptions/listen``."""
+        key = key or caller.session
+        assert key is not None
+        self._listeners[key] = caller
+        link = await self._link(caller)
+        if link.hello.era == "handshake":
+            link.listeners[key] = caller
 
     async def end_session(self, session: str) -> None:
         """A downstream session is over: close what it had upstream."""
