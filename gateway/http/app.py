@@ -122,11 +122,15 @@ class App:
                 raise HeadTooLarge("the request's headers are too large")
             if self.draining and door is not None:
                 raise Draining
-            with self._places.taken(request):
+            request.place = self._places.take(request.method)
+            request.places = self._places
+            try:
                 if door is not None:
                     await door(request)
                 else:
                     await self._controlled(request, scope, receive, send)
+            finally:
+                self._places.give_back(request.place)
         except GatewayError as e:
             await _refuse(request, e, face)
 

@@ -6,41 +6,37 @@ thousand idle listeners keep no call from being served, and have a bound all the
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
-
 from ..errors import Busy
-from .request import Request
+
+CALL, LISTENER = 0, 1
 
 
 class Places:
-    """``limit`` places for calls, and as many for listeners."""
+    """``limit`` places of each kind."""
+
+    __slots__ = ("_limit", "_taken")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._taken = {"call": 0, "listener": 0}
+        self._taken = [0, 0]
 
-    @contextlib.contextmanager
-    def taken(self, request: Request) -> Generator[None]:
-        """A place for the time of the block. Raises Busy when none is free, also from ``request.listens``,
-        which moves the request to a listener's place."""
-        kind = "listener" if request.method in ("GET", "HEAD") else "call"
-        self._take(kind)
+    def take(self, method: str) -> int:
+        """Take a place for a request of this HTTP method; its kind, to give back. Raises Busy."""
+        return self._take(LISTENER if method == "GET" or method == "HEAD" else CALL)
 
-        def listens() -> None:
-            nonlocal kind
-            if kind == "call":
-                self._take("listener")
-                self._taken["call"] -= 1
-                kind = "listener"
+    def listens(self, kind: int) -> int:
+        """Change a place for a listener's; its kind. Raises Busy."""
+        if kind == CALL:
+            self._take(LISTENER)
+            self._taken[CALL] -= 1
+        return LISTENER
 
-        request.listens = listens
-        try:
-            yield
-        finally:
-            self._taken[kind] -= 1
+    def give_back(self, kind: int) -> None:
+        """The request has ended."""
+        self._taken[kind] -= 1
 
-    def _take(self, kind: str) -> None:
+    def _take(self, kind: int) -> int:
         if self._taken[kind] >= self._limit:
             raise Busy
         self._taken[kind] += 1
+        return kind

@@ -17,6 +17,7 @@ from ..durations import duration
 from ..errors import CallerError, InvalidRequest, TooDeep, TooLarge
 from ..model import Principal, Trace
 from .nesting import too_deep
+from .places import Places
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,13 +39,12 @@ class Request:
     ``path`` is the decoded path; ``rest`` what follows the mount's prefix (set by the dispatcher);
     ``base_url`` is how the client may reach the gateway (public URL, else the allowed Host), without a
     final slash; ``door`` names the mount ("mcp", "root", …) for counting. Header values are stripped.
-    Exactly one of ``respond`` and ``events`` answers it. ``listens()``: a door says that the request only
-    waits for news, so that it takes no call's place (raises Busy when too many do).
+    Exactly one of ``respond`` and ``events`` answers it.
     """
 
     __slots__ = (
         "_body", "_gone", "_headers", "_limit", "_nesting", "_query", "_refused", "_send", "base_url", "door",
-        "listens", "method", "path", "principal", "receive", "responded", "rest", "scope", "status",
+        "method", "path", "place", "places", "principal", "receive", "responded", "rest", "scope", "status",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +69,8 @@ class Request:
         self.principal = Principal()
         self.responded = False
         self.status = 0  # of the answer, once it has begun
-        self.listens: Callable[[], None] = lambda: None
+        self.places: Places | None = None  # set by the front, with the kind of the place taken
+        self.place = 0
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -166,6 +167,12 @@ class Request:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 self._gone = True
+
+    def listens(self) -> None:
+        """A door says that the request only waits for news: it takes no call's place. Raises Busy when too
+        many listen."""
+        if self.places is not None:
+            self.place = self.places.listens(self.place)
 
     # --- answering ---------------------------------------------------------------------------
 
