@@ -19,7 +19,7 @@ class GatewayHost:
     def __init__(self, config: Config, tracer: Tracer) -> None:
         self.config = config
         self.tracer = tracer
-        self.transport: Transport = HttpTransport(config.limits.connect_timeout)
+        self.transport: Transport = HttpTransport(config.limits.connect_timeout, config.limits.body)
         self.on_changed: Callable[[str], None] = lambda name: None
 
     def headers(self, record: Record) -> list[tuple[str, str]]:

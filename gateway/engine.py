@@ -83,7 +83,7 @@ class Hub:
         self.tracer = tracer
         self.items: Items = StoredItems(store)
         self.sealer = sealer or Sealer()
-        self.transport = transport or HttpTransport(config.limits.connect_timeout)
+        self.transport = transport or HttpTransport(config.limits.connect_timeout, config.limits.body)
         self.draining = False
         self._directory = directory
         self._book = TaskBook(store, config.limits.tasks)

@@ -126,7 +126,7 @@ class Unreachable(UpstreamError):
 
 
 class Unconnected(Unreachable):
-    """No connection came about: certainly nothing was sent."""
+    """No connection came about: nothing was sent, or nothing that must not be sent twice."""
 
 
 class UpstreamTimeout(UpstreamError):

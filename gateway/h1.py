@@ -16,7 +16,7 @@ from .errors import BadUpstream, GatewayError, Unreachable
 
 HIGH_WATER = 256 * 1024  # bytes of a body that wait before reading pauses
 MAX_HEAD = 64 * 1024  # bytes of an answer (give or take a piece) in which nothing of its body is
-MAX_INTERIM = 32  # 1xx answers before the answer
+MAX_INTERIM = 256  # 1xx answers before the answer
 PIECE = 64 * 1024  # bytes of a request written, or of an answer parsed, at once
 _BODYLESS = frozenset({204, 304})
 

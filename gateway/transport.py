@@ -48,8 +48,8 @@ class Stream(Protocol):
         """Body pieces as they arrive. Raises Unreachable when the connection breaks."""
         ...
 
-    async def read(self, limit: int = LIMIT) -> bytes:
-        """The rest of the body. Raises TooLarge past ``limit`` bytes."""
+    async def read(self, limit: int | None = None) -> bytes:
+        """The rest of the body. Raises TooLarge past ``limit`` bytes (None: the transport's own limit)."""
         ...
 
 
@@ -131,8 +131,8 @@ class HttpTransport:
     ) -> Reply:
         connection = await self._pool.open(method, url, headers, body, address)
         try:
-            answer = Answer(connection)
-            return Reply(answer.status, answer.headers, await answer.read(self._limit))
+            answer = Answer(connection, self._limit)
+            return Reply(answer.status, answer.headers, await answer.read())
         finally:
             self._pool.release(connection)
 
@@ -148,7 +148,7 @@ class HttpTransport:
     ) -> AsyncGenerator[Stream]:
         connection = await self._pool.open(method, url, headers, body, address)
         try:
-            yield Answer(connection)
+            yield Answer(connection, self._limit)
         finally:
             self._pool.release(connection)
 
@@ -160,8 +160,9 @@ class HttpTransport:
 class Answer:
     """Implements ``Stream``. We ask for no compression; what comes as gzip all the same is unpacked."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, limit: int) -> None:
         self._connection = connection
+        self._limit = limit
         self.status = connection.status
         self.headers: Headers = connection.headers
 
@@ -196,7 +197,8 @@ class Answer:
         if begun and not packed.eof:
             raise BadUpstream("the agent's answer is not valid gzip", detail="it ends too early")
 
-    async def read(self, limit: int = LIMIT) -> bytes:
+    async def read(self, limit: int | None = None) -> bytes:
+        limit = self._limit if limit is None else limit
         pieces: list[bytes] = []
         size = 0
         async for chunk in self.chunks():

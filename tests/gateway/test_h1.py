@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentgw.gateway import pool
+from agentgw.gateway import dial, pool
 from agentgw.gateway.errors import BadUpstream, TooLarge, Unconnected
 from agentgw.gateway.h1 import HIGH_WATER, Connection
 from agentgw.gateway.transport import HttpTransport, Transport
@@ -252,8 +252,9 @@ async def test_an_agent_that_refuses_gets_no_more_of_a_request() -> None:
 async def test_too_large_an_answer() -> None:
     http = HttpTransport(limit=10, per_route=1)
     async with serving(says(HEAD + b"content-length: 11\r\n\r\nhello world")) as server:
-        with pytest.raises(TooLarge):
-            await whole(http, server.url)
+        for ask in (whole, body):
+            with pytest.raises(TooLarge):
+                await ask(http, server.url)
         assert await whole(http, server.good) == b"good"
     await http.aclose()
 
@@ -308,6 +309,17 @@ async def test_the_request_is_well_formed(http: HttpTransport) -> None:
         host = f"host: 127.0.0.1:{server.port}"
         expected = [host, "x-b: c", "user-agent: agentgw", "accept-encoding: identity", "content-length: 0"]
         assert sorted(headers) == sorted(expected)
+
+
+async def test_a_name_with_several_addresses(http: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server on one of them only, as it often is with ``localhost``."""
+
+    async def addresses(host: str, port: int) -> list[str]:
+        return ["127.0.0.3", "127.0.0.1", "127.0.0.2"]
+
+    monkeypatch.setattr(dial, "_addresses", addresses)
+    async with serving(says()) as server:
+        assert await whole(http, f"http://agent.example:{server.port}/good") == b"good"
 
 
 async def test_a_user_in_the_url(http: HttpTransport) -> None:
