@@ -309,7 +309,7 @@ class Stdin:
 
     def __init__(self, out: Any, era: str) -> None:
         self.out = out
-        self.refused = {"handshake": "server/discover", "modern": "initialize"}.get(era)
+        self.refused = {"handshake": "server/discover", "modern": "initialize"}.get(era, "")
 
     async def __aiter__(self) -> AsyncIterator[str]:
         while line := await asyncio.to_thread(sys.stdin.readline):

@@ -70,6 +70,11 @@ class Host:
             log_level="warning",
         )
 
+    def forget(self) -> None:
+        """What it was asked and told so far."""
+        for records in (self.asked, self.logs, self.progress, self.told):
+            records.clear()
+
     async def _elicited(self, context: Any, params: Any) -> t.ElicitResult:
         self.asked.append(params)
         if isinstance(params, t.ElicitRequestURLParams):
@@ -223,42 +228,26 @@ FEATURES: list[Feature] = [
 ]  # fmt: skip
 
 
-def combinations() -> list[Any]:
-    """Every feature for every host, server and door; the slow mark on all but one of each kind."""
+def across(*kinds: str) -> list[Any]:
+    """Hosts, servers and doors: the slow mark on all but one way across the eras each."""
     found: list[Any] = []
-    for feature in FEATURES:
-        for kind in HTTP:
-            for era in ("handshake", "modern"):
-                for path in ("/mcp/m", "/mcp"):
-                    across = (kind, era) in (("http-handshake", "modern"), ("http-modern", "handshake"))
-                    marks = [] if across and path == "/mcp/m" else [pytest.mark.slow]
-                    found.append(
-                        pytest.param(feature, kind, era, path, marks=marks, id=_id(feature, kind, era, path))
-                    )
+    for kind in kinds:
+        for era in ("handshake", "modern"):
+            for path in ("/mcp/m", "/mcp"):
+                typical = (kind, era) in (("http-handshake", "modern"), ("http-modern", "handshake"))
+                marks = [] if typical and path == "/mcp/m" else [pytest.mark.slow]
+                name = f"{era} host, {kind} server, {path}"
+                found.append(pytest.param(kind, era, path, marks=marks, id=name))
     return found
 
 
-def _id(feature: Feature, kind: str, era: str, path: str) -> str:
-    return f"{feature.__name__}: {era} host, {kind} server, {path}"
-
-
-@pytest.mark.parametrize(("feature", "kind", "era", "path"), combinations())
-async def test_over_http(feature: Feature, kind: str, era: str, path: str) -> None:
+@pytest.mark.parametrize(("kind", "era", "path"), across(*HTTP, *STDIO))
+async def test_nothing_is_lost(kind: str, era: str, path: str) -> None:
     async with before(kind) as gateway:
         host = Host(gateway, path, era)
         async with host.client:
-            await feature(host)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", ["/mcp/m", "/mcp"])
-@pytest.mark.parametrize("era", ["handshake", "modern"])
-@pytest.mark.parametrize("kind", STDIO)
-async def test_over_stdio(kind: str, era: str, path: str) -> None:
-    async with before(kind) as gateway:
-        for feature in FEATURES:
-            if feature is calls_in_flight and kind == "stdio-handshake":
-                continue  # there a question does not say whose it is
-            host = Host(gateway, path, era)
-            async with host.client:
+            for feature in FEATURES:
+                if feature is calls_in_flight and kind == "stdio-handshake" and era == "modern":
+                    continue  # in a process that others share a question does not say whose it is
+                host.forget()
                 await feature(host)
