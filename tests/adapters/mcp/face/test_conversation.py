@@ -121,6 +121,51 @@ async def test_a_call_that_takes_long_is_handed_over_and_can_be_come_back_to(era
         assert "was not sent" in third.content[1].text
 
 
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/chatty"])
+@pytest.mark.parametrize("era", ERAS)
+async def test_progress_does_not_put_off_the_handover(era: str, path: str) -> None:
+    async def chatty(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        while True:
+            yield StateChanged(state=TaskState.WORKING, message=said("still at it"))
+            await asyncio.sleep(0.01)
+
+    async def progress(done: float, total: float | None, message: str | None) -> None:
+        pass
+
+    config = Config(limits=Limits(handover=0.1))
+    async with (
+        served(config, chatty=MemoryUpstream(chatty)) as gateway,
+        client(gateway.url + path, era) as mcp,
+        asyncio.timeout(5),
+    ):
+        result = await mcp.call_tool("chatty", {"message": "x"}, progress_callback=progress)
+        assert result.structured_content["state"] == "working"
+        assert result.structured_content["task_id"] in result.content[-1].text
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_silent_agent_keeps_the_call_alive(era: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgw.adapters.mcp.face.conversation.KEEP_ALIVE", 0.01)
+    told: list[float] = []
+    enough = asyncio.Event()
+
+    async def silent(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        await enough.wait()
+        yield Finished(state=TaskState.COMPLETED, message=said("done"))
+
+    async def progress(done: float, total: float | None, message: str | None) -> None:
+        told.append(done)
+        if len(told) == 3:
+            enough.set()
+
+    async with served(silent=MemoryUpstream(silent)) as gateway, client(f"{gateway.url}/mcp", era) as mcp:
+        result = await mcp.call_tool("silent", {"message": "x"}, progress_callback=progress)
+    assert result.content[0].text == "done"
+    assert told[:3] == [1, 2, 3]
+
+
 async def test_agents_failures_and_crashes() -> None:
     async def fails(call: Invocation) -> AsyncIterator[Event]:
         if text_of(call.message.parts) == "crash":

@@ -1,0 +1,104 @@
+"""How long a call may take: as the agent is allowed, or less where the client says so."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from agentgw.adapters.mcp.face import limits
+from agentgw.adapters.mcp.wire import Caller
+from agentgw.gateway.config import Config, Limits
+from agentgw.gateway.errors import UpstreamTimeout
+from agentgw.gateway.model import Agent, Health, Record
+from agentgw.gateway.ports import AgentView
+
+from ....support.memory import MemoryUpstream
+from .support import META, by_hand, rpc, served, serving
+from .test_cancel import Hanging
+
+ERAS = ["handshake", "modern"]
+IDLE, TOTAL = "agentgw/idle_timeout", "agentgw/total_timeout"
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_may_lower_its_limits(era: str) -> None:
+    agent = MemoryUpstream()
+    async with served(echo=agent) as gateway, by_hand(f"{gateway.url}/mcp") as raw:
+        await raw.initialize()
+
+        async def call(meta: dict[str, Any], **headers: str) -> Any:
+            params = {"name": "echo", "arguments": {"message": "x"}}
+            if era == "modern":
+                return (
+                    await raw.modern("tools/call", {**params, "_meta": {**META, **meta}}, **headers)
+                ).json()
+            return (await raw.post(rpc("tools/call", {**params, "_meta": meta}), **headers)).json()
+
+        await call({IDLE: "30s", TOTAL: "2m"})
+        await call({}, Agentgw_Idle_Timeout="5s")
+        await call({IDLE: "1s"}, Agentgw_Idle_Timeout="5s")
+        for bad in ("soon", 3, "0s"):
+            assert (await call({IDLE: bad}))["error"]["code"] == -32602
+    assert [(c.idle_timeout, c.total_timeout) for c in agent.calls] == [(30, 120), (5, None), (1, None)]
+
+
+@pytest.mark.parametrize("client", ERAS)
+async def test_a_relayed_call_ends_when_the_server_is_silent(client: str) -> None:
+    server = Hanging("handshake")
+    async with serving(server) as url, served() as gateway:
+        await gateway.add_server("peer", f"{url}/mcp")
+        async with by_hand(f"{gateway.url}/mcp/peer") as raw:
+            await raw.initialize()
+            params = {"name": "hang", "arguments": {}, "_meta": {**META, IDLE: "50ms"}}
+            if client == "modern":
+                error = (await raw.modern("tools/call", params)).json()["error"]
+            else:
+                error = (await raw.post(rpc("tools/call", params))).json()["error"]
+            async with asyncio.timeout(5):
+                await server.cancelled.wait()
+    assert (error["code"], error["data"]["limit"]) == (-32603, "idle_timeout")
+    assert error["message"] == "peer did not answer in time"
+
+
+def test_the_agents_own_limits_count_and_a_call_can_not_raise_them() -> None:
+    record = Record(name="a", protocol="mcp", url="http://a", idle_timeout=7)
+    view = AgentView(record=record, agent=Agent(name="a"), health=Health(), upstream=MemoryUpstream())
+    configured = Limits(idle_timeout=50, total_timeout=100)
+    assert limits.granted(view, configured, (None, None)) == (7, 100)
+    assert limits.granted(view, configured, (9, 200)) == (7, 100)
+    assert limits.granted(view, configured, (3, 30)) == (3, 30)
+
+
+async def test_a_question_to_the_client_stops_the_clock_and_progress_renews_it() -> None:
+    async def slow(method: str, params: Any) -> dict[str, Any]:
+        await asyncio.sleep(0.05)
+        return {"action": "accept"}
+
+    async def heard(method: str, params: Any) -> None:
+        told.append(method)
+
+    async def send(caller: Caller) -> str:
+        assert caller.on_request is not None and caller.on_notification is not None
+        await caller.on_notification("notifications/progress", {})
+        return (await caller.on_request("elicitation/create", {}))["action"]
+
+    told: list[str] = []
+    caller = Caller(on_request=slow, on_notification=heard)
+    assert await limits.bounded("a", (0.02, 10), caller, send) == "accept"
+    assert told == ["notifications/progress"]
+    with pytest.raises(UpstreamTimeout) as caught:
+        await limits.bounded("a", (10, 0.02), caller, send)
+    assert caught.value.data == {"limit": "total_timeout"}
+
+
+async def test_a_servers_own_time_out_is_its_own() -> None:
+    async def send(caller: Caller) -> str:
+        raise TimeoutError("the server's")
+
+    with pytest.raises(TimeoutError, match="the server's"):
+        await limits.bounded("a", (10, 10), Caller(), send)
+    assert msgspec.structs.asdict(Caller())["on_request"] is None
+    assert Config().limits.idle_timeout == 300
