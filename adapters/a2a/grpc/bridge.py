@@ -25,6 +25,8 @@ import msgspec
 
 from ....gateway import sse
 from ....gateway.ports import ASGI
+from ..problems import INVALID_PARAMS, Problem, rpc_error
+from ..wire import V10
 
 Message = MutableMapping[str, Any]
 _encode = msgspec.json.Encoder().encode
@@ -80,8 +82,10 @@ class Bridge:
     def _scope(
         self, params: Mapping[str, Any], metadata: Iterable[tuple[str, Any]], peer: str
     ) -> dict[str, Any]:
-        agent = params.get("tenant")
-        path = f"/a2a/{quote(str(agent), safe='')}" if agent else "/"
+        agent = str(params.get("tenant") or "")
+        if "/" in agent:  # the front would take what follows for a path
+            raise Refused(200, rpc_error(Problem(INVALID_PARAMS, f"unknown agent: {agent}"), V10))
+        path = f"/a2a/{quote(agent, safe='')}" if agent else "/"
         headers = [
             (key.lower().encode(), value.encode("latin-1", "replace"))
             for key, value in metadata
@@ -175,7 +179,11 @@ async def _answers(exchange: _Exchange) -> AsyncGenerator[bytes]:
     whole: list[bytes] = []
     async for piece in exchange.pieces():
         if exchange.header("content-type") == "text/event-stream":
-            for event in decoder.feed(piece):
+            try:
+                events = decoder.feed(piece)
+            except ValueError as e:
+                raise Refused(413, {"message": "an event of the answer is too large"}) from e
+            for event in events:
                 yield event.data
         else:
             whole.append(piece)

@@ -10,8 +10,9 @@ from ....gateway.config import Config
 from ....gateway.errors import ConfigError
 from ....gateway.ports import ASGI
 from ..codec import Malformed
-from ..problems import INVALID_PARAMS
+from ..problems import INVALID_PARAMS, Problem, rpc_error
 from ..schema import Method, schema
+from ..wire import V10
 from .bridge import EXTENSIONS, Bridge, Refused
 from .library import grpc
 from .proto import SERVICE, decode, encode
@@ -78,9 +79,8 @@ class GrpcListener:
         except Refused as e:
             await _abort(context, failure(e.http, e.error))
         except Malformed as e:
-            await _abort(
-                context, failure(200, {"code": INVALID_PARAMS, "message": f"invalid parameters: {e}"})
-            )
+            problem = Problem(INVALID_PARAMS, f"invalid parameters: {e}")
+            await _abort(context, failure(200, rpc_error(problem, V10)))
 
     async def aclose(self) -> None:
         if self._server is not None:

@@ -270,6 +270,7 @@ async def test_without_a_tenant_it_is_the_gateways_own_agent() -> None:
         (SubscribeToTaskRequest(id="none"), TaskNotFoundError, "unknown task: none"),
         (SendMessageRequest(), InvalidParamsError, "message is required"),
         (SendMessageRequest(tenant="nobody", message=HELLO), InvalidParamsError, "unknown agent: nobody"),
+        (SendMessageRequest(tenant="one/tasks", message=HELLO), InvalidParamsError, "agent: one/tasks"),
         (GetExtendedAgentCardRequest(), UnsupportedOperationError, "no extended agent card"),
     ],
 )
@@ -395,7 +396,7 @@ async def test_what_goes_to_the_front_and_what_comes_back(streaming: bool) -> No
     async with front(app) as stub:
         metadata = (("traceparent", "00-1-2-01"), ("host", "evil"), ("a2a-extensions", "urn:a,urn:b"))
         send = stub.SendStreamingMessage if streaming else stub.SendMessage
-        answered = send(SendMessageRequest(tenant="a/b", message=HELLO), metadata=metadata)
+        answered = send(SendMessageRequest(tenant="a b", message=HELLO), metadata=metadata)
         (item,) = [x async for x in answered] if streaming else [await answered]
         assert item.task.id == "t"
         assert ("a2a-extensions", "urn:a") in list(await answered.initial_metadata())
@@ -404,7 +405,7 @@ async def test_what_goes_to_the_front_and_what_comes_back(streaming: bool) -> No
         "gateway:1",
         "urn:a,urn:b",
     )
-    assert seen["path"] == "/a2a/a%2Fb"
+    assert seen["path"] == "/a2a/a%20b"
     assert seen["body"]["method"] == ("SendStreamingMessage" if streaming else "SendMessage")
     assert "tenant" not in seen["body"]["params"]
 
