@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from .errors import BadUpstream, TooLarge, UpstreamTimeout
+from .errors import BadUpstream, UpstreamTimeout
 from .h1 import Connection
 from .pool import PER_ROUTE, TOTAL, Pool
 
@@ -49,7 +49,7 @@ class Stream(Protocol):
         ...
 
     async def read(self, limit: int | None = None) -> bytes:
-        """The rest of the body. Raises TooLarge past ``limit`` bytes (None: the transport's own limit)."""
+        """The rest of the body. Raises BadUpstream past ``limit`` bytes (None: the transport's own)."""
         ...
 
 
@@ -204,6 +204,6 @@ class Answer:
         async for chunk in self.chunks():
             size += len(chunk)
             if size > limit:
-                raise TooLarge("the agent's answer is too large")
+                raise BadUpstream(f"the agent's answer is larger than {limit} bytes")
             pieces.append(chunk)
         return b"".join(pieces)

@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from ....gateway import sse
-from ....gateway.errors import BadUpstream, GatewayError, TooLarge, UpstreamFailed
+from ....gateway.errors import BadUpstream, GatewayError, UpstreamFailed
 from ....gateway.transport import Reply, Stream, Transport
 from .. import rest03
 from ..card import Interface
@@ -120,7 +120,7 @@ class Channel:
             try:
                 events = decoder.feed(chunk)
             except ValueError as e:
-                raise TooLarge(f"an event of {self._agent} is too large") from e
+                raise BadUpstream(f"an event of {self._agent} is too large") from e
             for event in events:
                 if rpc:
                     yield self._rpc_result(200, event.data)
