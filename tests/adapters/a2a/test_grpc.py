@@ -46,7 +46,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from agentgw.adapters.a2a import adapter
-from agentgw.adapters.a2a.card import Interface
+from agentgw.adapters.a2a.card import Interface, grpc_interface
 from agentgw.adapters.a2a.codec import Malformed
 from agentgw.adapters.a2a.face.face import A2AFace
 from agentgw.adapters.a2a.grpc import library, proto, status
@@ -655,6 +655,21 @@ async def test_another_binding_is_taken_where_there_is_one() -> None:
 def test_where_a_grpc_interface_is(url: str, registered: str, reached: str, here: str | None) -> None:
     assert of_grpc(url, registered) == reached
     assert beside(reached, registered) == here
+
+
+@pytest.mark.parametrize(
+    ("server", "base", "url"),
+    [
+        (Server(grpc_port=1), "https://gw.example/x", "gw.example:1"),
+        (Server(grpc_port=1), "http://[::1]:8080", "[::1]:1"),
+        (Server(grpc_port=1, grpc_url="grpc.example:443"), "http://h", "grpc.example:443"),
+    ],
+)
+def test_what_the_cards_say(server: Server, base: str, url: str) -> None:
+    found = {"url": url, "protocolBinding": "GRPC", "protocolVersion": "1.0"}
+    assert grpc_interface(server, base) == found
+    assert grpc_interface(server, base, "a") == {**found, "tenant": "a"}
+    assert grpc_interface(Server(), base, "a") is None
 
 
 @pytest.mark.parametrize("url", ["", ":80", "unix:/x", "ftp://h", "h:99999", "h:1/path"])
