@@ -238,7 +238,7 @@ class Operations:
         agent = None if call.agent == OWN else call.agent
         tasks = await self._engine.tasks(call.principal, agent=agent, context_id=query.context_id)
         views = {view.name: view for view in self._engine.agents(call.principal)}
-        if await self._relay.refresh(call, views, tasks):
+        if query.token is None and await self._relay.refresh(call, views, tasks):
             tasks = await self._engine.tasks(call.principal, agent=agent, context_id=query.context_id)
         return _encode(page(tasks, query, call.version))
 

@@ -206,8 +206,9 @@ class Passage:
                 self.note(msgspec.structs.replace(fold(base, item.event, item.at), context_id=theirs))
 
     def note(self, task: Task) -> str:
-        """Tell the hub of the task as it is; returns the client's name for its conversation."""
-        theirs = task.context_id
+        """Tell the hub of the task as it is; returns the client's name for its conversation. A look that
+        shows nothing new is no change of the task: lists are sorted by those."""
+        theirs, known = task.context_id, self._task
         self._ours = ours = self._ours or theirs
         mark: dict[str, Any] = {"relayed": True}
         if ours != theirs:
@@ -215,8 +216,25 @@ class Passage:
         task = msgspec.structs.replace(
             task, agent=self._view.name, context_id=ours, extra={**task.extra, MARK: mark}
         )
+        same = known is not None and known.id == task.id
+        if known is not None and same:
+            task = _with_history(task, known)
         self._task = task
         self._call.saw(task)
-        if task.id:
+        if task.id and not (same and _seen(task) == _seen(known)):
             self._engine.observe(task, self._call.principal, upstream=self._view.name, context=theirs)
         return ours
+
+
+def _seen(task: Task | None) -> Any:
+    return task and (task.state, task.status_message, task.artifacts, task.metadata, task.context_id)
+
+
+def _with_history(task: Task, known: Task) -> Task:
+    """The task with the longer of its histories: who looks may have asked for less."""
+    before = known.extra.get("a2a", {}).get("history", ())
+    own = dict(task.extra.get("a2a", {}))
+    if len(before) > len(own.get("history", ())):
+        own["history"] = before
+        task = msgspec.structs.replace(task, extra={**task.extra, "a2a": own})
+    return msgspec.structs.replace(task, input=task.input or known.input)

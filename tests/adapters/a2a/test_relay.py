@@ -254,6 +254,28 @@ async def test_a_list_asks_after_tasks_that_nobody_followed() -> None:
         assert ended["error"]["code"] == -32004
 
 
+async def test_looking_is_no_change() -> None:
+    """Lists are sorted by changes, and pages go on where they ended: looks move nothing, and lose nothing."""
+    said = {"messageId": "u", "role": "ROLE_USER", "parts": [{"text": "go"}]}
+
+    async def handle(method: str, params: Any, request: Request) -> Response:
+        if method == "GetTask":
+            return answer(task(id=params["id"]))
+        return answer({"task": task(id=params["message"]["messageId"], history=[said])})
+
+    async with agent(handle) as url, gateway(x=url) as gw:
+        for name in "abc":
+            await gw.rpc("/a2a/x", "SendMessage", {"message": {**message(), "messageId": name}})
+        before = (await gw.rpc("/a2a/x", "ListTasks", {}))["result"]["tasks"]
+        assert [t["id"] for t in before] == ["c", "b", "a"]
+        await gw.rpc("/a2a/x", "GetTask", {"id": "a", "historyLength": 0})
+        assert (await gw.rpc("/a2a/x", "ListTasks", {}))["result"]["tasks"] == before
+        assert before[0]["history"][0]["messageId"] == "u"
+        page = (await gw.rpc("/a2a/x", "ListTasks", {"pageSize": 2}))["result"]
+        rest = (await gw.rpc("/a2a/x", "ListTasks", {"pageToken": page["nextPageToken"]}))["result"]
+        assert [t["id"] for t in rest["tasks"]] == ["a"]
+
+
 async def test_a_watcher_of_an_older_agents_task_is_told_what_was_before() -> None:
     """Its ``tasks/resubscribe`` begins with the next event; a 1.0 client begins with the task."""
 
