@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -35,9 +36,9 @@ async def bounded(
     timer = asyncio.timeout_at(min(now() + idle, end))
     tell, ask = caller.on_notification, caller.on_request
 
-    def renew() -> None:
-        if not timer.expired():
-            timer.reschedule(min(now() + idle, end))
+    def renew(until: float | None = None) -> None:
+        with contextlib.suppress(RuntimeError):  # over: it was asked on behalf of another of the session's
+            timer.reschedule(min(now() + idle, end) if until is None else until)
 
     async def told(method: str, params: dict[str, Any]) -> None:
         renew()
@@ -46,7 +47,7 @@ async def bounded(
 
     async def asked(method: str, params: dict[str, Any]) -> dict[str, Any]:
         assert ask is not None
-        timer.reschedule(end)
+        renew(end)
         try:
             return await ask(method, params)
         finally:
