@@ -148,6 +148,8 @@ def losses(parts: Sequence[Part]) -> tuple[Loss, ...]:
             found.add(Loss.PART_FIELDS)
         if isinstance(p, File) and p.uri is not None and not absolute(p.uri):
             found.add(Loss.RELATIVE_LINK)
+        elif p.media_type is not None and type(_bare(_plain(p), "")) is not type(p):
+            found.add(Loss.PART_KIND)
     return tuple(sorted(found))
 
 

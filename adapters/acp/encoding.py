@@ -254,7 +254,7 @@ class RunEncoder:
             else:
                 error = error_json(fault, self._trace_id)
             self.run["error"] = error
-            if message is not None and said == error["message"] and _only_text(message.parts):
+            if message is not None and said == error["message"] and _bare_text(message.parts):
                 message = None  # the error says it already
         if message is not None and message.parts:
             out += self._whole(message, at)
@@ -327,8 +327,8 @@ def _named(part: Part, name: str | None) -> Part:
     return part if part.name or name is None or isinstance(part, Text) else replace(part, name=name)
 
 
-def _only_text(parts: Sequence[Part]) -> bool:
-    return all(isinstance(p, Text) for p in parts)
+def _bare_text(parts: Sequence[Part]) -> bool:
+    return all(isinstance(p, Text) and p.name is None for p in parts)
 
 
 def _progress(event: Progress) -> Json:

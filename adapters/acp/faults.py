@@ -63,14 +63,25 @@ def error_json(fault: Fault, trace_id: str | None = None) -> Json:
 def fault_of(error: ErrorBody | None, agent: str) -> tuple[Fault, str]:
     """What a client may see of an agent's error, and what only the debug log may.
 
-    ``server_error`` is how a crash looks: its words are withheld. All other codes are the agent's own.
+    ``server_error`` is how a crash looks: its words are withheld, unless another gateway says in ``data`` that
+    they are its agent's own. All other codes are the agent's own.
     """
     code = error.code if error else SERVER_ERROR
     native = {"protocol": "acp", "code": code}
+    if error is not None and code == SERVER_ERROR:
+        data = _object(error.data)
+        if data.get("code") == "agent_error":
+            own = {k: v for k, v in data.items() if k not in ("code", "trace_id")}
+            said: Any = own["data"] if own.keys() == {"data"} else own or None
+            return Fault(code="agent_error", message=spoken(error.message), data=said, native=native), ""
     if error is None or code == SERVER_ERROR:
         withheld = error.message if error else "no error given"
         return Fault(code="upstream_failed", message=f"{agent} failed", native=native), withheld
     return Fault(code="agent_error", message=spoken(error.message), data=error.data, native=native), ""
+
+
+def _object(value: Any) -> Json:
+    return cast(Json, value) if isinstance(value, dict) else {}
 
 
 def spoken(text: str) -> str:

@@ -19,6 +19,7 @@ class Loss(StrEnum):
     MESSAGE_FIELDS = "fields of a message that only its protocol has"
     PART_METADATA = "part metadata"
     PART_FIELDS = "fields of a part that only its protocol has"
+    PART_KIND = "text or data, where its media type says the other"
     RELATIVE_LINK = "a relative link: it is text"
     ARTIFACT_ID = "artifact id"
     ARTIFACT_NAME = "artifact name"

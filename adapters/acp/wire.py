@@ -64,7 +64,7 @@ class SessionGiven(msgspec.Struct):
     """A session that the client brings along: its id, and URLs of messages (never fetched)."""
 
     id: str
-    history: Sequence[str] | None = None
+    history: Sequence[str] = ()
     state: str | None = None
 
 

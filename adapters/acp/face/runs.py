@@ -62,7 +62,7 @@ async def chosen_session(x: Exchange, head: RunCreateHead) -> str | None:
         given = session.id
         if head.session_id not in (None, given):
             raise codec.wrong("session_id", "it is not session.id")
-        urls = [*(session.history or ()), *([session.state] if session.state is not None else ())]
+        urls = [*session.history, *([session.state] if session.state is not None else ())]
         if not all(codec.absolute(url) for url in urls):
             raise codec.wrong("session", "expected whole URLs in history and state")
         if any(not url.startswith(f"{x.base}/resources/") for url in urls):

@@ -58,6 +58,7 @@ async def call_agent(
     if asked is None and exchange.wants_task and handle.task.state in answers.RUNNING:
         return begun_task(exchange, handle)
     exchange.set_state(handle.task.state.value)
+    exchange.set_losses(handle.task)
     return asked or answers.result(handle.task, exchange.revision, note=note)
 
 

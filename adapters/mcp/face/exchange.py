@@ -9,9 +9,10 @@ import msgspec
 from msgspec import Raw, UnsetType
 
 from ....gateway.durations import duration
-from ....gateway.model import Principal, Trace
+from ....gateway.model import Principal, Task, Trace
 from ....gateway.telemetry import Span, Tracer
 from .. import wire
+from ..losses import of_answer, phrases
 from ..wire import Caller, Era, Id, RpcError
 from . import eras, tasks
 from .reply import Reply
@@ -180,6 +181,11 @@ class Exchange:
         """What became of the call, for the span."""
         if self.span is not None:
             self.span.set("agentgw.state", state)
+
+    def set_losses(self, task: Task) -> None:
+        """What of the agent's answer the result does not carry, for the span."""
+        if self.span is not None and (lost := phrases(of_answer(task))):
+            self.span.set("agentgw.losses", "; ".join(lost))
 
     def set_agent(self, agent: str, protocol: str) -> None:
         """Whose call it is, for the span. Only what makes an agent work is a call; with the lists that

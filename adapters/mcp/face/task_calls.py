@@ -58,17 +58,18 @@ class TaskCalls:
             if len(self._tokens) > _REMEMBERED:
                 self._tokens.popitem(last=False)
         if exchange.session is not None:
-            job = asyncio.create_task(self._tell(exchange.session, handle, self._asks(exchange, handle)))
+            job = asyncio.create_task(self._tell(exchange.session, handle))
             self._watching.add(job)
             job.add_done_callback(self._watching.discard)
         exchange.set_state(handle.task.state.value)
         return tasks.created(handle.task, exchange.era, asks=True)
 
-    async def _tell(self, session: Session, handle: TaskHandle, asks: bool) -> None:
-        known = tasks.status(handle.task, "handshake", asks=True)
+    async def _tell(self, session: Session, handle: TaskHandle) -> None:
+        asks = "elicitation" in session.client_capabilities
+        known = tasks.status(handle.task, "handshake", asks)
         while known not in tasks.ENDED and not session.own.ended:
             await handle.changed()
-            fields = tasks.shape(handle.task, "handshake", asks=True)
+            fields = tasks.shape(handle.task, "handshake", asks)
             if fields["status"] != known:
                 session.push(wire.encode_notification(tasks.STATUS["handshake"], fields))
             known = fields["status"]
@@ -189,6 +190,8 @@ class TaskCalls:
         exact = None if server_of(view) is None else await _exact(handle)
         if exact is None and task.state is TaskState.FAILED and server_of(view) is not None:
             raise _error(task)
+        if exact is None:
+            exchange.set_losses(task)
         result = answers.result(task, exchange.revision) if exact is None else exact
         return eras.to_client(wire.TOOLS_CALL, result, exchange.era, self._server_info)
 

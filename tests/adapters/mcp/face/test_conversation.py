@@ -241,6 +241,20 @@ async def test_a_notification_cancels_in_the_handshake_era_and_leaving_does_not(
         assert task is not None, "the call whose client left goes on"
 
 
+async def test_what_a_result_cannot_carry_is_told() -> None:
+    async def remarks(call: Invocation) -> AsyncIterator[Event]:
+        message = Message(role="agent", parts=(Text(text="a", metadata={"n": 1}),), author="me")
+        yield Finished(state=TaskState.COMPLETED, message=message)
+
+    async with (
+        served(noted=MemoryUpstream(remarks)) as gateway,
+        client(f"{gateway.url}/mcp", "modern") as mcp,
+    ):
+        await mcp.call_tool("noted", {"message": "hi"})
+        (span,) = (s for s in gateway.spans() if s.name == "tools/call noted")
+    assert span.attributes["agentgw.losses"] == "author of a message; part metadata"
+
+
 async def test_one_span_per_call_with_the_callers_trace_as_parent() -> None:
     trace, inner = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     in_meta, in_header = f"00-{trace}-{inner}-01", f"00-{trace}-{'1' * 16}-01"
