@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 
+from ..gateway.errors import GatewayError
 from ..gateway.names import complaint, is_valid
 from .configuration import load
 from .find import find, is_loopback, transport
 from .hosts import HOSTS, PRINTED, Host, Place, document
-from .terminal import Stop, WrongUse, note
+from .terminal import YELLOW, Stop, WrongUse, note
 
 
 async def connect(client: str, agent: str | None, write: bool) -> None:
@@ -26,6 +27,8 @@ async def connect(client: str, agent: str | None, write: bool) -> None:
     if write and client in PRINTED:
         raise WrongUse(f"{client} has no file to write: leave --write out and use what is printed")
     place = await _place(agent)
+    if agent is not None:
+        await _warn_of_unknown(agent)
     if client in PRINTED:
         print(PRINTED[client](place))
         return
@@ -39,6 +42,19 @@ async def connect(client: str, agent: str | None, write: bool) -> None:
     else:
         note(f"{host.title}: put this into {host.path()} (--write does it)")
         print(_pretty(document(host, place)))
+
+
+async def _warn_of_unknown(agent: str) -> None:
+    """Say so when the running gateway has no such agent: the client would meet an error."""
+    from .client import RemoteControl
+
+    async with transport() as http:
+        with contextlib.suppress(Stop, GatewayError):
+            target = await find(http)
+            if target is not None and all(
+                known.name != agent for known in await RemoteControl(http, target).list_agents()
+            ):
+                note(f"warning: the gateway at {target.url} has no agent named {agent} yet", style=YELLOW)
 
 
 async def _place(agent: str | None) -> Place:

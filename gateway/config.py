@@ -13,6 +13,7 @@ import msgspec
 Duration = Annotated[float, msgspec.Meta(ge=0, extra_json_schema={"format": "duration"})]
 Size = Annotated[int, msgspec.Meta(ge=1, extra_json_schema={"format": "size"})]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Depth = Annotated[int, msgspec.Meta(ge=1, le=200)]  # decoders recurse: past some hundreds they give up
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -50,7 +51,7 @@ class Limits(_Section, frozen=True):
     shutdown_grace: Duration = 10.0
     body: Size = 64 * 1024 * 1024
     header: Size = 64 * 1024
-    nesting: Count = 100
+    nesting: Depth = 100
     concurrency: Count = 1000
     tasks: Count = 10_000
 

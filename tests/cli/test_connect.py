@@ -73,6 +73,21 @@ def test_the_running_gateway_s_address_is_used(cli: Cli, fake: Fake) -> None:
     assert "owner-token" not in printed.stdout + printed.stderr
 
 
+def test_an_agent_that_the_gateway_does_not_have_is_warned_of(cli: Cli, fake: Fake) -> None:
+    agent = {
+        "name": "echo",
+        "protocol": "acp",
+        "target": "",
+        "enabled": True,
+        "health": "ok",
+        "description": "",
+    }
+    fake.routes["GET /api/agents"] = lambda exchange: exchange.answer(200, [agent])
+    owner.write(cli.home, url=fake.url, token="t")
+    assert "no agent named other" in cli.run("connect", "cursor", "--agent", "other").stderr
+    assert "no agent" not in cli.run("connect", "cursor", "--agent", "echo").stderr
+
+
 def test_a_remote_gateway_s_key_is_a_reference(cli: Cli) -> None:
     printed = cli.at("https://gw.example", "secret-key").run("connect", "cursor").stdout
     assert "${env:AGENTGW_TOKEN}" in printed
