@@ -183,6 +183,9 @@ async def test_tasks_and_configurations_of_others_are_unknown() -> None:
         assert answer["error"]["code"] == -32001
         answer = await gw.rpc("/a2a/worker", "GetTaskPushNotificationConfig", named, **caller("ann"))
         assert answer["result"]["token"] == "tok-secret"
+        # The gateway's owner sees the task, but what the caller told in confidence is not for him either.
+        answer = await gw.rpc("/a2a/worker", "ListTaskPushNotificationConfigs", everything, **caller("owner"))
+        assert answer["result"]["configs"] == []
 
 
 async def test_every_card_says_that_push_notifications_are_there() -> None:
@@ -231,6 +234,7 @@ async def test_all_that_streams_would_say_is_said_to_a_webhook_that_keeps_up() -
             for artifact in [update, *n.body.get("task", {}).get("artifacts", [])]:
                 said += "".join(p["text"] for p in artifact.get("parts", []))
         assert said == "0 1 2 "
+        assert [n.kind for n in hook.got].count("task") == 1  # and nothing twice
 
 
 async def test_a_question_is_told_and_so_is_what_follows_its_answer() -> None:

@@ -29,6 +29,7 @@ from agentgw.gateway.model import (
     Invocation,
     Message,
     MessageDelta,
+    Principal,
     Record,
     Started,
     TaskState,
@@ -121,6 +122,14 @@ class SpyingHost(LocalHost):
         inner.stream = lambda *a, **k: (self.sent.append(k.get("body") or b""), stream(*a, **k))[1]  # type: ignore[method-assign]
 
 
+class _Front(Front):
+    """The caller ``owner`` is the gateway's."""
+
+    def _principal(self, scope: Any) -> Principal:
+        name = super()._principal(scope).id
+        return Principal(id=name, owner=name == "owner")
+
+
 @contextlib.asynccontextmanager
 async def pushing(
     *,
@@ -147,7 +156,7 @@ async def pushing(
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("nothing else is served here")
 
-    app = Front([face], nothing, Doors("127.0.0.1", ""), owner_token="t", body_limit=1 << 20)
+    app = _Front([face], nothing, Doors("127.0.0.1", ""), owner_token="t", body_limit=1 << 20)
     await hub.start()
     face.start()
     async with served(app) as url, httpx.AsyncClient(timeout=20) as http:
@@ -192,12 +201,12 @@ def states(got: Sequence[Notification]) -> list[str]:
 
 
 class Stepwise(MemoryUpstream):
-    """An agent that says ``pieces`` pieces, then ends when it may (``go``); ``ask`` makes it ask first."""
+    """An agent that says ``pieces`` pieces, when it may (``go``) ``more``, and ends. To ``ask`` it asks."""
 
-    def __init__(self, pieces: int = 1) -> None:
+    def __init__(self, pieces: int = 1, more: int = 0) -> None:
         super().__init__(self._run, self._answered)
         self.go = asyncio.Event()
-        self.pieces = pieces
+        self.pieces, self.more = pieces, more
 
     async def _run(self, call: Invocation) -> AsyncIterator[Event]:
         yield Started()
@@ -208,6 +217,8 @@ class Stepwise(MemoryUpstream):
         for n in range(self.pieces):
             yield MessageDelta(parts=(Text(text=f"{n} "),))
         await self.go.wait()
+        for n in range(self.pieces, self.pieces + self.more):
+            yield MessageDelta(parts=(Text(text=f"{n} "),))
         yield Finished(state=TaskState.COMPLETED)
 
     async def _answered(self, reply: InputReply) -> AsyncIterator[Event]:
