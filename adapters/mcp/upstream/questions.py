@@ -13,6 +13,13 @@ import msgspec
 
 from ....gateway.model import Data, InputReply, InputRequest, Message, Text, text_of
 
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "array": (list,),
+}
 # What the gateway can do itself for a caller of another protocol.
 CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}}
 
@@ -39,28 +46,71 @@ def answered(request: InputRequest, reply: InputReply) -> dict[str, Any] | None:
         return {"action": reply.action}
     if request.kind == "url":
         return {"action": "accept"}
-    content = _content(reply.message, request.schema or {})
-    return None if content is None else {"action": "accept", "content": content}
+    schema = request.schema or {}
+    content = _content(reply.message, schema)
+    return None if content is None or not _fits(content, schema) else {"action": "accept", "content": content}
 
 
 def _content(message: Message, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The form's values: a structured part, JSON text, or plain text where one field is asked for."""
+    """The form's values: a structured part, JSON text, or plain text where one field is asked for. What is
+    left out has the form's defaults."""
     for part in message.parts:
         value: Any = part.data if isinstance(part, Data) else None
         if isinstance(value, Mapping):
-            data = dict(cast("Mapping[str, Any]", value))
-            inner = data.get("content")
-            wrapped = data.get("action") == "accept" and isinstance(inner, Mapping)
-            return dict(cast("Mapping[str, Any]", inner)) if wrapped else data
+            return {**_defaults(schema), **_unwrapped(cast("Mapping[str, Any]", value), schema)}
     text = text_of(message.parts).strip()
     try:
         value = msgspec.json.decode(text)
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict):
-        return cast("dict[str, Any]", value)
+        return {**_defaults(schema), **_unwrapped(cast("dict[str, Any]", value), schema)}
     field = _only_field(schema)
-    return None if field is None or not text else _typed(field, text, value)
+    found = None if field is None or not text else _typed(field, text, value)
+    return None if found is None else {**_defaults(schema), **found}
+
+
+def _unwrapped(data: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The values in ``{"action": "accept", "content": {…}}``, unless the form has such fields itself."""
+    if data.get("action") != "accept" or "action" in _properties(schema):
+        return dict(data)
+    content = data.get("content", {})
+    return dict(cast("Mapping[str, Any]", content)) if isinstance(content, Mapping) else dict(data)
+
+
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = schema.get("properties")
+    return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else {}
+
+
+def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """2025-11-25, client/elicitation: a client fills in the defaults of fields that the user left out."""
+    return {
+        name: field["default"]
+        for name, field in _properties(schema).items()
+        if isinstance(field, Mapping) and "default" in field
+    }
+
+
+def _fits(content: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+    """Whether nothing that is required is missing, and each field is of its type and one of its choices."""
+    required: Any = schema.get("required")
+    if isinstance(required, list) and not set(cast("list[str]", required)) <= content.keys():
+        return False
+    fields = _properties(schema)
+    return all(_value_fits(content[name], fields[name]) for name in content.keys() & fields.keys())
+
+
+def _value_fits(value: Any, field: Any) -> bool:
+    if not isinstance(field, Mapping):
+        return True
+    rules = cast("Mapping[str, Any]", field)
+    kinds = _KINDS.get(str(rules.get("type")))
+    is_bool = isinstance(value, bool)
+    if kinds is not None and (not isinstance(value, kinds) or (is_bool and bool not in kinds)):
+        return False
+    choices: Any = rules.get("enum")
+    return not isinstance(choices, list) or value in cast("list[Any]", choices)
 
 
 def _only_field(schema: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:

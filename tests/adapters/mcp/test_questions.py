@@ -30,6 +30,21 @@ def test_a_form_keeps_its_schema_and_a_url_its_address() -> None:
     assert (request.kind, request.url) == ("url", "https://example.org")
 
 
+DEFAULTS: dict[str, Any] = {
+    "message": "?",
+    "requestedSchema": {
+        "properties": {
+            "name": {"type": "string", "default": "Ada"},
+            "age": {"type": "integer", "default": 36},
+        }
+    },
+}
+CHOICE: dict[str, Any] = {
+    "message": "?",
+    "requestedSchema": {"properties": {"a": {"type": "string", "enum": ["x", "y"]}}},
+}
+
+
 @pytest.mark.parametrize(
     ("params", "part", "content"),
     [
@@ -39,6 +54,9 @@ def test_a_form_keeps_its_schema_and_a_url_its_address() -> None:
         (form("a", a="string", b="string"), "Oslo", {"a": "Oslo"}),
         (form(a="boolean"), "Yes", {"a": True}),
         (form(a="integer"), "42", {"a": 42}),
+        (DEFAULTS, {}, {"name": "Ada", "age": 36}),
+        (DEFAULTS, {"action": "accept"}, {"name": "Ada", "age": 36}),
+        (DEFAULTS, {"age": 40}, {"name": "Ada", "age": 40}),
         (form("a", "b", a="string", b="string"), '{"a": "x", "b": "y"}', {"a": "x", "b": "y"}),
     ],
 )
@@ -53,6 +71,11 @@ def test_answers_that_can_be_read(params: Any, part: Any, content: Any) -> None:
         (form(a="boolean"), "perhaps"),
         (form(a="integer"), "many"),
         (form(a="string"), ""),
+        (form("a", a="string"), {"b": "x"}),
+        (form("a", a="string"), {"a": 1}),
+        (form("a", a="integer"), {"a": True}),
+        (form("a", a="string"), {"action": "accept"}),
+        (CHOICE, {"a": "z"}),
     ],
 )
 def test_answers_that_cannot_are_asked_for_again(params: Any, part: Any) -> None:
