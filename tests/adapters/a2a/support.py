@@ -178,9 +178,9 @@ def caller(name: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def gateway(**agents: Any) -> AsyncIterator[Gateway]:
+async def gateway(*, store: MemoryStore | None = None, **agents: Any) -> AsyncIterator[Gateway]:
     """A gateway in front of these: memory upstreams, or A2A agents by URL or record. The caller is who
-    the headers of ``caller`` say."""
+    the headers of ``caller`` say. ``store``: of a gateway that was here before."""
     directory = MemoryDirectory({n: a for n, a in agents.items() if isinstance(a, MemoryUpstream)})
     views: dict[str, Any] = dict(directory.views())
     for name, known in agents.items():
@@ -191,7 +191,8 @@ async def gateway(**agents: Any) -> AsyncIterator[Gateway]:
             template = next(iter(MemoryDirectory({name: MemoryUpstream()}).views().values()))
             views[name] = msgspec.structs.replace(template, record=record, agent=agent, upstream=upstream)
     directory._views = views  # pyright: ignore[reportPrivateUsage]
-    hub = Hub(directory, MemoryStore(), Tracer(), LocalHost().config)
+    hub = Hub(directory, store or MemoryStore(), Tracer(), LocalHost().config)
+    await hub.start()
     face = A2AFace(hub)
 
     async def nothing(scope: Any, receive: Any, send: Any) -> None:

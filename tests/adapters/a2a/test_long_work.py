@@ -38,6 +38,7 @@ from agentgw.gateway.model import (
     Text,
     text_of,
 )
+from agentgw.registry.memory import MemoryStore
 
 from ...support.memory import MemoryUpstream
 from . import support
@@ -266,6 +267,47 @@ async def test_all_who_watch_see_the_same_and_the_cancellation(path: str) -> Non
             assert said.empty()
         again = await gw.rpc("/a2a/x", "CancelTask", {"id": begun["id"]})
         assert again["error"]["code"] == -32002
+
+
+# --- restarts ----------------------------------------------------------------------------------
+
+
+async def test_after_a_restart() -> None:
+    """Ended tasks can be looked at, not watched; what the gateway ran has failed; an agent's own goes on."""
+    upstream, store = MemoryUpstream(), MemoryStore()
+
+    async def script(call: Invocation) -> AsyncIterator[Event]:
+        yield Started(task_id="up")
+        if text_of(call.message.parts) == "wait":
+            await asyncio.Event().wait()
+        yield Finished(state=TaskState.COMPLETED)
+
+    async def handle(method: str, params: Any, request: Request) -> Response:
+        if method == "SubscribeToTask":
+            return StreamingResponse(iter([event({"task": task(DONE)})]), media_type="text/event-stream")
+        return answer({"task": task()})
+
+    upstream.script = script
+    async with agent(handle) as url:
+        async with gateway(store=store, x=upstream, far=url) as gw:
+            done = (await gw.rpc("/a2a/x", "SendMessage", {"message": message()}))["result"]["task"]
+            at_once = {"configuration": {"returnImmediately": True}}
+            params = {"message": message("wait"), **at_once}
+            cut = (await gw.rpc("/a2a/x", "SendMessage", params))["result"]["task"]
+            await gw.rpc("/a2a/far", "SendMessage", {"message": message()})
+        async with gateway(store=store, x=upstream, far=url) as gw:
+            got = (await gw.rpc("/a2a/x", "GetTask", {"id": done["id"]}))["result"]
+            assert got["status"]["state"] == DONE
+            got = (await gw.rpc("/a2a/x", "GetTask", {"id": cut["id"]}))["result"]
+            assert got["status"]["state"] == "TASK_STATE_FAILED"
+            for task_id in (done["id"], cut["id"]):
+                refused = await gw.rpc("/a2a/x", "SubscribeToTask", {"id": task_id})
+                assert refused["error"]["code"] == -32004
+            body = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": "t"}}
+            watched = (await gw.http.post(f"{gw.url}/a2a/far", json=body)).text
+            assert DONE in watched
+            refused = await gw.rpc("/a2a/far", "SubscribeToTask", {"id": "t"})
+            assert refused["error"]["code"] == -32004
 
 
 # --- the official client's operations, revisions and bindings crossed ---------------------------

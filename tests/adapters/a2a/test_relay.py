@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agentgw.adapters.a2a.face import binding
-from agentgw.gateway.model import Record
+from agentgw.gateway.model import Invocation, Message, Record, Text
 
 from .support import Gateway, caller, gateway, served
 
@@ -392,6 +392,24 @@ async def test_a_conversation_that_lives_on_messages_alone_goes_on() -> None:
         assert said["result"]["message"]["contextId"] == "ours"
         await gw.rpc("/a2a/x", "SendMessage", {"message": message(contextId="ours")}, **headers)
         assert heard[1] == "theirs"
+
+
+async def test_a_conversation_begun_at_another_door_goes_on() -> None:
+    heard: list[Any] = []
+
+    async def handle(method: str, params: Any, request: Request) -> Response:
+        heard.append(params["message"].get("contextId"))
+        return answer({"task": task(DONE, id=f"t{len(heard)}", contextId="theirs")})
+
+    async with agent(handle, streaming=False) as url, gateway(x=url) as gw:
+        said = Message(role="user", parts=(Text(text="hi"),))
+        begun = await gw.hub.invoke(Invocation(agent="x", message=said, context_id="ours"))
+        await begun.settled()
+        went_on = await gw.rpc("/a2a/x", "SendMessage", {"message": message(contextId="ours")})
+        assert heard == [None, "theirs"]
+        assert went_on["result"]["task"]["contextId"] == "ours"
+        listed = await gw.rpc("/a2a/x", "ListTasks", {"contextId": "ours"})
+        assert listed["result"]["totalSize"] == 2
 
 
 # --- extensions --------------------------------------------------------------------------------
