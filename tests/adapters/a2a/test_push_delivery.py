@@ -249,6 +249,7 @@ async def test_a_configuration_is_forgotten_some_time_after_the_end(monkeypatch:
         async with asyncio.timeout(SOON):
             while await store.items(push.SPACE):  # noqa: ASYNC110 (the store has no event for it)
                 await asyncio.sleep(0)
+        assert [n.state for n in hook.got].count("completed") == 1  # the end was told once
 
 
 async def test_what_has_ended_does_not_stand_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
