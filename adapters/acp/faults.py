@@ -63,8 +63,8 @@ def error_json(fault: Fault, trace_id: str | None = None) -> Json:
 def fault_of(error: ErrorBody | None, agent: str) -> tuple[Fault, str]:
     """What a client may see of an agent's error, and what only the debug log may.
 
-    ``server_error`` is how a crash looks: its words are withheld, unless another gateway says in ``data`` that
-    they are its agent's own. All other codes are the agent's own.
+    ``server_error`` is how a crash looks: its words are withheld, unless another gateway says in ``data``
+    that they are its agent's own. All other codes are the agent's own.
     """
     code = error.code if error else SERVER_ERROR
     native = {"protocol": "acp", "code": code}
