@@ -134,7 +134,7 @@ async def test_requests_wait_for_a_free_connection(bounds: Any) -> None:
 
 
 async def test_not_for_ever() -> None:
-    http = HttpTransport(connect_timeout=0.05, per_route=1)
+    http = HttpTransport(connect_timeout=0.2, per_route=1)
     async with serving(hangs()) as server, serving(says()) as other:
         async with asyncio.TaskGroup() as tasks:
             first = tasks.create_task(body(http, server.url))

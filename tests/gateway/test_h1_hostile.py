@@ -139,6 +139,7 @@ async def test_what_is_no_answer(http: HttpTransport, case: str, ask: Any) -> No
 )
 async def test_hangs(http: HttpTransport, script: Script) -> None:
     async with serving(script) as server:
+        await whole(http, server.good)
         with pytest.raises(UpstreamTimeout, match="did not answer in time"):
             await http.request("GET", server.url, timeout=0.05)
         await is_well(http, server)
