@@ -1,4 +1,5 @@
-"""A caller's own time limits end a call at every door: the agent here never answers, and has an hour."""
+"""An agent that never answers and has an hour: a caller's own limits end the call at every door, and who only
+watches it takes no call's place."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from agentgw.cli import wiring
-from agentgw.gateway.config import Config
+from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.model import Agent, Record
 from agentgw.registry import records
 from agentgw.registry.memory import MemoryStore
@@ -61,12 +62,13 @@ async def silence() -> AsyncGenerator[str]:
 
 
 @contextlib.asynccontextmanager
-async def gateway(agent: str) -> AsyncGenerator[httpx.AsyncClient]:
+async def gateway(agent: str, **limits: Any) -> AsyncGenerator[httpx.AsyncClient]:
     record = Record(name="silent", protocol="acp", url=agent, remote="silent")
     known = records.labelled(Agent(name="silent", conversational=True), record)  # nobody need ask it
     store = MemoryStore(records=[record], descriptions={"silent": known})
     listener = wiring._listen("127.0.0.1", 0)
-    async with wiring.running(Config(), store, listener, token="owner", refresh=False):
+    config = Config(limits=Limits(**limits))
+    async with wiring.running(config, store, listener, token="owner", refresh=False):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with httpx.AsyncClient(base_url=url, timeout=30) as http:
             yield http
@@ -99,3 +101,20 @@ async def test_what_is_no_duration_is_the_client_s_mistake_at_every_door() -> No
             wrong = headers | {"agentgw-total-timeout": "soon"}
             answer = await http.post(path, headers=wrong, json=body)
             assert answer.status_code < 500 and "agentgw-total-timeout" in answer.text, door
+
+
+async def test_a_subscription_takes_no_call_s_place() -> None:
+    async with silence() as agent, gateway(agent, concurrency=1) as http:
+        now = {"message": MESSAGE, "configuration": {"returnImmediately": True}}
+        headers = {"a2a-version": "1.0"}
+        sent = await http.post("/a2a/silent", headers=headers, json=rpc("SendMessage", **now))
+        task = sent.json()["result"]["task"]["id"]
+        watch = rpc("SubscribeToTask", id=task)
+        async with http.stream("POST", "/a2a/silent", headers=headers, json=watch) as stream:
+            events = stream.aiter_lines()
+            assert task in await anext(events)
+            assert (await http.post("/a2a/silent", headers=headers, json=rpc("GetTask", id=task))).json()[
+                "result"
+            ]
+            again = await http.post("/a2a/silent", headers=headers, json=watch)
+            assert "too many requests" in again.text
