@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,12 +32,20 @@ class Exchange:
     """A request under way. ``mount`` is the path prefix that the client used: ``/acp`` or empty."""
 
     def __init__(
-        self, request: Request, engine: Engine, span: Span, mount: str, ids: Ids, seen: Recent
+        self,
+        request: Request,
+        engine: Engine,
+        span: Span,
+        mount: str,
+        ids: Ids,
+        seen: Recent,
+        background: Callable[[str, Coroutine[Any, Any, None]], None],
     ) -> None:
         self.request = request
         self.engine = engine
         self.ids = ids
         self.seen = seen
+        self.background = background  # a job that outlives the request; one at a time of each name
         self.span = span
         self.base = request.base_url + mount
         self.error: str | None = None

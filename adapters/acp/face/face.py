@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -84,6 +84,7 @@ class ACPFace:
         self._ids = Ids(engine.items)
         self._seen = Recent()
         self._open: set[asyncio.Task[Any]] = set()
+        self._jobs: dict[str, asyncio.Task[None]] = {}
 
     def mounts(self) -> Sequence[tuple[str, Handler]]:
         return [(MOUNT, self._mounted)]
@@ -110,6 +111,14 @@ class ACPFace:
         """End open requests: what they watch goes on without them."""
         for task in self._open:
             task.cancel()
+
+    def _begin(self, name: str, job: Coroutine[Any, Any, None]) -> None:
+        if name in self._jobs:
+            job.close()
+            return
+        task = self._jobs[name] = asyncio.create_task(job)
+        self._open.add(task)
+        task.add_done_callback(lambda _: (self._open.discard(task), self._jobs.pop(name)))
 
     # --- one request -------------------------------------------------------------------------
 
@@ -141,7 +150,7 @@ class ACPFace:
                 "agentgw.client_protocol": "acp",
             },
         )
-        x = Exchange(request, self._engine, span, mount, self._ids, self._seen)
+        x = Exchange(request, self._engine, span, mount, self._ids, self._seen, self._begin)
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)

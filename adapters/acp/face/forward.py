@@ -68,6 +68,17 @@ async def forward(
                 reply = await upstream.settled(passage.run_id, trace)
                 run = passage.run(answered(reply, passage.agent))
     await x.run(reply.status, run, passage.run_id)
+    if mode == "async" and status not in SETTLED:
+        x.background(passage.run_id, follow(x, upstream, passage))
+
+
+async def follow(x: Exchange, upstream: ACPUpstream, passage: Passage) -> None:
+    """Ask after a run that nobody reads until it has settled, for the record, and for whoever watches it
+    through another door."""
+    with contextlib.suppress(GatewayError):
+        async with Limits(x, upstream).waiting(idle=False):
+            reply = await upstream.settled(passage.run_id, x.span.trace)
+        passage.run(reply.body)
 
 
 def answered(reply: Reply, agent: str) -> bytes:

@@ -93,4 +93,5 @@ class Passage:
             extra=RELAYED,
         )
         self._x.engine.observe(task, self._x.principal, upstream=self.agent)
-        self._x.saw_task(task)
+        if not self._x.span.end_ns:  # the request is still under way
+            self._x.saw_task(task)

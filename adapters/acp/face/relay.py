@@ -22,7 +22,7 @@ from ..encoding import run_json
 from ..upstream.upstream import ACPUpstream, session_id
 from ..wire import RunCreateHead, RunResumeHead
 from .exchange import Exchange
-from .forward import answered, forward, hop
+from .forward import answered, follow, forward, hop
 from .passage import Passage
 
 
@@ -50,11 +50,11 @@ async def resume(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
 
 
 async def read(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
-    """GET /runs/{run_id}. A run that its agent forgot is answered from the record: failed if it had not
-    ended."""
+    """GET /runs/{run_id}. A run that its agent forgot before it had ended has failed; what one that had ended
+    said is known to nobody any more."""
     with hop(x, upstream, "GET /runs/{run_id}") as trace:
         reply = await upstream.request("GET", _path(task), trace=trace)
-    if reply.status == 404:
+    if reply.status == 404 and task.state not in TERMINAL:
         task = _forgotten(x, task)
         x.saw_task(task)
         await x.run(200, run_json(task, (), x.span.trace_id).value, task.id)
@@ -86,7 +86,9 @@ async def cancel(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     if reply.status == 404:
         _forgotten(x, task)
         raise UnknownTask(task.id)
-    await x.run(202, _passage(x, task).run(answered(reply, task.agent)), task.id)
+    passage = _passage(x, task)
+    await x.run(202, passage.run(answered(reply, task.agent)), task.id)
+    x.background(task.id, follow(x, upstream, passage))
 
 
 def _path(task: Task) -> str:

@@ -278,6 +278,32 @@ async def test_a_run_that_its_agent_forgot_has_failed(gateway: Gateway) -> None:
     assert forgotten["status"] == "failed" and "does not know" in forgotten["error"]["message"]
 
 
+async def test_a_run_that_nobody_reads_is_recorded(gateway: Gateway, at_once: None) -> None:
+    """Whoever watches it through another door learns how it ends."""
+    states = iter([run("in-progress"), run("awaiting"), run("cancelling"), run("cancelled")])
+    server = FakeServer(
+        {
+            "POST /runs": (202, run("created")),
+            f"GET /runs/{RUN}": lambda asked: (200, next(states)),
+            f"POST /runs/{RUN}/cancel": (202, run("cancelling")),
+        }
+    )
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        await post(gateway, "/runs", request(mode="async"))
+        handle = await gateway.hub.task(RUN, Principal())
+        assert (await handle.settled()).state is TaskState.INPUT_REQUIRED
+        await gateway.http.post(f"/runs/{RUN}/cancel")
+        assert (await handle.settled()).state is TaskState.CANCELED
+
+
+async def test_what_an_agent_has_forgotten_is_not_invented(gateway: Gateway) -> None:
+    async with served(FakeServer({"POST /runs": (200, run("completed"))})) as url:
+        gateway.relay("outer", url, "inner")
+        await post(gateway, "/runs", request())
+        assert (await gateway.http.get(f"/runs/{RUN}")).status_code == 404
+
+
 async def test_a_run_that_goes_on_after_its_client_left_is_recorded(
     gateway: Gateway, left: asyncio.Event
 ) -> None:
