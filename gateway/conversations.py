@@ -22,6 +22,7 @@ class Conversations:
         self._limit = limit
         self._upstream: OrderedDict[tuple[str, str, str], str] = OrderedDict()
         self._agents: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._owners: OrderedDict[tuple[str, str], str] = OrderedDict()  # of what agents call conversations
         self._unsaved: dict[tuple[str, str, str], StoredContext] = {}
 
     def load(self, contexts: Sequence[StoredContext]) -> None:
@@ -29,6 +30,7 @@ class Conversations:
         for c in contexts:
             self._upstream[c.principal, c.agent, c.context_id] = c.upstream_id
             self._agents[c.principal, c.context_id] = c.agent
+            self._owners.setdefault((c.agent, c.upstream_id), c.principal)
 
     def get(self, principal: Principal, agent: str, context_id: str) -> str | None:
         """What the agent called this conversation on its last turn; None on the first."""
@@ -37,6 +39,10 @@ class Conversations:
     def agent(self, principal: Principal, context_id: str) -> str | None:
         """The agent that the conversation went to last."""
         return self._agents.get((principal.id, context_id))
+
+    def is_others(self, principal: Principal, agent: str, upstream_id: str) -> bool:
+        """Whether what the agent calls ``upstream_id`` is another principal's conversation."""
+        return self._owners.get((agent, upstream_id), principal.id) != principal.id
 
     def touch(self, principal: Principal, agent: str, context_id: str) -> None:
         """Note that a turn goes to this agent."""
@@ -56,6 +62,9 @@ class Conversations:
         self._upstream.move_to_end(key)
         if len(self._upstream) > self._limit:
             self._upstream.popitem(last=False)
+        self._owners.setdefault((agent, upstream_id), principal.id)
+        if len(self._owners) > self._limit:
+            self._owners.popitem(last=False)
         # An agent that names a conversation does not draw it away from the one it goes to.
         if (principal.id, context_id) not in self._agents:
             self.touch(principal, agent, context_id)

@@ -332,14 +332,15 @@ class Hub:
         entry.append(Finished(state=TaskState.CANCELED))
         self._book.changed(entry)
 
-    def observe(
-        self, task: Task, principal: Principal, *, upstream: str, context: str | None = None
-    ) -> None:
+    def observe(self, task: Task, principal: Principal, *, upstream: str, context: str | None = None) -> None:
         if self._book.observe(task, principal, upstream) and task.context_id:
             self.converse(upstream, task.context_id, principal, context or task.context_id)
 
     def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:
         return self._conversations.get(principal, agent, context_id)
+
+    def is_others_context(self, agent: str, upstream_id: str, principal: Principal) -> bool:
+        return self._conversations.is_others(principal, agent, upstream_id)
 
     def converse(self, agent: str, context_id: str, principal: Principal, upstream_id: str) -> None:
         self._conversations.put(principal, agent, context_id, upstream_id)

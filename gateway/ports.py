@@ -215,6 +215,10 @@ class Engine(Protocol):
         """What the agent calls this conversation of the principal's; None where it has not had a turn."""
         ...
 
+    def is_others_context(self, agent: str, upstream_id: str, principal: Principal) -> bool:
+        """Whether what the agent calls ``upstream_id`` is a conversation of another principal's."""
+        ...
+
     def converse(self, agent: str, context_id: str, principal: Principal, upstream_id: str) -> None:
         """Note what the agent calls a conversation of the principal's (a relay saw it pass)."""
         ...

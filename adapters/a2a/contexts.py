@@ -1,7 +1,8 @@
 """One agent, several callers: whose ``contextId`` is called what there. Pure.
 
-Callers without a key are one principal, and their ids are the agent's as they are. An id that a caller with a
-key chose might be another caller's too: the agent gets one made from both, and the caller sees its own.
+Callers without a key are one principal, and their ids are the agent's as they are, unless the agent calls
+somebody else's conversation so. An id that a caller with a key chose might be another caller's too: the agent
+gets one made from both, and the caller sees its own.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ _ANONYMOUS = Principal().id
 _INSIDE = ("task", "message", "statusUpdate", "artifactUpdate", "status")
 
 
-def context_at_agent(context_id: str, principal: Principal) -> str:
-    """What the agent is told for an id that this caller chose."""
-    if principal.id == _ANONYMOUS:
+def context_at_agent(context_id: str, principal: Principal, *, others: bool) -> str:
+    """What the agent is told for an id that this caller chose. ``others``: the agent calls a conversation so
+    that is another caller's."""
+    if principal.id == _ANONYMOUS and not others:
         return context_id
     return str(uuid5(_SPACE, f"{principal.id}\n{context_id}"))
 

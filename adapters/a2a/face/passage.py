@@ -75,7 +75,8 @@ class Passage:
         self._ours = wanted
         principal = self._call.principal
         known = self._engine.upstream_context(self._view.name, wanted, principal)
-        return known or context_at_agent(wanted, principal)
+        others = self._engine.is_others_context(self._view.name, wanted, principal)
+        return known or context_at_agent(wanted, principal, others=others)
 
     # --- calls -------------------------------------------------------------------------------
 
