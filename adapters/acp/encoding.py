@@ -6,8 +6,6 @@ tell the same. One message is open at a time; artifacts are parts with a name in
 
 from __future__ import annotations
 
-import re
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +13,6 @@ from msgspec.structs import replace
 
 from ...gateway.lifecycle import joined
 from ...gateway.model import (
-    Artifact,
     ArtifactDelta,
     Data,
     Event,
@@ -39,7 +36,9 @@ from ...gateway.model import (
 from . import codec
 from .decoding import PROMPT
 from .faults import error_json
+from .ids import as_uuid
 from .losses import Loss, phrases
+from .lost import of_event
 from .wire import Json
 
 STATUS = {
@@ -62,18 +61,6 @@ STATE = {
     "failed": TaskState.FAILED,
     "cancelled": TaskState.CANCELED,
 }
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_NAMES = uuid.UUID("5f6c0b2e-3a5c-4d0e-9a67-6d1c5f1b7a10")
-
-
-def is_uuid(text: str) -> bool:
-    """Whether ACP takes ``text`` for a run's or session's id."""
-    return _UUID.fullmatch(text) is not None
-
-
-def as_uuid(text: str, salt: str = "") -> str:
-    """A UUID as it is, made lower case; any other id as a UUID that always comes out the same."""
-    return text.lower() if is_uuid(text) and not salt else str(uuid.uuid5(_NAMES, f"{salt}\0{text}"))
 
 
 class RunEncoder:
@@ -112,7 +99,7 @@ class RunEncoder:
     def feed(self, event: Event, at: str) -> list[Json]:
         """The ACP events of one canonical event that happened at ``at``."""
         out = self._running(event)
-        self._lost |= _lost(event)
+        self._lost |= of_event(event)
         match event:
             case MessageDelta(parts=parts, author=author):
                 out += self._begin(at, author)
@@ -275,41 +262,6 @@ def run_json(task: Task, log: Sequence[Logged], trace_id: str | None = None) -> 
             encoder.feed(event, task.updated_at)
     run = encoder.snapshot() | {"status": STATUS[task.state]}
     return Translated(value=run, losses=encoder.losses)
-
-
-def _lost(event: Event) -> set[Loss]:
-    """What ACP has no place for in an event, apart from what artifacts lose."""
-    found: set[Loss] = set()
-    match event:
-        case MessageDelta(parts=parts):
-            found.update(codec.losses(parts))
-        case MessageDone(message=message):
-            found |= codec.message_losses(message)
-        case ArtifactDelta(artifact=artifact):
-            found.update(codec.losses(artifact.parts))
-            found |= _of(artifact, Loss.ARTIFACT_METADATA, Loss.ARTIFACT_FIELDS)
-            found |= _of(event, Loss.ARTIFACT_METADATA, Loss.ARTIFACT_FIELDS)
-            if artifact.description is not None:
-                found.add(Loss.ARTIFACT_DESCRIPTION)
-        case StateChanged(message=message) | Finished(message=message):
-            found |= _of(event, Loss.STATUS_METADATA, Loss.STATUS_FIELDS)
-            found |= codec.message_losses(message) if message else set()
-            if event.state is TaskState.REJECTED:
-                found.add(Loss.REJECTED)
-        case InputRequired(request=request):
-            found |= codec.message_losses(request.message)
-            if codec.foreign(request.extra):
-                found.add(Loss.STATUS_FIELDS)
-            if request.kind == "auth":
-                found.add(Loss.AUTH)
-        case _:
-            pass
-    return found
-
-
-def _of(thing: Artifact | ArtifactDelta | StateChanged | Finished, metadata: Loss, fields: Loss) -> set[Loss]:
-    found = {metadata} if thing.metadata else set[Loss]()
-    return found | ({fields} if codec.foreign(thing.extra) else set())
 
 
 def _told(task: Task) -> list[Event]:

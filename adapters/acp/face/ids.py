@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from ....gateway.ports import Items
-from ..encoding import as_uuid
+from ..ids import as_uuid
 
 SPACE = "acp.ids"
 RECENT = 10_000

@@ -12,8 +12,9 @@ from ....gateway.model import Fault, Task, TaskState
 from ....gateway.tasklog import now
 from .. import rewrite
 from ..decoding import request_of
-from ..encoding import STATE, as_uuid
+from ..encoding import STATE
 from ..faults import as_error, error_json, fault_of
+from ..ids import as_uuid
 from ..wire import SERVER_ERROR, RunHead
 from .exchange import Exchange
 

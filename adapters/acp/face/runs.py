@@ -10,7 +10,8 @@ import msgspec
 from ....gateway.model import Invocation, Logged
 from ....gateway.ports import TaskHandle
 from .. import codec
-from ..encoding import RunEncoder, as_uuid, is_uuid, run_json
+from ..encoding import RunEncoder, run_json
+from ..ids import as_uuid, is_uuid
 from ..losses import Unread, phrases
 from ..upstream.upstream import ACPUpstream
 from ..wire import Json, Mode, RunCreate, RunCreateHead, RunResume

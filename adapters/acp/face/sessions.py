@@ -18,7 +18,7 @@ from ....gateway.errors import BadUpstream, GatewayError, InvalidRequest
 from ....gateway.model import Task
 from ....gateway.ports import AgentView
 from .. import codec
-from ..encoding import as_uuid, is_uuid
+from ..ids import as_uuid, is_uuid
 from ..upstream.server import error_of
 from ..upstream.upstream import ACPUpstream, session_id
 from ..wire import JSON_TYPE, Json

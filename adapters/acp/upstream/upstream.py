@@ -25,7 +25,7 @@ from ....gateway.telemetry import Span
 from ....gateway.transport import Reply, Stream
 from .. import codec
 from ..decoding import RunDecoder
-from ..encoding import as_uuid, is_uuid
+from ..ids import as_uuid, is_uuid
 from ..losses import Loss, phrases
 from ..wire import JSON_TYPE, Json
 from .server import Server, turn_begin

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentgw.adapters.acp.encoding import RunEncoder, as_uuid, is_uuid, run_json
+from agentgw.adapters.acp.encoding import RunEncoder, run_json
+from agentgw.adapters.acp.ids import as_uuid, is_uuid
 from agentgw.gateway.lifecycle import fold
 from agentgw.gateway.model import (
     Artifact,

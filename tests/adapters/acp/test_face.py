@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from agentgw.adapters.acp.encoding import is_uuid
 from agentgw.adapters.acp.face.ids import Ids
+from agentgw.adapters.acp.ids import is_uuid
 from agentgw.gateway.errors import Unreachable
 from agentgw.gateway.model import (
     Agent,

@@ -1,0 +1,52 @@
+"""What events lose when they become a run's. Pure."""
+
+from __future__ import annotations
+
+from ...gateway.model import (
+    Artifact,
+    ArtifactDelta,
+    Event,
+    Finished,
+    InputRequired,
+    MessageDelta,
+    MessageDone,
+    StateChanged,
+    TaskState,
+)
+from . import codec
+from .losses import Loss
+
+
+def of_event(event: Event) -> set[Loss]:
+    """What ACP has no place for in an event, apart from what artifacts lose."""
+    found: set[Loss] = set()
+    match event:
+        case MessageDelta(parts=parts):
+            found.update(codec.losses(parts))
+        case MessageDone(message=message):
+            found |= codec.message_losses(message)
+        case ArtifactDelta(artifact=artifact):
+            found.update(codec.losses(artifact.parts))
+            found |= _of(artifact, Loss.ARTIFACT_METADATA, Loss.ARTIFACT_FIELDS)
+            found |= _of(event, Loss.ARTIFACT_METADATA, Loss.ARTIFACT_FIELDS)
+            if artifact.description is not None:
+                found.add(Loss.ARTIFACT_DESCRIPTION)
+        case StateChanged(message=message) | Finished(message=message):
+            found |= _of(event, Loss.STATUS_METADATA, Loss.STATUS_FIELDS)
+            found |= codec.message_losses(message) if message else set()
+            if event.state is TaskState.REJECTED:
+                found.add(Loss.REJECTED)
+        case InputRequired(request=request):
+            found |= codec.message_losses(request.message)
+            if codec.foreign(request.extra):
+                found.add(Loss.STATUS_FIELDS)
+            if request.kind == "auth":
+                found.add(Loss.AUTH)
+        case _:
+            pass
+    return found
+
+
+def _of(thing: Artifact | ArtifactDelta | StateChanged | Finished, metadata: Loss, fields: Loss) -> set[Loss]:
+    found = {metadata} if thing.metadata else set[Loss]()
+    return found | ({fields} if codec.foreign(thing.extra) else set())
