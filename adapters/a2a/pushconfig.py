@@ -91,6 +91,8 @@ def _config_from(wire: Json, v: Version) -> PushConfig:
     )
     if not config.url:
         raise Malformed("url is required")
+    if " " in config.url:
+        raise Malformed("url must not have spaces")
     if not all(_SCHEME.fullmatch(s) for s in config.schemes):
         raise Malformed("an authentication scheme must be the name of one")
     return config

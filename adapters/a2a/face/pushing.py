@@ -41,7 +41,7 @@ RETRY_AFTER_MOST = 300.0  # seconds that a receiver may ask to be left alone
 TIMEOUT = 15.0  # seconds for a receiver to answer
 READ_TIMEOUT, READ_MOST = 2.0, 64 * 1024  # for the answer's body, which nobody reads
 LAG = 50  # events a receiver may be behind before it gets the task instead
-AT_ONCE, AT_ONCE_PER_ORIGIN = 128, 4  # notifications under way
+AT_ONCE, AT_ONCE_PER_ORIGIN = 256, 16  # notifications under way
 
 _AGAIN = frozenset({408, 425, 429})
 _SETTLED = TERMINAL | PAUSED
@@ -202,7 +202,7 @@ class Courier:
                     waiting = deque([feed.snapshot()])
             if self._over(waiting):
                 return
-            waiting.extend(self._form(await feed.news()))
+            waiting.extend([feed.snapshot()] if self._outdated(0) else self._form(await feed.news()))
             if not waiting and not feed.fresh:
                 await feed.changed()
 

@@ -148,6 +148,7 @@ async def test_ids_are_given_out_once_and_replace_what_was_there() -> None:
     [
         {},
         {"url": "https://93.184.215.14/\r\nx: y"},
+        {"url": NOBODY + " HTTP/1.1"},
         {"url": NOBODY, "token": "a\r\nx-other: b"},
         {"url": NOBODY, "authentication": {"scheme": "Bearer x", "credentials": "c"}},
         {"url": NOBODY, "authentication": "Bearer"},
