@@ -27,8 +27,7 @@ from ..gateway.http.deferred import ASGI, Deferred
 from ..gateway.http.doors import LOOPBACK, Doors
 from ..gateway.http.protocol import bounded
 from ..gateway.metrics import Metrics
-from ..gateway.plugins import load_adapters
-from ..gateway.ports import Face
+from ..gateway.plugins import build_faces, load_adapters
 from ..gateway.seal import Sealer
 from ..gateway.store import Store
 from ..gateway.telemetry import Tracer, export_wanted, span_json
@@ -62,7 +61,7 @@ class Gateway:
         self.hub = Hub(self.directory, store, self.tracer, config, sealer, self.host.transport)
         self.manager = Manager(self.directory, store, self.adapters, self.host, config)
         self.metrics.gauge("tasks_running", "Tasks that agents are working on.", lambda: self.hub.running)
-        self.faces: list[Face] = [a.face(self.hub) for a in self.adapters.values() if a.face is not None]
+        self.faces = build_faces(self.adapters.values(), self.hub)
         self.ready = False
         self._exporter: Any = None
         self._flusher: asyncio.Task[None] | None = None

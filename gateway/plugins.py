@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 
-from .ports import Adapter
+from .ports import Adapter, Engine, Face
 
 GROUP = "agentgw.adapters"
 log = logging.getLogger("agentgw.plugins")
@@ -29,3 +30,17 @@ def load_adapters() -> dict[str, Adapter]:
         else:
             found[adapter.id] = adapter
     return dict(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
+
+
+def build_faces(adapters: Iterable[Adapter], engine: Engine) -> list[Face]:
+    """The doors of those that have one. A door that can't be built is named in a warning and left out."""
+    faces: list[Face] = []
+    for adapter in adapters:
+        if adapter.face is None:
+            continue
+        try:
+            faces.append(adapter.face(engine))
+        except Exception as e:
+            log.warning("the doors of %s can't be built and stay closed: %s", adapter.title, e)
+            log.debug("building the face of %s", adapter.id, exc_info=True)
+    return faces
