@@ -84,6 +84,7 @@ class Gateway:
         self.agents = Agents()
         self.hub = Hub(self.agents, MemoryStore(), host.tracer, host.config)
         self.root = ""
+        self.peer = ""  # the URL of the SDK's agents, where a test wants them
         self.quiet: Callable[[], Awaitable[None]]  # wait until no request is under way
         self.http = client()
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from agentgw.gateway.model import (
+    Event,
+    Finished,
+    Invocation,
+    Message,
+    MessageDone,
+    Principal,
+    Started,
+    TaskState,
+    Text,
+)
+
 from ...support.memory import MemoryUpstream
 from .conftest import Gateway, Sdk
-from .test_face import answers, asks
+from .test_face import answers, asks, endless
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +44,7 @@ def agents(gateway: Gateway, peer: str) -> Gateway:
         gateway.relay(f"our-{name}", peer, name)
     gateway.add("plain", MemoryUpstream())
     gateway.add("asking", MemoryUpstream(asks, answers))
+    gateway.peer = peer
     return gateway
 
 
@@ -59,6 +74,49 @@ async def test_questions_are_answered(agents: Gateway, python_sdk: Sdk) -> None:
         assert events[0]["type"] == "run.in-progress" and texts(events) == ["You said red"]
         _, again = await python_sdk("resume", agents.acp, run=run_id, parts=[part("red")])
         assert "does not wait" in again["error"]["message"]
+
+
+async def test_long_work_is_come_back_for(agents: Gateway, python_sdk: Sdk) -> None:
+    agents.relay("our-slow", agents.peer, "slow")
+    agents.add("endless", MemoryUpstream(endless))
+    for agent in ("our-echo", "plain"):
+        _, begun = await python_sdk("async", agents.acp, agent=agent, parts=[part("a b")])
+        run_id = begun["done"]["run_id"]
+        await (await agents.hub.task(run_id, Principal())).settled()
+        _, run = await python_sdk("status", agents.acp, run=run_id)
+        events, _ = await python_sdk("events", agents.acp, run=run_id)
+        assert run["done"]["status"] == "completed" and "".join(texts(events)) == "a b"
+        assert events[-1]["run"]["output"] == run["done"]["output"]
+    for agent in ("our-slow", "endless"):
+        _, begun = await python_sdk("async", agents.acp, agent=agent, parts=[part("60")])
+        run_id = begun["done"]["run_id"]
+        _, canceled = await python_sdk("cancel", agents.acp, run=run_id)
+        assert canceled["done"]["status"] == "cancelling"
+        handle = await agents.hub.task(run_id, Principal())
+        if agent == "endless":
+            handle.runner.cancel()  # type: ignore[attr-defined]
+        assert (await handle.settled()).state is TaskState.CANCELED
+        _, run = await python_sdk("status", agents.acp, run=run_id)
+        assert run["done"]["status"] == "cancelled"
+
+
+async def test_comments_on_silent_streams_disturb_nobody(
+    agents: Gateway, python_sdk: Sdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentgw.adapters.acp.face.exchange.HEARTBEAT", 0.01)
+    agents.relay("our-slow", agents.peer, "slow")
+    agents.add("slowly", MemoryUpstream(slowly))
+    for agent in ("our-slow", "slowly"):
+        events, last = await python_sdk("stream", agents.acp, agent=agent, parts=[part("0.3")])
+        assert last["done"] is None and texts(events) == ["done"], last
+        assert [e["type"] for e in events][-3:] == ["message.part", "message.completed", "run.completed"]
+
+
+async def slowly(call: Invocation) -> AsyncIterator[Event]:
+    yield Started(task_id="up-1")
+    await asyncio.sleep(0.3)
+    yield MessageDone(message=Message(role="agent", parts=(Text(text="done"),)))
+    yield Finished(state=TaskState.COMPLETED)
 
 
 async def test_a_session_goes_on(agents: Gateway, python_sdk: Sdk) -> None:
