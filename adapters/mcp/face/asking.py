@@ -60,10 +60,10 @@ async def resumed(
 ) -> tuple[TaskHandle, int] | dict[str, Any] | None:
     """Go on with the task that a repeated call is about; None for a call that is no such. Raises RpcError
     for a state that is not this client's."""
-    given = exchange.arguments()
-    if exchange.era != "modern" or "requestState" not in given:
+    if exchange.era != "modern" or exchange.head.state is None:
         return None
-    state = _opened(engine, view, exchange, given["requestState"])
+    given = exchange.arguments()
+    state = _opened(engine, view, exchange, exchange.head.state)
     handle = await engine.task(state.task_id, exchange.principal)
     result = _object(_object(given.get("inputResponses")).get(KEY))
     params = question(handle, exchange)

@@ -27,6 +27,7 @@ class Head(msgspec.Struct, frozen=True):
     uri: Any = None
     task_id: Any = msgspec.field(name="taskId", default=None)
     task: Any = None
+    state: Any = msgspec.field(name="requestState", default=None)
 
 
 _head = msgspec.json.Decoder(Head)

@@ -16,7 +16,7 @@ from .. import wire
 from ..upstream.link import Hello
 from ..upstream.upstream import McpUpstream
 from ..wire import Caller, Catalog, Era, RpcError
-from . import eras, limits, rpc_errors, tasks
+from . import eras, limits, links, rpc_errors, tasks
 from .checks import ParamRules
 from .exchange import Exchange
 from .parked import MAY_ASK, Parking
@@ -184,9 +184,12 @@ class Relay:
             return await send(caller)
         if exchange.era == "handshake":
             return await _request_again(send, exchange, params, caller)
-        if exchange.method not in MAY_ASK or not (caller.interactive or "requestState" in exchange.members()):
+        if exchange.method not in MAY_ASK or not (caller.interactive or exchange.head.state is not None):
             return await send(caller)
-        return await self._parking.request(view.name, exchange, caller, send)
+        try:
+            return await self._parking.request(view.name, exchange, caller, send)
+        except RpcError as e:
+            return links.asked(exchange, e)
 
     async def _set_level(self, server: McpUpstream, exchange: Exchange, hello: Hello, caller: Caller) -> None:
         """Tell a handshake server which log level its client wants: once a session, where it has one; else

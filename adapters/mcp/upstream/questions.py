@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from ....gateway.model import Data, InputReply, InputRequest, Message, Text, text_of
+from ..wire import URL_ELICITATION_REQUIRED, RpcError, objects
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -38,6 +39,17 @@ def asked(params: Mapping[str, Any], request_id: str | None = None) -> InputRequ
         form = cast("dict[str, Any]", schema)
         return InputRequest(message=message, kind="form", schema=form, request_id=request_id)
     return InputRequest(message=message, request_id=request_id)
+
+
+def links(error: RpcError) -> dict[str, InputRequest]:
+    """The addresses to open before a call is made again, by key; empty for any other error (2025-11-25,
+    client/elicitation: URL Elicitation Required Error)."""
+    data: Any = error.data
+    if error.code != URL_ELICITATION_REQUIRED or not isinstance(data, Mapping):
+        return {}
+    listed = objects(cast("Mapping[str, Any]", data).get("elicitations"))
+    found = {f"link-{i}": asked(params, f"link-{i}") for i, params in enumerate(listed)}
+    return {key: request for key, request in found.items() if request.url is not None}
 
 
 def answered(request: InputRequest, reply: InputReply) -> dict[str, Any] | None:

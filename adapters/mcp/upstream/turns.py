@@ -78,6 +78,7 @@ class _Turn:
         self.to_ask: dict[str, InputRequest] = {}
         self.answers: dict[str, dict[str, Any]] = {}
         self.state: Any = None
+        self.links: RpcError | None = None  # the error that asked for addresses to be opened first
         self.rounds = 0
 
     def stop(self) -> None:
@@ -261,7 +262,7 @@ class Turns:
         if isinstance(error, following.Cancelled):
             return [Finished(state=TaskState.CANCELED)]
         if isinstance(error, RpcError):
-            raise fault_of(self._agent, error)
+            return self._must_open(turn, error)
         if error is not None:
             raise error
         try:
@@ -277,6 +278,16 @@ class Turns:
         if kind != "input_required":
             raise BadUpstream(f"{self._agent} answered with a result of another kind: {kind}")
         return self._asks(turn, result)
+
+    def _must_open(self, turn: _Turn, error: RpcError) -> list[Event]:
+        """The error's end, or the addresses that the user has to open before the call is made again."""
+        turn.rounds += 1
+        turn.to_ask |= questions.links(error) if turn.rounds <= MAX_ROUNDS else {}
+        question = turn.question
+        if question is None:
+            raise fault_of(self._agent, error)
+        turn.links = error
+        return [InputRequired(request=question)]
 
     def _asks(self, turn: _Turn, result: dict[str, Any]) -> list[Event]:
         """A modern server wants input, or merely to be asked again (basic/patterns/mrtr)."""
@@ -310,12 +321,17 @@ class Turns:
             if not asked.answer.done():
                 asked.answer.set_result(answer)
         else:
+            if turn.links is not None and answer["action"] != "accept":
+                self._forget(turn)
+                raise fault_of(self._agent, turn.links)
             key = next(iter(turn.to_ask))
             del turn.to_ask[key]
-            turn.answers[key] = answer
+            if turn.links is None:
+                turn.answers[key] = answer
             if turn.question is not None:
                 yield InputRequired(request=turn.question)
                 return
+            turn.links = None
             self._start(turn)
         async with aclosing(self._follow(turn)) as events:
             async for event in events:

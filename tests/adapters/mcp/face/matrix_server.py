@@ -113,6 +113,23 @@ async def link(ctx: Context, params: Any) -> Any:
     return await asks(ctx, params, link=LINK)
 
 
+async def gate(ctx: Context, params: Any) -> Any:
+    """Closed until the user has opened an address: in the handshake era an error says so."""
+    if modern(ctx):
+        return await asks(ctx, params, link=LINK)
+    if not visited:
+        visited.append(None)
+        link = {
+            "mode": "url",
+            "message": "Log in.",
+            "url": "https://example.org/login",
+            "elicitationId": "e1",
+        }
+        raise MCPError(t.URL_ELICITATION_REQUIRED, "Log in first.", {"elicitations": [link]})
+    visited.clear()
+    return ok("link: accept null")
+
+
 async def sample(ctx: Context, params: Any) -> Any:
     return await asks(ctx, params, model=SAMPLE)
 
@@ -174,9 +191,10 @@ async def told(ctx: Context, params: Any) -> Any:
 bus = InMemorySubscriptionBus()
 watching: list[Any] = []
 changed_roots: list[None] = []
+visited: list[None] = []
 HANDLERS = {
     fn.__name__: fn
-    for fn in (name, link, sample, roots, several, named, talk, work, change, update, can, told)
+    for fn in (name, link, gate, sample, roots, several, named, talk, work, change, update, can, told)
 }  # fmt: skip
 DEFS: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -15,9 +15,11 @@ from typing import Any
 import mcp.types as t
 import pytest
 from mcp.client import Client
+from mcp.shared.exceptions import MCPError
 
 from agentgw.adapters.mcp.face import names
 from agentgw.gateway.config import Config
+from agentgw.gateway.model import Data, Invocation, Message
 
 from . import matrix_server
 from .matrix_server import ASKING, DEFS, TEXT, WATCHED
@@ -35,6 +37,7 @@ async def before(kind: str, config: Config | None = None) -> AsyncGenerator[Gate
     """A gateway in front of the server, registered as ``m``."""
     matrix_server.watching.clear()
     matrix_server.changed_roots.clear()
+    matrix_server.visited.clear()
     transport, _, era = kind.partition("-")
     async with contextlib.AsyncExitStack() as stack:
         if transport == "http":
@@ -124,6 +127,19 @@ async def url(host: Host) -> None:
     assert await host.call("link") == "link: accept null"
     assert str(host.asked[0].url) == "https://example.org/login"
     assert host.era == "modern" or host.asked[0].elicitation_id, "required there, unknown since"
+
+
+async def a_gate(host: Host) -> None:
+    """What a server asks for by an error in the handshake era, a modern host is asked as any question."""
+    try:
+        said = await host.call("gate")
+    except MCPError as e:
+        assert (host.era, e.code) == ("handshake", -32042)
+        assert [link["url"] for link in e.error.data["elicitations"]] == ["https://example.org/login"]
+        said = await host.call("gate")
+    else:
+        assert [str(link.url) for link in host.asked] == ["https://example.org/login"]
+    assert said == "link: accept null"
 
 
 async def sampling(host: Host) -> None:
@@ -223,8 +239,8 @@ async def changes(host: Host) -> None:
 
 Feature = Callable[[Host], Awaitable[None]]
 FEATURES: list[Feature] = [
-    form, url, sampling, roots, several_at_once, calls_in_flight, prompts, resources, completion, logging,
-    progress_around_a_question, schemas_and_pages, the_hosts_own_capabilities, changes,
+    form, url, a_gate, sampling, roots, several_at_once, calls_in_flight, prompts, resources, completion,
+    logging, progress_around_a_question, schemas_and_pages, the_hosts_own_capabilities, changes,
 ]  # fmt: skip
 
 
@@ -251,3 +267,22 @@ async def test_nothing_is_lost(kind: str, era: str, path: str) -> None:
                     continue  # in a process that others share a question does not say whose it is
                 host.forget()
                 await feature(host)
+
+
+@pytest.mark.parametrize("kind", ["http-handshake", "http-modern"])
+@pytest.mark.parametrize(("reply", "state"), [({}, "completed"), ({"action": "decline"}, "failed")])
+async def test_callers_of_other_protocols_are_asked_to_open_addresses(
+    kind: str, reply: dict[str, Any], state: str
+) -> None:
+    def call(data: dict[str, Any], **more: Any) -> Invocation:
+        message = Message(role="user", parts=(Data(data=data),))
+        return Invocation(agent="m", message=message, client_protocol="a2a", **more)
+
+    async with before(kind) as gateway:
+        task = await (await gateway.hub.invoke(call({"tool": "gate"}))).settled()
+        assert task.input_request is not None
+        assert (task.input_request.kind, task.input_request.url) == ("url", "https://example.org/login")
+        task = await (await gateway.hub.invoke(call(reply, task_id=task.id))).settled()
+    if kind == "http-modern" and state == "failed":
+        state = "completed"  # there the refusal is the server's to judge
+    assert task.state == state
