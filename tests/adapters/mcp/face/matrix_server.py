@@ -164,6 +164,16 @@ async def work(ctx: Context, params: Any) -> Any:
     return result
 
 
+async def stuck(ctx: Context, params: Any) -> Any:
+    """Asks, then never ends by itself."""
+    try:
+        await asks(ctx, params, name=form("name"))
+        await ctx.session.report_progress(1, 2, "stuck")
+        await asyncio.Event().wait()
+    finally:
+        stopped.set()
+
+
 async def change(ctx: Context, params: Any) -> Any:
     await bus.publish(ToolsListChanged())
     if not modern(ctx):
@@ -192,9 +202,10 @@ bus = InMemorySubscriptionBus()
 watching: list[Any] = []
 changed_roots: list[None] = []
 visited: list[None] = []
+stopped = asyncio.Event()
 HANDLERS = {
     fn.__name__: fn
-    for fn in (name, link, gate, sample, roots, several, named, talk, work, change, update, can, told)
+    for fn in (name, link, gate, sample, roots, several, named, talk, work, stuck, change, update, can, told)
 }  # fmt: skip
 DEFS: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

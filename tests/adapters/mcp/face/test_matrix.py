@@ -55,8 +55,8 @@ async def before(kind: str, config: Config | None = None) -> AsyncGenerator[Gate
 class Host:
     """A host that can be asked everything: what it was asked and told."""
 
-    def __init__(self, gateway: Gateway, path: str, era: str) -> None:
-        self.path, self.era = path, era
+    def __init__(self, gateway: Gateway, kind: str, path: str, era: str) -> None:
+        self.kind, self.path, self.era = kind, path, era
         self.asked: list[Any] = []
         self.logs: list[Any] = []
         self.progress: list[Any] = []
@@ -237,10 +237,22 @@ async def changes(host: Host) -> None:
                 break
 
 
+async def roots_that_change(host: Host) -> None:
+    """Told to servers of the handshake era; the modern one has no such notification."""
+    if host.era == "handshake":
+        await host.call("told")
+        await host.client.send_roots_list_changed()
+        if "handshake" in host.kind:
+            async with asyncio.timeout(10):
+                while await host.call("told") == "0":
+                    pass
+
+
 Feature = Callable[[Host], Awaitable[None]]
 FEATURES: list[Feature] = [
     form, url, a_gate, sampling, roots, several_at_once, calls_in_flight, prompts, resources, completion,
     logging, progress_around_a_question, schemas_and_pages, the_hosts_own_capabilities, changes,
+    roots_that_change,
 ]  # fmt: skip
 
 
@@ -260,7 +272,7 @@ def across(*kinds: str) -> list[Any]:
 @pytest.mark.parametrize(("kind", "era", "path"), across(*HTTP, *STDIO))
 async def test_nothing_is_lost(kind: str, era: str, path: str) -> None:
     async with before(kind) as gateway:
-        host = Host(gateway, path, era)
+        host = Host(gateway, kind, path, era)
         async with host.client:
             for feature in FEATURES:
                 if feature is calls_in_flight and kind == "stdio-handshake" and era == "modern":
