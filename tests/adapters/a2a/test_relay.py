@@ -113,7 +113,8 @@ async def test_silence_ends_at_the_agents_limit(method: str, limit: str) -> None
     async with agent(handle) as url:
         record = Record(name="x", protocol="a2a", url=url, **{limit: 0.1})
         async with gateway(x=record) as gw:
-            said = await gw.rpc("/a2a/x", method, {"message": message()})
+            async with asyncio.timeout(5):
+                said = await gw.rpc("/a2a/x", method, {"message": message()})
             assert said["error"]["code"] == -32603
             assert said["error"]["data"][0]["metadata"]["code"] == "upstream_timeout"
             assert said["error"]["data"][0]["metadata"]["limit"] == limit
@@ -257,10 +258,11 @@ async def test_a_list_asks_after_tasks_that_nobody_followed() -> None:
 async def test_looking_is_no_change() -> None:
     """Lists are sorted by changes, and pages go on where they ended: looks move nothing, and lose nothing."""
     said = {"messageId": "u", "role": "ROLE_USER", "parts": [{"text": "go"}]}
+    ended = False
 
     async def handle(method: str, params: Any, request: Request) -> Response:
         if method == "GetTask":
-            return answer(task(id=params["id"]))
+            return answer(task(DONE if ended else WORKING, id=params["id"]))
         return answer({"task": task(id=params["message"]["messageId"], history=[said])})
 
     async with agent(handle) as url, gateway(x=url) as gw:
@@ -274,6 +276,11 @@ async def test_looking_is_no_change() -> None:
         page = (await gw.rpc("/a2a/x", "ListTasks", {"pageSize": 2}))["result"]
         rest = (await gw.rpc("/a2a/x", "ListTasks", {"pageToken": page["nextPageToken"]}))["result"]
         assert [t["id"] for t in rest["tasks"]] == ["a"]
+        ended = True
+        await gw.rpc("/a2a/x", "GetTask", {"id": "a", "historyLength": 0})
+        (last, *_) = (await gw.rpc("/a2a/x", "ListTasks", {}))["result"]["tasks"]
+        assert last["status"]["state"] == DONE
+        assert last["history"][0]["messageId"] == "u"
 
 
 async def test_a_watcher_of_an_older_agents_task_is_told_what_was_before() -> None:
