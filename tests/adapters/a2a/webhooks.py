@@ -45,7 +45,7 @@ from .support import Front, Gateway, LocalHost, served
 
 SECRETS = {"token": "tok-secret", "authentication": {"scheme": "Bearer", "credentials": "cred-secret"}}
 NOBODY = "http://127.0.0.1:9/hook"  # where nothing listens
-SOON = 10.0  # seconds: a test that waits longer has failed
+SOON = 20.0  # seconds: a test that waits longer has failed
 
 
 @dataclass
