@@ -190,6 +190,18 @@ async def test_the_state_is_sealed_and_works_for_its_agent_and_principal_only() 
     assert len(agent.replies) == 1
 
 
+async def test_a_late_repetition_does_not_answer_the_next_question() -> None:
+    agent = asking(InputRequest(message=said("Which year?")), InputRequest(message=said("Sure?")))
+    content = {"answer": {"action": "accept", "content": {"answer": "1969"}}}
+    async with served(sage=agent) as gateway, by_hand(f"{gateway.url}/mcp") as raw:
+        state = (await raw.modern("tools/call", call())).json()["result"]["requestState"]
+        for _ in range(2):
+            answer = await raw.modern("tools/call", call(requestState=state, inputResponses=content))
+            question = answer.json()["result"]["inputRequests"]["answer"]
+            assert question["params"]["message"] == "Sure?"
+    assert len(agent.replies) == 1
+
+
 async def test_the_state_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
