@@ -50,11 +50,11 @@ async def _reached(http: Transport, request: Request) -> AsyncGenerator[tuple[Ta
         return
     if request.task_id is not None:
         raise WrongUse("--task needs a running gateway, which remembers tasks: start agentgw serve")
-    from . import wiring
+    from . import process
     from .configuration import load
     from .owner import home
 
-    async with wiring.embedded(load(), home=home(), refresh=False) as (url, token):
+    async with process.embedded(load(), home=home(), refresh=False) as (url, token):
         yield Target(url, token), False
 
 

@@ -46,7 +46,7 @@ def serve(
         raise WrongUse("--store: only the embedded store is supported so far; leave it out")
     if public_url is not None and not public_url.startswith(("http://", "https://")):
         raise WrongUse("--public-url is a URL such as https://gateway.example")
-    from . import wiring
+    from . import process
     from .configuration import load, with_server
     from .owner import home
 
@@ -58,4 +58,4 @@ def serve(
         public_url=public_url,
         allow_anonymous=allow_anonymous,
     )
-    raise typer.Exit(wiring.serve(settings, home=home()))
+    raise typer.Exit(process.serve(settings, home=home()))

@@ -48,11 +48,11 @@ async def _reachable(http: Transport) -> AsyncGenerator[Callable[[], Awaitable[T
 
         yield running
         return
-    from . import wiring
+    from . import process
     from .configuration import load
     from .owner import home
 
-    async with wiring.embedded(load(), home=home(), refresh=True) as (url, token):
+    async with process.embedded(load(), home=home(), refresh=True) as (url, token):
 
         async def embedded() -> Target:
             return Target(url, token)

@@ -55,7 +55,7 @@ from agentgw.adapters.a2a.grpc.server import GrpcListener
 from agentgw.adapters.a2a.upstream.address import beside, of_grpc
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.adapters.a2a.wire import Op
-from agentgw.cli import wiring
+from agentgw.cli import process
 from agentgw.gateway.config import Config, Server
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import (
@@ -448,7 +448,7 @@ async def test_the_whole_gateway_listens_and_stops() -> None:
     port = find_port()
     config = Config(server=Server(port=0, grpc_port=port))
     with contextlib.closing(listening()) as sock:
-        running = wiring.running(config, MemoryStore(), sock, token="t")
+        running = process.running(config, MemoryStore(), sock, token="t")
         async with running, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = a2a_pb2_grpc.A2AServiceStub(channel)
             assert (await stub.ListTasks(ListTasksRequest())).total_size == 0

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from agentgw.cli import wiring
+from agentgw.cli import process
 from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.http.nesting import too_deep
 from agentgw.registry.memory import MemoryStore
@@ -51,11 +51,11 @@ def said(form: str, body: bytes) -> tuple[Any, str]:
 
 
 @contextlib.asynccontextmanager
-async def gateway(**limits: Any) -> AsyncGenerator[tuple[httpx.AsyncClient, wiring.Gateway]]:
+async def gateway(**limits: Any) -> AsyncGenerator[tuple[httpx.AsyncClient, process.Gateway]]:
     """A whole gateway on a port of its own."""
-    listener = wiring._listen("127.0.0.1", 0)
+    listener = process.listen("127.0.0.1", 0)
     config = Config(limits=Limits(**limits))
-    async with wiring.running(config, MemoryStore(), listener, token="owner") as ours:
+    async with process.running(config, MemoryStore(), listener, token="owner") as ours:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with httpx.AsyncClient(base_url=url, timeout=10) as http:
             yield http, ours

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agentgw.cli import wiring
+from agentgw.cli import process
 from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.model import Agent, Record
 from agentgw.registry import records
@@ -66,9 +66,9 @@ async def gateway(agent: str, **limits: Any) -> AsyncGenerator[httpx.AsyncClient
     record = Record(name="silent", protocol="acp", url=agent, remote="silent")
     known = records.labelled(Agent(name="silent", conversational=True), record)  # nobody need ask it
     store = MemoryStore(records=[record], descriptions={"silent": known})
-    listener = wiring._listen("127.0.0.1", 0)
+    listener = process.listen("127.0.0.1", 0)
     config = Config(limits=Limits(**limits))
-    async with wiring.running(config, store, listener, token="owner", refresh=False):
+    async with process.running(config, store, listener, token="owner", refresh=False):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with httpx.AsyncClient(base_url=url, timeout=30) as http:
             yield http

@@ -1,0 +1,213 @@
+"""The gateway as a process: where it listens, how it is told to stop; and the one inside a single command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import uvicorn
+
+from ..gateway.config import Config
+from ..gateway.errors import ConfigError
+from ..gateway.http.app import App
+from ..gateway.http.doors import LOOPBACK
+from ..gateway.http.protocol import bounded
+from ..gateway.seal import Sealer
+from ..gateway.store import Store
+from ..registry.memory import MemoryStore
+from ..registry.sqlite import SqliteStore
+from . import owner
+from .banner import banner
+from .wiring import Gateway
+
+log = logging.getLogger("agentgw")
+
+OPEN_FILES = 65_536  # wanted: a call under way holds a client's connection and an agent's
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is up, and leaves signals alone (it would re-raise them at the end)."""
+
+    def __init__(self, app: App, config: Config) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,  # pyright: ignore[reportArgumentType] - uvicorn's ASGI types are TypedDicts
+                http=bounded(config.limits.header),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=1,  # what may finish has finished: see Gateway.drain
+            )
+        )
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The listening socket. Raises ConfigError in one line when that can't be."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+        listener.setblocking(False)
+    except OSError as e:
+        hint = "; stop what uses it or choose another with --port" if e.errno == 98 else ""
+        raise ConfigError(f"can't listen on {host}:{port}: {os.strerror(e.errno or 0)}{hint}") from None
+    return listener
+
+
+def serve(config: Config, *, home: Path) -> int:
+    """Run the gateway until SIGTERM or SIGINT; a second one does not wait for calls under way. Returns the
+    exit status: 1 when that cut calls off, else 0. Raises ConfigError."""
+    bind = config.server.host
+    if bind not in LOOPBACK and not config.server.allow_anonymous:
+        raise ConfigError(
+            f"listening on {bind} would let anyone in: use --allow-anonymous if that is wanted, "
+            "or listen on 127.0.0.1"
+        )
+    _raise_file_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(config, home))
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system lets this process have, up to ``OPEN_FILES``: the usual soft limit of
+    1024 is for programs that use select()."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as e:
+            log.debug("the limit of open files stays at %d: %s", soft, e)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def _serve(config: Config, home: Path) -> int:
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: (hurry if stopping.is_set() else stopping).set())
+    listener = listen(config.server.host, config.server.port)
+    url = _loopback_url(config.server.host, listener.getsockname()[1])
+    token = secrets.token_urlsafe(32)
+    store = SqliteStore(home, spans=config.tracing.spans, tasks=config.limits.tasks, holder="agentgw serve")
+    async with running(config, store, listener, token=token, sealer=Sealer(home)) as gateway:
+        owner.write(home, url=url, token=token)
+        try:
+            print(banner(config.server.public_url or url, _grpc_at(config, url)), flush=True)
+            gateway.control.begin()
+            await stopping.wait()
+            finished = await gateway.drain(hurry)
+        finally:
+            owner.remove(home)
+    return int(hurry.is_set() and not finished)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    config: Config,
+    store: Store,
+    listener: socket.socket,
+    *,
+    token: str,
+    sealer: Sealer | None = None,
+    refresh: bool = True,
+) -> AsyncGenerator[Gateway]:
+    """A gateway that serves on ``listener`` inside the block; leaving it stops it in the right order.
+    ``refresh``: see ``Gateway.start``."""
+    gateway = Gateway(config, store, bind=config.server.host, token=token, sealer=sealer)
+    try:
+        await gateway.start(refresh=refresh)
+        server = _Server(gateway.app, config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await server.up.wait()
+            async with _listening(gateway, _loopback_url(config.server.host, listener.getsockname()[1])):
+                yield gateway
+        finally:
+            server.should_exit = True
+            await serving
+    finally:
+        await gateway.aclose()
+        listener.close()
+
+
+@contextlib.asynccontextmanager
+async def _listening(gateway: Gateway, url: str) -> AsyncGenerator[None]:
+    """What adapters listen on beside HTTP is open inside the block. ``url``: where HTTP is served."""
+    wanted = [a.listener for a in gateway.adapters.values() if a.listener is not None]
+    authority = urlsplit(url).netloc
+    async with contextlib.AsyncExitStack() as stack:
+        for listener in wanted:
+            opened = listener(gateway.app, gateway.config, authority)
+            if opened is not None:
+                stack.push_async_callback(opened.aclose)
+                await opened.start()
+        yield
+
+
+def _grpc_at(config: Config, url: str) -> str:
+    """Where gRPC is served beside HTTP at ``url``; "" where it is not."""
+    server = config.server
+    if not server.grpc_port:
+        return ""
+    return server.grpc_url or f"{urlsplit(url).netloc.rpartition(':')[0]}:{server.grpc_port}"
+
+
+def _loopback_url(host: str, port: int) -> str:
+    """Where commands on this machine reach a gateway that listens on ``host``."""
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.asynccontextmanager
+async def embedded(config: Config, *, home: Path, refresh: bool) -> AsyncGenerator[tuple[str, str]]:
+    """A gateway in this process on a loopback port of its own, for one command.
+
+    Yields its base URL and owner token. Reads the registry without the lock; tasks and spans stay in
+    memory, so any number run side by side. ``refresh``: ask all agents, for a host that sees them all; a
+    command for one agent need not start the others.
+    """
+    records, descriptions = SqliteStore.read_registry(home)
+    store = MemoryStore(records=records, descriptions=descriptions)
+    listener = listen("127.0.0.1", 0)
+    token = secrets.token_urlsafe(32)
+    server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="", grpc_port=0)
+    config = msgspec.structs.replace(config, server=server)
+    async with running(config, store, listener, token=token, refresh=refresh):
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", token
