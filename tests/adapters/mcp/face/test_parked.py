@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -69,6 +70,8 @@ async def test_what_is_not_answered_is_asked_again(gateway: Gateway) -> None:
         one = {by_method["elicitation/create"]: {"action": "decline"}}
         again = await call(raw, "several", requestState=result["requestState"], inputResponses=one)
         assert list(again["result"]["inputRequests"]) == [by_method["sampling/createMessage"]]
+        late = await call(raw, "several", requestState=result["requestState"], inputResponses=one)
+        assert refused(late), "each state works once"
         two = {by_method["sampling/createMessage"]: model}
         state = again["result"]["requestState"]
         done = await call(raw, "several", requestState=state, inputResponses=two)
@@ -134,3 +137,18 @@ async def test_notifications_go_to_whichever_request_waits(gateway: Gateway) -> 
             progress = (await events.next())["params"]
             assert (progress["progressToken"], progress["message"]) == ("second", "after")
             assert (await events.next())["id"] == 2
+
+
+@pytest.mark.slow
+async def test_in_a_shared_process_a_question_that_may_be_anybodys_is_declined() -> None:
+    """Over stdio a handshake server does not say which call its question belongs to."""
+    module = "agentgw.tests.adapters.mcp.face.matrix_server"
+    async with served() as gateway, by_hand(f"{gateway.url}/mcp/m") as raw:
+        await gateway.add_command("m", (sys.executable, "-m", module, "handshake"))
+        state = await asked(raw)
+        other = (await call(raw, "name"))["result"]
+        assert other["content"][0]["text"] == "name: decline null"
+        lost = [span.attributes.get("agentgw.losses") for span in gateway.spans() if span.kind == "client"]
+        assert "a question that names no call" in lost
+        done = (await call(raw, "name", requestState=state, inputResponses=NAMED))["result"]
+        assert done["content"][0]["text"] == 'name: accept {"name": "Ada"}'
