@@ -174,6 +174,19 @@ async def stuck(ctx: Context, params: Any) -> Any:
         stopped.set()
 
 
+async def meanwhile(ctx: Context, params: Any) -> Any:
+    """Says something while its question is open, when it is told to."""
+    asking = asyncio.create_task(asks(ctx, params, name=form("name")))
+    await speak.wait()
+    await ctx.session.report_progress(1, 2, "meanwhile")
+    return await asking
+
+
+async def go(ctx: Context, params: Any) -> Any:
+    speak.set()
+    return ok("gone")
+
+
 async def change(ctx: Context, params: Any) -> Any:
     await bus.publish(ToolsListChanged())
     if not modern(ctx):
@@ -202,10 +215,13 @@ bus = InMemorySubscriptionBus()
 watching: list[Any] = []
 changed_roots: list[None] = []
 visited: list[None] = []
-stopped = asyncio.Event()
+stopped, speak = asyncio.Event(), asyncio.Event()
 HANDLERS = {
     fn.__name__: fn
-    for fn in (name, link, gate, sample, roots, several, named, talk, work, stuck, change, update, can, told)
+    for fn in (
+        name, link, gate, sample, roots, several, named, talk, work, stuck, meanwhile, go, change, update, can,
+        told,
+    )
 }  # fmt: skip
 DEFS: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -22,7 +22,7 @@ NAMED = {"question-1": {"action": "accept", "content": {"name": "Ada"}}}
 @contextlib.asynccontextmanager
 async def before(config: Config | None = None) -> AsyncGenerator[Gateway]:
     app = matrix_server.of_era(matrix_server.build().streamable_http_app(), "handshake")
-    matrix_server.stopped = asyncio.Event()
+    matrix_server.stopped, matrix_server.speak = asyncio.Event(), asyncio.Event()
     async with serving(app, http="h11") as url, served(config) as gateway:
         await gateway.add_server("m", f"{url}/mcp")
         await gateway.add_server("other", f"{url}/mcp")
@@ -137,6 +137,21 @@ async def test_notifications_go_to_whichever_request_waits(gateway: Gateway) -> 
             progress = (await events.next())["params"]
             assert (progress["progressToken"], progress["message"]) == ("second", "after")
             assert (await events.next())["id"] == 2
+
+
+async def test_what_is_said_while_nobody_waits_is_told_first(gateway: Gateway) -> None:
+    async with by_hand(f"{gateway.url}/mcp/m") as raw:
+        state = await asked(raw, "meanwhile")
+        await call(raw, "go")
+        await call(raw, "can")  # time for the server's words to arrive
+        headers = {"MCP_Protocol_Version": VERSION, "Mcp_Method": "tools/call", "Mcp_Name": "meanwhile"}
+        params: dict[str, Any] = {"name": "meanwhile", "arguments": {}, "_meta": {**CAN, "progressToken": 2}}
+        params |= {"requestState": state, "inputResponses": NAMED}
+        async with raw.stream("POST", rpc("tools/call", params), **headers) as events:
+            assert (await events.next())["params"] == {
+                "progressToken": 2, "progress": 1, "total": 2, "message": "meanwhile",
+            }  # fmt: skip
+            assert (await events.next())["result"]["content"][0]["text"] == 'name: accept {"name": "Ada"}'
 
 
 @pytest.mark.slow

@@ -1,0 +1,75 @@
+"""Subscriptions to a modern server: when they count, what they let through, how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from agentgw.adapters.mcp.face.watching import listening
+from agentgw.adapters.mcp.upstream.upstream import McpUpstream
+from agentgw.adapters.mcp.wire import Caller, RpcError
+
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+UPDATED = "notifications/resources/updated"
+
+
+class Server:
+    """Acknowledges a subscription when ``go`` is set."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        self.refuses = refuses
+        self.go = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.over = asyncio.Event()
+        self.params: Any = None
+        self.caller = Caller()
+
+    async def request(self, method: str, params: Any, *, caller: Caller) -> Any:
+        assert method == "subscriptions/listen"
+        self.params, self.caller = params, caller
+        self.asked.set()
+        if self.refuses:
+            raise RpcError(-32601, "no")
+        await self.go.wait()
+        await self.say(ACKNOWLEDGED, {})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.over.set()
+
+    async def say(self, method: str, params: dict[str, Any]) -> None:
+        assert self.caller.on_notification is not None
+        await self.caller.on_notification(method, params)
+
+
+def listen(server: Server, told: list[Any]) -> Any:
+    wanted = {"resourceSubscriptions": ["x://a"]}
+    return listening(cast("McpUpstream", server), wanted, Caller(), lambda *said: told.append(said))
+
+
+async def test_the_block_begins_when_the_server_knows_and_ends_the_request() -> None:
+    server, told, inside = Server(), list[Any](), asyncio.Event()
+
+    async def watch() -> None:
+        async with listen(server, told):
+            inside.set()
+            await server.say(UPDATED, {"uri": "x://a", "_meta": {"id": 1}})
+
+    job = asyncio.create_task(watch())
+    await server.asked.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not inside.is_set(), "an update before the acknowledgement would be lost"
+    server.go.set()
+    await job
+    assert server.params == {"notifications": {"resourceSubscriptions": ["x://a"]}}
+    assert told == [(UPDATED, {"uri": "x://a"})], "the subscription's own id is the gateway's business"
+    assert server.over.is_set()
+
+
+async def test_a_server_that_refuses_is_an_error() -> None:
+    with pytest.raises(RpcError):
+        async with listen(Server(refuses=True), []):
+            raise AssertionError("entered")
