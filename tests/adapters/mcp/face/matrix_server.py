@@ -215,12 +215,13 @@ bus = InMemorySubscriptionBus()
 watching: list[Any] = []
 changed_roots: list[None] = []
 visited: list[None] = []
+levels: list[str] = []
 stopped, speak = asyncio.Event(), asyncio.Event()
 HANDLERS = {
     fn.__name__: fn
     for fn in (
-        name, link, gate, sample, roots, several, named, talk, work, stuck, meanwhile, go, change, update, can,
-        told,
+        name, link, gate, sample, roots, several, named, talk, work, stuck, meanwhile, go, change, update,
+        can, told,
     )
 }  # fmt: skip
 DEFS: dict[str, Any] = {
@@ -309,6 +310,7 @@ async def complete(ctx: Context, params: t.CompleteRequestParams) -> t.CompleteR
 
 
 async def set_level(ctx: Context, params: Any) -> t.EmptyResult:
+    levels.append(params.level)
     return t.EmptyResult()
 
 

@@ -154,6 +154,14 @@ async def test_what_is_said_while_nobody_waits_is_told_first(gateway: Gateway) -
             assert (await events.next())["result"]["content"][0]["text"] == 'name: accept {"name": "Ada"}'
 
 
+async def test_a_shared_session_is_as_loud_as_any_of_its_hosts_wants(gateway: Gateway) -> None:
+    matrix_server.levels.clear()
+    async with by_hand(f"{gateway.url}/mcp/m") as raw:
+        for level in ("warning", "error", "debug", "info"):
+            await call(raw, "can", _meta={**CAN, "io.modelcontextprotocol/logLevel": level})
+    assert matrix_server.levels == ["warning", "debug"]
+
+
 @pytest.mark.slow
 async def test_in_a_shared_process_a_question_that_may_be_anybodys_is_declined() -> None:
     """Over stdio a handshake server does not say which call its question belongs to."""
