@@ -26,9 +26,8 @@ OWN = "/"  # the gateway's own agent, which no registered one can be called
 class Call:
     """An operation on ``agent`` (``OWN``: the gateway's own). ``raw`` are the parameters as they came, in the
     form of JSON-RPC of ``version``; ``base_url`` is how the client reaches the gateway; ``extensions`` the
-    ones it asks for (as in the header). ``timeouts``: what the caller grants it (idle and total seconds, or
-    None). ``media_type``: what the client calls A2A's JSON. ``answered``: headers for the answer. ``losses``:
-    what A2A had no place for, so far."""
+    ones it asks for (as in the header). ``media_type``: what the client calls A2A's JSON. ``answered``:
+    headers for the answer. ``losses``: what A2A had no place for, so far."""
 
     def __init__(
         self, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request, span: Span
@@ -43,16 +42,22 @@ class Call:
         self.extensions = _extensions(request)
         self.answered: list[tuple[bytes, bytes]] = []
         self.losses: set[str] = set()
-        self.timeouts = request.timeouts
+        self._request = request
         self.media_type = media_type(request)
         self._params: dict[str, Any] | None = None
+
+    @property
+    def timeouts(self) -> tuple[float | None, float | None]:
+        """What the caller grants it: idle and total seconds. Raises InvalidRequest."""
+        return self._request.timeouts
 
     def limits(self, record: Record, limits: Limits) -> tuple[float, float]:
         """Seconds that a relayed call may be silent and may take: what the agent is allowed, else the
         gateway's limits; the caller may want less."""
         idle = record.idle_timeout or limits.idle_timeout
         total = record.total_timeout or limits.total_timeout
-        return min(idle, self.timeouts[0] or idle), min(total, self.timeouts[1] or total)
+        less_idle, less_total = self.timeouts
+        return min(idle, less_idle or idle), min(total, less_total or total)
 
     def activated(self, extensions: str) -> None:
         """The agent says which extensions it used: the client is told."""

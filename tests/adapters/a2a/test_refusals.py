@@ -129,5 +129,8 @@ async def test_time_limits_of_the_caller_reach_the_agent() -> None:
         (call,) = upstream.calls
         assert (call.idle_timeout, call.total_timeout) == (30.0, 120.0)
         wrong = {"agentgw-idle-timeout": "soon"}
+        gw.hub.tracer.drain()
         refused = await gw.rpc("/a2a/x", "SendMessage", {"message": message()}, **wrong)
         assert refused["error"]["code"] == -32602
+        (span,) = gw.hub.tracer.drain()
+        assert span.attributes["error.type"] == "invalid_request"
