@@ -59,6 +59,18 @@ class Server(uvicorn.Server):
         await self.on_tick(0)
         await self.end.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
 
 @contextlib.asynccontextmanager
 async def served(app: Any, sock: socket.socket | None = None) -> AsyncIterator[str]:
@@ -200,7 +212,7 @@ async def gateway(*, store: MemoryStore | None = None, **agents: Any) -> AsyncIt
         await send({"type": "http.response.body", "body": b""})
 
     app = Front([face], nothing, Doors("127.0.0.1", ""), owner_token="t", body_limit=1 << 20)
-    async with served(app) as url, httpx.AsyncClient(timeout=20) as http:
+    async with served(app) as url, httpx.AsyncClient(timeout=20, verify=False) as http:
         try:
             yield Gateway(url, hub, http)
         finally:
