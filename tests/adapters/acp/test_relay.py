@@ -150,6 +150,19 @@ async def test_a_stream_that_breaks_goes_on_from_the_agents_log(gateway: Gateway
     assert got[2] == log[2]
 
 
+async def test_a_connection_that_breaks_goes_on_from_the_agents_log(gateway: Gateway, at_once: None) -> None:
+    async def breaks() -> AsyncIterator[bytes]:
+        yield f"data: {json.dumps(run_event('in-progress'))}\n\n".encode()
+        raise ConnectionError
+
+    log = [run_event("in-progress"), run_event("completed")]
+    routes = {"POST /runs": lambda asked: breaks(), f"GET /runs/{RUN}/events": (200, {"events": log})}
+    async with served(FakeServer(routes)) as url:
+        gateway.relay("outer", url, "inner")
+        got = events_of(await post(gateway, "/runs", request(mode="stream")))
+    assert [e["type"] for e in got] == ["run.in-progress", "run.completed"]
+
+
 async def test_a_stream_that_breaks_for_good_ends_with_an_error(gateway: Gateway) -> None:
     events = [run_event("in-progress"), part_event("a")]
     async with served(FakeServer({"POST /runs": sse(*events)})) as url:
@@ -352,9 +365,12 @@ async def test_callers_with_keys_have_sessions_of_their_own(gateway: Gateway, as
     async with served(server) as url:
         gateway.relay("outer", url, "inner")
         mine = (await post(gateway, "/runs", request(session_id=SESSION), key=True)).json()
+        server.routes[f"GET /runs/{RUN}"] = (200, run("completed", session_id=session_id("alice", SESSION)))
+        later = (await gateway.http.get(f"/runs/{RUN}", headers=KEY)).json()
+        assert later["session_id"] == SESSION
         open_ = (await post(gateway, "/runs", request(session_id=SESSION))).json()
         fresh = (await post(gateway, "/runs", request(), key=True)).json()
-    inner = [a.json["session_id"] for a in server.asked]
+    inner = [a.json["session_id"] for a in server.asked if a.method == "POST"]
     assert mine["session_id"] == open_["session_id"] == SESSION
     assert inner[0] == session_id("alice", SESSION) != SESSION and inner[1] == SESSION
     assert inner[2] == session_id("alice", fresh["session_id"]) != fresh["session_id"]
@@ -379,8 +395,8 @@ async def test_a_conversation_of_another_door_goes_on(gateway: Gateway, as_alice
         (*_, last) = events_of(await gateway.http.post("/runs", json=body, headers=headers))
     first, second = (a.json["session_id"] for a in server.asked)
     assert first == second == session_id(who, "conv/1") and last["run"]["session_id"] == shown
-    (known, _) = await gateway.hub.tasks(Principal(id=who))
-    assert known.context_id == "conv/1"
+    tasks = await gateway.hub.tasks(Principal(id=who))
+    assert [t.context_id for t in tasks] == ["conv/1", "conv/1"]
 
 
 async def test_nothing_said_is_a_mistake(gateway: Gateway) -> None:
@@ -436,6 +452,7 @@ async def test_state_and_history_are_their_owners_alone(gateway: Gateway, as_ali
         assert session["id"] == SESSION and inner not in str(session)
         state = await gateway.http.get(session["state"], headers=KEY)
         assert (state.content, state.headers["content-type"]) == (b"\0state", "application/octet-stream")
+        await post(gateway, "/runs", request(session_id=RUN))
         assert (await gateway.http.get(session["state"])).status_code == 404
-        await post(gateway, "/runs", request(session_id=SESSION))  # the same session id is another's session
-        assert (await gateway.http.get(session["state"])).status_code == 404
+        server.routes[f"GET /sessions/{SESSION}"] = (200, {**theirs, "id": SESSION})
+        assert (await gateway.http.get(session["state"])).status_code == 404  # no session of this caller's
