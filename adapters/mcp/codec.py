@@ -199,7 +199,7 @@ def result_parts(result: Mapping[str, Any]) -> tuple[Part, ...]:
     if structured is None:
         return content
     kept = tuple(p for p in content if not (isinstance(p, Text) and _repeats(p.text, structured)))
-    return (Data(data=structured, extra={MCP: {"structured": True}}), *kept)
+    return (Data(data=structured), *kept)
 
 
 def _repeats(text: str, value: Any) -> bool:
