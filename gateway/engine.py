@@ -43,6 +43,7 @@ from .model import (
     Task,
     TaskRef,
     TaskState,
+    Text,
 )
 from .ports import AgentView, Items
 from .seal import Sealer
@@ -353,9 +354,20 @@ class Hub:
 
 
 def _action(call: Invocation) -> Any:
-    """``{"action": "decline"|"cancel"}`` as the only part declines (the contract's form at every door)."""
+    """``{"action": "decline"|"cancel"}`` as the only part, data or JSON text, declines (the contract's form at
+    every door)."""
     match call.message.parts:
-        case (Data(data={"action": "decline" | "cancel" as action}),):
+        case (Data(data=said),):
+            pass
+        case (Text(text=text),) if text.lstrip().startswith("{"):
+            try:
+                said = msgspec.json.decode(text)
+            except (msgspec.DecodeError, RecursionError):
+                return "accept"
+        case _:
+            return "accept"
+    match said:
+        case {"action": "decline" | "cancel" as action, **rest} if not rest:
             return action
         case _:
             return "accept"

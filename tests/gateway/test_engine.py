@@ -113,13 +113,24 @@ async def test_a_question_is_answered_in_the_same_task() -> None:
     assert [e.seq async for e in handle.events()] == list(range(1, 6))
 
 
-async def test_a_question_can_be_declined() -> None:
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (Data(data={"action": "decline"}), "decline: "),
+        (Data(data={"action": "cancel"}), "cancel: "),
+        (Text(text=' {"action": "decline"}'), 'decline:  {"action": "decline"}'),
+        (Text(text='{"action": "cancel"'), 'accept: {"action": "cancel"'),
+        (Data(data={"action": "cancel", "field": 1}), "accept: "),
+        (Data(data={"action": "dance"}), "accept: "),
+    ],
+)
+async def test_a_question_can_be_declined(part: Data | Text, told: str) -> None:
     engine = hub(ask=MemoryUpstream(asks, thanks))
     handle = await engine.invoke(say("x", "ask"))
     task = await handle.settled()
-    refusal = Message(role="user", parts=(Data(data={"action": "decline"}),))
+    refusal = Message(role="user", parts=(part,))
     await engine.invoke(Invocation(agent="ask", message=refusal, task_id=task.id))
-    assert text_of((await handle.settled()).messages[0].parts) == "decline: "
+    assert text_of((await handle.settled()).messages[0].parts) == told
 
 
 async def test_what_cannot_be_answered_says_why() -> None:
