@@ -354,8 +354,7 @@ class Hub:
 
 
 def _action(call: Invocation) -> Any:
-    """``{"action": "decline"|"cancel"}`` as the only part, data or JSON text, declines (the contract's form at
-    every door)."""
+    """``{"action": "decline"|"cancel"}`` as the only part, data or JSON text, declines, at every door."""
     match call.message.parts:
         case (Data(data=said),):
             pass
