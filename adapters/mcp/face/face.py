@@ -201,6 +201,7 @@ class McpFace:
         """GET: the client's own stream, or with ``Last-Event-ID`` the rest of the stream it names."""
         face_http.wants_events(request)
         session = self._session(request, scope)
+        request.listens()
         headers = [(_SESSION, session.id.encode())]
         last = request.header(_LAST_EVENT)
         found = (session.own, session.own.last) if not last else session.streams.find(last)
