@@ -120,11 +120,18 @@ class Stream:
         """Forget the oldest event; how many bytes it had. 0: there is none that may be forgotten (it is yet
         to be told to a client that is here, or is the answer)."""
         oldest = self.last - len(self._events) + 1
-        if len(self._events) <= (1 if self.ended else 0) or (not self._left and oldest > self._told):
+        owed = not self._left and oldest > self._told and not self._flooded
+        if len(self._events) <= (1 if self.ended else 0) or owed:
             return 0
         size = len(self._events.popleft())
         self.size -= size
         return size
+
+    @property
+    def _flooded(self) -> bool:
+        """Whether it is the client's own, which nobody who sends ever waits for, and too much is untold: a
+        client that stays and does not read loses the oldest."""
+        return self.number == 0 and self.kept > 1 and (self.kept > EVENTS or self.size > BYTES)
 
     def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()

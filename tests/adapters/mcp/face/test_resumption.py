@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -230,3 +230,46 @@ def test_nothing_is_kept_for_a_client_that_can_not_come_back() -> None:
     stream.append(b"x")
     streams.own.append(b"nobody ever listened")
     assert (stream.kept, streams.own.kept, stream.reachable) == (0, 0, False)
+
+
+class Stalled:
+    """A client that is connected and does not read."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self.reads = asyncio.Event()
+        self.sent: list[bytes] = []
+
+    async def events(self, *, headers: Any = ()) -> Any:
+        return self
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def comment(self) -> None:
+        pass
+
+    async def send(self, data: bytes, *, event: str, id: str) -> None:
+        self.sent.append(data)
+        await self.reads.wait()
+
+
+async def test_who_stays_and_does_not_read_holds_up_nobody_and_costs_little() -> None:
+    streams, client = Streams(), Stalled()
+    serving = asyncio.create_task(streams.own.serve(cast("Any", client), (), 0, prime=False))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for n in range(3 * EVENTS):
+        streams.own.append(str(n).encode())
+        if not n:
+            await asyncio.sleep(0)
+    assert streams.own.kept == EVENTS
+    streams.own.append(b"x" * 2 * BYTES)
+    assert streams.own.kept == 1, "a message is never too large for itself"
+    client.reads.set()
+    streams.own.end()
+    await serving
+    assert client.sent[-1] == b"x" * 2 * BYTES
