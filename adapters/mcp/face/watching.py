@@ -97,11 +97,11 @@ class Watches:
         own = None if server.record.command else key
         caller = msgspec.structs.replace(caller, session=own, on_notification=notified, on_request=None)
         shared = [(server, caller.principal.id, caller.can_be_asked, uri) for uri in uris]
+        self._shared.update(shared)  # first: who fails on the way leaves the others what they have
         try:
             await server.listen(caller, key)
             for name in shared:
                 await server.request(SUBSCRIBE, {"uri": name[3]}, caller=caller)
-            self._shared.update(shared)
             yield
         finally:
             await server.end_session(key)

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from agentgw.adapters.mcp.face.watching import listening
+from agentgw.adapters.mcp.face.watching import Watches, listening
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
 from agentgw.adapters.mcp.wire import Caller, RpcError
+from agentgw.gateway.model import Record
 
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 UPDATED = "notifications/resources/updated"
@@ -73,3 +74,35 @@ async def test_a_server_that_refuses_is_an_error() -> None:
     with pytest.raises(RpcError):
         async with listen(Server(refuses=True), []):
             raise AssertionError("entered")
+
+
+class Process:
+    """A handshake server over stdio, which refuses to tell of what is called bad."""
+
+    def __init__(self) -> None:
+        self.record = Record(name="s", protocol="mcp", command=("s",))
+        self.subscribed: set[str] = set()
+
+    async def request(self, method: str, params: Any, *, caller: Caller) -> None:
+        if params["uri"] == "x://bad":
+            raise RpcError(-32002, "no")
+        change = self.subscribed.add if method == "resources/subscribe" else self.subscribed.discard
+        change(params["uri"])
+
+    async def listen(self, caller: Caller, key: str) -> None: ...
+
+    async def end_session(self, session: str) -> None: ...
+
+
+async def test_who_fails_to_subscribe_takes_nothing_from_others_on_the_same_process() -> None:
+    server, watches = Process(), Watches()
+    process = cast("McpUpstream", server)
+
+    def deaf(method: str, params: dict[str, Any]) -> None: ...
+
+    async with watches.told(process, ["x://a"], Caller(), deaf):
+        with pytest.raises(RpcError):
+            async with watches.told(process, ["x://a", "x://bad"], Caller(), deaf):
+                raise AssertionError("entered")
+        assert server.subscribed == {"x://a"}
+    assert server.subscribed == set()
