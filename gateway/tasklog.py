@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
 
 from .lifecycle import PAUSED, TERMINAL, Folding
 from .model import (
+    Artifact,
     ArtifactDelta,
+    Data,
     Event,
     File,
     Finished,
+    InputRequired,
     Logged,
     Message,
     MessageDelta,
     MessageDone,
     Part,
+    Progress,
     Started,
     StateChanged,
     Task,
@@ -26,6 +33,7 @@ from .model import (
 )
 from .store import StoredTask
 
+_encode = msgspec.json.Encoder().encode
 LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
 
 
@@ -38,7 +46,7 @@ class TaskLog:
     """A task with its events. Implements ``ports.TaskHandle``.
 
     ``stored``: how many events are in the store already; those before ``first`` are only there (a task that
-    was loaded back), and ``load`` fetches them. ``weight`` is roughly the bytes held. ``relayed``: a relay
+    was loaded back), and ``load`` fetches them. ``relayed``: a relay
     saw it pass; there is no log, and its agent knows best what it is. ``watchers``: how many follow it.
     """
 
@@ -57,7 +65,7 @@ class TaskLog:
         self.upstream = upstream
         self.stored = last_seq
         self.relayed = relayed
-        self.weight = _task_weight(task)
+        self._weight: int | None = _task_weight(task)
         self.runner: asyncio.Task[None] | None = None
         self.canceled_by_client = False
         self.watchers = 0
@@ -77,6 +85,13 @@ class TaskLog:
     def state(self) -> TaskState:
         """Its state now; cheap."""
         return self._folding.state
+
+    @property
+    def weight(self) -> int:
+        """Roughly the bytes held."""
+        if self._weight is None:
+            self._weight = _task_weight(self.task)
+        return self._weight
 
     @property
     def last_seq(self) -> int:
@@ -100,7 +115,8 @@ class TaskLog:
         at = now()
         self._folding.add(event, at)
         self._events.append(Logged(seq=self.last_seq + 1, at=at, event=event))
-        self.weight += _weight(event)
+        if self._weight is not None:
+            self._weight += _weight(event)
         if isinstance(event, Started):
             self.upstream = TaskRef(
                 task_id=event.task_id or (self.upstream.task_id if self.upstream else ""),
@@ -113,7 +129,7 @@ class TaskLog:
         if self.state not in TERMINAL:
             self._folding = Folding(task)
             self.context_id = task.context_id
-            self.weight = _task_weight(task)
+            self._weight = None  # a stream has many updates, and only who tidies up asks
             self._wake()
 
     def _wake(self) -> None:
@@ -202,22 +218,29 @@ class TaskLog:
 
 
 def _task_weight(task: Task) -> int:
-    answer = (*task.messages, *task.artifacts, *((task.input,) if task.input else ()))
-    return 1000 + sum(_parts_weight(item.parts) for item in answer)
+    said = (task.input, task.status_message, *task.messages, *task.artifacts)
+    size = sum(_item_weight(item) for item in said if item is not None)
+    return 1000 + size + _free(task.metadata) + _free(task.extra) + _free(task.fault and task.fault.data)
 
 
 def _weight(event: Event) -> int:
     match event:
         case MessageDelta(parts=parts):
             return 200 + _parts_weight(parts)
-        case MessageDone(message=message):
-            return 200 + _parts_weight(message.parts)
-        case ArtifactDelta(artifact=artifact):
-            return 200 + _parts_weight(artifact.parts)
+        case MessageDone(message=item) | ArtifactDelta(artifact=item):
+            return 200 + _item_weight(item)
         case StateChanged(message=Message() as message) | Finished(message=Message() as message):
-            return 200 + _parts_weight(message.parts)
+            return 200 + _item_weight(message)
+        case InputRequired(request=request):
+            return 200 + _item_weight(request.message) + _free(request.schema) + _free(request.extra)
+        case Progress(data=data, extra=extra):
+            return 200 + _free(data) + _free(extra)
         case _:
             return 200
+
+
+def _item_weight(item: Message | Artifact) -> int:
+    return _parts_weight(item.parts) + _free(item.metadata) + _free(item.extra)
 
 
 def _parts_weight(parts: tuple[Part, ...]) -> int:
@@ -228,6 +251,15 @@ def _parts_weight(parts: tuple[Part, ...]) -> int:
                 size += len(text)
             case File(content=bytes() as content):
                 size += len(content)
+            case Data(data=data):
+                size += 500 + _free(data)
             case _:
                 size += 500
+        if part.metadata or part.extra:
+            size += _free(part.metadata) + _free(part.extra)
     return size
+
+
+def _free(value: Any) -> int:
+    """Free-form JSON: its length when written."""
+    return len(_encode(value)) if value else 0

@@ -2,13 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
 import pytest
 
+from agentgw.gateway import taskbook
 from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.errors import ConfigError, UnknownTask
 from agentgw.gateway.model import (
+    Artifact,
+    ArtifactDelta,
+    Data,
     Event,
     Finished,
     InputReply,
@@ -84,6 +89,31 @@ async def test_open_questions_leave_memory_and_can_still_be_answered() -> None:
     assert (await again.settled()).messages[0].parts == (Text(text="red"),)
     assert agent.replies[0][0].task_id == "up 0"
     assert [logged.seq async for logged in again.events()] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("place", ["data", "metadata", "extra", "history"])
+async def test_whatever_is_large_in_a_task_counts(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Structured results, above all: they are no text."""
+    monkeypatch.setattr(taskbook, "IDLE_BYTES", 100_000)
+    large: Any = {"x": ["y" * 60_000]}
+    part = Data(data=large if place == "data" else None, metadata=large if place == "metadata" else None)
+    result = Artifact(artifact_id="r", parts=(part,), extra=large if place == "extra" else {})
+
+    async def answers(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        yield ArtifactDelta(artifact=result)
+        yield Finished(state=TaskState.COMPLETED)
+
+    engine = hub(Config(), MemoryStore(), big=MemoryUpstream(answers))
+    for i in range(3):
+        if place == "history":
+            task = seen(str(i), TaskState.COMPLETED)
+            engine.observe(msgspec.structs.replace(task, extra=large), ALICE, upstream="big")
+        else:
+            await (await engine.invoke(say("", "big"))).settled()
+    await engine.drain()
+    await engine.flush()
+    assert len(engine._book._tasks) == 1  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_relayed_tasks_leave_memory_unless_somebody_follows_them() -> None:
