@@ -36,7 +36,7 @@ class TaskBook:
         self._idle: OrderedDict[str, TaskLog] = OrderedDict()
         # Where a conversation has an open question; without the task, which may be in the store only.
         self._asking: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
-        self._unproved: dict[str, TaskLog] = {}  # observed, perhaps with the id of a stored task
+        self._unproved: dict[str, TaskLog] = {}  # observed, perhaps with the id of a stored task: not written
         self._flushing = asyncio.Lock()
 
     # --- at the start ------------------------------------------------------------------------
@@ -65,8 +65,8 @@ class TaskBook:
 
     async def get(self, task_id: str, principal: Principal) -> TaskLog:
         """The principal's task. Raises UnknownTask, for another's too."""
-        if task_id in self._unproved:
-            await self._prove(self._unproved.pop(task_id))
+        if (new := self._unproved.get(task_id)) is not None:
+            await self._prove(new)
         entry = self._tasks.get(task_id)
         if entry is None:
             stored = await self._store.load_task(task_id)
@@ -165,25 +165,27 @@ class TaskBook:
     async def _prove(self, entry: TaskLog) -> None:
         """An observed task with the id of a stored one that is not the same relayed task is forgotten."""
         stored = await self._store.load_task(entry.id)
+        if self._unproved.get(entry.id) is not entry:
+            return  # somebody else asked, too
+        del self._unproved[entry.id]
         if stored is None:
             return
         if stored.relayed and (stored.principal, stored.task.agent) == (entry.principal, entry.agent):
             entry.replace(msgspec.structs.replace(entry.task, created_at=stored.task.created_at))
             return
         log.debug("%s reports a task of another's id: %s", entry.agent, entry.id)
-        if self._tasks.get(entry.id) is entry:
-            for index in (self._tasks, self._dirty, self._idle, self._asking):
-                index.pop(entry.id, None)
+        for index in (self._tasks, self._dirty, self._idle, self._asking):
+            index.pop(entry.id, None)
 
     # --- writing -----------------------------------------------------------------------------
 
     async def flush(self) -> None:
         """Write changed tasks and their new events in one go; forget idle ones that take too much room."""
         async with self._flushing:
-            unproved, self._unproved = self._unproved, {}
-            for entry in unproved.values():
+            for entry in list(self._unproved.values()):
                 await self._prove(entry)
-            dirty, self._dirty = self._dirty, {}
+            dirty = {id: entry for id, entry in self._dirty.items() if id not in self._unproved}
+            self._dirty = {id: entry for id, entry in self._dirty.items() if id in self._unproved}
             if dirty:
                 await self._write(dirty)
             self._evict()

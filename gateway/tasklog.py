@@ -46,8 +46,8 @@ class TaskLog:
     """A task with its events. Implements ``ports.TaskHandle``.
 
     ``stored``: how many events are in the store already; those before ``first`` are only there (a task that
-    was loaded back), and ``load`` fetches them. ``relayed``: a relay
-    saw it pass; there is no log, and its agent knows best what it is. ``watchers``: how many follow it.
+    was loaded back), and ``load`` fetches them. ``relayed``: a relay saw it pass; there is no log, and its
+    agent knows best what it is. ``watchers``: how many follow it.
     """
 
     def __init__(

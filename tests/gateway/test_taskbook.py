@@ -191,6 +191,46 @@ async def test_an_id_of_anothers_stored_task_is_not_taken_over() -> None:
     assert [t.state for t in await engine.tasks(ALICE)] == [TaskState.COMPLETED]
 
 
+class Slow(Recording):
+    """Looks a task up when it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def load_task(self, task_id: str) -> StoredTask | None:
+        found = await super().load_task(task_id)
+        await self.go.wait()
+        return found
+
+
+async def test_nothing_is_written_that_was_not_looked_up_before() -> None:
+    """While one who asks, or who writes, looks up an id, others come and write."""
+    store = Slow()
+    engine = hub(FEW, store, echo=MemoryUpstream(), evil=MemoryUpstream())
+    for name in ("one", "two"):
+        engine.observe(seen(name, TaskState.INPUT_REQUIRED), ALICE, upstream="echo")
+    await engine.flush()
+    for _ in range(3):  # they leave memory
+        await (await engine.invoke(say("x"))).settled()
+    await engine.flush()
+    store.go.clear()
+    store.tasks.clear()
+    engine.observe(seen("one", TaskState.FAILED), ALICE, upstream="evil")
+    asking = asyncio.create_task(engine.task("one", ALICE))
+    await asyncio.sleep(0)
+    writing = asyncio.create_task(engine.flush())
+    await asyncio.sleep(0)
+    engine.observe(seen("two", TaskState.FAILED), ALICE, upstream="evil")
+    store.go.set()
+    await asyncio.gather(asking, writing)
+    assert store.tasks == []
+    await engine.flush()
+    assert store.tasks == []
+    assert (await engine.task("two", ALICE)).agent == "echo"
+
+
 async def test_an_agent_does_not_draw_a_conversation_to_itself() -> None:
     engine = hub(echo=MemoryUpstream(), evil=MemoryUpstream())
     await (await engine.invoke(say("x", context_id="ours"))).settled()
