@@ -204,31 +204,46 @@ ACP_AGENTS = [
 
 
 @pytest.fixture(scope="session")
-def gateway(launch_gateway: Callable[..., Gateway], peers: Peers) -> Gateway:
-    """One gateway for the whole run, with every peer registered through the real command line."""
-    started = launch_gateway()
+def acp_config(peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A configuration file that declares the ACP agents: one command for each would take long."""
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_text(
+        "".join(
+            f'[agents.acp-{name}]\nurl = "{peers.acp}"\nprotocol = "acp"\nremote = "{name}"\n'
+            for name in ACP_AGENTS
+        )
+    )
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def gateway(launch_gateway: Callable[..., Gateway], peers: Peers, acp_config: str) -> Gateway:
+    """One gateway for the whole run, with every peer: registered by the real command line, or declared."""
+    started = launch_gateway(AGENTGW_CONFIG=acp_config)
     started.journal = peers.journal
     agents: list[list[object]] = [
         ["mcp-http", peers.mcp, "--protocol", "mcp"],
         ["mcp-single", peers.mcp_single, "--protocol", "mcp"],
         ["a2a", peers.a2a, "--protocol", "a2a"],
         ["a2a-old", peers.a2a_old, "--protocol", "a2a"],
-        *([f"acp-{name}", peers.acp, "--protocol", "acp", "--remote", name] for name in ACP_AGENTS),
         ["mcp-stdio", "--", *peers.mcp_stdio],
     ]
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda words: started.cli.json("agents", "add", *words), agents))
     return started
 
 
 @pytest.fixture(scope="session")
 def hasty_gateway(
-    gateway: Gateway, launch_gateway: Callable[..., Gateway], tmp_path_factory: pytest.TempPathFactory
+    gateway: Gateway,
+    launch_gateway: Callable[..., Gateway],
+    acp_config: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Gateway:
     """One with the same agents that soon hands over: a host gets a task's id in place of a late answer."""
     home = tmp_path_factory.mktemp("hasty") / "home"
     shutil.copytree(gateway.cli.home, home, ignore=shutil.ignore_patterns("lock", "owner.json"))
-    started = launch_gateway(home=home, AGENTGW_LIMITS__HANDOVER="0.1s")
+    started = launch_gateway(home=home, AGENTGW_CONFIG=acp_config, AGENTGW_LIMITS__HANDOVER="0.1s")
     started.journal = gateway.journal
     return started
 

@@ -121,6 +121,7 @@ async def test_a_question_becomes_a_plot_with_progress_on_the_way(analyst: Analy
     assert "savefig" in result.structured_content["script"]
 
 
+@pytest.mark.slow
 async def test_the_same_question_gives_the_same_bytes_and_another_one_others(analyst: Analyst) -> None:
     first = plot_of(await analyst.ask("compare NVDA with Google over the last six weeks"))
     again = plot_of(await analyst.ask("compare NVDA with Google over the last six weeks"))
@@ -179,6 +180,7 @@ async def test_an_acp_run_carries_the_very_plot_of_the_mcp_tool(analyst: Analyst
     assert (query["symbols"], query["measure"], query["timeframe"]) == (["AMZN"], "volume", "20 days")
 
 
+@pytest.mark.slow
 async def test_an_acp_stream_tells_each_step_before_the_plot(acp_url: str) -> None:
     request = run_request("stream", "compare NVDA and MSFT, 1 month")
 
@@ -200,6 +202,7 @@ async def test_an_acp_stream_tells_each_step_before_the_plot(acp_url: str) -> No
     assert events[-1]["type"] == "run.completed"
 
 
+@pytest.mark.slow
 async def test_an_acp_question_without_a_known_ticker_fails_as_invalid_input(acp_url: str) -> None:
     async with httpx.AsyncClient(base_url=acp_url, timeout=120) as client:
         run = (await client.post("/runs", json=run_request("sync", "plot the weather"))).json()

@@ -356,15 +356,20 @@ async def test_an_agent_that_breaks_when_cancelled_is_cancelled_all_the_same() -
 
 
 async def test_a_cancel_before_the_agent_named_the_task_still_reaches_it() -> None:
-    called, gate = asyncio.Event(), asyncio.Event()
+    called, gate, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow_to_name(call: Invocation) -> AsyncIterator[Event]:
         called.set()
         await gate.wait()
         yield Started(task_id="up")
-        await asyncio.Event().wait()
+        await stop.wait()
+        yield Finished(state=TaskState.CANCELED)
+
+    async def stops(_: object) -> None:
+        stop.set()
 
     agent = MemoryUpstream(slow_to_name)
+    agent.on_cancel = stops
     engine = hub(slow=agent)
     handle = await engine.invoke(say("x", "slow"))
     await called.wait()
