@@ -10,7 +10,7 @@ def banner(base_url: str, grpc: str = "") -> str:
     return f"""\
 agentgw is ready at {base_url}
   MCP hosts    {base_url}/mcp          one agent: {base_url}/mcp/NAME
-  A2A clients  {base_url}/a2a/NAME{over_grpc}
+  A2A clients  {base_url}/a2a/NAME/{over_grpc}
   ACP clients  {base_url}/acp
   any client   {base_url}
 Register an agent:  agentgw agents add NAME URL   or   agentgw agents add NAME -- COMMAND ARG…

@@ -148,13 +148,14 @@ async with Client(base_url="{place.url}/acp"{key}) as client:
 
 
 def _a2a(place: Place) -> str:
-    base = f"{place.url}/a2a/{place.agent}" if place.agent else place.url
+    # JavaScript clients resolve the card against the URL: without its final slash the agent's name is lost.
+    base = f"{place.url}/a2a/{place.agent}/" if place.agent else f"{place.url}/"
     what = f"the agent {place.agent}" if place.agent else "all agents, one skill each"
-    each = "" if place.agent else f"\none agent  {place.url}/a2a/NAME"
+    each = "" if place.agent else f"\none agent  {place.url}/a2a/NAME/"
     key = "\nheader    Authorization: Bearer $AGENTGW_TOKEN" if place.keyed else ""
     return f"""\
 URL        {base}   ({what}){each}
-card       {base}/.well-known/agent-card.json{key}"""
+card       {base}.well-known/agent-card.json{key}"""
 
 
 PRINTED: Mapping[str, Callable[[Place], str]] = {"inspector": _inspector, "acp": _acp, "a2a": _a2a}

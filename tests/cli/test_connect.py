@@ -96,7 +96,7 @@ def test_a_remote_gateway_s_key_is_a_reference(cli: Cli) -> None:
 
 @pytest.mark.parametrize("client", ["a2a", "acp", "inspector"])
 def test_other_clients_are_told_where_to_point(cli: Cli, client: str) -> None:
-    path = {"a2a": "/a2a/research", "acp": "/acp", "inspector": "/mcp/research"}[client]
+    path = {"a2a": "/a2a/research/ ", "acp": "/acp", "inspector": "/mcp/research"}[client]
     assert f"http://127.0.0.1:8080{path}" in cli.run("connect", client, "--agent", "research").stdout
 
 

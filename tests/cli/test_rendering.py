@@ -143,7 +143,8 @@ def test_text_is_made_harmless_for_terminals_only_where_needed() -> None:
 
 def test_the_banner_names_every_door() -> None:
     text = banner("http://127.0.0.1:8080")
-    for door in ("", "/mcp", "/mcp/NAME", "/a2a/NAME", "/acp"):
+    # With its final slash: JavaScript clients resolve the card against it and would lose the name.
+    for door in ("", "/mcp", "/mcp/NAME", "/a2a/NAME/", "/acp"):
         assert f"http://127.0.0.1:8080{door}" in text
     assert len(text.splitlines()) <= 8
     assert "gRPC" not in text
