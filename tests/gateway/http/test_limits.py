@@ -14,6 +14,7 @@ import pytest
 
 from agentgw.cli import process
 from agentgw.gateway.config import Config, Limits
+from agentgw.gateway.http import protocol
 from agentgw.gateway.http.nesting import too_deep
 from agentgw.registry.memory import MemoryStore
 
@@ -31,6 +32,16 @@ DOORS = [
     ("POST", "/api/agents", JSON, "api"),
     ("POST", "/api/agents/any/call", JSON, "api"),
 ]
+
+LISTEN = {
+    "jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen",
+    "params": {"notifications": {"toolsListChanged": True}, "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }},
+}  # fmt: skip
+LISTEN_HEADERS = {**MCP, "mcp-protocol-version": "2026-07-28", "mcp-method": "subscriptions/listen"}
 
 
 def said(form: str, body: bytes) -> tuple[Any, str]:
@@ -121,6 +132,67 @@ async def test_large_bodies_and_small_chunks_are_no_heads() -> None:
             assert (await http.get("/acp/ping")).status_code == 200
 
 
+# --- clients that stop in the middle ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET /acp/ping HTTP/1.1\r\nhost: 127",
+        b"GET /acp/ping HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\nGET /acp",
+        b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9\r\n\r\n{",
+        b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{",
+    ],
+)
+async def test_who_stops_in_the_middle_of_a_request_is_left(
+    monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(protocol.BoundedProtocol, "patience", 0.05)
+    async with gateway(concurrency=1) as (http, ours):
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        writer.write(begun)
+        async with asyncio.timeout(10):
+            await reader.read()
+        writer.close()
+        await ours.app.idle()
+        assert (await http.post("/acp/runs", content=b"{}")).status_code == 422, "its place is free"
+
+
+async def test_crumbs_do_not_buy_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol.BoundedProtocol, "patience", 0.05)
+    async with gateway() as (http, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        writer.write(b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 999999\r\n\r\n")
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                while not reader.at_eof():
+                    writer.write(b" ")
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(reader.read(1), 0.01)
+        writer.close()
+
+
+async def test_who_waits_for_an_answer_may_have_begun_to_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the gateway that reads no further: an answer may take as long as it does."""
+    monkeypatch.setattr(protocol.BoundedProtocol, "patience", 0.05)
+    async with gateway() as (http, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        body = msgspec.json.encode(LISTEN)
+        head = ["POST /mcp HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(body)}"]
+        head += [f"{name}: {value}" for name, value in LISTEN_HEADERS.items()]
+        writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        await reader.readuntil(b"acknowledged")
+        writer.write(b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 2\r\n\r\n{")
+        for _ in range(3):
+            later, closed = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+            await later.read()  # who said nothing was left by now
+            closed.close()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(), 0.01)
+        writer.close()
+
+
 # --- nesting ----------------------------------------------------------------------------------------
 
 
@@ -204,21 +276,12 @@ async def test_requests_past_the_limit_are_refused_in_the_door_s_form() -> None:
 
 
 async def test_listeners_keep_no_call_from_being_served_and_have_a_bound() -> None:
-    listen = {
-        "jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen",
-        "params": {"notifications": {"toolsListChanged": True}, "_meta": {
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }},
-    }  # fmt: skip
-    headers = {**MCP, "mcp-protocol-version": "2026-07-28", "mcp-method": "subscriptions/listen"}
     async with (
         gateway(concurrency=1) as (http, _),
-        http.stream("POST", "/mcp", json=listen, headers=headers) as stream,
+        http.stream("POST", "/mcp", json=LISTEN, headers=LISTEN_HEADERS) as stream,
     ):
         first = stream.aiter_bytes()
         await anext(first)
         assert (await http.post("/acp/runs", content=b"{}")).status_code == 422
-        assert (await http.post("/mcp", json=listen, headers=headers)).status_code == 503
+        assert (await http.post("/mcp", json=LISTEN, headers=LISTEN_HEADERS)).status_code == 503
         assert (await http.get("/acp/agents")).status_code == 503
