@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 
 from ..gateway import names
 from ..gateway.control import AddAgent, AgentInfo
-from ..gateway.errors import GatewayError
+from ..gateway.errors import GatewayError, InvalidRequest
 from .find import control
 from .terminal import BOLD, GREEN, RED, YELLOW, WrongUse, note, one_line, paint, print_json, table
 
 NONE_YET = "no agents yet; add one: agentgw agents add NAME URL, or NAME -- COMMAND ARG…"
 FRESH = timedelta(minutes=5)  # a running gateway asks every minute
 _HEADER = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:(.*)", re.DOTALL)
+_NAME_TAKEN = {"reason": "name_taken"}
 _HEALTH = {"ok": GREEN, "degraded": YELLOW, "needs-auth": YELLOW, "down": RED}
 
 
@@ -102,9 +103,14 @@ def _directory(cwd: str | None) -> str:
 
 
 async def add(wanted: AddAgent, as_json: bool) -> None:
-    """Register, and say what was registered."""
+    """Register, and say what was registered. Raises WrongUse for what can't be registered as it was typed."""
     async with control() as here:
-        added = await here.add_agent(wanted)
+        try:
+            added = await here.add_agent(wanted)
+        except InvalidRequest as e:
+            if _NAME_TAKEN.items() <= (e.data or {}).items():
+                raise  # typed well, but there is one already
+            raise WrongUse(e.message) from e
     for warning in added.warnings:
         note(f"warning: {warning}", style=YELLOW)
     if as_json:

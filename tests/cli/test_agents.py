@@ -128,8 +128,9 @@ def test_enable_disable_remove(cli: Cli, fake: Fake) -> None:
 
 
 def test_the_gateway_s_words_are_the_error(cli: Cli, fake: Fake) -> None:
-    taken = {"error": {"code": "invalid_request", "message": "echo is taken: use --replace"}}
-    fake.routes["POST /api/agents"] = lambda exchange: exchange.answer(409, taken)
+    taken = {"code": "invalid_request", "message": "echo is taken: use --replace"}
+    answer = {"error": taken | {"data": {"name": "echo", "reason": "name_taken"}}}
+    fake.routes["POST /api/agents"] = lambda exchange: exchange.answer(409, answer)
     done = cli.at(fake.url).run("agents", "add", "echo", "http://127.0.0.1:1", "--json")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "agentgw: echo is taken: use --replace\n"

@@ -36,6 +36,8 @@ WRONG = [
     ["agents", "add", "x", "http://127.0.0.1:1/", "--env", "A=b"],
     ["agents", "add", "x", "http://127.0.0.1:1/", "--header", "no colon"],
     ["agents", "add", "x", "http://127.0.0.1:1/", "--header", "X: a\r\nY: b"],
+    ["agents", "add", "x", "http://127.0.0.1:1/", "--header", "Authorization: Bearer in-clear"],
+    ["agents", "add", "x", "http://127.0.0.1:1/", "--protocol", "frobnicate"],
     ["agents", "add", "x", "http://127.0.0.1:1/", "--all"],
     ["agents", "add", "x", "--env", "novalue", "--", "python"],
     ["agents", "add", "x", "--cwd", "/no/such/directory", "--", "python"],
