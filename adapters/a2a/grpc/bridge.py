@@ -32,8 +32,9 @@ Message = MutableMapping[str, Any]
 _encode = msgspec.json.Encoder().encode
 EXTENSIONS = "a2a-extensions"
 _WAITING = 16  # pieces of an answer that wait for a slow client
-# Ours to say, or not meant for the front.
+# Ours to say, or not meant for the front; MCP's would lead to its door, at the bare address.
 _OWN = frozenset({b"host", b"content-type", b"content-length", b"accept", b"te", b"transfer-encoding"})
+_NOT_MEANT = ("grpc-", "mcp-", ":")
 
 
 class Refused(Exception):
@@ -67,6 +68,7 @@ class Bridge:
         job = asyncio.create_task(exchange.run(self._app))
         self._running.add(job)
         job.add_done_callback(self._running.discard)
+        answered = False
         try:
             async with aclosing(_answers(exchange)) as answers:
                 async for answer in answers:
@@ -75,7 +77,10 @@ class Bridge:
                     value: Any = _decoded(answer)
                     if exchange.status != 200 or "result" not in value:
                         raise Refused(exchange.status, value.get("error"))
+                    answered = True
                     yield value["result"]
+            if not answered:
+                raise Refused(500, None)
         finally:
             exchange.leave()  # the front sees to what that means; the job ends by itself
 
@@ -89,7 +94,7 @@ class Bridge:
         headers = [
             (key.lower().encode(), value.encode("latin-1", "replace"))
             for key, value in metadata
-            if isinstance(value, str) and not key.startswith(("grpc-", ":"))
+            if isinstance(value, str) and not key.startswith(_NOT_MEANT)
         ]
         headers = [(key, value) for key, value in headers if key not in _OWN]
         headers += [(b"host", self._host), (b"content-type", b"application/json")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -10,13 +11,15 @@ from ....gateway.config import Config
 from ....gateway.errors import ConfigError
 from ....gateway.ports import ASGI
 from ..codec import Malformed
-from ..problems import INVALID_PARAMS, Problem, rpc_error
+from ..problems import INVALID_AGENT, INVALID_PARAMS, Problem, rpc_error
 from ..schema import Method, schema
 from ..wire import V10
 from .bridge import EXTENSIONS, Bridge, Refused
 from .library import grpc
 from .proto import SERVICE, decode, encode
 from .status import DETAILS, Failure, failure
+
+log = logging.getLogger("agentgw.a2a")
 
 GRACE = 1.0  # seconds for calls under way when the port closes: what may finish has finished by then
 
@@ -75,7 +78,7 @@ class GrpcListener:
             call = self._bridge.call(method.name, params, metadata, context.peer(), told)
             async with aclosing(call) as results:
                 async for result in results:
-                    yield encode(method.answer, result or {})
+                    yield _written(method, result or {})
         except Refused as e:
             await _abort(context, failure(e.http, e.error))
         except Malformed as e:
@@ -99,6 +102,15 @@ class _Told:
         if not self._done:
             self._done = True
             await self._context.send_initial_metadata(((EXTENSIONS, extensions),))
+
+
+def _written(method: Method, result: Any) -> bytes:
+    """A result in protobuf's form. Raises Refused for one that has none: relays pass on what agents say."""
+    try:
+        return encode(method.answer, result)
+    except Malformed as e:
+        log.debug("an answer is not A2A: %s", e)
+        raise Refused(200, rpc_error(Problem(INVALID_AGENT, "the agent's answer is not A2A"), V10)) from e
 
 
 async def _abort(context: Any, failed: Failure) -> None:

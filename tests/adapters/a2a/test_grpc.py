@@ -395,6 +395,7 @@ async def test_what_goes_to_the_front_and_what_comes_back(streaming: bool) -> No
 
     async with front(app) as stub:
         metadata = (("traceparent", "00-1-2-01"), ("host", "evil"), ("a2a-extensions", "urn:a,urn:b"))
+        metadata += (("mcp-session-id", "x"), ("mcp-protocol-version", "2025-11-25"))
         send = stub.SendStreamingMessage if streaming else stub.SendMessage
         answered = send(SendMessageRequest(tenant="a b", message=HELLO), metadata=metadata)
         (item,) = [x async for x in answered] if streaming else [await answered]
@@ -405,9 +406,23 @@ async def test_what_goes_to_the_front_and_what_comes_back(streaming: bool) -> No
         "gateway:1",
         "urn:a,urn:b",
     )
+    assert not [name for name in seen if name.startswith("mcp-")], "they lead to another protocol's door"
     assert seen["path"] == "/a2a/a%20b"
     assert seen["body"]["method"] == ("SendStreamingMessage" if streaming else "SendMessage")
     assert "tenant" not in seen["body"]["params"]
+
+
+@pytest.mark.parametrize("body", [b"", b'{"result":{"task":{"id":"t","status":{"message":{"parts":17}}}}}'])
+async def test_an_answer_that_is_none_is_not_the_clients_mistake(body: bytes) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async with front(app) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await stub.SendMessage(SendMessageRequest(message=HELLO))
+    assert failed.value.code() is grpc.StatusCode.INTERNAL
+    assert failed.value.details() == ("the agent's answer is not A2A" if body else "internal error")
 
 
 async def test_the_front_learns_that_a_client_has_left() -> None:
