@@ -1,7 +1,7 @@
 """Which conversation is which: the gateway's context ids against what agents call them.
 
 One entry per (principal, agent, context id). Bounded: the least recently used are forgotten first, and
-begin anew when they come back.
+begin anew when they come back. Names are bounded, too: clients and agents choose them.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from .errors import InvalidRequest
 from .model import Principal
 from .store import StoredContext
 
 LIMIT = 50_000
+LENGTH = 1000  # characters of a conversation's name
 
 
 class Conversations:
@@ -33,7 +35,10 @@ class Conversations:
             self._owners.setdefault((c.agent, c.upstream_id), c.principal)
 
     def get(self, principal: Principal, agent: str, context_id: str) -> str | None:
-        """What the agent called this conversation on its last turn; None on the first."""
+        """What the agent called this conversation on its last turn; None on the first. Raises InvalidRequest
+        for a name that is too long."""
+        if len(context_id) > LENGTH:
+            raise InvalidRequest(f"the conversation's id is longer than {LENGTH} characters")
         return self._upstream.get((principal.id, agent, context_id))
 
     def agent(self, principal: Principal, context_id: str) -> str | None:
@@ -52,7 +57,9 @@ class Conversations:
             self._agents.popitem(last=False)
 
     def put(self, principal: Principal, agent: str, context_id: str, upstream_id: str) -> None:
-        """Note what the agent calls the conversation."""
+        """Note what the agent calls the conversation; a name that is too long is not remembered."""
+        if len(context_id) > LENGTH or len(upstream_id) > LENGTH:
+            return
         key = (principal.id, agent, context_id)
         if self._upstream.get(key) != upstream_id:
             self._upstream[key] = upstream_id

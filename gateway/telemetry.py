@@ -18,6 +18,7 @@ from .model import Trace
 
 Kind = Literal["server", "client", "internal"]
 Attribute = str | int | float | bool
+LENGTH = 1024  # characters of a name or an attribute that are kept: clients choose tools' names, tasks' ids
 
 
 class Span:
@@ -96,6 +97,13 @@ class Span:
             self.attributes["error.type"] = error
         done(self)
 
+    def cut(self) -> None:
+        """Shorten what is too long to be kept."""
+        self.name = self.name[:LENGTH]
+        for name, value in self.attributes.items():
+            if isinstance(value, str) and len(value) > LENGTH:
+                self.attributes[name] = value[:LENGTH]
+
 
 class Tracer:
     """Makes spans and collects the finished ones. ``sampling``: share of new traces that is exported
@@ -130,6 +138,8 @@ class Tracer:
     def drain(self) -> Sequence[Span]:
         """The spans finished since the last call."""
         finished, self._finished = self._finished, []
+        for span in finished:
+            span.cut()
         return finished
 
 

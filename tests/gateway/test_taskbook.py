@@ -9,7 +9,8 @@ import pytest
 
 from agentgw.gateway import taskbook
 from agentgw.gateway.config import Config, Limits
-from agentgw.gateway.errors import ConfigError, UnknownTask
+from agentgw.gateway.conversations import LENGTH
+from agentgw.gateway.errors import ConfigError, InvalidRequest, UnknownTask
 from agentgw.gateway.model import (
     Artifact,
     ArtifactDelta,
@@ -236,6 +237,26 @@ async def test_an_agent_does_not_draw_a_conversation_to_itself() -> None:
     await (await engine.invoke(say("x", context_id="ours"))).settled()
     engine.observe(seen("t", context_id="ours"), Principal(), upstream="evil")
     assert engine.context_agent("ours", Principal()) == "echo"
+
+
+async def test_a_conversation_s_name_has_a_bound() -> None:
+    """Names of conversations are kept longer than what was said in them."""
+    long, fit = "x" * (LENGTH + 1), "x" * LENGTH
+
+    async def names(call: Invocation) -> AsyncIterator[Event]:
+        yield Started(context_id=text_of(call.message.parts))
+        yield Finished(state=TaskState.COMPLETED)
+
+    engine = hub(None, MemoryStore(), echo=MemoryUpstream(names))
+    with pytest.raises(InvalidRequest, match="longer than"):
+        await engine.invoke(say("x", context_id=long))
+    with pytest.raises(InvalidRequest, match="longer than"):
+        engine.upstream_context("echo", long, Principal())
+    engine.observe(seen("t", context_id=long), Principal(), upstream="echo")
+    await (await engine.invoke(say(long, context_id="a"))).settled()
+    await (await engine.invoke(say(fit, context_id="b"))).settled()
+    assert engine.upstream_context("echo", "a", Principal()) is None
+    assert engine.upstream_context("echo", "b", Principal()) == fit
 
 
 async def test_conversations_that_could_not_be_written_are_written_later() -> None:

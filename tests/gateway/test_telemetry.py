@@ -3,7 +3,7 @@
 import pytest
 
 from agentgw.gateway.model import Trace
-from agentgw.gateway.telemetry import Tracer, parse_traceparent, span_json
+from agentgw.gateway.telemetry import LENGTH, Tracer, parse_traceparent, span_json
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -56,3 +56,11 @@ def test_past_the_limit_spans_are_dropped_and_counted() -> None:
     for _ in range(3):
         tracer.start("x", "client", Trace()).end()
     assert (len(tracer.drain()), tracer.dropped) == (1, 2)
+
+
+def test_what_clients_name_is_cut_to_a_length() -> None:
+    tracer = Tracer()
+    tracer.start("tools/call " + "x" * 5000, "server", Trace(), {"a2a.task.id": "y" * 5000, "n": 5000}).end()
+    (done,) = tracer.drain()
+    assert (len(done.name), len(str(done.attributes["a2a.task.id"]))) == (LENGTH, LENGTH)
+    assert done.attributes["n"] == 5000

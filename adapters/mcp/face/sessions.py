@@ -21,6 +21,8 @@ from . import eras
 from .streams import Stream, Streams
 
 LIMIT = 10_000
+# Bytes of what clients say of themselves, which is kept as long as their sessions: of one, of all.
+MOST_SAID, ALL_SAID = 1 << 20, 64 << 20
 IDLE = 3600.0  # seconds without any request, and without an open stream
 Send = Callable[[bytes], Awaitable[bool]]  # whether anybody may have got it
 
@@ -41,6 +43,9 @@ class Session:
         self.revision = revision
         self.client_capabilities: dict[str, Any] = _object(params.get("capabilities"))
         self.client_info: dict[str, Any] = _object(params.get("clientInfo"))
+        self.size = len(wire.encode((self.client_capabilities, self.client_info)))
+        if self.size > MOST_SAID:
+            raise InvalidRequest(f"capabilities and clientInfo must not take more than {MOST_SAID} bytes")
         self.log_level: str | None = None
         self.streams = Streams()
         self.running: dict[Id, asyncio.Task[Any]] = {}
@@ -149,11 +154,13 @@ class Sessions:
 
     def __init__(self, closed: Callable[[Session], None]) -> None:
         self._sessions: dict[str, Session] = {}  # the least recently used first
+        self._size = 0
         self._closed = closed
 
     def add(self, session: Session) -> None:
-        """Keep a new one. Those idle for too long, and past the limit the longest idle, are closed."""
+        """Keep a new one. Those idle for too long, and past the limits the longest idle, are closed."""
         self._sessions[session.id] = session
+        self._size += session.size
         session.used = _now()
         self._expire()
 
@@ -169,6 +176,7 @@ class Sessions:
     def close(self, session: Session) -> None:
         """End one."""
         if self._sessions.pop(session.id, None) is not None:
+            self._size -= session.size
             session.close()
             self._closed(session)
 
@@ -185,7 +193,8 @@ class Sessions:
     def _expire(self) -> None:
         oldest = _now() - IDLE
         for session in list(self._sessions.values()):
-            if session.used >= oldest and len(self._sessions) <= LIMIT:
+            crowded = len(self._sessions) > LIMIT or self._size > ALL_SAID
+            if session.used >= oldest and not crowded:
                 return
             if not session.own.connected and not session.running:
                 self.close(session)

@@ -1,0 +1,35 @@
+"""What sessions of the handshake era may cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentgw.adapters.mcp.face import sessions
+from agentgw.adapters.mcp.face.sessions import Session, Sessions
+from agentgw.gateway.errors import InvalidRequest
+from agentgw.gateway.model import Principal
+
+
+def session(said: int) -> Session:
+    """One whose client says so many bytes of itself."""
+    info: dict[str, Any] = {"name": "n", "icons": [{"src": "data:" + "x" * said}]}
+    return Session(Principal(), "", "2025-11-25", {"clientInfo": info})
+
+
+async def test_what_clients_say_of_themselves_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidRequest, match="more than"):
+        session(sessions.MOST_SAID)
+    monkeypatch.setattr(sessions, "ALL_SAID", 10_000)
+    closed: list[Session] = []
+    kept = Sessions(closed.append)
+    opened = [session(3000) for _ in range(5)]
+    for one in opened:
+        kept.add(one)
+    assert closed == opened[:2], "the longest idle go first"
+    for one in opened[2:]:
+        kept.close(one)
+    kept.add(opened[0])
+    assert kept.get(opened[0].id, Principal(), "") is opened[0]
+    assert len(closed) == 5
