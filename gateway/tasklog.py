@@ -240,7 +240,12 @@ def _weight(event: Event) -> int:
 
 
 def _item_weight(item: Message | Artifact) -> int:
-    return _parts_weight(item.parts) + _free(item.metadata) + _free(item.extra)
+    match item:
+        case Message(message_id=name):
+            size = len(name or "")
+        case Artifact(name=name, description=description):
+            size = len(item.artifact_id) + len(name or "") + len(description or "")
+    return size + _parts_weight(item.parts) + _free(item.metadata) + _free(item.extra)
 
 
 def _parts_weight(parts: tuple[Part, ...]) -> int:
@@ -253,8 +258,8 @@ def _parts_weight(parts: tuple[Part, ...]) -> int:
                 size += len(content)
             case Data(data=data):
                 size += 500 + _free(data)
-            case _:
-                size += 500
+            case File(uri=uri):
+                size += 500 + len(uri or "")
         if part.metadata or part.extra:
             size += _free(part.metadata) + _free(part.extra)
     return size

@@ -16,6 +16,7 @@ from agentgw.gateway.model import (
     ArtifactDelta,
     Data,
     Event,
+    File,
     Finished,
     InputReply,
     InputRequest,
@@ -24,6 +25,7 @@ from agentgw.gateway.model import (
     Logged,
     Message,
     MessageDelta,
+    MessageDone,
     Principal,
     Progress,
     Started,
@@ -92,17 +94,20 @@ async def test_open_questions_leave_memory_and_can_still_be_answered() -> None:
     assert [logged.seq async for logged in again.events()] == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("place", ["data", "metadata", "extra", "history"])
+@pytest.mark.parametrize("place", ["data", "metadata", "extra", "uri", "id", "history"])
 async def test_whatever_is_large_in_a_task_counts(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """Structured results, above all: they are no text."""
     monkeypatch.setattr(taskbook, "IDLE_BYTES", 100_000)
     large: Any = {"x": ["y" * 60_000]}
     part = Data(data=large if place == "data" else None, metadata=large if place == "metadata" else None)
-    result = Artifact(artifact_id="r", parts=(part,), extra=large if place == "extra" else {})
+    file = File(uri="data:," + "y" * 60_000 if place == "uri" else "x:y")
+    result = Artifact(artifact_id="r", parts=(part, file), extra=large if place == "extra" else {})
+    done = Message(role="agent", parts=(), message_id="i" * (60_000 if place == "id" else 1))
 
     async def answers(call: Invocation) -> AsyncIterator[Event]:
         yield Started()
         yield ArtifactDelta(artifact=result)
+        yield MessageDone(message=done)
         yield Finished(state=TaskState.COMPLETED)
 
     engine = hub(Config(), MemoryStore(), big=MemoryUpstream(answers))
