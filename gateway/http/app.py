@@ -129,6 +129,10 @@ class App:
                     await door(request)
                 else:
                     await self._controlled(request, scope, receive, send)
+            except asyncio.CancelledError:  # by the server, which would say 500
+                if self.draining:
+                    raise Draining from None
+                raise
             finally:
                 self._places.give_back(request.place)
         except GatewayError as e:

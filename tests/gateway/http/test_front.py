@@ -27,6 +27,8 @@ class Face:
     async def serve(self, request: Request) -> None:
         if request.rest == "/bad":
             raise InvalidRequest("no such thing")
+        if request.rest == "/hang":
+            await asyncio.Event().wait()
         if request.rest == "/crash":
             raise RuntimeError("secret")
         body = (await request.body()).decode()
@@ -135,6 +137,16 @@ async def test_errors_are_clear_and_crashes_say_nothing() -> None:
     assert status == 500
     assert b"secret" not in body
     assert (await ask(app(limit=10), "/x", b"x" * 11))[0] == 413
+
+
+async def test_what_a_shutdown_cuts_off_is_told_so_in_the_door_s_form() -> None:
+    ours = app()
+    hanging = asyncio.create_task(ask(ours, "/x/hang"))
+    await asyncio.sleep(0)
+    ours.draining = True
+    hanging.cancel()
+    assert await hanging == (503, b"x:draining")
+    await ours.idle()
 
 
 async def test_a_draining_gateway_refuses_what_is_new() -> None:
