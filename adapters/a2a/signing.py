@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Verdict = Literal["valid", "invalid", "unknown"]
 _SIZE = 32  # bytes of one number of an ES256 signature or key
-_MOST_KEYS = 100
+# What a signature may cost: keys that are looked at, those of them that are tried, bits of an RSA key.
+_MOST_KEYS, _MOST_TRIED, _MOST_BITS = 100, 8, 8192
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -112,7 +113,7 @@ def checked(signature: Signature, payloads: Iterable[bytes], keys: Sequence[Json
     fitting = [k for k in keys[:_MOST_KEYS] if _fits(k, signature)]
     if verify is None or not fitting:
         return "unknown"
-    loaded = [key for jwk in fitting if (key := _public(jwk)) is not None]
+    loaded = [key for jwk in fitting[:_MOST_TRIED] if (key := _public(jwk)) is not None]
     if not loaded:
         return "unknown"
     signed = [_signed(signature.protected, payload) for payload in payloads]
@@ -181,7 +182,7 @@ def _rsa(digest: hashes.HashAlgorithm, *, pss: bool) -> Check:
     pad = padding.PSS(padding.MGF1(digest), digest.digest_size) if pss else padding.PKCS1v15()
 
     def check(key: PublicKey, signature: bytes, data: bytes) -> None:
-        if not isinstance(key, rsa.RSAPublicKey):
+        if not isinstance(key, rsa.RSAPublicKey) or key.key_size > _MOST_BITS:
             raise InvalidSignature
         key.verify(signature, data, pad, digest)
 

@@ -26,6 +26,7 @@ from . import address
 log = logging.getLogger("agentgw.a2a")
 TIMEOUT = 5.0  # seconds for one key set
 MOST = 5  # signatures that are looked at
+SIZE = 1 << 20  # bytes of a card, in its canonical form, that is verified
 
 Headers = Sequence[tuple[str, str]]
 
@@ -42,6 +43,8 @@ async def verify(agent: str, card: Json, registered: str, headers: Headers, host
         payloads = accepted(card)
     except Malformed as e:
         raise BadUpstream(f"{agent}'s card is signed, but has no canonical form: {e}") from e
+    if max(map(len, payloads)) > SIZE:
+        return f"the signature of its card could not be verified: the card is larger than {SIZE} bytes"
     broken = False
     reason = "it is in no form that the gateway knows"
     for signature in map(signature_of, wires):

@@ -15,7 +15,8 @@ from a2a.client.card_resolver import parse_agent_card
 from a2a.types import AgentCard, a2a_pb2
 from a2a.utils import _jcs
 from a2a.utils.signing import InvalidSignaturesError, create_agent_card_signer, create_signature_verifier
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from google.protobuf.json_format import MessageToDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,12 +27,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from agentgw.adapters.a2a import signing
 from agentgw.adapters.a2a.canonical import accepted, canonical, forms
 from agentgw.adapters.a2a.codec import Malformed
 from agentgw.adapters.a2a.face.face import A2AFace
 from agentgw.adapters.a2a.face.signer import SPACE, Signer
 from agentgw.adapters.a2a.schema import schema
 from agentgw.adapters.a2a.signing import Key, checked, signature_of
+from agentgw.adapters.a2a.upstream import trust
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import BadUpstream
@@ -361,3 +364,27 @@ def test_signatures_of_older_sdks_hold(ascii_only: bool) -> None:
     signature = signature_of(key.signature(payload, ""))
     assert signature is not None
     assert checked(signature, accepted({"name": "ü", "description": ""}), [key.jwk]) == "valid"
+
+
+def test_what_a_signature_may_cost() -> None:
+    """A key set is an agent's: however many keys it holds, few are tried, and none that takes long."""
+    key, payload = Key.new(), b"{}"
+    signature = signature_of(key.signature(payload, "https://x/jwks"))
+    assert signature is not None
+    others = [Key.new().jwk | {"kid": key.kid} for _ in range(20)]
+    assert checked(signature, [payload], [*others[:3], key.jwk]) == "valid"
+    assert checked(signature, [payload], [*others, key.jwk]) == "invalid"
+    large = rsa.generate_private_key(65537, 2048)
+    with pytest.MonkeyPatch.context() as patch:
+        signed = large.sign(b"e30.e30", padding.PKCS1v15(), hashes.SHA256())
+        jwk = {**RSAAlgorithm.to_jwk(large.public_key(), as_dict=True), "use": "sig"}
+        by_rsa = msgspec.structs.replace(signature, alg="RS256", protected="e30", value=signed, kid="")
+        assert checked(by_rsa, [payload], [jwk]) == "valid"
+        patch.setattr(signing, "_MOST_BITS", 1024)
+        assert checked(by_rsa, [payload], [jwk]) == "invalid"
+
+
+async def test_a_card_too_large_to_be_verified_is_noted() -> None:
+    card = {**OWN_CARD, "description": "x" * trust.SIZE}
+    said = await trust.verify("a", card, "http://127.0.0.1:9/", (), LocalHost())
+    assert "could not be verified: the card is larger than" in said
