@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def banner(base_url: str, grpc: str = "") -> str:
-    """Where each kind of client points, in a few lines. ``base_url`` without a final slash; ``grpc``: where
-    gRPC is served, if it is."""
+    """Where each kind of client points, in a few lines. ``grpc``: where gRPC is served, if it is."""
+    base_url = base_url.rstrip("/")
     over_grpc = f"\n  over gRPC    {grpc}          with the tenant NAME" if grpc else ""
     return f"""\
 agentgw is ready at {base_url}

@@ -294,8 +294,17 @@ class Directory:
 
     def _make(self, record: Record) -> Upstream:
         if record.protocol == "auto":
-            return Broken(lambda: Unreachable(f"{record.name} has not answered yet"))
+            return Broken(lambda: self._unanswered(record))
         return self._upstreams.make(record)
+
+    def _unanswered(self, record: Record) -> GatewayError:
+        """Why an agent of the file without a protocol can't be called: its headers can't be made, else it
+        did not answer."""
+        try:
+            self._host.headers(record)
+        except GatewayError as e:
+            return e
+        return Unreachable(f"{record.name} has not answered yet")
 
     def _swap(self, *, notify: bool = True) -> None:
         self._views = MappingProxyType(

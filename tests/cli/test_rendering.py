@@ -147,5 +147,6 @@ def test_the_banner_names_every_door() -> None:
     for door in ("", "/mcp", "/mcp/NAME", "/a2a/NAME/", "/acp"):
         assert f"http://127.0.0.1:8080{door}" in text
     assert len(text.splitlines()) <= 8
+    assert banner("https://gw.example/") == banner("https://gw.example")
     assert "gRPC" not in text
     assert "127.0.0.1:8081" in banner("http://127.0.0.1:8080", "127.0.0.1:8081")

@@ -11,6 +11,7 @@ from agentgw.gateway.config import AgentEntry, Config, Limits
 from agentgw.gateway.errors import (
     AgentError,
     BadUpstream,
+    ConfigError,
     InvalidRequest,
     Unauthenticated,
     UnknownAgent,
@@ -193,6 +194,13 @@ async def test_the_protocol_of_an_agent_of_the_file_is_found_by_probing():
         assert agent_of(d, "a") == "A"  # known from last time, though it is not there now
     async with directory(world, config=config, store=store, refresh=False) as d:
         assert (await d.described("a")).record.protocol == "a2a"  # a call needs more than a description
+
+
+async def test_what_an_agent_without_a_protocol_needs_is_the_error_of_its_calls():
+    config = configured(a={"url": "http://a", "headers": {"Authorization": "Bearer ${UNSET_TOKEN}"}})
+    async with directory(World(), config=config, refresh=False) as d:
+        with pytest.raises(ConfigError, match="UNSET_TOKEN"):
+            await d.views()["a"].upstream.describe()
 
 
 async def test_a_command_of_the_file_is_an_mcp_server():
