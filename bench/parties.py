@@ -1,0 +1,179 @@
+"""The processes of a benchmark: agents, clients, the gateway, nginx; started, accounted for, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Generator
+from pathlib import Path
+
+import msgspec
+from load import Job, Outcome
+
+HERE = Path(__file__).parent
+TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+NGINX = """
+daemon off;
+worker_processes 1;
+pid {home}/nginx.pid;
+error_log {home}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  client_max_body_size 64m;
+  client_body_buffer_size 16m;
+  keepalive_requests 1000000;
+  client_body_temp_path {home}/body;
+  proxy_temp_path {home}/proxy;
+  fastcgi_temp_path {home}/fastcgi;
+  uwsgi_temp_path {home}/uwsgi;
+  scgi_temp_path {home}/scgi;
+  upstream agents {{ server 127.0.0.1:{agents}; keepalive 128; keepalive_requests 1000000; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=2048;
+    location / {{
+      proxy_pass http://agents;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering off;
+    }}
+  }}
+}}
+"""
+
+
+def cpu(pids: list[int]) -> float:
+    """Seconds of CPU that processes have used, by the operating system's account."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def rss(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextlib.contextmanager
+def process(*words: str | Path, **options: object) -> Generator[subprocess.Popen[bytes]]:
+    started = subprocess.Popen([*words], **options)  # type: ignore[call-overload]
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(15)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+@contextlib.contextmanager
+def agents() -> Generator[int]:
+    """The port of the agents."""
+    with process(sys.executable, HERE / "agents.py", stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        yield int(started.stdout.readline())
+
+
+class Clients:
+    """A process that does jobs."""
+
+    def __init__(self, started: subprocess.Popen[bytes]) -> None:
+        self._process = started
+
+    def __call__(self, job: Job) -> Outcome:
+        """Raises RuntimeError for a wrong answer."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+        self._process.stdin.flush()
+        outcome = msgspec.json.decode(self._process.stdout.readline(), type=Outcome)
+        if outcome.error:
+            raise RuntimeError(f"{job.head.splitlines()[0]}: {outcome.error}")
+        return outcome
+
+
+@contextlib.contextmanager
+def clients() -> Generator[Clients]:
+    with process(sys.executable, HERE / "load.py", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        yield Clients(started)
+
+
+class Proxy:
+    """Something between clients and agents; ``pids`` do its work."""
+
+    def __init__(self, name: str, port: int, pids: list[int]) -> None:
+        self.name = name
+        self.port = port
+        self.pids = pids
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until_up(port: int, path: str, started: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end and started.poll() is None:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1).close()
+            return
+        time.sleep(0.02)
+    raise RuntimeError("it did not start")
+
+
+@contextlib.contextmanager
+def gateway(home: Path, agents_port: int, more: int = 0) -> Generator[Proxy]:
+    """agentgw with one agent of each kind, and ``more`` besides."""
+    base = f"http://127.0.0.1:{agents_port}"
+    declared = {
+        "mcp": (f"{base}/mcp", "mcp"),
+        "mcph": (f"{base}/mcph", "mcp"),
+        "a2a": (f"{base}/a2a", "a2a"),
+        "acp": (f"{base}/acp", "acp"),
+        **{f"more{n}": (f"{base}/a2a{n}", "a2a") for n in range(more)},
+    }
+    home.mkdir()
+    config = home / "bench.toml"
+    config.write_text(
+        "".join(f'[agents.{n}]\nurl = "{url}"\nprotocol = "{p}"\n' for n, (url, p) in declared.items())
+    )
+    port = free_port()
+    script = Path(sys.executable).parent / "agentgw"
+    environment = {**os.environ, "AGENTGW_HOME": str(home / "data")}
+    with process(
+        script, "serve", "--port", str(port), "--config", config, env=environment, stdout=subprocess.DEVNULL
+    ) as started:
+        until_up(port, "/readyz", started)
+        yield Proxy("agentgw", port, [started.pid])
+
+
+@contextlib.contextmanager
+def nginx(home: Path, agents_port: int) -> Generator[Proxy | None]:
+    """nginx as reverse proxy with one worker; None where it is not installed."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        yield None
+        return
+    home.mkdir()
+    port = free_port()
+    config = home / "nginx.conf"
+    config.write_text(NGINX.format(home=home, agents=agents_port, port=port))
+    with process(program, "-p", home, "-c", config, stderr=subprocess.DEVNULL) as started:
+        until_up(port, "/held", started)
+        yield Proxy("nginx", port, children(started.pid))
