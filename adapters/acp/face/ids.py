@@ -1,7 +1,7 @@
 """UUIDs that the door gave out for ids that are none, and the way back.
 
 ACP wants UUIDs for runs and sessions; conversations and tasks that began elsewhere may have any id. The UUID
-made of an id is always the same, but does not tell the id: so each one given out is kept.
+made of an id is always the same, but does not tell the id: so each one given out is kept, up to ``LIMIT``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ....gateway.ports import Items
 from ..ids import as_uuid
 
 SPACE = "acp.ids"
+LIMIT = 50_000  # past it the oldest are forgotten (after a restart, any)
 RECENT = 10_000
 
 
@@ -36,6 +37,10 @@ class Ids:
             if original and uuid != original and known.get(uuid) != original:
                 known[uuid] = original
                 await self._items.put(SPACE, uuid, original.encode())
+                while len(known) > LIMIT:
+                    forgotten = next(iter(known))
+                    del known[forgotten]
+                    await self._items.remove(SPACE, forgotten)
 
     async def original(self, shown: str) -> str:
         """The id that ``shown`` stands for; itself, where it stands for none."""

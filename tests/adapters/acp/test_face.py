@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from agentgw.adapters.acp.face import ids
 from agentgw.adapters.acp.face.ids import Ids
-from agentgw.adapters.acp.ids import is_uuid
+from agentgw.adapters.acp.ids import as_uuid, is_uuid
 from agentgw.gateway.errors import Unreachable
 from agentgw.gateway.model import (
     Agent,
@@ -35,6 +36,8 @@ from agentgw.gateway.model import (
     Text,
     text_of,
 )
+from agentgw.gateway.store import StoredItems
+from agentgw.registry.memory import MemoryStore
 
 from ...support.memory import MemoryUpstream, say
 from .conftest import Gateway, client, events_of
@@ -434,6 +437,20 @@ async def test_a_conversation_of_another_door_goes_on(gateway: Gateway, echo: Me
         assert (session["id"], said) == (run["session_id"], ["one", "one", "two", "two"])
     later = Ids(gateway.hub.items)
     assert await later.original(run["session_id"]) == "conv/1"
+
+
+async def test_ids_given_out_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "LIMIT", 2)
+    items = StoredItems(MemoryStore())
+    given = Ids(items)
+    for name in ("one", "two", "three", "two"):
+        await given.give(name)
+    assert [await given.original(as_uuid(n)) for n in ("one", "two", "three")] == [
+        as_uuid("one"),
+        "two",
+        "three",
+    ]
+    assert sorted((await items.all(ids.SPACE)).values()) == [b"three", b"two"]
 
 
 async def test_history_from_elsewhere_is_not_fetched(gateway: Gateway, echo: MemoryUpstream) -> None:
