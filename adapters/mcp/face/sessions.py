@@ -51,8 +51,6 @@ class Session:
         self.running: dict[Id, asyncio.Task[Any]] = {}
         self.servers: set[Server] = set()  # those that hold something of this session's
         self.levels: dict[Server, str] = {}  # the log level that each of them was told
-        self.watched: set[str] = set()  # resources subscribed to, where the server is modern
-        self.watching: asyncio.Task[None] | None = None
         self.used = 0.0
         self._asked: dict[Id, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
@@ -144,9 +142,8 @@ class Session:
     def close(self) -> None:
         """End the stream and everything that runs."""
         self.own.end()
-        for task in (*self.running.values(), self.watching):
-            if task is not None:
-                task.cancel()
+        for task in self.running.values():
+            task.cancel()
 
 
 class Sessions:

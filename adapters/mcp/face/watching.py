@@ -20,6 +20,7 @@ from .sessions import Session
 from .subscriptions import ACKNOWLEDGED
 
 SUBSCRIBE, UNSUBSCRIBE = "resources/subscribe", "resources/unsubscribe"
+MOST = 1 << 20  # characters of the URIs that one session may watch at one server
 PATIENCE = 5.0  # seconds that a server has to acknowledge a subscription
 Told = Callable[[str, dict[str, Any]], None]
 
@@ -123,10 +124,13 @@ class Watches:
     async def change(
         self, session: Session, server: McpUpstream, method: str, uri: str, caller: Caller
     ) -> None:
-        """``resources/subscribe`` or ``…/unsubscribe`` of one resource; done when the server knows."""
+        """``resources/subscribe`` or ``…/unsubscribe`` of one resource; done when the server knows. Raises
+        RpcError for one too many."""
         session.servers.add(self)
         key = (session.id, server)
         uris = self._uris.setdefault(key, set())
+        if method == SUBSCRIBE and sum(map(len, uris)) + len(uri) > MOST:
+            raise RpcError(wire.INVALID_PARAMS, "the session watches too many resources")
         (uris.add if method == SUBSCRIBE else uris.discard)(uri)
         before = self._jobs.pop(key, None)
         if uris:

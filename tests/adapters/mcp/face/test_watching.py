@@ -7,10 +7,12 @@ from typing import Any, cast
 
 import pytest
 
+from agentgw.adapters.mcp.face import watching
+from agentgw.adapters.mcp.face.sessions import Session
 from agentgw.adapters.mcp.face.watching import Watches, listening
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
 from agentgw.adapters.mcp.wire import Caller, RpcError
-from agentgw.gateway.model import Record
+from agentgw.gateway.model import Principal, Record
 
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 UPDATED = "notifications/resources/updated"
@@ -106,3 +108,26 @@ async def test_who_fails_to_subscribe_takes_nothing_from_others_on_the_same_proc
                 raise AssertionError("entered")
         assert server.subscribed == {"x://a"}
     assert server.subscribed == set()
+
+
+class Away:
+    """A server that can't be asked; what is to be watched there is kept all the same."""
+
+    async def hello(self, caller: Caller) -> None:
+        raise RpcError(-32603, "away")
+
+
+async def test_a_session_can_not_watch_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MOST", 10)
+    session, watches = Session(Principal(), "s", "2025-11-25", {}), Watches()
+    server = cast("McpUpstream", Away())
+
+    async def change(method: str, uri: str) -> None:
+        await watches.change(session, server, f"resources/{method}", uri, Caller())
+
+    await change("subscribe", "x://a")
+    await change("subscribe", "x://b")
+    with pytest.raises(RpcError, match="too many"):
+        await change("subscribe", "x://c")
+    await change("unsubscribe", "x://a")
+    await change("subscribe", "x://c")
