@@ -58,8 +58,8 @@ CELLS = [
     if (client, agent, feature) not in NOT_THERE
 ]
 
-# The default run has every client and every agent, but not each of the further clients with each of the further
-# agents, and what takes long only for one of each kind. CI runs the rest as well.
+# The default run has every client and every agent, but not each of the further clients with each of the
+# further agents, and what takes long only for one of each kind. CI runs the rest as well.
 LONG = ("50 at once", "long task", "rejoin")
 ONE_OF_EACH = {"mcp-handshake", "mcp-2026", "a2a-jsonrpc-1.0", "acp-python", "mcp-http", "a2a-1.0", "acp"}
 
