@@ -7,6 +7,7 @@ never a second writer. The system drops the lock with its process, however that 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from filelock import FileLock, Timeout
 
 from ..gateway.errors import ConfigError
 
+log = logging.getLogger("agentgw.registry")
+
 FILE = "lock"
 POLL = 0.05  # seconds between two tries
+NOTICE = 2.0  # seconds of silence; who waits longer is told why
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -41,14 +45,18 @@ class HomeLock:
     async def acquire(self, wait: float) -> None:
         """Take it, waiting up to ``wait`` seconds. Raises ConfigError naming the holder."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + wait
+        begun, told = loop.time(), False
         while not self._try():
-            if loop.time() >= end:
-                who = holder(self._home)
+            who = holder(self._home) or "another process"
+            waited = loop.time() - begun
+            if waited >= wait:
                 raise ConfigError(
-                    f"the data directory {self._home} is in use by {who or 'another process'}: "
+                    f"the data directory {self._home} is in use by {who}: "
                     "stop it, or set AGENTGW_HOME to another directory"
                 )
+            if waited >= NOTICE and not told:
+                told = True
+                log.warning("waiting up to %g s for %s, which uses %s", wait, who, self._home)
             await asyncio.sleep(POLL)
         self._path.write_bytes(msgspec.json.encode(Holder(pid=os.getpid(), name=self._name)))
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agentgw.cli import owner
+from agentgw.gateway.errors import ConfigError
 from agentgw.registry.lock import HomeLock
 
 Cli = Any
@@ -127,6 +128,20 @@ async def test_a_gateway_that_is_just_starting_is_waited_for(cli: Cli, fake: Fak
     await lock.acquire(0)
     assert cli.json("agents", "list")[0]["name"] == "echo"
     lock.release()
+
+
+async def test_who_waits_is_told_for_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("agentgw.registry.lock.NOTICE", 0)
+    held = HomeLock(tmp_path, "agentgw serve")
+    await held.acquire(0)
+    with pytest.raises(ConfigError, match="is in use by agentgw serve"):
+        await HomeLock(tmp_path, "agentgw agents add").acquire(0.2)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting up to 0.2 s for agentgw serve (process {os.getpid()}), which uses {tmp_path}"
+    ]
+    held.release()
 
 
 async def test_another_command_is_waited_for(cli: Cli) -> None:
