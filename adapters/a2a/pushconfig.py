@@ -95,6 +95,8 @@ def _config_from(wire: Json, v: Version) -> PushConfig:
         raise Malformed("url must not have spaces")
     if not all(_SCHEME.fullmatch(s) for s in config.schemes):
         raise Malformed("an authentication scheme must be the name of one")
+    if sum(map(len, config.schemes)) > LONGEST:
+        raise Malformed(f"the authentication schemes are longer than {LONGEST} characters")
     return config
 
 

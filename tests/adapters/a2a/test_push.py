@@ -153,6 +153,7 @@ async def test_ids_are_given_out_once_and_replace_what_was_there() -> None:
         {"url": NOBODY, "authentication": {"scheme": "Bearer x", "credentials": "c"}},
         {"url": NOBODY, "authentication": "Bearer"},
         {"url": "https://93.184.215.14/" + "x" * 5000},
+        {"url": NOBODY, "authentication": {"scheme": "x" * 5000, "credentials": "c"}},
     ],
 )
 async def test_malformed_configurations(config: dict[str, Any]) -> None:
