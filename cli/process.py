@@ -10,8 +10,9 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,6 +32,7 @@ from .banner import banner
 from .wiring import Gateway
 
 log = logging.getLogger("agentgw")
+T = TypeVar("T")
 
 OPEN_FILES = 65_536  # wanted: a call under way holds a client's connection and an agent's
 
@@ -125,7 +127,11 @@ async def _serve(config: Config, home: Path) -> int:
     url = _loopback_url(config.server.host, listener.getsockname()[1])
     token = secrets.token_urlsafe(32)
     store = SqliteStore(home, spans=config.tracing.spans, tasks=config.limits.tasks, holder="agentgw serve")
-    async with running(config, store, listener, token=token, sealer=Sealer(home)) as gateway:
+    async with contextlib.AsyncExitStack() as stack:
+        starting = running(config, store, listener, token=token, sealer=Sealer(home))
+        gateway = await _unless(stopping, stack.enter_async_context(starting))
+        if gateway is None:
+            return 0
         owner.write(home, url=url, token=token)
         try:
             print(banner(config.server.public_url or url, _grpc_at(config, url)), flush=True)
@@ -135,6 +141,19 @@ async def _serve(config: Config, home: Path) -> int:
         finally:
             owner.remove(home)
     return int(hurry.is_set() and not finished)
+
+
+async def _unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T | None:
+    """What ``starting`` gives; None when ``stopping`` was set before it was done, which cancels it: it may
+    be waiting for the data directory."""
+    started, stopped = asyncio.create_task(starting), asyncio.create_task(stopping.wait())
+    await asyncio.wait((started, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if started.done():
+        return started.result()
+    started.cancel()
+    await asyncio.wait((started,))
+    return None
 
 
 @contextlib.asynccontextmanager

@@ -144,6 +144,18 @@ async def test_who_waits_is_told_for_whom(
     held.release()
 
 
+async def test_serve_can_be_stopped_while_it_waits(cli: Cli) -> None:
+    cli.home.mkdir(parents=True)
+    lock = HomeLock(cli.home, "agentgw serve")
+    await lock.acquire(0)
+    with cli.start("serve", "--port", "0", stderr=subprocess.PIPE) as process:
+        assert process.stderr.readline().startswith(b"waiting up to")
+        process.terminate()
+        assert process.wait(10) == 0
+        assert process.stderr.read() == b""
+    lock.release()
+
+
 async def test_another_command_is_waited_for(cli: Cli) -> None:
     cli.home.mkdir(parents=True)
     lock = HomeLock(cli.home, "agentgw agents add")
