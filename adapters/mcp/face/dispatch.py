@@ -48,7 +48,6 @@ class Dispatcher:
     def close(self) -> None:
         """Watch no more, and give up what waits for clients."""
         self._relay.close()
-        self._tasks.close()
         if self._changes is not None:
             self._changes.close()
 

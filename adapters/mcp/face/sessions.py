@@ -52,6 +52,7 @@ class Session:
         self.servers: set[Server] = set()  # those that hold something of this session's
         self.levels: dict[Server, str] = {}  # the log level that each of them was told
         self.used = 0.0
+        self._jobs: set[asyncio.Task[None]] = set()
         self._asked: dict[Id, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
 
@@ -139,10 +140,17 @@ class Session:
         if running is not None:
             running.cancel()
 
+    def keep(self, job: asyncio.Task[None]) -> None:
+        """Let a job end with the session."""
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        if self.own.ended:
+            job.cancel()
+
     def close(self) -> None:
         """End the stream and everything that runs."""
         self.own.end()
-        for task in self.running.values():
+        for task in (*self.running.values(), *self._jobs):
             task.cancel()
 
 

@@ -42,12 +42,6 @@ class TaskCalls:
         self._relay = relay
         self._server_info = server_info
         self._tokens: Tokens = OrderedDict()
-        self._watching: set[asyncio.Task[None]] = set()
-
-    def close(self) -> None:
-        """Tell no session any more."""
-        for job in self._watching:
-            job.cancel()
 
     # --- calls ---------------------------------------------------------------------------------
 
@@ -58,16 +52,14 @@ class TaskCalls:
             if len(self._tokens) > _REMEMBERED:
                 self._tokens.popitem(last=False)
         if exchange.session is not None:
-            job = asyncio.create_task(self._tell(exchange.session, handle))
-            self._watching.add(job)
-            job.add_done_callback(self._watching.discard)
+            exchange.session.keep(asyncio.create_task(self._tell(exchange.session, handle)))
         exchange.set_state(handle.task.state.value)
         return tasks.created(handle.task, exchange.era, asks=True)
 
     async def _tell(self, session: Session, handle: TaskHandle) -> None:
         asks = "elicitation" in session.client_capabilities
         known = tasks.status(handle.task, "handshake", asks)
-        while known not in tasks.ENDED and not session.own.ended:
+        while known not in tasks.ENDED:
             await handle.changed()
             fields = tasks.shape(handle.task, "handshake", asks)
             if fields["status"] != known:

@@ -262,6 +262,18 @@ async def test_the_session_is_told_of_the_status(raw: Raw, long: Long) -> None:
     assert (told["params"]["taskId"], told["params"]["status"]) == (task["taskId"], "failed")
 
 
+async def test_nobody_follows_a_task_for_a_session_that_ended(raw: Raw, long: Long, gateway: Gateway) -> None:
+    await raw.initialize(elicitation={})
+    task = await begin(raw, "ask")
+    long.go.set()
+    handle = await gateway.hub.task(task["taskId"], Principal())
+    await handle.settled()
+    assert handle.watchers == 1
+    async with raw.stream("DELETE"):
+        pass
+    assert handle.watchers == 0
+
+
 async def test_cancel_is_answered_once_it_is_done(raw: Raw, long: Long) -> None:
     await raw.initialize()
     task = await begin(raw, "x")
