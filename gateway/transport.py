@@ -8,11 +8,10 @@ honoured.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -136,8 +135,7 @@ class HttpTransport:
         finally:
             self._pool.release(connection)
 
-    @contextlib.asynccontextmanager
-    async def stream(
+    def stream(
         self,
         method: str,
         url: str,
@@ -145,16 +143,28 @@ class HttpTransport:
         headers: Headers = (),
         body: bytes | None = None,
         address: str | None = None,
-    ) -> AsyncGenerator[Stream]:
-        connection = await self._pool.open(method, url, headers, body, address)
-        try:
-            yield Answer(connection, self._limit)
-        finally:
-            self._pool.release(connection)
+    ) -> AbstractAsyncContextManager[Stream]:
+        return _Open(self._pool, self._pool.open(method, url, headers, body, address), self._limit)
 
     async def aclose(self) -> None:
         """Close every connection, whatever is under way on it."""
         await self._pool.aclose()
+
+
+class _Open(AbstractAsyncContextManager[Stream]):
+    """The block in which an answer is read (a generator's would cost twice as much)."""
+
+    def __init__(self, pool: Pool, opening: Coroutine[Any, Any, Connection], limit: int) -> None:
+        self._pool = pool
+        self._opening = opening
+        self._limit = limit
+
+    async def __aenter__(self) -> Stream:
+        self._connection = await self._opening
+        return Answer(self._connection, self._limit)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.release(self._connection)
 
 
 class Answer:

@@ -25,6 +25,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _json = msgspec.json.Encoder()
 JSON = "application/json"
+# Seconds after which a door begins to watch for its client to leave: most answers are there before, and a
+# watcher is a task of its own.
+WATCHED_AFTER = 0.02
 # Answers of doors hold data of callers: no cache keeps them, no browser guesses their type.
 _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 

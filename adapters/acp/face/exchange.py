@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ....gateway.errors import GatewayError, InvalidRequest
-from ....gateway.http.request import ClientGone, EventStream, Request
+from ....gateway.http.request import WATCHED_AFTER, ClientGone, EventStream, Request
 from ....gateway.model import Fault, Principal, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.telemetry import Span
@@ -68,17 +68,20 @@ class Exchange:
 
     async def unless_gone(self, wanted: Coroutine[Any, Any, T]) -> T:
         """What is waited for. Raises ClientGone when the client leaves before."""
-        gone = asyncio.create_task(self.request.disconnected())
-        job = asyncio.create_task(wanted)
+        tasks: set[asyncio.Task[Any]] = {job := asyncio.create_task(wanted)}
         try:
-            await asyncio.wait({gone, job}, return_when="FIRST_COMPLETED")
+            await asyncio.wait(tasks, timeout=WATCHED_AFTER)
+            if not job.done():
+                tasks.add(asyncio.create_task(self.request.disconnected()))
+                await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
             if not job.done():
                 raise ClientGone
             return job.result()
         finally:
-            for task in (gone, job):
-                task.cancel()
-            await asyncio.wait({gone, job})
+            if not all(task.done() for task in tasks):
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
 
     # --- telling -----------------------------------------------------------------------------
 

@@ -225,9 +225,10 @@ class McpFace:
         if not isinstance(message.id, int | str):
             await request.respond(202)  # the revision has no notification that would mean anything here
             return
-        if message.method == wire.SUBSCRIPTIONS_LISTEN:
+        listens = message.method == wire.SUBSCRIPTIONS_LISTEN
+        if listens:
             request.listens()
-        reply = Reply(request)
+        reply = Reply(request, lasts=listens)
         exchange = self._exchange(message, message.id, head, reply, request.principal, None, request.timeouts)
         try:
             exchange.revision = check(request.headers, exchange.method, head)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ....gateway.http.request import ClientGone, EventStream, Request
+from ....gateway.http.request import WATCHED_AFTER, ClientGone, EventStream, Request
 from .outbox import KEEP_ALIVE
 from .streams import Stream
 
@@ -23,9 +23,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Reply:
-    """Answers ``request``. ``send`` may be called from several tasks; after the client left it drops."""
+    """Answers ``request``. ``send`` may be called from several tasks; after the client left it drops.
+    ``lasts``: the answer is known to take long, so that the client is watched from the start."""
 
-    def __init__(self, request: Request, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self, request: Request, headers: Sequence[tuple[bytes, bytes]] = (), *, lasts: bool = False
+    ) -> None:
+        self._lasts = lasts
         self._request = request
         self._headers = headers
         self._stream: EventStream | None = None
@@ -61,6 +65,9 @@ class Reply:
     async def run(self, work: asyncio.Task[Outcome]) -> bool:
         """Answer with the outcome of ``work``, which never fails. False when ``work`` still runs as the
         client left, or is to come back: the caller cancels it or lets it go on."""
+        if not self._lasts and await _quick(work):
+            await self.finish(work.result())
+            return True
         gone = asyncio.create_task(self._request.disconnected())
         try:
             while not work.done():
@@ -126,6 +133,9 @@ class ResumableReply(Reply):
 
     async def run(self, work: asyncio.Task[Outcome]) -> bool:
         events = self._events
+        if await _quick(work, events.begun()) and events.idle:
+            await self.finish(work.result())
+            return True
         gone = asyncio.create_task(self._request.disconnected())
         try:
             patience = PRIMED_AFTER if self._primes else KEEP_ALIVE
@@ -153,3 +163,14 @@ class ResumableReply(Reply):
         if not work.cancelled():
             self._events.append(work.result().message)
         self._events.end()
+
+
+async def _quick(work: asyncio.Task[Outcome], *others: asyncio.Future[None]) -> bool:
+    """Whether ``work`` is done in the time of most calls, or before one of ``others``. Cancelled, it cancels
+    ``work``."""
+    try:
+        await asyncio.wait((work, *others), timeout=WATCHED_AFTER, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
+    return work.done()
