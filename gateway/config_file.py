@@ -92,7 +92,8 @@ def _converted(kind: Any, value: Any, where: str, path: str) -> Any:
     for key, inner in table.items():
         at = f"{path}.{key}" if path else key
         if key not in fields:
-            raise ConfigError(f"{where}: unknown key {at}{_nearest(at, list(setting_paths()))}")
+            known = list(fields) if isinstance(inner, dict) and not path else list(setting_paths())
+            raise ConfigError(f"{where}: unknown key {at}{_nearest(at, known)}")
         out[key] = _converted(fields[key], inner, where, at)
     return out
 

@@ -177,7 +177,8 @@ def test_an_unknown_variable_warns(name, near):
     [
         ("[limits]\nidle_timout = 3", "unknown key limits.idle_timout (did you mean limits.idle_timeout?)"),
         ("port = 1", "unknown key port (did you mean server.port?)"),
-        ("[servr]\nport = 1", "unknown key servr (did you mean server."),
+        ("[servr]\nport = 1", "unknown key servr (did you mean server?)"),
+        ("[limts]\nidle_timeout = '1s'", "unknown key limts (did you mean limits?)"),
         ("[agents.bot]\nurll = 'x'", "unknown key agents.bot.urll (did you mean agents.bot.url?)"),
         ("[server]\nport = 'x'", "server.port: Expected `int`, got `str`"),
         ("[server]\nport = 70000", "server.port: Expected `int` <= 65535"),
