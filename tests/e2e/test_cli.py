@@ -139,6 +139,7 @@ def test_failed_call_is_1(words: list[str], gateway: Any) -> None:
     assert "no luck" in json.dumps(called)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["a2a", "crash"], ["acp-failing", "hello"]])
 def test_crash_text_stays_inside(words: list[str], gateway: Any) -> None:
     done = gateway.cli("call", *words, "--json", expect=1)

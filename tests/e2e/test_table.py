@@ -8,10 +8,10 @@ import hashlib
 import json
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from .reply import Reply, Request, contains, words_in_order
@@ -345,20 +345,24 @@ async def trace(client: Client, agent: Any, gateway: Any) -> None:
     # The upstream was called by a span of the gateway, which belongs to the client's trace.
     seen = re.findall(rf"00-{trace_id}-([0-9a-f]{{16}})-", reply.raw)
     assert seen and span_id not in seen, reply
-    spans = await asyncio.to_thread(spans_of, gateway.cli, trace_id, seen[0])
+    spans = await spans_of(gateway, trace_id, seen[0])
     assert spans[seen[0]]["kind"] == "client", spans
     assert any(span["parent_id"] == span_id and span["kind"] == "server" for span in spans.values()), spans
 
 
-def spans_of(cli: Any, trace_id: str, wanted: str) -> dict[str, Any]:
-    """The spans that `agentgw traces show` knows, once the wanted one is among them."""
-    deadline = time.monotonic() + 10
+async def spans_of(gateway: Any, trace_id: str, wanted: str) -> dict[str, Any]:
+    """The spans that `agentgw traces show` is told of, once the wanted one is among them."""
+    owner = json.loads((gateway.cli.home / "owner.json").read_text())
+    headers = {"authorization": f"Bearer {owner['token']}"}
     spans: dict[str, Any] = {}
-    while wanted not in spans and time.monotonic() < deadline:
-        shown = cli.run("traces", "show", trace_id, "--json")
-        if shown.returncode == 0:
-            spans = {span["span_id"]: span for span in json.loads(shown.stdout)["spans"]}
-    assert wanted in spans, f"agentgw traces show {trace_id}: {shown}"
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as http, asyncio.timeout(10):
+        while wanted not in spans:
+            shown = await http.get(f"/api/traces/{trace_id}")
+            if shown.status_code == 200:
+                spans = {span["span_id"]: span for span in shown.json()["spans"]}
+            else:
+                assert shown.status_code == 404, shown.text
+            await asyncio.sleep(0.02)
     return spans
 
 

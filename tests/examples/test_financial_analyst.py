@@ -210,6 +210,7 @@ async def test_an_acp_question_without_a_known_ticker_fails_as_invalid_input(acp
     assert (run["status"], run["error"]["code"]) == ("failed", "invalid_input")
 
 
+@pytest.mark.slow
 async def test_a_host_can_save_and_run_a_script_of_its_own(analyst: Analyst) -> None:
     code = (
         "import os, matplotlib.pyplot as plt\n"
