@@ -220,6 +220,7 @@ def test_existing_name_needs_replace(own: Any, peers: Any) -> None:
     assert own.cli.json("agents", "show", "taken")["protocol"] == "mcp"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["mcp", "a2a", "acp"])
 def test_protocol_is_found_by_probing(protocol: str, own: Any, peers: Any) -> None:
     url = {"mcp": peers.mcp, "a2a": peers.a2a, "acp": f"{peers.acp}/agents/echo"}[protocol]
@@ -228,6 +229,7 @@ def test_protocol_is_found_by_probing(protocol: str, own: Any, peers: Any) -> No
     assert (shown["protocol"], shown["health"]) == (protocol, "ok")
 
 
+@pytest.mark.slow
 def test_several_agents_behind_one_url(own: Any, peers: Any) -> None:
     done = own.cli.run("agents", "add", "which", peers.acp)
     assert done.returncode in (1, 2)
@@ -250,6 +252,7 @@ def test_header_values_keep_their_reference(own: Any, peers: Any) -> None:
     assert b"${NOT_SET_ANYWHERE}" in stored
 
 
+@pytest.mark.slow
 def test_agents_survive_a_restart(start_gateway: Any, peers: Any) -> None:
     first = start_gateway()
     first.cli("agents", "add", "kept", peers.a2a, "--protocol", "a2a")
@@ -264,6 +267,7 @@ def test_agents_survive_a_restart(start_gateway: Any, peers: Any) -> None:
 # --- no gateway running ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_gateway(alone: Cli, peers: Any, start_gateway: Any) -> None:
     assert alone.json("agents", "list") == []
     alone("agents", "add", "local", peers.a2a, "--protocol", "a2a")

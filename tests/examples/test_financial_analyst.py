@@ -99,6 +99,7 @@ def plot_of(result: CallToolResult) -> bytes:
     return base64.b64decode(image.data)
 
 
+@pytest.mark.slow
 async def test_a_question_becomes_a_plot_with_progress_on_the_way(analyst: Analyst) -> None:
     result = await analyst.ask("plot the closing prices of Apple and MSFT, last 3 months")
 
@@ -131,6 +132,7 @@ async def test_the_same_question_gives_the_same_bytes_and_another_one_others(ana
     assert first != other
 
 
+@pytest.mark.slow
 async def test_a_question_without_a_known_ticker_is_an_error_that_names_them(analyst: Analyst) -> None:
     result = await analyst.ask("plot the {weather}")
 
@@ -165,6 +167,7 @@ def run_request(mode: str, question: str) -> dict[str, Any]:
     return {"agent_name": "financial-analyst", "mode": mode, "input": [message]}
 
 
+@pytest.mark.slow
 async def test_an_acp_run_carries_the_very_plot_of_the_mcp_tool(analyst: Analyst, acp_url: str) -> None:
     question = "volume of Amazon, last 20 days"
 
