@@ -90,6 +90,8 @@ def serve(config: Config, *, home: Path) -> int:
             f"listening on {bind} would let anyone in: use --allow-anonymous if that is wanted, "
             "or listen on 127.0.0.1"
         )
+    if config.tracing.payloads:
+        log.warning("tracing.payloads: what is said can't be recorded yet; spans tell only that it was")
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config, home))
