@@ -10,13 +10,17 @@ import msgspec
 
 from ..gateway.config import Config
 from ..gateway.config_file import load as load_file
-from .terminal import YELLOW, note
+from ..gateway.errors import ConfigError
+from .terminal import YELLOW, WrongUse, note
 
 
 def load(file: str | None = None) -> Config:
     """The configuration of ``file``, else of ``AGENTGW_CONFIG``, else the defaults, under ``AGENTGW_…__…``
-    variables. Warnings go to stderr. Raises ConfigError."""
-    config, warnings = load_file(Path(file) if file else None, os.environ)
+    variables. Warnings go to stderr. Raises WrongUse."""
+    try:
+        config, warnings = load_file(Path(file) if file else None, os.environ)
+    except ConfigError as e:
+        raise WrongUse(e.message) from None
     for warning in warnings:
         note(f"warning: {warning}", style=YELLOW)
     return config

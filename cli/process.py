@@ -30,6 +30,7 @@ from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
 from . import owner
 from .banner import banner
+from .terminal import WrongUse
 from .wiring import Gateway
 
 log = logging.getLogger("agentgw")
@@ -86,7 +87,7 @@ def serve(config: Config, *, home: Path) -> int:
     exit status: 1 when that cut calls off, else 0. Raises ConfigError."""
     bind = config.server.host
     if bind not in LOOPBACK and not config.server.allow_anonymous:
-        raise ConfigError(
+        raise WrongUse(
             f"listening on {bind} would let anyone in: use --allow-anonymous if that is wanted, "
             "or listen on 127.0.0.1"
         )

@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from .model import Trace
 
@@ -179,6 +181,20 @@ def trace_headers(trace: Trace) -> list[tuple[str, str]]:
     """The context as HTTP headers (also the keys of MCP's ``_meta``)."""
     pairs = (("traceparent", trace.traceparent), ("tracestate", trace.tracestate), ("baggage", trace.baggage))
     return [(name, value) for name, value in pairs if value]
+
+
+@lru_cache(1024)
+def server_attributes(url: str) -> Mapping[str, Attribute]:
+    """``server.address`` and ``server.port`` of a client span (semantic conventions, "server") for a
+    URL, or an authority as gRPC has it; empty where it names no host."""
+    parts = urlsplit(url if "://" in url else f"//{url}")
+    try:
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        port = None
+    if not parts.hostname:
+        return {}
+    return {"server.address": parts.hostname} | ({"server.port": port} if port else {})
 
 
 def span_json(span: Span) -> dict[str, Any]:

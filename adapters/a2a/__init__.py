@@ -28,9 +28,9 @@ async def _probe(url: str, headers: list[tuple[str, str]], host: Host) -> Found 
 def _listener(app: ASGI, config: Config, host: str) -> Listener | None:
     if not config.server.grpc_port:
         return None
-    from .grpc import library
+    from .grpc import optional
 
-    library.grpc()  # raises ConfigError that says what to install
+    optional.grpc()  # raises ConfigError that says what to install
     from .grpc.server import GrpcListener
 
     return GrpcListener(app, config, host)

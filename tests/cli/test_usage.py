@@ -54,6 +54,8 @@ WRONG = [
     ["connect", "cursor", "--agent", "Bad_Name"],
     ["serve", "--port", "ninety"],
     ["serve", "--workers", "2"],
+    ["serve", "--host", "0.0.0.0"],
+    ["serve", "--config", "/no/such/file"],
     ["serve", "--store", "nats://127.0.0.1"],
     ["traces", "show"],
     ["traces", "show", ""],

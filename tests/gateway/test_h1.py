@@ -281,6 +281,7 @@ async def test_compressed_though_nobody_asked(http: HttpTransport, ask: Any) -> 
         (b"gzip", b"no gzip"),
         (b"br", b"\x0b\x02\x80agent\x03"),
     ],
+    ids=["cut off", "not gzip", "another coding"],
 )
 async def test_what_cannot_be_unpacked(http: HttpTransport, coding: bytes, data: bytes) -> None:
     async with serving(packed(coding, data)) as server:

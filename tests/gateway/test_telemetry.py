@@ -3,7 +3,7 @@
 import pytest
 
 from agentgw.gateway.model import Trace
-from agentgw.gateway.telemetry import LENGTH, Tracer, parse_traceparent, span_json
+from agentgw.gateway.telemetry import LENGTH, Tracer, parse_traceparent, server_attributes, span_json
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -64,3 +64,18 @@ def test_what_clients_name_is_cut_to_a_length() -> None:
     (done,) = tracer.drain()
     assert (len(done.name), len(str(done.attributes["a2a.task.id"]))) == (LENGTH, LENGTH)
     assert done.attributes["n"] == 5000
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:9000/a", {"server.address": "127.0.0.1", "server.port": 9000}),
+        ("https://agents.example/a2a", {"server.address": "agents.example", "server.port": 443}),
+        ("agents.example:50051", {"server.address": "agents.example", "server.port": 50051}),
+        ("http://[::1]:7/", {"server.address": "::1", "server.port": 7}),
+        ("http://host:port/", {"server.address": "host"}),
+        ("", {}),
+    ],
+)
+def test_a_client_span_tells_the_server(url: str, told: dict[str, object]) -> None:
+    assert server_attributes(url) == told

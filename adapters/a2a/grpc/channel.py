@@ -16,7 +16,7 @@ from ..upstream.channel import Activated, Headers, Params, mapping
 from ..upstream.discovery import elsewhere_at
 from ..wire import V10, Op
 from .bridge import EXTENSIONS
-from .library import grpc
+from .optional import grpc
 from .proto import SERVICE, decode, encode
 from .status import agent_failure
 

@@ -15,7 +15,7 @@ from ..problems import INVALID_AGENT, INVALID_PARAMS, Problem, rpc_error
 from ..schema import Method, schema
 from ..wire import V10
 from .bridge import EXTENSIONS, Bridge, Refused
-from .library import grpc
+from .optional import grpc
 from .proto import SERVICE, decode, encode
 from .status import DETAILS, Failure, failure
 

@@ -13,7 +13,7 @@ from ....gateway.errors import BadUpstream, CallerError, GatewayError, UpstreamE
 from ....gateway.ports import Host
 from ..card import Interface, agent_from, base_of, interfaces
 from ..codec import Malformed
-from ..grpc import library
+from ..grpc import optional
 from ..problems import agent_http_error
 from ..wire import CARD_PATH, OLD_CARD_PATH, V10, Json
 from . import address
@@ -94,7 +94,7 @@ def _usable(found: Sequence[Interface], registered: str) -> list[Interface]:
     usable: list[Interface] = []
     for interface in found:
         if interface.binding == "GRPC":
-            if usable and not library.installed():
+            if usable and not optional.installed():
                 continue
             try:
                 interface = msgspec.structs.replace(interface, url=address.of_grpc(interface.url, registered))

@@ -34,7 +34,7 @@ from ....gateway.model import (
     Trace,
 )
 from ....gateway.ports import Found, Host
-from ....gateway.telemetry import Span, trace_headers
+from ....gateway.telemetry import Span, server_attributes, trace_headers
 from ..card import Interface, agent_from
 from ..codec import Malformed, object_at, objects_at, task_from, text_at
 from ..events import Item, Update, is_settled, item_from
@@ -99,7 +99,7 @@ class A2AUpstream:
         """A way to the agent; over gRPC the one that is open, while it is the same."""
         if interface.binding != "GRPC":
             return Channel(self.name, interface, self._host.transport, headers, allow)
-        from ..grpc.library import grpc
+        from ..grpc.optional import grpc
 
         grpc()  # raises ConfigError that says what to install
         from ..grpc.channel import GrpcChannel
@@ -354,6 +354,7 @@ class A2AUpstream:
                 "gen_ai.agent.name": self.name,
                 "agentgw.agent": self.name,
                 "agentgw.agent_protocol": "a2a",
+                **server_attributes(channel.interface.url),
             },
         )
         if lost := sorted(losses):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import msgspec
 from msgspec import Raw
@@ -22,7 +22,7 @@ from ....gateway.errors import (
 )
 from ....gateway.model import Agent, Record, Trace
 from ....gateway.ports import Host
-from ....gateway.telemetry import trace_headers
+from ....gateway.telemetry import server_attributes, trace_headers
 from ....gateway.transport import Reply, Stream
 from .. import manifests
 from ..faults import as_error, fault_of, spoken
@@ -51,9 +51,7 @@ class Server:
         self.host = host
         self.base, named = split_url(record.url or "")
         self.named = record.remote or named
-        server = urlsplit(self.base)
-        port = server.port or (443 if server.scheme == "https" else 80)
-        self.address = {"server.address": server.hostname or "", "server.port": port}
+        self.address = server_attributes(self.base)
 
     @property
     def idle_timeout(self) -> float:

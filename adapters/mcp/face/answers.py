@@ -91,9 +91,8 @@ def _structured(task: Task, parts: Sequence[Part]) -> dict[str, Any]:
         "state": task.state.value,
         "task_id": task.id,
         "context_id": task.context_id,
+        "data": None if not data else data[0] if len(data) == 1 else data,
     }
-    if data:
-        structured["data"] = data[0] if len(data) == 1 else data
     structured["artifacts"] = [_artifact(artifact) for artifact in task.artifacts]
     if task.state in ASKING and task.input_request is not None:
         request = task.input_request

@@ -35,7 +35,7 @@ OUTPUT_SCHEMA: dict[str, Any] = {
         },
         "task_id": {"type": "string"},
         "context_id": {"type": "string", "description": "Pass it again to go on with this conversation."},
-        "data": {"description": "Structured data of the answer."},
+        "data": {"description": "Structured data of the answer; null where there is none."},
         "artifacts": {"type": "array", "items": {"type": "object"}},
         "input_request": {"type": "object", "description": "The question, when the agent asks for input."},
         "error": {"type": "object"},

@@ -6,14 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from ....gateway.errors import GatewayError, NotActive, UpstreamError, UpstreamFailed, UpstreamTimeout
 from ....gateway.model import Agent, Event, InputReply, Invocation, Record, TaskRef
 from ....gateway.ports import Host
-from ....gateway.telemetry import Attribute, Span
+from ....gateway.telemetry import Attribute, Span, server_attributes
 from .. import wire
 from ..codec import agent_of
 from ..wire import Caller, Catalog, RpcError
@@ -264,11 +263,7 @@ class McpUpstream:
             attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
         elif method == wire.PROMPTS_GET and isinstance(name, str):
             attributes["gen_ai.prompt.name"] = name
-        if self.record.url:
-            target = urlsplit(self.record.url)
-            attributes["server.address"] = target.hostname or ""
-            if target.port is not None:
-                attributes["server.port"] = target.port
+        attributes |= server_attributes(self.record.url or "")
         title = f"{method} {name}" if isinstance(name, str) else method
         return self._host.tracer.start(title, "client", caller.trace, attributes)
 

@@ -49,7 +49,7 @@ from agentgw.adapters.a2a import adapter
 from agentgw.adapters.a2a.card import Interface, grpc_interface
 from agentgw.adapters.a2a.codec import Malformed
 from agentgw.adapters.a2a.face.face import A2AFace
-from agentgw.adapters.a2a.grpc import library, proto, status
+from agentgw.adapters.a2a.grpc import optional, proto, status
 from agentgw.adapters.a2a.grpc.channel import GrpcChannel
 from agentgw.adapters.a2a.grpc.server import GrpcListener
 from agentgw.adapters.a2a.upstream.address import beside, of_grpc
@@ -630,8 +630,8 @@ def without_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ModuleNotFoundError(name)
         return importlib.__import__(name, fromlist=["x"])
 
-    monkeypatch.setattr(library.importlib, "import_module", missing)
-    monkeypatch.setattr(library, "installed", lambda: False)
+    monkeypatch.setattr(optional.importlib, "import_module", missing)
+    monkeypatch.setattr(optional, "installed", lambda: False)
 
 
 @pytest.mark.usefixtures("without_grpc")
