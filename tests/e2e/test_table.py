@@ -347,6 +347,8 @@ async def trace(client: Client, agent: Any, gateway: Any) -> None:
     assert seen and span_id not in seen, reply
     spans = await spans_of(gateway, trace_id, seen[0])
     assert spans[seen[0]]["kind"] == "client", spans
+    if agent.name != "mcp-stdio":
+        assert spans[seen[0]]["attributes"]["server.address"] == "127.0.0.1", spans
     assert any(span["parent_id"] == span_id and span["kind"] == "server" for span in spans.values()), spans
 
 

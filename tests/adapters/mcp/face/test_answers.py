@@ -78,6 +78,24 @@ def test_several_data_parts_are_an_array() -> None:
     assert result["structuredContent"]["data"] == [1, [2]]
 
 
+def test_an_answer_without_data_says_so() -> None:
+    structured = answers.result(task(messages=(said(Text(text="hi")),)), LATEST)["structuredContent"]
+    assert structured == {
+        "state": "completed",
+        "task_id": "t1",
+        "context_id": "c1",
+        "data": None,
+        "artifacts": [],
+    }
+    jsonschema.validate(structured, tools.OUTPUT_SCHEMA)
+
+
+def test_a_failure_after_part_of_the_answer_tells_why() -> None:
+    fault = Fault(code="agent_error", message="no more")
+    failed = task(TaskState.FAILED, messages=(said(Text(text="one")),), fault=fault)
+    assert [block["text"] for block in answers.result(failed, LATEST)["content"]] == ["one", "no more"]
+
+
 def test_a_question_says_how_to_answer() -> None:
     request = InputRequest(message=said(Text(text="Which year?")), kind="form", schema={"type": "integer"})
     asking = task(TaskState.INPUT_REQUIRED, input_request=request, status_message=request.message)
