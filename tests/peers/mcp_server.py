@@ -149,7 +149,7 @@ def note(line: str) -> None:
 
 async def work(call: Call) -> t.CallToolResult:
     """Reports progress `count` times, then answers with all of it; notes when it begins and how it ends."""
-    token, pieces = call.args["token"], [f"p{i}" for i in range(int(call.args["count"]))]
+    token, pieces = call.args["token"], [f"p{i}" for i in range(call.args["count"])]
     note(f"{token} started")
     try:
         for done, piece in enumerate(pieces, 1):

@@ -24,6 +24,9 @@ from ..codec import sole_string
 from ..losses import of_call, phrases
 
 FILE = "$file"
+# JSON has one kind of number, and clients on protobuf (A2A's Python SDK) write every one as 20.0, which many
+# servers refuse for an integer. Beyond this a float is not exact.
+_EXACT = 2.0**53
 Tools = Sequence[Mapping[str, Any]]
 
 
@@ -89,15 +92,21 @@ def _called(message: Message, name: str, arguments: Any, *, text: bool = True) -
 
 
 def _filled(value: Any, files: list[File], used: set[int]) -> Any:
-    """``value`` with file references replaced."""
+    """``value`` with file references replaced, and whole numbers written as such."""
     if isinstance(value, Mapping):
         mapping = cast("Mapping[str, Any]", value)
-        if len(mapping) == 1 and isinstance(mapping.get(FILE), int | str):
-            return _content(mapping[FILE], files, used)
+        reference = _number(mapping.get(FILE))
+        if len(mapping) == 1 and isinstance(reference, int | str):
+            return _content(reference, files, used)
         return {key: _filled(item, files, used) for key, item in mapping.items()}
     if isinstance(value, list | tuple):
         return [_filled(item, files, used) for item in cast("Sequence[Any]", value)]
-    return value
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+    return int(value) if whole else value
 
 
 def _content(reference: int | str, files: list[File], used: set[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentgw.adapters.mcp.upstream.choice import Chosen, choose, merged
@@ -93,6 +94,15 @@ def test_file_references_become_base64_wherever_they_stand() -> None:
     assert base64.b64decode(chosen.arguments["more"][0]["image"]) == b"\xff\xd8"
     assert chosen.arguments["$file"] == "not a reference"
     assert chosen.losses == ()
+
+
+def test_whole_numbers_are_integers_however_the_client_wrote_them() -> None:
+    arguments = {"n": 20.0, "list": [-3.0, 2.5, True, 1e300], "photo": {"$file": 0.0}}
+    chosen = choose(message({"tool": "say", "arguments": arguments}, PHOTO), None, [SAY])
+    assert isinstance(chosen, Chosen)
+    sent = msgspec.json.encode(chosen.arguments | {"photo": None})
+    assert sent == b'{"n":20,"list":[-3,2.5,true,1e300],"photo":null}'
+    assert base64.b64decode(chosen.arguments["photo"]) == PHOTO.content
 
 
 def test_a_file_that_nobody_mentions_is_a_loss_that_is_named() -> None:
