@@ -42,9 +42,11 @@ def _mode(fields: Fields) -> dict[str, Any]:
     return {} if bytes(fields.get("mode", b"null")) != b"null" else {"mode": "sync"}
 
 
-def run(raw: bytes | Raw, change: Callable[[RunHead], Mapping[str, Any]]) -> bytes:
-    """A Run with the fields that ``change`` gives. Raises msgspec.DecodeError if it is none."""
-    return _changed(_fields.decode(raw), change(_run.decode(raw)))
+def run(raw: bytes | Raw, change: Callable[[RunHead], Mapping[str, Any]]) -> bytes | Raw:
+    """A Run with the fields that ``change`` gives; itself, if it gives none. Raises msgspec.DecodeError for
+    what is no Run."""
+    changes = change(_run.decode(raw))
+    return _changed(_fields.decode(raw), changes) if changes else raw
 
 
 def event(raw: bytes, change: Callable[[RunHead], Mapping[str, Any]]) -> tuple[str, bytes]:
@@ -52,7 +54,8 @@ def event(raw: bytes, change: Callable[[RunHead], Mapping[str, Any]]) -> tuple[s
     head = _event.decode(raw)
     if not isinstance(head.run, Raw):
         return head.type, raw
-    return head.type, _changed(_fields.decode(raw), {"run": Raw(run(head.run, change))})
+    changed = run(head.run, change)
+    return head.type, raw if changed is head.run else _changed(_fields.decode(raw), {"run": Raw(changed)})
 
 
 def replaced(raw: bytes, name: str, value: Any) -> bytes:

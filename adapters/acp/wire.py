@@ -46,6 +46,7 @@ class RunHead(msgspec.Struct):
 
     run_id: str
     status: str
+    agent_name: Any = None
     session_id: str | None = None
     await_request: Any = None
     error: ErrorBody | None = None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ from ....gateway.http.request import WATCHED_AFTER, ClientGone, EventStream, Req
 from ....gateway.model import Fault, Principal, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.telemetry import Span
+from ....gateway.waiting import Timers, Waiting
 from .. import faults
 from ..wire import Json
 from .ids import Ids, Recent
@@ -24,72 +25,84 @@ log = logging.getLogger("agentgw.acp")
 T = TypeVar("T")
 
 HEARTBEAT = 15.0  # seconds: a comment on a silent stream keeps proxies from closing it
+_FAILED = (TaskState.FAILED, TaskState.REJECTED)
 _AT = re.compile(r"(.*) - at `\$\.?(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `\$\.?(.*)`)?")
+
+
+class House:
+    """What all requests at the door share. ``background`` begins a job that outlives its request, one at a
+    time of each name."""
+
+    def __init__(self, engine: Engine, background: Callable[[str, Coroutine[Any, Any, None]], None]) -> None:
+        self.engine = engine
+        self.background = background
+        self.ids = Ids(engine.items)
+        self.seen = Recent()
+        self.timers = Timers()
 
 
 class Exchange:
     """A request under way. ``mount`` is the path prefix that the client used: ``/acp`` or empty."""
 
-    def __init__(
-        self,
-        request: Request,
-        engine: Engine,
-        span: Span,
-        mount: str,
-        ids: Ids,
-        seen: Recent,
-        background: Callable[[str, Coroutine[Any, Any, None]], None],
-    ) -> None:
+    __slots__ = ("_losses", "engine", "error", "house", "mount", "principal", "request", "span")
+
+    def __init__(self, request: Request, house: House, span: Span, mount: str) -> None:
         self.request = request
-        self.engine = engine
-        self.ids = ids
-        self.seen = seen
-        self.background = background  # a job that outlives the request; one at a time of each name
+        self.principal: Principal = request.principal
+        self.house = house
+        self.engine = house.engine
         self.span = span
-        self.base = request.base_url + mount
+        self.mount = mount
         self.error: str | None = None
-        self._losses: set[str] = set()
+        self._losses: tuple[str, ...] = ()
 
     @property
-    def principal(self) -> Principal:
-        return self.request.principal
+    def base(self) -> str:
+        """The door's address, as the client knows it."""
+        return self.request.base_url + self.mount
 
     # --- reading -----------------------------------------------------------------------------
 
-    async def body(self, kind: type[T]) -> T:
+    async def body(self, decoder: msgspec.json.Decoder[T]) -> T:
         """The request's body, whatever its content type says. Raises InvalidRequest naming the field."""
         try:
-            return msgspec.json.decode(await self.request.body(), type=kind)
+            return decoder.decode(await self.request.body())
         except msgspec.ValidationError as e:
             raise _invalid(str(e)) from e
         except (msgspec.DecodeError, RecursionError, UnicodeError) as e:
             raise InvalidRequest("the request body is not valid JSON") from e
 
-    async def unless_gone(self, wanted: Coroutine[Any, Any, T]) -> T:
+    async def unless_gone(self, wanted: Awaitable[T]) -> T:
         """What is waited for. Raises ClientGone when the client leaves before."""
-        tasks: set[asyncio.Task[Any]] = {job := asyncio.create_task(wanted)}
+        waiting = Waiting()
+        watching: list[asyncio.Task[None]] = []
+
+        async def watch() -> None:
+            await self.request.disconnected()
+            waiting.end(ClientGone())
+
+        def late() -> None:
+            watching.append(asyncio.create_task(watch()))
+
+        timer = self.house.timers.of(WATCHED_AFTER)
+        timer.start(late)
         try:
-            await asyncio.wait(tasks, timeout=WATCHED_AFTER)
-            if not job.done():
-                tasks.add(asyncio.create_task(self.request.disconnected()))
-                await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
-            if not job.done():
-                raise ClientGone
-            return job.result()
+            with waiting:
+                return await wanted
         finally:
-            if not all(task.done() for task in tasks):
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
+            timer.stop(late)
+            for task in watching:
+                task.cancel()
 
     # --- telling -----------------------------------------------------------------------------
 
     def concerns(self, agent: str, protocol: str = "") -> None:
         """Note which agent the request is about."""
-        self.span.set("agentgw.agent", agent)
-        self.span.set("agentgw.agent_protocol", protocol or None)
-        self.span.set("gen_ai.agent.name", agent)
+        attributes = self.span.attributes
+        attributes["agentgw.agent"] = attributes["gen_ai.agent.name"] = agent
+        if protocol:
+            attributes["agentgw.agent_protocol"] = protocol
 
     def about(self, view: AgentView) -> None:
         """The same for a registered agent."""
@@ -97,10 +110,12 @@ class Exchange:
 
     def saw(self, run_id: str, context_id: str | None, state: TaskState, fault: Fault | None = None) -> None:
         """Note a run and how it stands."""
-        self.span.set("acp.run.id", run_id)
-        self.span.set("gen_ai.conversation.id", context_id or None)
-        self.span.set("agentgw.state", state.value)
-        if state in (TaskState.FAILED, TaskState.REJECTED):
+        attributes = self.span.attributes
+        attributes["acp.run.id"] = run_id
+        attributes["agentgw.state"] = state.value
+        if context_id:
+            attributes["gen_ai.conversation.id"] = context_id
+        if state in _FAILED:
             self.error = fault.code if fault else "agent_error"
 
     def saw_task(self, task: Task) -> None:
@@ -109,9 +124,9 @@ class Exchange:
 
     def lost(self, losses: Sequence[str]) -> None:
         """Note what the translation could not carry."""
-        self._losses.update(losses)
-        if self._losses:
-            self.span.set("agentgw.losses", "; ".join(sorted(self._losses)))
+        if losses:
+            self._losses = tuple(sorted({*self._losses, *losses}))
+            self.span.attributes["agentgw.losses"] = "; ".join(self._losses)
 
     # --- answering ---------------------------------------------------------------------------
 
@@ -154,30 +169,42 @@ def run_header(run_id: str) -> list[tuple[bytes, bytes]]:
     return [(b"run-id", run_id.encode())]
 
 
-async def live(events: AsyncIterator[T], out: EventStream, *, stay: bool = False) -> AsyncGenerator[T]:
-    """Events as they come; silence is filled with comments, which both SDKs' parsers pass over. Raises
-    ClientGone when the client leaves, unless it shall ``stay`` to the end."""
-    gone = asyncio.create_task(out.gone.wait())
-    step: asyncio.Task[Any] | None = None
+class Silence:
+    """Fills silence on a stream with comments, which both SDKs' parsers pass over.
+
+    ``timed`` is for the ``Waiting`` in which it is silent.
+    """
+
+    def __init__(self, out: EventStream, timers: Timers) -> None:
+        self._out = out
+        self._timer = timers.of(HEARTBEAT)
+        self._saying: asyncio.Task[None] | None = None
+        self.timed = (self._timer, self._over)
+
+    def _over(self) -> None:
+        self._saying = asyncio.create_task(self._say())
+        self._timer.start(self._over)
+
+    async def _say(self) -> None:
+        with contextlib.suppress(ClientGone):
+            await self._out.comment()
+
+
+@contextlib.asynccontextmanager
+async def heard(out: EventStream, timers: Timers) -> AsyncGenerator[Waiting]:
+    """For waiting for what goes to a stream: silence is filled; it ends with ClientGone when the client
+    leaves."""
+    waiting = Waiting(Silence(out, timers).timed)
+
+    async def watch() -> None:
+        await out.gone.wait()
+        waiting.end(ClientGone())
+
+    watching = asyncio.create_task(watch())
     try:
-        while True:
-            step = step or asyncio.ensure_future(anext(events, None))
-            awaited = {step} if stay else {step, gone}
-            done, _ = await asyncio.wait(awaited, timeout=HEARTBEAT, return_when="FIRST_COMPLETED")
-            if gone in done:
-                raise ClientGone
-            if step in done:
-                found, step = step.result(), None
-                if found is None:
-                    return
-                yield found
-            elif not gone.done():
-                await out.comment()
+        yield waiting
     finally:
-        gone.cancel()
-        if step is not None:
-            step.cancel()
-            await asyncio.wait({step})
+        watching.cancel()
 
 
 def _invalid(problem: str) -> InvalidRequest:

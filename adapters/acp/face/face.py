@@ -13,11 +13,11 @@ from ....gateway.errors import GatewayError
 from ....gateway.http.request import ClientGone, Request
 from ....gateway.model import Fault
 from ....gateway.ports import AgentView, Engine, Handler
+from ....gateway.telemetry import Attribute
 from .. import codec, faults, manifests
 from ..wire import NOT_FOUND, PAGE
 from . import runs, sessions
-from .exchange import Exchange
-from .ids import Ids, Recent
+from .exchange import Exchange, House
 
 log = logging.getLogger("agentgw.acp")
 
@@ -60,29 +60,28 @@ def _number(x: Exchange, name: str, default: int, least: int, most: int | None) 
     return value
 
 
-# Pattern of the path (without the mount) -> method -> operation; ``{}`` is an argument.
-ROUTES: Mapping[tuple[str, ...], Mapping[str, Operation]] = {
-    ("ping",): {"GET": ping},
-    ("agents",): {"GET": agents},
-    ("agents", "{}"): {"GET": agent},
-    ("runs",): {"POST": runs.create},
-    ("runs", "{}"): {"GET": runs.read, "POST": runs.resume},
-    ("runs", "{}", "events"): {"GET": runs.events},
-    ("runs", "{}", "cancel"): {"POST": runs.cancel},
-    ("session", "{}"): {"GET": sessions.read},
-    ("sessions", "{}"): {"GET": sessions.read},
-    ("resources", "{}"): {"GET": sessions.resource},
+# Pattern of the path (without the mount) -> method -> operation; ``{}``, always second, is an argument.
+ROUTES: Mapping[str, Mapping[str, Operation]] = {
+    "/ping": {"GET": ping},
+    "/agents": {"GET": agents},
+    "/agents/{}": {"GET": agent},
+    "/runs": {"POST": runs.create},
+    "/runs/{}": {"GET": runs.read, "POST": runs.resume},
+    "/runs/{}/events": {"GET": runs.events},
+    "/runs/{}/cancel": {"POST": runs.cancel},
+    "/session/{}": {"GET": sessions.read},
+    "/sessions/{}": {"GET": sessions.read},
+    "/resources/{}": {"GET": sessions.resource},
 }
-ROOTS = frozenset(pattern[0] for pattern in ROUTES)
+ROOTS = frozenset(pattern.split("/")[1] for pattern in ROUTES)
 
 
 class ACPFace:
     """Serves every agent to ACP clients."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._ids = Ids(engine.items)
-        self._seen = Recent()
+        self._tracer = engine.tracer
+        self._house = House(engine, self._begin)
         self._open: set[asyncio.Task[Any]] = set()
         self._jobs: dict[str, asyncio.Task[None]] = {}
 
@@ -123,39 +122,29 @@ class ACPFace:
     # --- one request -------------------------------------------------------------------------
 
     async def _serve(self, request: Request, mount: str) -> None:
-        segments = request.rest.strip("/").split("/")
-        pattern = _match(segments)
-        if pattern is None:
+        route, argument = _route(request.rest)
+        methods = ROUTES.get(route)
+        if methods is None:
             await _plain(request, 404, NOT_FOUND, f"nothing is at {request.rest or '/'}")
             return
-        operation = ROUTES[pattern].get(request.method)
+        operation = methods.get(request.method)
         if operation is None:
-            allowed = ", ".join(ROUTES[pattern])
+            allowed = ", ".join(methods)
             problem = f"{request.method} is not possible here, only {allowed}"
             await _plain(request, 405, faults.INVALID_INPUT, problem, [(b"allow", allowed.encode())])
             return
-        arguments = [s for s, p in zip(segments, pattern, strict=True) if p == "{}"]
-        await self._perform(request, mount, "/" + "/".join(pattern), operation, arguments)
-
-    async def _perform(
-        self, request: Request, mount: str, route: str, operation: Operation, arguments: Sequence[str]
-    ) -> None:
-        span = self._engine.tracer.start(
-            f"{request.method} {route}",
-            "server",
-            request.trace,
-            {
-                "http.request.method": request.method,
-                "http.route": mount + route,
-                "agentgw.client_protocol": "acp",
-            },
-        )
-        x = Exchange(request, self._engine, span, mount, self._ids, self._seen, self._begin)
+        attributes: dict[str, Attribute] = {
+            "http.request.method": request.method,
+            "http.route": mount + route,
+            "agentgw.client_protocol": "acp",
+        }
+        span = self._tracer.start(f"{request.method} {route}", "server", request.trace, attributes)
+        x = Exchange(request, self._house, span, mount)
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
         try:
-            await operation(x, *arguments)
+            await (operation(x) if argument is None else operation(x, argument))
         except GatewayError as e:
             await x.refuse(e)
         except ClientGone:
@@ -174,13 +163,15 @@ class ACPFace:
             span.end(x.error)
 
 
-def _match(segments: Sequence[str]) -> tuple[str, ...] | None:
-    for pattern in ROUTES:
-        if len(pattern) == len(segments) and all(
-            s == p or (p == "{}" and s) for s, p in zip(segments, pattern, strict=True)
-        ):
-            return pattern
-    return None
+def _route(path: str) -> tuple[str, str | None]:
+    """The pattern of a path, and the argument in it."""
+    if path in ROUTES and "{" not in path:
+        return path, None
+    segments = path.strip("/").split("/")
+    argument = None
+    if len(segments) > 1 and segments[1]:
+        argument, segments[1] = segments[1], "{}"
+    return "/" + "/".join(segments), argument
 
 
 async def _plain(

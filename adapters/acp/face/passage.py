@@ -9,7 +9,6 @@ import msgspec
 
 from ....gateway.errors import BadUpstream
 from ....gateway.model import Fault, Task, TaskState
-from ....gateway.tasklog import now
 from .. import rewrite
 from ..decoding import request_of
 from ..encoding import STATE
@@ -37,12 +36,14 @@ class Passage:
         self._x = x
         self.agent = agent
         self._context = context
+        self._session = None if context is None else as_uuid(context)
         self.run_id = run_id
+        self.status = ""  # of the Run, as it passed last
 
     def run(self, raw: bytes) -> bytes:
         """A Run for the client."""
         try:
-            return rewrite.run(raw, self._change)
+            return bytes(rewrite.run(raw, self._change))
         except msgspec.DecodeError as e:
             raise BadUpstream(f"{self.agent} answered with what is no run", detail=str(e)) from e
 
@@ -57,10 +58,12 @@ class Passage:
         return kind, data
 
     def _change(self, run: RunHead) -> Mapping[str, Any]:
-        self.run_id = run.run_id
-        changes: dict[str, Any] = {"agent_name": self.agent}
-        if self._context is not None:
-            changes["session_id"] = as_uuid(self._context)
+        self.run_id, self.status = run.run_id, run.status
+        changes: dict[str, Any] = {}
+        if run.agent_name != self.agent:
+            changes["agent_name"] = self.agent
+        if self._session is not None and run.session_id != self._session:
+            changes["session_id"] = self._session
         fault: Fault | None = None
         if run.status == "failed":
             fault, withheld = fault_of(run.error, self.agent)
@@ -90,7 +93,6 @@ class Passage:
             input_request=request_of(run.await_request) if run.status == "awaiting" else None,
             fault=fault,
             created_at=run.created_at or "",
-            updated_at=now(),
             extra=RELAYED,
         )
         self._x.engine.observe(task, self._x.principal, upstream=self.agent)

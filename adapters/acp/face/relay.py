@@ -22,8 +22,10 @@ from ..encoding import run_json
 from ..upstream.upstream import ACPUpstream, session_id
 from ..wire import RunCreateHead, RunResumeHead
 from .exchange import Exchange
-from .forward import answered, follow, forward, hop
+from .forward import Hop, answered, follow, forward
 from .passage import Passage
+
+_RESUME_HEAD = msgspec.json.Decoder(RunResumeHead)
 
 
 async def create(
@@ -36,14 +38,15 @@ async def create(
     if keyed and session is None:
         session = str(uuid4())
     inner = session_id(x.principal.id, session) if session else None
-    body = rewrite.create(await x.request.body(), await upstream.remote(), inner)
+    named = upstream.named or await upstream.remote()
+    body = rewrite.create(await x.request.body(), named, inner)
     passage = Passage(x, view.name, session if session and session != inner else None)
     await forward(x, upstream, "/runs", body, head.mode or "sync", passage)
 
 
 async def resume(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """POST /runs/{run_id}. The SDK's server would never answer for a run that does not wait."""
-    head = await x.body(RunResumeHead)
+    head = await x.body(_RESUME_HEAD)
     await upstream.must_await(task.id, x.span.trace)
     body = rewrite.resume(await x.request.body())
     await forward(x, upstream, _path(task), body, head.mode or "sync", _passage(x, task))
@@ -52,7 +55,7 @@ async def resume(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
 async def read(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """GET /runs/{run_id}. A run that its agent forgot before it had ended has failed; what one that had ended
     said is known to nobody any more."""
-    with hop(x, upstream, "GET /runs/{run_id}") as trace:
+    with Hop(x, upstream, "GET", "/runs/{run_id}") as trace:
         reply = await upstream.request("GET", _path(task), trace=trace)
     if reply.status == 404 and task.state not in TERMINAL:
         task = _forgotten(x, task)
@@ -64,7 +67,7 @@ async def read(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
 
 async def events(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """GET /runs/{run_id}/events."""
-    with hop(x, upstream, "GET /runs/{run_id}/events") as trace:
+    with Hop(x, upstream, "GET", "/runs/{run_id}/events") as trace:
         reply = await upstream.request("GET", f"{_path(task)}/events", trace=trace)
     body = answered(reply, task.agent)
     passage = _passage(x, task)
@@ -79,7 +82,7 @@ async def events(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
 
 async def cancel(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """POST /runs/{run_id}/cancel."""
-    with hop(x, upstream, "POST /runs/{run_id}/cancel") as trace:
+    with Hop(x, upstream, "POST", "/runs/{run_id}/cancel") as trace:
         reply = await upstream.request("POST", f"{_path(task)}/cancel", trace=trace)
     if reply.status == 403:
         raise NotActive("the run has ended: it can't be cancelled")
@@ -88,7 +91,7 @@ async def cancel(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
         raise UnknownTask(task.id)
     passage = _passage(x, task)
     await x.run(202, passage.run(answered(reply, task.agent)), task.id)
-    x.background(task.id, follow(x, upstream, passage))
+    x.house.background(task.id, follow(x, upstream, passage))
 
 
 def _path(task: Task) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ....gateway import sse
+from ....gateway.errors import UnknownAgent
 from ....gateway.model import Invocation, Logged
 from ....gateway.ports import TaskHandle
 from .. import codec
@@ -16,20 +18,26 @@ from ..losses import Unread, phrases
 from ..upstream.upstream import ACPUpstream
 from ..wire import Json, Mode, RunCreate, RunCreateHead, RunResume
 from . import relay
-from .exchange import Exchange, live
+from .exchange import Exchange, heard
 from .passage import is_relayed
+
+_CREATE_HEAD = msgspec.json.Decoder(RunCreateHead)
+_CREATE = msgspec.json.Decoder(RunCreate)
+_RESUME = msgspec.json.Decoder(RunResume)
 
 
 async def create(x: Exchange) -> None:
     """POST /runs."""
-    head = await x.body(RunCreateHead)
+    head = await x.body(_CREATE_HEAD)
     view = x.engine.agent(head.agent_name, x.principal)
     x.about(view)
-    session = await chosen_session(x, head)
+    session = None
+    if head.session_id is not None or head.session is not None:
+        session = await chosen_session(x, head)
     if isinstance(view.upstream, ACPUpstream):
         await relay.create(x, view, view.upstream, head, session)
         return
-    body = await x.body(RunCreate)
+    body = await x.body(_CREATE)
     translated = codec.input_message(body.input)
     x.lost(translated.losses)
     mode = body.mode or "sync"
@@ -70,7 +78,7 @@ async def chosen_session(x: Exchange, head: RunCreateHead) -> str | None:
             x.lost(phrases((Unread.HISTORY,)))
     if given is not None and not is_uuid(given):
         raise codec.wrong("session_id" if session is None else "session.id", "expected a UUID")
-    return await x.ids.original(given.lower()) if given else None
+    return await x.house.ids.original(given.lower()) if given else None
 
 
 async def resume(x: Exchange, run_id: str) -> None:
@@ -79,7 +87,7 @@ async def resume(x: Exchange, run_id: str) -> None:
     if upstream is not None:
         await relay.resume(x, upstream, handle.task)
         return
-    body = await x.body(RunResume)
+    body = await x.body(_RESUME)
     mode = body.mode or "sync"
     message = codec.said(body.await_resume.message, "await_resume.message")
     after, task = handle.last_seq, handle.task
@@ -140,12 +148,15 @@ async def cancel(x: Exchange, run_id: str) -> None:
 
 async def _find(x: Exchange, run_id: str) -> tuple[TaskHandle, ACPUpstream | None]:
     """The task that a run id names, and its agent's upstream where the run is the upstream's own."""
-    handle = await x.engine.task(await x.ids.original(run_id), x.principal)
-    await x.ids.give(handle.task.id, handle.task.context_id)
-    # A task outlives its agent's registration.
-    view = next((v for v in x.engine.agents(x.principal) if v.name == handle.task.agent), None)
-    x.concerns(handle.task.agent, view.record.protocol if view else "")
-    if view is not None and is_relayed(handle.task) and isinstance(view.upstream, ACPUpstream):
+    handle = await x.engine.task(await x.house.ids.original(run_id), x.principal)
+    await x.house.ids.give(handle.task.id, handle.task.context_id)
+    try:
+        view = x.engine.agent(handle.task.agent, x.principal)
+    except UnknownAgent:  # a task outlives its agent's registration
+        x.concerns(handle.task.agent)
+        return handle, None
+    x.about(view)
+    if is_relayed(handle.task) and isinstance(view.upstream, ACPUpstream):
         return handle, view.upstream
     return handle, None
 
@@ -189,9 +200,16 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
     async with x.streaming(as_uuid(handle.task.id)) as out:
         if not after:
             await out.send(msgspec.json.encode(encoder.created()))
-        async with contextlib.aclosing(live(handle.events(after), out)) as events:
-            async for logged in events:
-                for event in encoder.feed(logged.event, logged.at):
-                    await out.send(msgspec.json.encode(event))
+        async with (
+            contextlib.aclosing(handle.events(after)) as events,
+            heard(out, x.house.timers) as waiting,
+        ):
+            while True:
+                with waiting:
+                    logged = await anext(events, None)
+                if logged is None:
+                    break
+                told = encoder.feed(logged.event, logged.at)
+                await out.write(b"".join([sse.encode(msgspec.json.encode(event)) for event in told]))
     x.lost(encoder.losses)
     x.saw_task(handle.task)

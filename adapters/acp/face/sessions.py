@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from ....gateway.errors import BadUpstream, GatewayError, InvalidRequest
+from ....gateway.errors import BadUpstream, GatewayError, InvalidRequest, UnknownAgent
 from ....gateway.model import Task
 from ....gateway.ports import AgentView
 from .. import codec
@@ -40,7 +40,7 @@ async def read(x: Exchange, name: str) -> None:
     has it; the state that such an agent keeps."""
     if not is_uuid(name):
         raise codec.wrong("session_id", "expected a UUID")
-    context_id = await x.ids.original(name.lower())
+    context_id = await x.house.ids.original(name.lower())
     agent = x.engine.context_agent(context_id, x.principal)
     tasks = await _tasks(x, context_id)
     if agent is None and not tasks:
@@ -62,7 +62,10 @@ async def read(x: Exchange, name: str) -> None:
 
 
 def _speaks_acp(x: Exchange, agent: str | None) -> AgentView | None:
-    view = next((v for v in x.engine.agents(x.principal) if v.name == agent), None)
+    try:
+        view = x.engine.agent(agent, x.principal) if agent is not None else None
+    except UnknownAgent:
+        return None
     return view if view is not None and isinstance(view.upstream, ACPUpstream) else None
 
 
@@ -114,7 +117,7 @@ async def resource(x: Exchange, name: str) -> None:
     run_id, _, number = name.rpartition("-")
     if not is_uuid(run_id) or not re.fullmatch(r"\d{1,6}", number):
         raise NotThere(f"unknown resource: {name}")
-    messages = await _messages(x, await x.ids.original(run_id))
+    messages = await _messages(x, await x.house.ids.original(run_id))
     if int(number) >= len(messages):
         raise NotThere(f"unknown resource: {name}")
     await x.request.json(200, messages[int(number)])
@@ -127,16 +130,16 @@ async def _fetched(x: Exchange, name: str) -> None:
     view = _speaks_acp(x, agent)
     if view is None or not (is_uuid(session) and is_uuid(inner)):
         raise NotThere(f"unknown resource: {name}")
-    context_id = await x.ids.original(session.lower())
+    context_id = await x.house.ids.original(session.lower())
     upstream = cast(ACPUpstream, view.upstream)
     place = (x.principal.id, agent, session, inner)
-    if place not in x.seen:
+    if place not in x.house.seen:
         known = x.engine.context_agent(context_id, x.principal) is not None
         found = await _theirs(x, view, context_id) if known else None
         mine = f"{x.base}/resources/{name}"
         if found is None or mine not in (*found["history"], found["state"]):
             raise NotThere(f"unknown resource: {name}")
-        x.seen.add(place)
+        x.house.seen.add(place)
     reply = await upstream.request("GET", f"/resources/{quote(inner)}", trace=x.span.trace)
     if reply.status >= 300:
         raise error_of(reply, view.name)

@@ -59,6 +59,31 @@ async def test_unknown_fields_pass_both_ways(gateway: Gateway) -> None:
     assert got[2]["run"] == events[2]["run"] | {"agent_name": "outer"}
 
 
+async def test_what_is_right_passes_byte_for_byte(gateway: Gateway) -> None:
+    body = json.dumps(run("completed", agent_name="same", **ODD), indent=1).encode()
+    event = json.dumps(run_event("completed", agent_name="same", n=1.50), separators=(" ,", " :")).encode()
+    async with served(FakeServer({"POST /runs": (200, body)})) as url:
+        gateway.relay("same", url, "same")
+        assert (await post(gateway, "/runs", request(agent_name="same"))).content == body
+        assert (await gateway.hub.task(RUN, Principal())).task.state is TaskState.COMPLETED
+    async with served(FakeServer({"POST /runs": lambda asked: one(b"data: " + event + b"\n\n")})) as url:
+        gateway.relay("same", url, "same")
+        answer = await post(gateway, "/runs", request(agent_name="same", mode="stream"))
+        assert answer.content == b"data: " + event + b"\n\n"
+
+
+async def one(chunk: bytes) -> AsyncIterator[bytes]:
+    yield chunk
+
+
+async def test_what_came_before_an_event_that_is_none_is_told(gateway: Gateway) -> None:
+    piece = f"data: {json.dumps(part_event('a'))}\n\ndata: {{]\n\n".encode()
+    async with served(FakeServer({"POST /runs": lambda asked: one(piece)})) as url:
+        gateway.relay("outer", url, "inner")
+        first, last = events_of(await post(gateway, "/runs", request(mode="stream")))
+    assert first == part_event("a") and last["error"]["message"] == "outer sent an event that is not ACP"
+
+
 async def test_events_pass_as_they_come(gateway: Gateway) -> None:
     gate = asyncio.Event()
 

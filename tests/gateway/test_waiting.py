@@ -1,0 +1,137 @@
+"""Waiting that somebody else ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agentgw.gateway.errors import UpstreamTimeout
+from agentgw.gateway.http.request import ClientGone
+from agentgw.gateway.waiting import KEPT, Timer, Timers, Waiting
+
+SHORT, LONG = 0.002, 3600.0
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_the_block_ends_with_the_error_that_was_said() -> None:
+    waiting = Waiting()
+    asyncio.get_running_loop().call_soon(waiting.end, ClientGone())
+    with pytest.raises(ClientGone), waiting:
+        await for_ever()
+    current = asyncio.current_task()
+    assert current is not None and current.cancelling() == 0
+
+
+async def test_what_was_said_outside_counts_at_the_next_block() -> None:
+    waiting = Waiting()
+    with waiting:
+        pass
+    waiting.end(ClientGone())
+    with pytest.raises(ClientGone), waiting:
+        raise AssertionError("it was entered")
+
+
+async def test_the_first_error_counts() -> None:
+    waiting = Waiting()
+    loop = asyncio.get_running_loop()
+    loop.call_soon(waiting.end, UpstreamTimeout("first"))
+    loop.call_soon(waiting.end, ClientGone())
+    with pytest.raises(UpstreamTimeout), waiting:
+        await for_ever()
+
+
+async def test_an_error_of_the_block_itself_is_told() -> None:
+    waiting = Waiting()
+    with pytest.raises(KeyError), waiting:
+        raise KeyError
+
+
+async def test_who_ends_the_task_ends_it() -> None:
+    """Also where the block shall end in the same moment."""
+    entered = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal waiting
+        waiting = Waiting()
+        with waiting:
+            entered.set()
+            await for_ever()
+
+    waiting: Waiting | None = None
+    task = asyncio.create_task(work())
+    await entered.wait()
+    assert waiting is not None
+    waiting.end(ClientGone())
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_time_begins_anew_with_each_block() -> None:
+    called: list[str] = []
+    timer = Timer(LONG)
+    waiting = Waiting((timer, lambda: called.append("x")))
+    with waiting:
+        assert not timer.idle
+    assert timer.idle and not called
+
+
+async def test_time_runs_out_in_the_order_of_the_starts() -> None:
+    said: list[str] = []
+    over = asyncio.Event()
+    timer = Timer(SHORT)
+
+    def first() -> None:
+        said.append("first")
+
+    def again() -> None:
+        said.append("again")
+        over.set()
+
+    def stopped() -> None:
+        said.append("stopped")
+
+    timer.start(again)
+    timer.start(first)
+    timer.start(stopped)
+    timer.start(again)
+    timer.stop(stopped)
+    await over.wait()
+    assert said == ["first", "again"] and timer.idle
+
+
+async def test_one_that_runs_out_may_stop_another_and_start_itself() -> None:
+    said: list[str] = []
+    over = asyncio.Event()
+    timer = Timer(SHORT)
+
+    def second() -> None:
+        said.append("second")
+
+    def first() -> None:
+        said.append("first")
+        timer.stop(second)
+        if len(said) < 3:
+            timer.start(first)
+        else:
+            over.set()
+
+    timer.start(first)
+    timer.start(second)
+    await over.wait()
+    assert said == ["first"] * 3
+
+
+async def test_lengths_that_callers_choose_are_forgotten() -> None:
+    timers = Timers()
+    used = timers.of(LONG)
+    used.start(print)
+    for seconds in range(10 * KEPT):
+        timers.of(float(seconds))
+    assert timers.of(LONG) is used and timers.of(1.0) is timers.of(1.0)
+    assert len(timers) <= KEPT + 1
+    used.stop(print)
