@@ -61,7 +61,9 @@ CANCEL_GRACE = 5.0  # seconds an agent has to stop before the gateway stops list
 class Directory(Protocol):
     """The agents, as the engine asks for them (``registry.directory`` has it)."""
 
-    def views(self) -> Mapping[str, AgentView]: ...
+    def views(self) -> Mapping[str, AgentView]:
+        """Never changed; another mapping when something changed."""
+        ...
 
     async def described(self, name: str, timeout: float = 3.0) -> AgentView | None: ...
 
@@ -91,6 +93,8 @@ class Hub:
         self._store = store
         self._conversations = Conversations()
         self._running = 0
+        self._snapshot: Mapping[str, AgentView] = {}
+        self._agents: tuple[AgentView, ...] = ()
         self._background: set[asyncio.Task[None]] = set()
 
     # --- life --------------------------------------------------------------------------------
@@ -148,7 +152,10 @@ class Hub:
 
     def agents(self, principal: Principal) -> Sequence[AgentView]:
         views = self._directory.views()
-        return [views[name] for name in sorted(views)]
+        if views is not self._snapshot:
+            self._snapshot = views
+            self._agents = tuple(views[name] for name in sorted(views))
+        return self._agents
 
     def agent(self, name: str, principal: Principal) -> AgentView:
         view = self._directory.views().get(name)

@@ -168,7 +168,8 @@ class Engine(Protocol):
     transport: Transport
 
     def agents(self, principal: Principal) -> Sequence[AgentView]:
-        """The enabled agents this principal may reach, by name."""
+        """The enabled agents this principal may reach, in the order of their names. The same object as long
+        as none of them, nor their descriptions or health, has changed: what is made of it can be kept."""
         ...
 
     def agent(self, name: str, principal: Principal) -> AgentView:

@@ -62,7 +62,7 @@ class Directory:
         self._upstreams = Upstreams(adapters, host, config.limits.shutdown_grace)
         self._registered: dict[str, Record] = {}  # as declared; "auto" stays "auto" here
         self._entries: dict[str, AgentView] = {}
-        self._views: Mapping[str, AgentView] = MappingProxyType({})
+        self._views: Mapping[str, AgentView] | None = None  # None: to be made when it is asked for
         self._jobs = Jobs()
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._fresh = False
@@ -104,7 +104,11 @@ class Directory:
     # --- reading -----------------------------------------------------------------------------
 
     def views(self) -> Mapping[str, AgentView]:
-        """The enabled agents by name: one snapshot, never changed, replaced when something changes."""
+        """The enabled agents, in the order of their names: one snapshot, never changed, replaced when
+        something changes. A check that finds an agent as it was is no change: ``get`` knows its time."""
+        if self._views is None:
+            shown = {name: self._entries[name] for name in sorted(self._entries)}
+            self._views = MappingProxyType({n: entry for n, entry in shown.items() if entry.record.enabled})
         return self._views
 
     def get(self, name: str) -> AgentView | None:
@@ -118,7 +122,7 @@ class Directory:
     async def described(self, name: str, timeout: float = 3.0) -> AgentView | None:
         """The enabled agent; one that was never described nor asked since the start, or whose protocol is to
         be found out, is waited for, at most ``timeout`` seconds. None for an unknown one."""
-        view = self._views.get(name)
+        view = self.views().get(name)
         if view is None or name in self._asked:
             return view
         if view.agent is not None and view.record.protocol != "auto":
@@ -126,7 +130,7 @@ class Directory:
         with contextlib.suppress(TimeoutError, GatewayError):
             async with asyncio.timeout(timeout):
                 await self.check(name)
-        return self._views.get(name)
+        return self.views().get(name)
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, on the loop and soon, when agents or their descriptions changed; several changes at
@@ -229,13 +233,21 @@ class Directory:
         return self._jobs.start(f"check {name}", lambda: self._check(name))
 
     async def _refreshing(self) -> None:
+        """Ask all agents at once, then one after the other, spread over the time between two checks: many
+        agents must not make every minute a slow second."""
+        pause = 0.0
         while True:
-            await asyncio.gather(*(self._gated(name) for name in self._views), return_exceptions=True)
-            await asyncio.sleep(self._every)
-
-    async def _gated(self, name: str) -> None:
-        async with self._gate:
-            await self.check(name)
+            names = list(self.views())
+            for name in names:
+                await asyncio.sleep(pause)
+                await self._gate.acquire()
+                if name in self._entries:
+                    self._check_soon(name).add_done_callback(lambda _: self._gate.release())
+                else:
+                    self._gate.release()
+            if not names:
+                await asyncio.sleep(self._every)
+            pause = self._every / max(len(names), 1)
 
     async def _check(self, name: str) -> None:
         await self._checked(name)
@@ -252,10 +264,11 @@ class Directory:
         current = self._entries.get(name)
         if current is None or current.upstream is not entry.upstream:
             return  # removed or replaced meanwhile
-        agent = outcome.agent or current.agent
+        described = outcome.agent is not None and outcome.agent != current.agent
+        agent = outcome.agent if described else current.agent
         self._entries[name] = msgspec.structs.replace(current, agent=agent, health=outcome.health)
-        described = agent != current.agent
-        self._swap(notify=described)
+        if described or not health.alike(outcome.health, current.health):
+            self._swap(notify=described)
         await self._last.note(name, self._registered[name].target, outcome.health)
         if described and agent is not None:
             await self._remember(name, agent)
@@ -307,9 +320,7 @@ class Directory:
         return Unreachable(f"{record.name} has not answered yet")
 
     def _swap(self, *, notify: bool = True) -> None:
-        self._views = MappingProxyType(
-            {name: entry for name, entry in self._entries.items() if entry.record.enabled}
-        )
+        self._views = None
         if notify and not self._notifying:
             self._notifying = True
             asyncio.get_running_loop().call_soon(self._notify)

@@ -86,6 +86,11 @@ def down(detail: str) -> Health:
     return Health(status="down", detail=detail, checked_at=now())
 
 
+def alike(one: Health, other: Health) -> bool:
+    """Whether two checks found the same, at whatever time."""
+    return (one.status, one.detail) == (other.status, other.detail)
+
+
 def _status(error: GatewayError, known: bool) -> str:
     if needs_auth(error):
         return "needs-auth"

@@ -340,6 +340,52 @@ async def test_an_agent_known_to_be_down_is_not_waited_for():
         assert world.asked["http://a"] == 1
 
 
+# --- the same snapshot ----------------------------------------------------------------------------
+
+
+async def test_a_check_that_finds_nothing_new_leaves_the_snapshot(monkeypatch):
+    times = iter("123456")
+    monkeypatch.setattr("agentgw.registry.health.now", lambda: next(times))
+    world = World()
+    world.put("http://a", "A")
+    async with directory(world, record("a"), record("b"), refresh=False) as d:
+        await asyncio.gather(d.check("a"), d.check("b"))
+        before = d.views()
+        world.put("http://a", "A")
+        found = await asyncio.gather(d.check("a"), d.check("b"))
+        assert d.views() is before
+        assert [d.get(name).health for name in "ab"] == found, "when it was checked is known all the same"
+        assert [h.checked_at for h in found] == ["3", "4"]
+        world.put("http://b", "B")
+        await d.check("b")
+        assert d.views() is not before
+        assert d.views()["a"] is not before["a"], "a new snapshot has the newest of all"
+        assert d.views()["a"].agent is before["a"].agent
+
+
+async def test_a_snapshot_is_in_the_order_of_names():
+    async with directory(World(), record("b"), record("a"), refresh=False) as d:
+        await d.put(record("aa"))
+        assert list(d.views()) == ["a", "aa", "b"]
+
+
+async def test_all_are_asked_at_the_start_and_later_one_after_the_other(monkeypatch):
+    world, rest, rests = World(), asyncio.sleep, []
+    over = asyncio.Event()
+
+    async def sleep(seconds, result=None):
+        rests.append(seconds)
+        if len(rests) > 8:
+            over.set()
+            await asyncio.Event().wait()
+        await rest(0)
+
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    async with directory(world, *(record(name) for name in "abcd"), every=60.0):
+        await over.wait()
+    assert rests == [0, 0, 0, 0, 15, 15, 15, 15, 15]
+
+
 # --- changes --------------------------------------------------------------------------------------
 
 

@@ -64,7 +64,8 @@ class Agents:
 
     def add(self, name: str, upstream: Upstream, agent: Agent | None, protocol: str) -> None:
         record = Record(name=name, protocol=protocol, url="http://unused")
-        self.known[name] = AgentView(record=record, agent=agent, health=Health(), upstream=upstream)
+        view = AgentView(record=record, agent=agent, health=Health(), upstream=upstream)
+        self.known = {**self.known, name: view}
 
     def views(self) -> Mapping[str, AgentView]:
         return self.known

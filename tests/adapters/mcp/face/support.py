@@ -59,17 +59,27 @@ class Agents:
         self._callbacks: list[Callable[[], None]] = []
 
     def put(self, name: str, upstream: Upstream, agent: Agent | None, **record: Any) -> None:
-        self.known[name] = AgentView(
+        view = AgentView(
             record=Record(name=name, **{"protocol": "memory", "url": "memory://", **record}),
             agent=agent,
             health=Health(status="ok"),
             upstream=upstream,
         )
+        self.known = {**self.known, name: view}
+        self.changed()
+
+    def remove(self, name: str) -> None:
+        self.known = {n: view for n, view in self.known.items() if n != name}
         self.changed()
 
     def health(self, name: str, status: Any) -> None:
-        self.known[name] = msgspec.structs.replace(self.known[name], health=Health(status=status))
+        self._replace(name, health=Health(status=status))
         self.changed()
+
+    def _replace(self, name: str, **fields: Any) -> AgentView:
+        view = msgspec.structs.replace(self.known[name], **fields)
+        self.known = {**self.known, name: view}
+        return view
 
     def changed(self) -> None:
         for callback in list(self._callbacks):
@@ -84,7 +94,7 @@ class Agents:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
                     (agent,) = await view.upstream.describe()
-                    view = self.known[name] = msgspec.structs.replace(view, agent=agent)
+                    view = self._replace(name, agent=agent)
         return view
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
