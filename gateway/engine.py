@@ -8,9 +8,8 @@ written in batches by ``flush``, off the request's path.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -19,23 +18,18 @@ import msgspec
 from .config import Config
 from .conversations import Conversations
 from .errors import (
-    BadUpstream,
     Draining,
-    GatewayError,
     InvalidRequest,
     NotActive,
     UnknownAgent,
     UnknownTask,
     UpstreamFailed,
-    UpstreamTimeout,
 )
 from .lifecycle import PAUSED, TERMINAL
 from .model import (
     Data,
-    Event,
     Finished,
     InputReply,
-    InputRequired,
     Invocation,
     Principal,
     Started,
@@ -52,6 +46,7 @@ from .taskbook import TaskBook
 from .tasklog import TaskLog, now
 from .telemetry import Tracer
 from .transport import HttpTransport, Transport
+from .turn import Turn, Work
 
 log = logging.getLogger("agentgw.engine")
 
@@ -185,7 +180,6 @@ class Hub:
         context_id = call.context_id or str(uuid4())
         known = self._conversations.get(call.principal, call.agent, context_id)
         self._conversations.touch(call.principal, call.agent, context_id)
-        call = msgspec.structs.replace(call, context_id=context_id, upstream_context=known)
         at = now()
         task = Task(
             id=call.new_task_id or str(uuid4()),
@@ -196,8 +190,8 @@ class Hub:
             updated_at=at,
         )
         entry = self._book.add(task, call.principal)
-        call = msgspec.structs.replace(call, task_id=task.id)
-        self._launch(entry, view, call, view.upstream.invoke(call))
+        call = msgspec.structs.replace(call, context_id=context_id, upstream_context=known, task_id=task.id)
+        self._launch(entry, view, call, lambda tell: view.upstream.invoke(call, tell))
         return entry
 
     async def _answer(self, call: Invocation, view: AgentView) -> TaskLog:
@@ -223,67 +217,25 @@ class Hub:
         entry.append(StateChanged(state=TaskState.WORKING))
         self._book.changed(entry)
         reply = InputReply(message=call.message, action=_action(call))
-        self._launch(entry, view, call, view.upstream.reply(ref, call, reply))
+        self._launch(entry, view, call, lambda tell: view.upstream.reply(ref, call, reply, tell))
         return entry
 
-    def _launch(
-        self, entry: TaskLog, view: AgentView, call: Invocation, events: AsyncIterator[Event]
-    ) -> None:
-        entry.runner = asyncio.create_task(self._run(entry, view, call, events), name=f"task {entry.id}")
+    def _launch(self, entry: TaskLog, view: AgentView, call: Invocation, work: Work) -> None:
+        idle, total = self._limits(view, call)
 
-    async def _run(
-        self, entry: TaskLog, view: AgentView, call: Invocation, events: AsyncIterator[Event]
-    ) -> None:
-        """Drain the agent's events into the log; whatever happens, the task ends or waits for input."""
+        def started(event: Started) -> None:
+            if event.context_id:
+                self._conversations.put(call.principal, call.agent, entry.context_id, event.context_id)
+
+        turn = Turn(entry, idle, total, self._book.changed, started)
+        entry.runner = asyncio.create_task(self._run(turn, work))
+
+    async def _run(self, turn: Turn, work: Work) -> None:
         self._running += 1
         try:
-            await self._drain(entry, view, call, events)
-            if not entry.settled_now and entry.canceled_by_client:
-                entry.append(Finished(state=TaskState.CANCELED))  # it asked instead of stopping
-            elif not entry.settled_now:
-                raise BadUpstream(f"{call.agent} ended its answer without a result")
-        except asyncio.CancelledError:
-            if entry.canceled_by_client:
-                entry.append(Finished(state=TaskState.CANCELED))
-            elif not entry.settled_now:
-                entry.append(Finished(state=TaskState.FAILED, fault=Draining().fault()))
-        except Exception as e:
-            if isinstance(e, GatewayError):
-                fault, told = e.fault(), e.detail
-            else:
-                fault, told = UpstreamFailed(call.agent).fault(), "failed"
-            if told:
-                log.debug("%s: %s: %s", call.agent, fault.message, told, exc_info=told == "failed")
-            if not entry.settled_now:  # else it has asked, and only closing the stream went wrong
-                entry.append(Finished(state=TaskState.FAILED, fault=fault))
+            await turn.run(work)
         finally:
             self._running -= 1
-            self._book.changed(entry)
-
-    async def _drain(
-        self, entry: TaskLog, view: AgentView, call: Invocation, events: AsyncIterator[Event]
-    ) -> None:
-        idle, total = self._limits(view, call)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + total
-        timer = asyncio.timeout_at(min(loop.time() + idle, end))
-        try:
-            async with timer, contextlib.aclosing(_generator(events)) as stream:
-                async for event in stream:
-                    if isinstance(event, Started) and event.context_id:
-                        self._conversations.put(
-                            call.principal, call.agent, entry.context_id, event.context_id
-                        )
-                    entry.append(event)
-                    self._book.changed(entry)
-                    if isinstance(event, Finished | InputRequired):
-                        return
-                    timer.reschedule(min(loop.time() + idle, end))
-        except TimeoutError:
-            if not timer.expired():
-                raise UpstreamTimeout(f"{call.agent} did not answer in time") from None
-            passed = "total_timeout" if loop.time() >= end else "idle_timeout"
-            raise UpstreamTimeout(f"{call.agent} did not answer in time", data={"limit": passed}) from None
 
     def _limits(self, view: AgentView, call: Invocation) -> tuple[float, float]:
         """Idle and total timeout in seconds: the agent's, else the configuration's; a call may want less."""
@@ -377,14 +329,3 @@ def _action(call: Invocation) -> Any:
             return action
         case _:
             return "accept"
-
-
-async def _generator(events: AsyncIterator[Event]) -> AsyncGenerator[Event]:
-    """An async generator around any iterator, so that it can be closed."""
-    try:
-        async for event in events:
-            yield event
-    finally:
-        close = getattr(events, "aclose", None)
-        if close is not None:
-            await close()

@@ -7,7 +7,7 @@ an agent) and ``Engine`` (to serve clients); the hub sees an adapter only throug
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -32,6 +32,7 @@ from .seal import Sealer
 from .telemetry import Tracer
 from .transport import Transport
 
+Tell = Callable[[Event], None]  # never waits: whoever follows the task reads its log
 Handler = Callable[[Request], Awaitable[None]]
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -67,15 +68,16 @@ class Upstream(Protocol):
         check: it must speak the protocol, not merely connect."""
         ...
 
-    def invoke(self, call: Invocation) -> AsyncIterator[Event]:
-        """Run one turn. Yields events as they come, ends after Finished or InputRequired.
+    async def invoke(self, call: Invocation, tell: Tell) -> None:
+        """Run one turn. Tells each event as it comes, and returns after Finished or InputRequired, the last
+        that counts.
 
-        Raises GatewayError; anything else is a bug and reaches the client as ``{agent} failed``. Closing
-        the iterator early must release its connection without cancelling the agent's task.
+        Raises GatewayError; anything else is a bug and reaches the client as ``{agent} failed``. Being
+        cancelled must release its connection without cancelling the agent's task.
         """
         ...
 
-    def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncIterator[Event]:
+    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
         """Answer the open question of ``task`` and go on with the same task, as ``invoke`` does."""
         ...
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..gateway.errors import ConfigError, GatewayError
-from ..gateway.model import Agent, Event, InputReply, Invocation, Record, TaskRef
-from ..gateway.ports import Adapter, Host, Upstream
+from ..gateway.model import Agent, InputReply, Invocation, Record, TaskRef
+from ..gateway.ports import Adapter, Host, Tell, Upstream
 
 log = logging.getLogger("agentgw.registry")
 
@@ -23,15 +23,11 @@ class Broken:
     async def describe(self) -> Sequence[Agent]:
         raise self._error()
 
-    def invoke(self, call: Invocation) -> AsyncIterator[Event]:
-        return self._refusing()
-
-    def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncIterator[Event]:
-        return self._refusing()
-
-    async def _refusing(self) -> AsyncIterator[Event]:
+    async def invoke(self, call: Invocation, tell: Tell) -> None:
         self._refuse()
-        yield  # makes it an iterator
+
+    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
+        self._refuse()
 
     def _refuse(self) -> NoReturn:
         raise self._error()

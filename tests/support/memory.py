@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import cast
 
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
@@ -13,6 +15,7 @@ from agentgw.gateway.model import (
     Finished,
     Health,
     InputReply,
+    InputRequired,
     Invocation,
     Message,
     MessageDelta,
@@ -24,7 +27,7 @@ from agentgw.gateway.model import (
     Text,
     text_of,
 )
-from agentgw.gateway.ports import AgentView
+from agentgw.gateway.ports import AgentView, Tell
 from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
 
@@ -59,14 +62,14 @@ class MemoryUpstream:
     async def describe(self) -> Sequence[Agent]:
         return [self.agent]
 
-    def invoke(self, call: Invocation) -> AsyncIterator[Event]:
+    async def invoke(self, call: Invocation, tell: Tell) -> None:
         self.calls.append(call)
-        return self.script(call)
+        await _play(self.script(call), tell)
 
-    def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncIterator[Event]:
+    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
         self.replies.append((task, reply))
         assert self.answers is not None
-        return self.answers(reply)
+        await _play(self.answers(reply), tell)
 
     async def cancel(self, task: TaskRef) -> None:
         self.canceled.set()
@@ -75,6 +78,14 @@ class MemoryUpstream:
 
     async def aclose(self) -> None:
         pass
+
+
+async def _play(events: AsyncIterator[Event], tell: Tell) -> None:
+    async with contextlib.aclosing(cast("AsyncGenerator[Event]", events)):
+        async for event in events:
+            tell(event)
+            if isinstance(event, Finished | InputRequired):
+                return
 
 
 class MemoryDirectory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -24,7 +24,6 @@ from ....gateway.model import (
     Agent,
     ArtifactDelta,
     Data,
-    Event,
     InputReply,
     Invocation,
     Message,
@@ -33,7 +32,7 @@ from ....gateway.model import (
     TaskRef,
     Trace,
 )
-from ....gateway.ports import Found, Host
+from ....gateway.ports import Found, Host, Tell
 from ....gateway.telemetry import Span, server_attributes, trace_headers
 from ..card import Interface, agent_from
 from ..codec import Malformed, object_at, objects_at, task_from, text_at
@@ -133,52 +132,50 @@ class A2AUpstream:
 
     # --- turns -------------------------------------------------------------------------------
 
-    def invoke(self, call: Invocation) -> AsyncIterator[Event]:
-        return self._turn(
-            call,
-            msgspec.structs.replace(
-                call.message, context_id=call.upstream_context, task_id=None, role="user"
-            ),
+    async def invoke(self, call: Invocation, tell: Tell) -> None:
+        message = msgspec.structs.replace(
+            call.message,
+            message_id=call.message.message_id or str(uuid4()),
+            context_id=call.upstream_context,
+            task_id=None,
+            role="user",
         )
+        await self._turn(call, message, tell)
 
-    def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncIterator[Event]:
+    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
         """A refusal is the data part ``{"action": "decline"}`` (or ``cancel``): A2A has no word for one."""
         parts = reply.message.parts
         if reply.action != "accept" and not any(isinstance(p, Data) for p in parts):
             parts = (Data(data={"action": reply.action}), *parts)
-        return self._turn(
-            call,
-            msgspec.structs.replace(
-                reply.message,
-                parts=parts,
-                context_id=task.context_id or call.upstream_context,
-                task_id=task.task_id,
-                role="user",
-            ),
+        message = msgspec.structs.replace(
+            reply.message,
+            parts=parts,
+            message_id=reply.message.message_id or str(uuid4()),
+            context_id=task.context_id or call.upstream_context,
+            task_id=task.task_id,
+            role="user",
         )
+        await self._turn(call, message, tell)
 
-    async def _turn(self, call: Invocation, message: Message) -> AsyncGenerator[Event]:
+    async def _turn(self, call: Invocation, message: Message, tell: Tell) -> None:
         """Send, tell what comes, and look after the task until the turn is over."""
         version = (await self._ready()).interface.version
         if call.skill and not message.task_id:
             self._check_skill(call.skill)
         reader = Reader(self.name)
         try:
-            async with aclosing(self._sent(call, message, version)) as items:
-                async for item in items:
-                    for event in reader.feed(item):
-                        yield event
-                    if reader.done:
-                        return
+            await self._send(call, message, version, reader, tell)
         except (Unreachable, UpstreamTimeout):
             if not reader.task_id:  # a stream that breaks does not end its task
                 raise
+        if reader.done:
+            return
         if not reader.task_id:
             raise BadUpstream(f"{self.name} ended its answer without a result")
         async with aclosing(self.rejoined(reader.task_id, call.trace)) as items:
             async for item in items:
                 for event in reader.feed(item):
-                    yield event
+                    tell(event)
 
     def _check_skill(self, skill: str) -> None:
         """Raises UnknownSkill. A card that has an extended form need not name all skills."""
@@ -190,22 +187,25 @@ class A2AUpstream:
             ids = ", ".join(text_at(s, "id") or "" for s in objects_at(card, "skills"))
             raise UnknownSkill(f"{self.name} has no skill {skill!r}; it has: {ids}"[:1000])
 
-    async def _sent(self, call: Invocation, message: Message, v: Version) -> AsyncGenerator[Item]:
-        """Send a message; what the agent says at once, or as long as it streams."""
-        if not message.message_id:
-            message = msgspec.structs.replace(message, message_id=str(uuid4()))
+    async def _send(self, call: Invocation, message: Message, v: Version, reader: Reader, tell: Tell) -> None:
+        """Send a message; tell what the agent says at once, or as long as it streams."""
         metadata = dict(call.metadata or {})
         if call.skill and "skill" not in metadata:
             metadata["skill"] = call.skill
         modes = tuple(call.extra.get("a2a", {}).get("acceptedOutputModes", ()))
         params = send_params(message, v, metadata=metadata or None, modes=modes)
         losses = of_message(message)
-        if call.streaming and self.streams:
-            async with aclosing(self.stream(Op.STREAM, params, trace=call.trace, losses=losses)) as results:
-                async for result in results:
-                    yield self.item(result, v)
-        else:
-            yield self.item(await self.call(Op.SEND, params, trace=call.trace, losses=losses), v)
+        if not (call.streaming and self.streams):
+            result = await self.call(Op.SEND, params, trace=call.trace, losses=losses)
+            for event in reader.feed(self.item(result, v)):
+                tell(event)
+            return
+        async with aclosing(self.stream(Op.STREAM, params, trace=call.trace, losses=losses)) as results:
+            async for result in results:
+                for event in reader.feed(self.item(result, v)):
+                    tell(event)
+                if reader.done:
+                    return
 
     async def rejoined(self, task_id: str, trace: Trace) -> AsyncGenerator[Item]:
         """A task that nobody follows any more (its stream broke, or there never was one): as it is now, then

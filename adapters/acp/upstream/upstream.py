@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from ....gateway.errors import (
     Unsupported,
 )
 from ....gateway.model import Data, Event, InputReply, Invocation, Message, TaskRef, Trace
+from ....gateway.ports import Tell
 from ....gateway.telemetry import Span
 from ....gateway.transport import Reply, Stream
 from .. import codec
@@ -45,7 +46,7 @@ class ACPUpstream(Server):
 
     # --- calls -------------------------------------------------------------------------------
 
-    async def invoke(self, call: Invocation) -> AsyncIterator[Event]:
+    async def invoke(self, call: Invocation, tell: Tell) -> None:
         known = call.upstream_context
         if known is None or known == call.context_id or not is_uuid(known):
             known = session_id(call.principal.id, call.context_id or "")
@@ -60,22 +61,17 @@ class ACPUpstream(Server):
             **_metadata(call),
         }
         losses = (*said.losses, *request_losses(call))
-        turn = self._turn("/runs", body, call, losses)
         try:
-            async with contextlib.aclosing(turn) as events:
-                async for event in events:
-                    yield event
+            await self._turn("/runs", body, call, losses, tell)
             return
         except AgentError as e:
             if (e.native or {}).get("status") not in (404, 410):
                 raise
         # The SDK's server begins a session that it does not know; one that answers so wants a new one.
         del body["session_id"]
-        async with contextlib.aclosing(self._turn("/runs", body, call, losses)) as events:
-            async for event in events:
-                yield event
+        await self._turn("/runs", body, call, losses, tell)
 
-    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncIterator[Event]:
+    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
         path = f"/runs/{quote(task.task_id, safe='')}"
         # The SDK's server never answers the resumption of a run that does not wait.
         asked = await self.must_await(task.task_id, call.trace)
@@ -83,9 +79,7 @@ class ACPUpstream(Server):
         answer = codec.message_json(message)
         body: Json = {"await_resume": {"type": "message", "message": answer}, "mode": "stream"}
         losses = (*phrases(codec.message_losses(message)), *request_losses(call))
-        async with contextlib.aclosing(self._turn(path, body, call, losses, asked)) as events:
-            async for event in events:
-                yield event
+        await self._turn(path, body, call, losses, tell, asked)
 
     async def cancel(self, task: TaskRef) -> None:
         reply = await self.request("POST", f"/runs/{quote(task.task_id, safe='')}/cancel")
@@ -96,8 +90,14 @@ class ACPUpstream(Server):
         self.json(reply)
 
     async def _turn(
-        self, path: str, body: Json, call: Invocation, losses: Sequence[str], resumed: Json | None = None
-    ) -> AsyncGenerator[Event]:
+        self,
+        path: str,
+        body: Json,
+        call: Invocation,
+        losses: Sequence[str],
+        tell: Tell,
+        resumed: Json | None = None,
+    ) -> None:
         decoder = RunDecoder(self.record.name, resumed=resumed)
         span = self.host.tracer.start(
             f"POST {path if path == '/runs' else '/runs/{run_id}'}",
@@ -108,11 +108,8 @@ class ACPUpstream(Server):
         if losses:
             span.set("agentgw.losses", "; ".join(sorted(losses)))
         error: str | None = "canceled"  # unless it comes to an end: the caller may stop listening
-        events = self._events(path, msgspec.json.encode(body), span, decoder)
         try:
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    yield event
+            await self._told(path, msgspec.json.encode(body), span, decoder, tell)
         except GatewayError as e:
             error = e.code
             raise
@@ -124,16 +121,15 @@ class ACPUpstream(Server):
             span.set("gen_ai.conversation.id", decoder.session_id)
             span.end(error)
 
-    async def _events(self, path: str, body: bytes, span: Span, decoder: RunDecoder) -> AsyncGenerator[Event]:
+    async def _told(self, path: str, body: bytes, span: Span, decoder: RunDecoder, tell: Tell) -> None:
         try:
             async with self.stream("POST", path, body, span.trace) as stream:
                 if stream.status >= 300 or (stream.header("content-type") or "").startswith(JSON_TYPE):
                     reply = Reply(stream.status, stream.headers, await stream.read())
                     for event in decoder.whole(self.object(reply)):
-                        yield event
+                        tell(event)
                 else:
-                    async for event in self._streamed(stream, decoder):
-                        yield event
+                    await self._streamed(stream, decoder, tell)
             if decoder.ended:
                 return
             if decoder.run_id is None:
@@ -143,19 +139,18 @@ class ACPUpstream(Server):
         except Unreachable:
             if decoder.run_id is None:
                 raise
-        async for event in self._recovered(decoder, span.trace):
-            yield event
+        await self._recovered(decoder, span.trace, tell)
 
-    async def _streamed(self, stream: Stream, decoder: RunDecoder) -> AsyncGenerator[Event]:
+    async def _streamed(self, stream: Stream, decoder: RunDecoder, tell: Tell) -> None:
         reader = sse.Decoder()
         async for chunk in stream.chunks():
             for item in reader.feed(chunk):
                 for event in decoder.feed(_object(item.data, self.record.name)):
-                    yield event
+                    tell(event)
                 if decoder.ended:
                     return
 
-    async def _recovered(self, decoder: RunDecoder, trace: Trace) -> AsyncGenerator[Event]:
+    async def _recovered(self, decoder: RunDecoder, trace: Trace, tell: Tell) -> None:
         """Go on with a run that still works: from the log that the server keeps of it, else from the Run.
 
         The caller's idle limit bounds the wait; a server that does not know the run any more is an error.
@@ -164,7 +159,7 @@ class ACPUpstream(Server):
         async with contextlib.aclosing(self.followed(path, trace)) as looks:
             async for found in looks:
                 for event in self._fresh(found, decoder):
-                    yield event
+                    tell(event)
                 if decoder.ended:
                     return
 

@@ -8,8 +8,7 @@ becomes a task of the server's is followed to its end (see ``following``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -28,12 +27,14 @@ from ....gateway.model import (
     TaskRef,
     TaskState,
 )
+from ....gateway.ports import Tell
 from .. import wire
 from ..codec import MCP, log_event, progress_event, result_events
 from ..losses import of_request, phrases
 from ..wire import Caller, Catalog, RpcError
 from . import following, questions
 from .choice import Chosen, choose, merged
+from .turn import Asked, Turn
 
 MAX_TURNS = 2000  # that wait for an answer or run; the oldest is given up
 MAX_ROUNDS = 20  # times one call may ask back
@@ -53,46 +54,6 @@ class Server(Protocol):
     ) -> msgspec.Raw: ...
 
 
-class _Asked(msgspec.Struct):
-    """An elicitation in the middle of a handshake-era call."""
-
-    request: InputRequest
-    answer: asyncio.Future[dict[str, Any]]
-
-
-class _Ended(msgspec.Struct):
-    """The call is over; its outcome is the task's."""
-
-
-class _Turn:
-    """One task: its first message, and whichever question is open."""
-
-    def __init__(self, call: Invocation) -> None:
-        self.call = call
-        self.chosen: Chosen | None = None
-        self.choosing = False
-        self.running: asyncio.Task[msgspec.Raw] | None = None
-        self.inbox: asyncio.Queue[Event | _Asked | _Ended] = asyncio.Queue()
-        self.asked: _Asked | None = None
-        # Modern: questions still to put, answers so far, and what the server wants back with them.
-        self.to_ask: dict[str, InputRequest] = {}
-        self.answers: dict[str, dict[str, Any]] = {}
-        self.state: Any = None
-        self.links: RpcError | None = None  # the error that asked for addresses to be opened first
-        self.rounds = 0
-
-    def stop(self) -> None:
-        if self.running is not None:
-            self.running.cancel()
-
-    @property
-    def question(self) -> InputRequest | None:
-        """The server's open question."""
-        if self.asked is not None:
-            return self.asked.request
-        return next(iter(self.to_ask.values()), None)
-
-
 class Turns:
     """All tasks of one server that run or wait for an answer. ``patience``: seconds that a tool's open call
     waits for the answer to a question of its own; then it is told that there is none."""
@@ -101,32 +62,26 @@ class Turns:
         self._agent = agent
         self._server = server
         self._patience = patience
-        self._turns: dict[str, _Turn] = {}
+        self._turns: dict[str, Turn] = {}
         self._cancelling: set[asyncio.Task[None]] = set()
 
     # --- the port ----------------------------------------------------------------------------
 
-    async def invoke(self, call: Invocation) -> AsyncGenerator[Event]:
-        yield Started(task_id=call.task_id, context_id=call.context_id)
-        turn = _Turn(call)
-        async with aclosing(self._chosen(turn, call, call.message, call.skill)) as events:
-            async for event in events:
-                yield event
+    async def invoke(self, call: Invocation, tell: Tell) -> None:
+        tell(Started(task_id=call.task_id, context_id=call.context_id))
+        await self._choose(Turn(call), call.message, call.skill, tell)
 
-    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncGenerator[Event]:
-        yield Started(task_id=task.task_id, context_id=call.context_id)
+    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
+        tell(Started(task_id=task.task_id, context_id=call.context_id))
         turn = self._turns.get(task.task_id)
         if turn is None:
             # Forgotten, e.g. by a restart: the answer may be complete in itself.
-            turn = _Turn(msgspec.structs.replace(call, task_id=task.task_id))
-            events = self._chosen(turn, turn.call, call.message, call.skill)
+            turn = Turn(msgspec.structs.replace(call, task_id=task.task_id))
+            await self._choose(turn, call.message, call.skill, tell)
         elif turn.choosing:
-            events = self._choice_made(turn, call, reply)
+            await self._choice_made(turn, call, reply, tell)
         else:
-            events = self._answered(turn, reply)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+            await self._answered(turn, reply, tell)
 
     def knows(self, task: TaskRef) -> bool:
         """Whether the task runs here, or waits for an answer."""
@@ -146,40 +101,33 @@ class Turns:
 
     # --- which tool --------------------------------------------------------------------------
 
-    async def _choice_made(self, turn: _Turn, call: Invocation, reply: InputReply) -> AsyncGenerator[Event]:
+    async def _choice_made(self, turn: Turn, call: Invocation, reply: InputReply, tell: Tell) -> None:
         if reply.action != "accept":
             self._forget(turn)
-            yield Finished(state=TaskState.CANCELED)
+            tell(Finished(state=TaskState.CANCELED))
             return
         catalog = await self._server.catalog()
         message, named = merged(turn.call.message, reply.message, catalog.tools)
         turn.call = msgspec.structs.replace(turn.call, message=message, trace=call.trace)
-        skill = named or call.skill or turn.call.skill
-        async with aclosing(self._chosen(turn, turn.call, message, skill)) as events:
-            async for event in events:
-                yield event
+        await self._choose(turn, message, named or call.skill or turn.call.skill, tell)
 
-    async def _chosen(
-        self, turn: _Turn, call: Invocation, message: Message, skill: str | None
-    ) -> AsyncGenerator[Event]:
-        chosen = _exact(call) or choose(message, skill, (await self._server.catalog()).tools)
+    async def _choose(self, turn: Turn, message: Message, skill: str | None, tell: Tell) -> None:
+        """Call the tool that is meant, or ask which."""
+        chosen = _exact(turn.call) or choose(message, skill, (await self._server.catalog()).tools)
         if isinstance(chosen, InputRequest):
             chosen = choose(message, skill, (await self._server.current_catalog()).tools)
+        turn.choosing = isinstance(chosen, InputRequest)
+        self._keep(turn)
         if isinstance(chosen, InputRequest):
-            turn.choosing = True
-            self._keep(turn, call)
-            yield InputRequired(request=chosen)
+            tell(InputRequired(request=chosen))
             return
-        turn.choosing, turn.chosen = False, chosen
-        self._keep(turn, call)
+        turn.chosen = chosen
         self._start(turn)
-        async with aclosing(self._follow(turn)) as events:
-            async for event in events:
-                yield event
+        await self._follow(turn, tell)
 
     # --- running -----------------------------------------------------------------------------
 
-    def _start(self, turn: _Turn) -> None:
+    def _start(self, turn: Turn) -> None:
         """Call the tool, with answers where it asked for some."""
         assert turn.chosen is not None
         params: dict[str, Any] = {"name": turn.chosen.name, "arguments": turn.chosen.arguments}
@@ -198,10 +146,10 @@ class Turns:
             on_request=lambda method, params: _requested(turn, method, params, self._patience),
         )
         turn.running = asyncio.ensure_future(self._called(turn, turn.chosen, params, caller))
-        turn.running.add_done_callback(lambda _: turn.inbox.put_nowait(_Ended()))
+        turn.running.add_done_callback(turn.wake)
 
     async def _called(
-        self, turn: _Turn, chosen: Chosen, params: dict[str, Any], caller: Caller
+        self, turn: Turn, chosen: Chosen, params: dict[str, Any], caller: Caller
     ) -> msgspec.Raw:
         """The tool's result, through a task of the server's where it makes one."""
         catalog = await self._server.catalog()
@@ -217,7 +165,7 @@ class Turns:
             self._server,
             task,
             caller,
-            told=lambda text: turn.inbox.put_nowait(Progress(message=text)),
+            told=lambda text: turn.tell(Progress(message=text)),
             ask=lambda method, params: _requested(turn, method, params, self._patience),
         )
         try:
@@ -228,32 +176,33 @@ class Turns:
             job.add_done_callback(self._cancelling.discard)
             raise
 
-    async def _follow(self, turn: _Turn) -> AsyncGenerator[Event]:
-        """Events of the running call up to its end or the server's next question."""
+    async def _follow(self, turn: Turn, tell: Tell) -> None:
+        """Tell what the running call says, up to its end or the server's next question."""
         waiting = False
+        turn.listen(tell)
         try:
             while True:
-                item = await turn.inbox.get()
-                if isinstance(item, _Asked):
-                    turn.asked = item
+                assert turn.running is not None
+                if turn.asked:
                     waiting = True
-                    yield InputRequired(request=item.request)
+                    tell(InputRequired(request=turn.asked[0].request))
                     return
-                if not isinstance(item, _Ended):
-                    yield item
+                if not turn.running.done():
+                    await turn.news()
                     continue
                 events = self._outcome(turn)
                 waiting = turn.question is not None
                 for event in events:
-                    yield event
+                    tell(event)
                 if events:
                     return
         finally:
+            turn.listen(None)
             if not waiting:
                 turn.stop()
                 self._forget(turn)
 
-    def _outcome(self, turn: _Turn) -> list[Event]:
+    def _outcome(self, turn: Turn) -> list[Event]:
         """The ended call's events; none if it goes on at once."""
         assert turn.running is not None and turn.chosen is not None
         if turn.running.cancelled():
@@ -279,7 +228,7 @@ class Turns:
             raise BadUpstream(f"{self._agent} answered with a result of another kind: {kind}")
         return self._asks(turn, result)
 
-    def _must_open(self, turn: _Turn, error: RpcError) -> list[Event]:
+    def _must_open(self, turn: Turn, error: RpcError) -> list[Event]:
         """The error's end, or the addresses that the user has to open before the call is made again."""
         turn.rounds += 1
         turn.to_ask |= questions.links(error) if turn.rounds <= MAX_ROUNDS else {}
@@ -289,7 +238,7 @@ class Turns:
         turn.links = error
         return [InputRequired(request=question)]
 
-    def _asks(self, turn: _Turn, result: dict[str, Any]) -> list[Event]:
+    def _asks(self, turn: Turn, result: dict[str, Any]) -> list[Event]:
         """A modern server wants input, or merely to be asked again (basic/patterns/mrtr)."""
         turn.rounds += 1
         if turn.rounds > MAX_ROUNDS:
@@ -308,16 +257,16 @@ class Turns:
 
     # --- answers -----------------------------------------------------------------------------
 
-    async def _answered(self, turn: _Turn, reply: InputReply) -> AsyncGenerator[Event]:
+    async def _answered(self, turn: Turn, reply: InputReply, tell: Tell) -> None:
         question = turn.question
         if question is None:
             raise NotActive("the task does not wait for input")
         answer = questions.answered(question, reply)
         if answer is None:
-            yield InputRequired(request=question)
+            tell(InputRequired(request=question))
             return
-        if turn.asked is not None:
-            asked, turn.asked = turn.asked, None
+        if turn.asked:
+            asked = turn.asked.popleft()
             if not asked.answer.done():
                 asked.answer.set_result(answer)
         else:
@@ -329,24 +278,22 @@ class Turns:
             if turn.links is None:
                 turn.answers[key] = answer
             if turn.question is not None:
-                yield InputRequired(request=turn.question)
+                tell(InputRequired(request=turn.question))
                 return
             turn.links = None
             self._start(turn)
-        async with aclosing(self._follow(turn)) as events:
-            async for event in events:
-                yield event
+        await self._follow(turn, tell)
 
     # --- books -------------------------------------------------------------------------------
 
-    def _keep(self, turn: _Turn, call: Invocation) -> None:
-        if call.task_id is None:
+    def _keep(self, turn: Turn) -> None:
+        if turn.call.task_id is None:
             return
-        self._turns[call.task_id] = turn
+        self._turns[turn.call.task_id] = turn
         if len(self._turns) > MAX_TURNS:
             self._turns.pop(next(iter(self._turns))).stop()
 
-    def _forget(self, turn: _Turn) -> None:
+    def _forget(self, turn: Turn) -> None:
         task_id = turn.call.task_id
         if task_id is not None and self._turns.get(task_id) is turn:
             del self._turns[task_id]
@@ -364,18 +311,18 @@ def _exact(call: Invocation) -> Chosen | None:
     return Chosen(name=own["tool"], arguments=dict(own["arguments"])) if "tool" in own else None
 
 
-async def _notified(turn: _Turn, method: str, params: dict[str, Any]) -> None:
+async def _notified(turn: Turn, method: str, params: dict[str, Any]) -> None:
     if method == wire.PROGRESS:
-        turn.inbox.put_nowait(progress_event(params))
+        turn.tell(progress_event(params))
     elif method == wire.LOG:
-        turn.inbox.put_nowait(log_event(params))
+        turn.tell(log_event(params))
 
 
-async def _requested(turn: _Turn, method: str, params: dict[str, Any], patience: float) -> dict[str, Any]:
+async def _requested(turn: Turn, method: str, params: dict[str, Any], patience: float) -> dict[str, Any]:
     if method != wire.ELICIT:
         raise RpcError(wire.METHOD_NOT_FOUND, f"{method} is not supported by this client")
-    asked = _Asked(questions.asked(params), asyncio.get_running_loop().create_future())
-    turn.inbox.put_nowait(asked)
+    asked = Asked(questions.asked(params), asyncio.get_running_loop().create_future())
+    turn.ask(asked)
     try:
         async with asyncio.timeout(patience):
             return await asked.answer

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from ....gateway.errors import GatewayError, NotActive, UpstreamError, UpstreamFailed, UpstreamTimeout
-from ....gateway.model import Agent, Event, InputReply, Invocation, Record, TaskRef
-from ....gateway.ports import Host
+from ....gateway.model import Agent, InputReply, Invocation, Record, TaskRef
+from ....gateway.ports import Host, Tell
 from ....gateway.telemetry import Attribute, Span, server_attributes
 from .. import wire
 from ..codec import agent_of
@@ -38,7 +38,7 @@ _peek = msgspec.json.Decoder(_Peek)
 class McpUpstream:
     """One registered MCP server, in whichever era and over whichever transport it speaks.
 
-    MCP has no task to come back to: closing the iterator of ``invoke`` early cancels the tool's call,
+    MCP has no task to come back to: cancelling ``invoke`` cancels the tool's call,
     unless it waits for an answer of the client.
     """
 
@@ -58,11 +58,11 @@ class McpUpstream:
         """The server as one agent, its tools as skills. Asks the server each time."""
         return (agent_of(await self.catalog(refresh=True)),)
 
-    def invoke(self, call: Invocation) -> AsyncIterator[Event]:
-        return self._turns.invoke(call)
+    async def invoke(self, call: Invocation, tell: Tell) -> None:
+        await self._turns.invoke(call, tell)
 
-    def reply(self, task: TaskRef, call: Invocation, reply: InputReply) -> AsyncIterator[Event]:
-        return self._turns.reply(task, call, reply)
+    async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
+        await self._turns.reply(task, call, reply, tell)
 
     async def cancel(self, task: TaskRef) -> None:
         """Of a call that runs here, or else of a task of the server's own that a relay saw."""

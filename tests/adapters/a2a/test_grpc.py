@@ -90,6 +90,7 @@ from agentgw.registry.memory import MemoryStore
 
 from ...support.memory import MemoryDirectory, MemoryUpstream, echo
 from ...support.ports import find_port
+from ...support.telling import invoked, replied
 from .support import LocalHost, listening, peer, served
 
 BLOB = bytes(range(256))
@@ -546,7 +547,7 @@ async def test_a_turn_over_grpc(streaming: bool) -> None:
         (agent,) = await upstream.describe()
         assert agent.name == "Peer"
         assert (await upstream.interface()).binding == "GRPC"
-        events = [e async for e in upstream.invoke(call("stream a b c", streaming=streaming))]
+        events = [e async for e in invoked(upstream, call("stream a b c", streaming=streaming))]
         pieces = [e for e in events if isinstance(e, ArtifactDelta)]
         assert "".join(text_of(e.artifact.parts) for e in pieces) == "a b c"
         assert isinstance(events[-1], Finished)
@@ -556,11 +557,11 @@ async def test_a_turn_over_grpc(streaming: bool) -> None:
 async def test_files_and_data_are_the_same_bytes_and_values() -> None:
     async with grpc_agent() as url, upstream_at(url) as upstream:
         sent = File(content=BLOB, name="b.bin", media_type="application/octet-stream")
-        events = [e async for e in upstream.invoke(call("file", sent))]
+        events = [e async for e in invoked(upstream, call("file", sent))]
         (artifact,) = [e.artifact for e in events if isinstance(e, ArtifactDelta)]
         assert artifact.parts == (sent,)
         value = {"n": 1, "f": 0.5, "nothing": None, "list": [{}]}
-        events = [e async for e in upstream.invoke(call("data", Data(data=value)))]
+        events = [e async for e in invoked(upstream, call("data", Data(data=value)))]
         (artifact,) = [e.artifact for e in events if isinstance(e, ArtifactDelta)]
         (part,) = artifact.parts
         assert isinstance(part, Data)
@@ -569,13 +570,13 @@ async def test_files_and_data_are_the_same_bytes_and_values() -> None:
 
 async def test_a_question_its_answer_and_a_task_that_is_no_more() -> None:
     async with grpc_agent() as url, upstream_at(url) as upstream:
-        events = [e async for e in upstream.invoke(call("ask"))]
+        events = [e async for e in invoked(upstream, call("ask"))]
         assert isinstance(events[-1], InputRequired)
         (started,) = [e for e in events if isinstance(e, Started)]
         assert started.task_id
         task = TaskRef(task_id=started.task_id, context_id=started.context_id or "")
         reply = InputReply(message=Message(role="user", parts=(Text(text="red"),)))
-        last = [e async for e in upstream.reply(task, call("red"), reply)][-1]
+        last = [e async for e in replied(upstream, task, call("red"), reply)][-1]
         assert isinstance(last, Finished)
         assert last.message is not None
         assert text_of(last.message.parts) == "You said red"
@@ -587,7 +588,7 @@ async def test_a_question_its_answer_and_a_task_that_is_no_more() -> None:
 async def test_an_agent_that_crashes_or_is_away() -> None:
     async with grpc_agent() as url, upstream_at(url) as upstream:
         with pytest.raises(GatewayError) as raised:
-            [_ async for _ in upstream.invoke(call("crash"))]
+            [_ async for _ in invoked(upstream, call("crash"))]
         assert raised.value.message == "far failed"
     async with upstream_at(url) as gone:
         gone._card, gone._channel = upstream._card, upstream._channel
@@ -599,7 +600,7 @@ async def test_the_agents_interface_is_chosen_and_called_as_its_card_says() -> N
     async with grpc_agent(url="http://localhost:{}", tenant="us") as url, upstream_at(url) as upstream:
         interface = await upstream.interface()
         assert (interface.tenant, interface.url.rpartition(":")[0]) == ("us", "http://127.0.0.1")
-        events = [e async for e in upstream.invoke(call("echo hello"))]
+        events = [e async for e in invoked(upstream, call("echo hello"))]
         assert isinstance(events[-1], Finished)
 
 

@@ -41,6 +41,7 @@ from agentgw.gateway.model import (
 from agentgw.registry.memory import MemoryStore
 
 from ...support.memory import MemoryUpstream
+from ...support.telling import invoked, replied
 from . import support
 from .support import LocalHost, Way, gateway, last_state, peer_agent, say
 from .test_relay import DONE, agent, answer, breaking, event, message, piece, task
@@ -48,11 +49,11 @@ from .test_relay import DONE, agent, answer, breaking, event, message, piece, ta
 WAYS: list[Way] = [("1.0", "JSONRPC"), ("1.0", "HTTP+JSON"), ("0.3", "JSONRPC"), ("0.3", "HTTP+JSON")]
 
 
-def invoked(url: str, text: str, **fields: Any) -> AsyncIterator[Event]:
+def at(url: str, text: str, **fields: Any) -> AsyncIterator[Event]:
     """A turn at the agent behind ``url``."""
     said = Message(role="user", parts=(Text(text=text),))
     call = Invocation(agent="x", message=said, **fields)
-    return A2AUpstream(Record(name="x", protocol="a2a", url=url), LocalHost()).invoke(call)
+    return invoked(A2AUpstream(Record(name="x", protocol="a2a", url=url), LocalHost()), call)
 
 
 def text_in(events: list[Event]) -> str:
@@ -79,7 +80,7 @@ async def test_working_is_no_answer(way: Way, streaming: bool, monkeypatch: pyte
     """Whether the agent streams or not: the turn ends when the task does, with all that it made."""
     monkeypatch.setattr(support, "DefaultRequestHandler", Hasty)
     async with peer_agent([way], streaming=streaming) as url:
-        events = [e async for e in invoked(url, "stream a b c", streaming=False)]
+        events = [e async for e in at(url, "stream a b c", streaming=False)]
         assert isinstance(events[0], Started)
         assert text_in(events) == "a b c"
         assert isinstance(events[-1], Finished)
@@ -97,7 +98,7 @@ async def test_another_protocols_client_gets_the_end_and_never_the_beginning() -
         return answer(task(DONE, "made") if looks > 2 else task())
 
     async with agent(handle, streaming=False) as url:
-        events = [e async for e in invoked(url, "go")]
+        events = [e async for e in at(url, "go")]
         assert text_in(events) == "made"
         assert looks == 3
 
@@ -123,7 +124,7 @@ async def test_a_broken_stream_loses_and_doubles_nothing(watchable: bool) -> Non
         return JSONResponse({"jsonrpc": "2.0", "id": 1, "error": {"code": -32004, "message": "no"}})
 
     async with agent(handle) as url:
-        events = [e async for e in invoked(url, "go")]
+        events = [e async for e in at(url, "go")]
         assert text_in(events) == "one two three"
         assert sum(isinstance(e, Started) for e in events) == 1
         assert isinstance(events[-1], Finished)
@@ -141,7 +142,7 @@ async def test_an_agent_that_is_gone_for_good_is_given_up(monkeypatch: pytest.Mo
 
     async with agent(handle) as url:
         with pytest.raises(Unreachable):
-            _ = [e async for e in invoked(url, "go")]
+            _ = [e async for e in at(url, "go")]
     assert tries == 1 + upstream_module.REJOINS + 1
 
 
@@ -174,12 +175,12 @@ async def test_a_skill_must_be_one_of_the_agents() -> None:
         return answer({"task": task(DONE)})
 
     async with agent(handle, streaming=False) as url:
-        assert [e async for e in invoked(url, "go", skill="paint")]
+        assert [e async for e in at(url, "go", skill="paint")]
         with pytest.raises(UnknownSkill, match="paint"):
-            _ = [e async for e in invoked(url, "go", skill="sing")]
+            _ = [e async for e in at(url, "go", skill="sing")]
     async with agent(handle, streaming=False, extendedAgentCard=True) as url:  # which may name more
         with pytest.raises(Exception, match="x failed"):
-            _ = [e async for e in invoked(url, "go", skill="sing")]
+            _ = [e async for e in at(url, "go", skill="sing")]
 
 
 async def test_a_refusal_is_a_data_part() -> None:
@@ -198,7 +199,7 @@ async def test_a_refusal_is_a_data_part() -> None:
             InputReply(message=as_data, action="cancel"),
         ):
             call = Invocation(agent="x", message=said.message)
-            _ = [e async for e in upstream.reply(TaskRef(task_id="t"), call, said)]
+            _ = [e async for e in replied(upstream, TaskRef(task_id="t"), call, said)]
     assert heard == [
         [{"data": {"action": "decline"}}, {"text": "no thanks"}],
         [{"data": {"action": "cancel"}}],

@@ -36,6 +36,7 @@ from agentgw.gateway.model import (
     text_of,
 )
 
+from ...support.telling import invoked, replied
 from .support import LocalHost, Way, peer, peer_agent, served
 
 pytestmark = pytest.mark.slow
@@ -73,7 +74,7 @@ async def test_a_turn(way: Way, streaming: bool) -> None:
         interface = await agent.interface()
         assert (interface.version, interface.binding) == way
 
-        events = await events_of(agent.invoke(say("stream one two three", streaming=streaming)))
+        events = await events_of(invoked(agent, say("stream one two three", streaming=streaming)))
         task = folded(events)
         assert isinstance(events[0], Started)
         assert events[0].task_id
@@ -83,25 +84,29 @@ async def test_a_turn(way: Way, streaming: bool) -> None:
 
         blob = bytes(range(256))
         task = folded(
-            await events_of(agent.invoke(say("file", File(content=blob, name="a.bin"), streaming=streaming)))
+            await events_of(
+                invoked(agent, say("file", File(content=blob, name="a.bin"), streaming=streaming))
+            )
         )
         assert task.artifacts[0].parts[0].content == blob
         assert task.artifacts[0].parts[0].name == "a.bin"
 
-        task = folded(await events_of(agent.invoke(say("data", Data(data={"n": [1]}), streaming=streaming))))
+        task = folded(
+            await events_of(invoked(agent, say("data", Data(data={"n": [1]}), streaming=streaming)))
+        )
         assert task.artifacts[0].parts[0] == Data(data={"got": {"n": [1]}})
 
 
 @pytest.mark.parametrize("way", WAYS, ids=IDS)
 async def test_a_question_and_its_answer(way: Way) -> None:
     async with upstream(way) as agent:
-        first = await events_of(agent.invoke(say("ask")))
+        first = await events_of(invoked(agent, say("ask")))
         assert isinstance(first[0], Started)
         assert isinstance(first[-1], InputRequired)
         assert first[-1].request.prompt == "Which colour?"
         ref = TaskRef(task_id=first[0].task_id or "", context_id=first[0].context_id)
         call = say("red")
-        second = await events_of(agent.reply(ref, call, InputReply(message=call.message)))
+        second = await events_of(replied(agent, ref, call, InputReply(message=call.message)))
         assert isinstance(second[-1], Finished)
         assert second[-1].message is not None
         assert text_of(second[-1].message.parts) == "You said red"
@@ -110,14 +115,14 @@ async def test_a_question_and_its_answer(way: Way) -> None:
 @pytest.mark.parametrize("way", WAYS, ids=IDS)
 async def test_ends_of_every_kind(way: Way) -> None:
     async with upstream(way) as agent:
-        failed = folded(await events_of(agent.invoke(say("fail no luck"))))
+        failed = folded(await events_of(invoked(agent, say("fail no luck"))))
         assert failed.state is TaskState.FAILED
         assert failed.fault is not None
         assert (failed.fault.code, failed.fault.message) == ("agent_error", "no luck")
-        direct = folded(await events_of(agent.invoke(say("message hello"))))
+        direct = folded(await events_of(invoked(agent, say("message hello"))))
         assert direct.state is TaskState.COMPLETED
         assert text_of(direct.messages[0].parts) == "hello"
-        rejected = folded(await events_of(agent.invoke(say("reject no"))))
+        rejected = folded(await events_of(invoked(agent, say("reject no"))))
         assert rejected.state is TaskState.REJECTED
 
 
@@ -125,7 +130,7 @@ async def test_ends_of_every_kind(way: Way) -> None:
 async def test_crash_text_is_withheld(way: Way) -> None:
     async with upstream(way) as agent:
         try:
-            task = folded(await events_of(agent.invoke(say("crash"))))
+            task = folded(await events_of(invoked(agent, say("crash"))))
         except UpstreamError as e:  # over the 0.3 REST binding the connection just breaks
             assert peer.SECRET not in str(e)
         else:
@@ -136,16 +141,16 @@ async def test_crash_text_is_withheld(way: Way) -> None:
 
 async def test_conversations_keep_the_agents_own_context_id() -> None:
     async with upstream(WAYS[0]) as agent:
-        first = (await events_of(agent.invoke(say("remember blue", context_id="ours"))))[0]
+        first = (await events_of(invoked(agent, say("remember blue", context_id="ours"))))[0]
         assert isinstance(first, Started)
         again = say("recall", context_id="ours", upstream_context=first.context_id)
-        assert text_of((folded(await events_of(agent.invoke(again)))).status_message.parts) == "blue"
+        assert text_of((folded(await events_of(invoked(agent, again)))).status_message.parts) == "blue"
 
 
 async def test_the_trace_goes_on() -> None:
     async with upstream(WAYS[0]) as agent:
         trace = Trace(traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
-        task = folded(await events_of(agent.invoke(say("trace", trace=trace))))
+        task = folded(await events_of(invoked(agent, say("trace", trace=trace))))
         assert task.status_message is not None
         assert text_of(task.status_message.parts).split("-")[1] == "a" * 32
 
@@ -153,7 +158,7 @@ async def test_the_trace_goes_on() -> None:
 async def test_cancel_stops_the_task() -> None:
     async with upstream(WAYS[0]) as agent:
         seen: list[Event] = []
-        async for event in agent.invoke(say("slow 20")):
+        async for event in invoked(agent, say("slow 20")):
             seen.append(event)
             if isinstance(event, Started):
                 assert event.task_id
@@ -187,7 +192,7 @@ async def test_a_task_that_still_works_is_followed_to_its_end() -> None:
     app = Starlette(routes=[Route("/", rpc, methods=["POST"]), Route("/.well-known/agent-card.json", card)])
     async with served(app) as url:
         agent = A2AUpstream(Record(name="slow", protocol="a2a", url=url), LocalHost())
-        events = await events_of(agent.invoke(say("go")))
+        events = await events_of(invoked(agent, say("go")))
     assert isinstance(events[-1], Finished)
     assert folded(events).state is TaskState.COMPLETED
     assert text_of(folded(events).artifacts[0].parts) == "xxx"
@@ -240,7 +245,7 @@ async def test_an_interface_elsewhere_needs_permission_and_gets_no_credentials()
                 await A2AUpstream(record, LocalHost()).describe()
             seen.clear()
             agent = A2AUpstream(record, LocalHost(allow=("127.0.0.0/8",)))
-            assert folded(await events_of(agent.invoke(say("go")))).state is TaskState.COMPLETED
+            assert folded(await events_of(invoked(agent, say("go")))).state is TaskState.COMPLETED
     assert seen == ["Bearer s", None]
 
 
@@ -269,10 +274,10 @@ async def test_a_name_elsewhere_is_checked_at_every_use(monkeypatch: pytest.Monk
         async with served(Starlette(routes=[Route("/.well-known/agent-card.json", card)])) as url:
             record = Record(name="x", protocol="a2a", url=url)
             agent = A2AUpstream(record, LocalHost(allow=("127.0.0.1/32",)))
-            assert folded(await events_of(agent.invoke(say("go")))).state is TaskState.COMPLETED
+            assert folded(await events_of(invoked(agent, say("go")))).state is TaskState.COMPLETED
             now = "127.0.0.2"
             with pytest.raises(BadUpstream, match=r"other\.example is not a public address"):
-                await events_of(agent.invoke(say("go")))
+                await events_of(invoked(agent, say("go")))
     assert hosts == [named.removeprefix("http://")]
 
 
@@ -287,7 +292,7 @@ async def test_probe() -> None:
 
 async def test_leaving_early_does_not_cancel_the_agents_task() -> None:
     async with upstream(WAYS[0]) as agent:
-        source = agent.invoke(say("slow 0.5"))
+        source = invoked(agent, say("slow 0.5"))
         first = await anext(source)
         assert isinstance(first, Started)
         await source.aclose()  # pyright: ignore[reportAttributeAccessIssue]

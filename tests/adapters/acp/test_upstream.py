@@ -45,6 +45,7 @@ from agentgw.gateway.model import (
 )
 
 from ...support.ports import find_port
+from ...support.telling import invoked, replied
 from .conftest import TestHost, served
 from .servers import RUN, SESSION, Asked, FakeServer, error, part_event, run, run_event, sse
 
@@ -91,7 +92,9 @@ async def test_agents_of_a_real_server_are_found(host: TestHost, peer: str) -> N
 
 @pytest.mark.parametrize("streaming", [True, False])
 async def test_words_come_as_they_are_said(host: TestHost, peer: str, streaming: bool) -> None:
-    events = await collected(upstream(host, peer, "echo").invoke(call("one two three", streaming=streaming)))
+    events = await collected(
+        invoked(upstream(host, peer, "echo"), call("one two three", streaming=streaming))
+    )
     assert isinstance(events[0], Started) and events[0].context_id == CONTEXT
     assert events[-1] == Finished(state=TaskState.COMPLETED)
     (done,) = only(events, MessageDone)
@@ -101,7 +104,7 @@ async def test_words_come_as_they_are_said(host: TestHost, peer: str, streaming:
 
 
 async def test_every_kind_of_part_arrives(host: TestHost, peer: str) -> None:
-    events = await collected(upstream(host, peer, "artist").invoke(call("draw")))
+    events = await collected(invoked(upstream(host, peer, "artist"), call("draw")))
     generic, trajectory = only(events, Progress)
     assert generic.data["thought"] == "a generic event"
     assert trajectory.message == "plotting"
@@ -117,53 +120,57 @@ async def test_every_kind_of_part_arrives(host: TestHost, peer: str) -> None:
 
 async def test_bytes_and_data_pass_both_ways(host: TestHost, peer: str) -> None:
     sent = File(content=BLOB, name="data.bin", media_type="application/octet-stream")
-    (artifact,) = only(await collected(upstream(host, peer, "file").invoke(call(sent))), ArtifactDelta)
+    (artifact,) = only(await collected(invoked(upstream(host, peer, "file"), call(sent))), ArtifactDelta)
     assert artifact.artifact.parts[0].content == BLOB
     value = {"a": [1, None, "ü"]}
-    (done,) = only(await collected(upstream(host, peer, "data").invoke(call(Data(data=value)))), MessageDone)
+    (done,) = only(
+        await collected(invoked(upstream(host, peer, "data"), call(Data(data=value)))), MessageDone
+    )
     assert done.message.parts[0].data == {"got": value}
 
 
 async def test_a_question_is_answered(host: TestHost, peer: str) -> None:
     agent = upstream(host, peer, "approver")
-    asked = await collected(agent.invoke(call("paint")))
+    asked = await collected(invoked(agent, call("paint")))
     assert isinstance(asked[-1], InputRequired) and asked[-1].request.prompt == "Which colour?"
     ref = TaskRef(task_id=asked[0].task_id)  # type: ignore[union-attr]
     reply = InputReply(message=Message(role="user", parts=(Text(text="red"),)))
-    answered = await collected(agent.reply(ref, call("red"), reply))
+    answered = await collected(replied(agent, ref, call("red"), reply))
     assert isinstance(answered[0], Started)
     assert text_of(only(answered, MessageDone)[0].message.parts) == "You said red"
     with pytest.raises(NotActive):  # the SDK itself would never answer
-        await collected(agent.reply(ref, call("red"), reply))
+        await collected(replied(agent, ref, call("red"), reply))
     with pytest.raises(NotActive):
         await agent.cancel(ref)
 
 
 async def test_a_conversation_goes_on(host: TestHost, peer: str) -> None:
     agent = upstream(host, peer, "memory")
-    first = await collected(agent.invoke(call("one", context_id=str(uuid4()))))
+    first = await collected(invoked(agent, call("one", context_id=str(uuid4()))))
     known = first[0].context_id  # type: ignore[union-attr]
-    second = await collected(agent.invoke(call("two", upstream_context=known)))
+    second = await collected(invoked(agent, call("two", upstream_context=known)))
     assert text_of(only(second, MessageDone)[0].message.parts) == "one"
 
 
 async def test_a_crash_keeps_its_words_to_itself(host: TestHost, peer: str) -> None:
     for streaming in (True, False):
-        events = await collected(upstream(host, peer, "failing").invoke(call("x", streaming=streaming)))
+        events = await collected(invoked(upstream(host, peer, "failing"), call("x", streaming=streaming)))
         (end,) = only(events, Finished)
         assert end.fault.code == "upstream_failed" and end.fault.message == "outer failed"
         assert "secret" not in repr(events)
 
 
 async def test_a_refusal_is_the_agents_own_words(host: TestHost, peer: str) -> None:
-    (end,) = only(await collected(upstream(host, peer, "invalid").invoke(call("no such city"))), Finished)
+    (end,) = only(await collected(invoked(upstream(host, peer, "invalid"), call("no such city"))), Finished)
     assert (end.fault.code, end.fault.message) == ("agent_error", "no such city")
 
 
 async def test_the_trace_goes_on(host: TestHost, peer: str) -> None:
     trace_id = "a" * 32
     trace = Trace(traceparent=f"00-{trace_id}-{'b' * 16}-01")
-    (done,) = only(await collected(upstream(host, peer, "trace").invoke(call("x", trace=trace))), MessageDone)
+    (done,) = only(
+        await collected(invoked(upstream(host, peer, "trace"), call("x", trace=trace))), MessageDone
+    )
     (span,) = host.tracer.drain()
     assert text_of(done.message.parts) == f"00-{trace_id}-{span.span_id}-01"
     assert (span.kind, span.parent_id, span.status) == ("client", "b" * 16, "unset")
@@ -174,9 +181,9 @@ async def test_an_agent_that_is_not_there(host: TestHost, peer: str) -> None:
     with pytest.raises(BadUpstream, match="no agent 'nobody'"):
         await upstream(host, peer, "nobody").describe()
     with pytest.raises(AgentError, match="nobody not found"):
-        await collected(upstream(host, peer, "nobody").invoke(call("x")))
+        await collected(invoked(upstream(host, peer, "nobody"), call("x")))
     with pytest.raises(ConfigError, match="approver"):
-        await collected(upstream(host, peer, None).invoke(call("x")))
+        await collected(invoked(upstream(host, peer, None), call("x")))
 
 
 async def test_a_real_server_is_recognised(host: TestHost, peer: str) -> None:
@@ -227,7 +234,7 @@ async def test_json_is_always_announced(host: TestHost) -> None:
     """FastAPI refuses a body without a content type; credentials of the record go along."""
     server = FakeServer({"POST /runs": sse(run_event("completed"))})
     async with served(server) as url:
-        await collected(upstream(host, url, headers={"authorization": "Bearer x"}).invoke(call("a")))
+        await collected(invoked(upstream(host, url, headers={"authorization": "Bearer x"}), call("a")))
     (asked,) = server.asked
     assert asked.headers["content-type"] == "application/json"
     assert asked.headers["authorization"] == "Bearer x"
@@ -238,7 +245,7 @@ async def test_a_stream_that_broke_is_taken_up_from_the_log(host: TestHost) -> N
     log = [run_event("in-progress"), part_event("a"), part_event("b"), run_event("completed")]
     server = FakeServer({"POST /runs": sse(*log[:2]), f"GET /runs/{RUN}/events": (200, {"events": log})})
     async with served(server) as url:
-        events = await collected(upstream(host, url).invoke(call("x")))
+        events = await collected(invoked(upstream(host, url), call("x")))
     assert [text_of(e.parts) for e in only(events, MessageDelta)] == ["a", "b"]
     assert events[-1] == Finished(state=TaskState.COMPLETED)
 
@@ -254,7 +261,7 @@ async def test_a_resumed_stream_that_broke_goes_on_after_the_question(host: Test
         }
     )
     async with served(server) as url:
-        events = await collected(upstream(host, url).reply(TaskRef(task_id=RUN), call("yes"), ANSWER))
+        events = await collected(replied(upstream(host, url), TaskRef(task_id=RUN), call("yes"), ANSWER))
     assert [text_of(e.parts) for e in only(events, MessageDelta)] == ["b", "c"]
     assert server.asked[1].json["await_resume"]["type"] == "message"
 
@@ -275,7 +282,7 @@ async def test_a_run_that_still_works_is_no_answer(host: TestHost, at_once: None
         {"POST /runs": (200, run("in-progress")), f"GET /runs/{RUN}": lambda asked: (200, next(states))}
     )
     async with served(server) as url:
-        events = await collected(upstream(host, url).invoke(call("x")))
+        events = await collected(invoked(upstream(host, url), call("x")))
     assert [type(e) for e in events] == [Started, MessageDone, Finished]
     assert text_of(events[1].message.parts) == "a"  # type: ignore[union-attr]
 
@@ -289,7 +296,7 @@ async def test_what_the_stream_left_out_is_read_from_the_run(host: TestHost, at_
         }
     )
     async with served(server) as url:
-        events = await collected(upstream(host, url).invoke(call("x")))
+        events = await collected(invoked(upstream(host, url), call("x")))
     assert [text_of(e.parts) for e in only(events, MessageDelta)] == ["a", "b"]
     assert [e.artifact.name for e in only(events, ArtifactDelta)] == ["c"]
     assert [text_of(e.message.parts) for e in only(events, MessageDone)] == ["ab", "a"]
@@ -305,7 +312,7 @@ async def test_an_answer_read_at_once_does_not_repeat_earlier_turns(host: TestHo
         }
     )
     async with served(server) as url:
-        events = await collected(upstream(host, url).reply(TaskRef(task_id=RUN), call("yes"), ANSWER))
+        events = await collected(replied(upstream(host, url), TaskRef(task_id=RUN), call("yes"), ANSWER))
     assert [text_of(e.parts) for e in only(events, MessageDelta)] == ["c"]
     assert [text_of(e.message.parts) for e in only(events, MessageDone)] == ["bc"]
 
@@ -319,7 +326,7 @@ async def test_a_session_that_expired_is_opened_again(host: TestHost, status: in
 
     server = FakeServer({"POST /runs": answer})
     async with served(server) as url:
-        events = await collected(upstream(host, url).invoke(call("x", upstream_context=str(uuid4()))))
+        events = await collected(invoked(upstream(host, url), call("x", upstream_context=str(uuid4()))))
     assert events == [Started(task_id=RUN, context_id=SESSION), Finished(state=TaskState.COMPLETED)]
     assert len(server.asked) == 2
 
@@ -334,7 +341,7 @@ async def test_a_refusal_to_answer_is_a_part(host: TestHost, action: Any) -> Non
     )
     refusal = InputReply(message=Message(role="user", parts=(Text(text="no"),)), action=action)
     async with served(server) as url:
-        await collected(upstream(host, url).reply(TaskRef(task_id=RUN), call("no"), refusal))
+        await collected(replied(upstream(host, url), TaskRef(task_id=RUN), call("no"), refusal))
     (part,) = server.asked[1].json["await_resume"]["message"]["parts"]
     assert part == {"content_type": "application/json", "content": f'{{"action":"{action}"}}'}
 
@@ -344,7 +351,7 @@ async def test_skill_and_metadata_go_along_and_are_told_as_lost(host: TestHost) 
     said = Message(role="user", parts=(Text(text="a"),), message_id="m1", metadata={"of": "message"})
     sent = Invocation(agent="outer", message=said, context_id=CONTEXT, skill="plot", metadata={"n": 1})
     async with served(server) as url:
-        await collected(upstream(host, url).invoke(sent))
+        await collected(invoked(upstream(host, url), sent))
     assert server.asked[0].json["metadata"] == {"n": 1, "skill": "plot"}
     (span,) = host.tracer.drain()
     assert span.attributes["agentgw.losses"] == "message id; message metadata; request metadata; skill"
@@ -354,7 +361,7 @@ async def test_a_cancelled_call_reaches_an_agent_that_says_nothing(host: TestHos
     """Also when the client waits for the whole answer: the run's id is known from the start."""
     server = FakeServer({"POST /runs": sse(run_event("created"))})
     async with served(server) as url:
-        events = upstream(host, url).invoke(call("x", streaming=False))
+        events = invoked(upstream(host, url), call("x", streaming=False))
         assert await anext(events) == Started(task_id=RUN, context_id=SESSION)
         await events.aclose()  # type: ignore[attr-defined]
 
@@ -363,11 +370,11 @@ async def test_a_stream_that_broke_for_good_is_a_clear_error(host: TestHost) -> 
     server = FakeServer({"POST /runs": sse(run_event("in-progress"))})
     async with served(server) as url:
         with pytest.raises(AgentError, match="no such path"):
-            await collected(upstream(host, url).invoke(call("x")))
+            await collected(invoked(upstream(host, url), call("x")))
     server = FakeServer({"POST /runs": sse()})
     async with served(server) as url:
         with pytest.raises(BadUpstream, match="without a run"):
-            await collected(upstream(host, url).invoke(call("x")))
+            await collected(invoked(upstream(host, url), call("x")))
 
 
 @pytest.mark.parametrize(
@@ -389,7 +396,7 @@ async def test_http_errors(
 ) -> None:
     async with served(FakeServer({"POST /runs": (status, body)})) as url:
         with pytest.raises(expected) as caught:
-            await collected(upstream(host, url).invoke(call("x")))
+            await collected(invoked(upstream(host, url), call("x")))
     assert caught.value.message == words
     (span,) = host.tracer.drain()
     assert span.attributes["error.type"] == caught.value.code
@@ -399,18 +406,18 @@ async def test_a_stream_that_is_not_acp(host: TestHost) -> None:
     for events in ([{"type": "message.part", "part": 7}], ["text"]):
         async with served(FakeServer({"POST /runs": sse(*events)})) as url:
             with pytest.raises(BadUpstream):
-                await collected(upstream(host, url).invoke(call("x")))
+                await collected(invoked(upstream(host, url), call("x")))
 
 
 async def test_nobody_is_there(host: TestHost) -> None:
     with pytest.raises(Unreachable):
-        await collected(upstream(host, f"http://127.0.0.1:{find_port()}").invoke(call("x")))
+        await collected(invoked(upstream(host, f"http://127.0.0.1:{find_port()}"), call("x")))
 
 
 async def test_listening_can_stop_early(host: TestHost) -> None:
     server = FakeServer({"POST /runs": sse(run_event("in-progress"), part_event("a"), part_event("b"))})
     async with served(server) as url:
-        events = upstream(host, url).invoke(call("x"))
+        events = invoked(upstream(host, url), call("x"))
         await anext(events)
         await events.aclose()  # type: ignore[attr-defined]
     (span,) = host.tracer.drain()

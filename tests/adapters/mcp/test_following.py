@@ -28,6 +28,8 @@ from agentgw.gateway.model import (
     text_of,
 )
 
+from ...support.telling import invoked, replied
+
 FORM = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 ASK = {"method": "elicitation/create", "params": {"message": "Which city?", "requestedSchema": FORM}}
 TASKS = {"tasks": {"requests": {"tools": {"call": {}}}}}
@@ -95,12 +97,12 @@ def call(**fields: Any) -> Invocation:
 
 async def run(server: Played, **fields: Any) -> tuple[Turns, list[Event]]:
     turns = Turns("peer", server, 10)
-    return turns, [event async for event in turns.invoke(call(**fields))]
+    return turns, [event async for event in invoked(turns, call(**fields))]
 
 
 async def answer(turns: Turns, text: str) -> list[Event]:
     reply = InputReply(message=Message(role="user", parts=(Text(text=text),)))
-    return [event async for event in turns.reply(TaskRef(task_id="mine"), call(), reply)]
+    return [event async for event in replied(turns, TaskRef(task_id="mine"), call(), reply)]
 
 
 def done(text: str) -> dict[str, Any]:
@@ -166,7 +168,7 @@ async def test_a_task_that_the_server_cancelled(era: str) -> None:
 async def test_cancelling_reaches_the_servers_task(era: str, by: str) -> None:
     server = Played(era, {})
     turns = Turns("peer", server, 10)
-    stream = turns.invoke(call())
+    stream = invoked(turns, call())
     await anext(stream)
     waiting = asyncio.ensure_future(anext(stream))
     await server.looked.wait()

@@ -33,6 +33,8 @@ from agentgw.gateway.model import (
     text_of,
 )
 
+from ...support.telling import invoked, replied
+
 pytestmark = pytest.mark.slow
 
 Connect = Callable[..., McpUpstream]
@@ -60,7 +62,7 @@ def answer(events: list[Event]) -> str:
 
 
 async def run(upstream: McpUpstream, tool: str, **arguments: Any) -> str:
-    return answer(await collect(upstream.invoke(invocation(tool, **arguments))))
+    return answer(await collect(invoked(upstream, invocation(tool, **arguments))))
 
 
 def kinds(events: list[Event]) -> list[str]:
@@ -77,7 +79,7 @@ async def test_describes_all_pages_of_tools(connect: Connect, target: Any) -> No
 
 async def test_a_tool_answers_as_an_artifact(connect: Connect, target: Any) -> None:
     call = invocation("say", text="hé\u2028llo")
-    events = await collect(connect(target).invoke(call))
+    events = await collect(invoked(connect(target), call))
     assert kinds(events) == ["Started", "ArtifactDelta", "Finished"]
     assert events[0] == Started(task_id=call.task_id, context_id="c")
     assert answer(events) == "hé\u2028llo"
@@ -85,7 +87,7 @@ async def test_a_tool_answers_as_an_artifact(connect: Connect, target: Any) -> N
 
 async def test_progress_comes_while_the_tool_runs(connect: Connect, target: Any) -> None:
     upstream = connect(target)
-    async with asyncio.timeout(30), aclosing(upstream.invoke(invocation("steps"))) as events:
+    async with asyncio.timeout(30), aclosing(invoked(upstream, invocation("steps"))) as events:
         assert isinstance(await anext(events), Started)
         progress = await anext(events)
         assert isinstance(progress, Progress)
@@ -105,7 +107,7 @@ async def test_a_result_of_two_megabytes(connect: Connect, target: Any) -> None:
 
 
 async def test_a_tool_that_fails_speaks_for_itself(connect: Connect, target: Any) -> None:
-    events = await collect(connect(target).invoke(invocation("fail")))
+    events = await collect(invoked(connect(target), invocation("fail")))
     end = events[-1]
     assert isinstance(end, Finished) and end.message is not None and end.fault is not None
     assert (end.state, end.fault.code, text_of(end.message.parts)) == (
@@ -133,21 +135,21 @@ async def test_crash_text_stays_inside(connect: Connect, target: Any) -> None:
 async def test_a_question_of_the_server_goes_to_the_client(connect: Connect, target: Any) -> None:
     upstream = connect(target)
     call = invocation("ask")
-    asked = (await collect(upstream.invoke(call)))[-1]
+    asked = (await collect(invoked(upstream, call)))[-1]
     assert isinstance(asked, InputRequired)
     assert (asked.request.kind, asked.request.prompt) == ("form", "Which city?")
     assert asked.request.schema is not None and "city" in asked.request.schema["properties"]
     ref = TaskRef(task_id=str(call.task_id))
-    events = await collect(upstream.reply(ref, call, InputReply(message=user("Oslo"))))
+    events = await collect(replied(upstream, ref, call, InputReply(message=user("Oslo"))))
     assert answer(events) == "accept: Oslo"
 
 
 async def test_a_refusal_to_answer_reaches_the_server(connect: Connect, target: Any) -> None:
     upstream = connect(target)
     call = invocation("ask")
-    await collect(upstream.invoke(call))
+    await collect(invoked(upstream, call))
     reply = InputReply(message=user("no"), action="decline")
-    events = await collect(upstream.reply(TaskRef(task_id=str(call.task_id)), call, reply))
+    events = await collect(replied(upstream, TaskRef(task_id=str(call.task_id)), call, reply))
     assert answer(events) == "decline: None"
 
 
@@ -157,9 +159,9 @@ async def test_a_question_that_names_no_call_goes_to_the_only_one(
 ) -> None:
     upstream = connect(odd(kind))
     call = invocation("ask_aside")
-    assert isinstance((await collect(upstream.invoke(call)))[-1], InputRequired)
+    assert isinstance((await collect(invoked(upstream, call)))[-1], InputRequired)
     reply = InputReply(message=user({"city": "Oslo"}))
-    events = await collect(upstream.reply(TaskRef(task_id=str(call.task_id)), call, reply))
+    events = await collect(replied(upstream, TaskRef(task_id=str(call.task_id)), call, reply))
     assert answer(events) == "accept: Oslo"
 
 
@@ -167,10 +169,10 @@ async def test_a_question_nobody_answers_is_taken_back(connect: Connect, odd: An
     host.config = Config(limits=Limits(question=0.01))
     upstream = connect(odd("http-handshake"))
     call = invocation("ask")
-    assert isinstance((await collect(upstream.invoke(call)))[-1], InputRequired)
+    assert isinstance((await collect(invoked(upstream, call)))[-1], InputRequired)
     await asyncio.sleep(0.05)  # too late
     events = await collect(
-        upstream.reply(TaskRef(task_id=str(call.task_id)), call, InputReply(message=user("Oslo")))
+        replied(upstream, TaskRef(task_id=str(call.task_id)), call, InputReply(message=user("Oslo")))
     )
     assert answer(events) == "cancel: None"
 
@@ -182,7 +184,7 @@ async def test_cancel_reaches_the_tool(
     upstream = connect(target)
     before = [int(await run(upstream, name)) for name in ("count_begun", "count_cancelled")]
     call = msgspec.structs.replace(invocation("wait"), streaming=streaming)
-    events = asyncio.create_task(collect(upstream.invoke(call)))
+    events = asyncio.create_task(collect(invoked(upstream, call)))
     await until_async(lambda: _more_than(upstream, "count_begun", before[0]))
     await upstream.cancel(TaskRef(task_id=str(call.task_id)))
     assert [e.state for e in await events if isinstance(e, Finished)] == ["canceled"]
@@ -196,7 +198,7 @@ async def _more_than(upstream: McpUpstream, counter: str, before: int) -> bool:
 async def test_the_trace_goes_along(connect: Connect, target: Any, host: Any) -> None:
     trace = Trace(traceparent="00-0123456789abcdef0123456789abcdef-0123456789abcdef-01")
     call = msgspec.structs.replace(invocation("whoami"), trace=trace)
-    seen = json.loads(answer(await collect(connect(target, headers={"x-key": "k"}).invoke(call))))
+    seen = json.loads(answer(await collect(invoked(connect(target, headers={"x-key": "k"}), call))))
     (span,) = [s for s in host.tracer.drain() if s.name == "tools/call whoami"]
     assert seen["meta"] == span.trace.traceparent
     assert (span.kind, span.parent_id) == ("client", "0123456789abcdef")
@@ -293,6 +295,6 @@ async def test_annotated_arguments_are_mirrored_and_broken_tools_left_out(connec
 
 
 async def test_a_stream_that_ends_early_is_taken_up_again(connect: Connect, odd: Any) -> None:
-    events = await collect(connect(odd("http-handshake")).invoke(invocation("hang_up")))
+    events = await collect(invoked(connect(odd("http-handshake")), invocation("hang_up")))
     assert [e.message for e in events if isinstance(e, Progress)] == ["after hanging up"]
     assert answer(events) == "here all the same"
