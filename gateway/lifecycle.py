@@ -60,12 +60,12 @@ def next_state(old: TaskState, event: Event) -> TaskState:
 
 def joined(old: tuple[Part, ...], new: tuple[Part, ...]) -> tuple[Part, ...]:
     """``old`` followed by ``new``; text that continues plain text of the same kind becomes one part."""
-    pieces = _Pieces(old)
+    pieces = Pieces(old)
     pieces.add(new)
     return pieces.parts
 
 
-class _Pieces:
+class Pieces:
     """Parts that grow: texts that continue one another are put together once they are read."""
 
     __slots__ = ("_parts", "_texts")
@@ -113,8 +113,8 @@ class Folding:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._change: dict[str, object] = {}
-        self._open: tuple[Message, _Pieces] | None = None  # the message that is being written
-        self._grown: dict[str, _Pieces] = {}  # artifacts that grew since the last reading
+        self._open: tuple[Message, Pieces] | None = None  # the message that is being written
+        self._grown: dict[str, Pieces] = {}  # artifacts that grew since the last reading
         self.state = task.state
 
     @property
@@ -181,7 +181,7 @@ class Folding:
                 message = Message(
                     role="agent", parts=(), message_id=event.message_id, author=event.author, extra=_OPEN
                 )
-            self._open = message, _Pieces(message.parts)
+            self._open = message, Pieces(message.parts)
         self._open[1].add(event.parts)
 
     def _take_open(self) -> Message | None:
@@ -213,7 +213,7 @@ class Folding:
         if at is None:
             self._change["artifacts"] = (*artifacts, new)
         elif event.append:
-            pieces = self._grown.get(new.artifact_id) or _Pieces(artifacts[at].parts)
+            pieces = self._grown.get(new.artifact_id) or Pieces(artifacts[at].parts)
             pieces.add(new.parts)
             self._grown[new.artifact_id] = pieces
         else:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -50,6 +51,8 @@ def part(raw: Any, where: str = "part") -> Part:
     if not isinstance(raw, dict):
         raise wrong(where, "expected an object")
     fields = cast(Json, raw)
+    if (text := _plain_text(fields)) is not None:
+        return text
     for name in ("name", "content_type", "content", "content_url"):
         if not isinstance(fields.get(name), str | None):
             raise wrong(f"{where}.{name}", "expected a string")
@@ -62,6 +65,21 @@ def part(raw: Any, where: str = "part") -> Part:
     bare = _bare(fields, where)
     kept = _kept(fields, _plain(bare))
     return msgspec.structs.replace(bare, extra={"acp": kept}) if kept else bare
+
+
+def _plain_text(fields: Json) -> Text | None:
+    """What most parts are, found in a fraction of the time: plain text and nothing else."""
+    content: Any = fields.get("content")
+    if fields.get("content_type") != TEXT_TYPE or not isinstance(content, str):
+        return None
+    if len(fields) == 2:
+        return Text(text=content)
+    if fields.get("content_encoding") not in (None, "plain"):
+        return None
+    if any(fields.get(name) is not None for name in ("name", "content_url", "metadata")):
+        return None
+    kept = {k: v for k, v in fields.items() if k not in ("content_type", "content")}
+    return Text(text=content, extra={"acp": {"fields": kept, "absent": []}})
 
 
 def _bare(fields: Json, where: str) -> Part:
@@ -87,7 +105,14 @@ def _bare(fields: Json, where: str) -> Part:
 
 def part_json(part: Part) -> Json:
     """The ACP form of a canonical part; what came from ACP comes out as it was."""
+    if isinstance(part, Text) and _is_bare(part):
+        return {"content_type": TEXT_TYPE, "content": part.text}
     return _restored(_plain(part), part.extra)
+
+
+def _is_bare(text: Text) -> bool:
+    """Whether it is plain text and nothing else."""
+    return text.media_type is None and text.name is None and text.metadata is None and not text.extra
 
 
 def _plain(part: Part) -> Json:
@@ -142,6 +167,8 @@ def losses(parts: Sequence[Part]) -> tuple[Loss, ...]:
     """What ACP has no place for in these parts."""
     found: set[Loss] = set()
     for p in parts:
+        if isinstance(p, Text) and _is_bare(p):
+            continue
         if p.metadata is not None and not _fits(p.metadata):
             found.add(Loss.PART_METADATA)
         if foreign(p.extra):
@@ -150,12 +177,14 @@ def losses(parts: Sequence[Part]) -> tuple[Loss, ...]:
             found.add(Loss.RELATIVE_LINK)
         elif p.media_type is not None and type(_bare(_plain(p), "")) is not type(p):
             found.add(Loss.PART_KIND)
-    return tuple(sorted(found))
+    return tuple(sorted(found)) if found else ()
 
 
 def foreign(extra: Extra) -> bool:
     """Whether there are fields that only another protocol has."""
-    return any(fields for protocol, fields in extra.items() if protocol not in ("acp", "gateway"))
+    return bool(extra) and any(
+        fields for protocol, fields in extra.items() if protocol not in ("acp", "gateway")
+    )
 
 
 # --- messages --------------------------------------------------------------------------------
@@ -176,6 +205,8 @@ def message(raw: Any, where: str = "message") -> Message:
     parts = tuple(part(p, f"{where}.parts[{i}]") for i, p in enumerate(items))
     speaker, _, author = role.partition("/")
     bare = Message(role="agent" if speaker == "agent" else "user", parts=parts, author=author or None)
+    if role == "user" and len(fields) == 2 and "role" in fields:
+        return bare
     head = {k: v for k, v in fields.items() if k != "parts"}
     kept = _kept(head, {"role": role_of(bare)})
     return msgspec.structs.replace(bare, extra={"acp": kept}) if kept else bare
@@ -206,10 +237,21 @@ def message_json(message: Message) -> Json:
 
 def role_of(message: Message, agent: str | None = None) -> str:
     """``user``, ``agent`` or ``agent/{author}``; ``agent`` is the author where the message names none."""
-    if message.role == "user":
-        return "user"
-    author = message.author or agent
+    return "user" if message.role == "user" else role_by(message.author or agent)
+
+
+def role_by(author: str | None) -> str:
+    """The role of what ``author`` says."""
+    if author is None:
+        return "agent"
+    return _known_role(author) if len(author) <= 64 else _role(author)
+
+
+def _role(author: str) -> str:
     return f"agent/{_UNFIT.sub('_', author)}" if author else "agent"
+
+
+_known_role = lru_cache(1024)(_role)
 
 
 def input_message(raw: Sequence[Any]) -> Translated[Message]:

@@ -6,12 +6,12 @@ tell the same. One message is open at a time; artifacts are parts with a name in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
-from ...gateway.lifecycle import joined
+from ...gateway.lifecycle import Pieces, joined
 from ...gateway.model import (
     ArtifactDelta,
     Data,
@@ -26,6 +26,7 @@ from ...gateway.model import (
     MessageDone,
     Part,
     Progress,
+    Started,
     StateChanged,
     Task,
     TaskState,
@@ -63,15 +64,21 @@ STATE = {
 }
 
 
-class RunEncoder:
-    """One run, from its start; ``trace_id`` goes into its error."""
+_RESTING = ("created", "awaiting")  # what happens next makes a run go on
+_STOPPING = StateChanged(state=TaskState.CANCELING)
 
-    def __init__(self, task: Task, trace_id: str | None = None) -> None:
+
+class RunEncoder:
+    """One run, from its start; ``trace_id`` goes into its error. ``telling`` False: only the Run is wanted,
+    and ``feed`` gives no ``run.*`` events."""
+
+    def __init__(self, task: Task, trace_id: str | None = None, *, telling: bool = True) -> None:
         self._agent = task.agent
         self._trace_id = trace_id
-        self._open: tuple[Part, ...] | None = None  # parts of the message that is being written
+        self._telling = telling
+        self._open: Pieces | None = None  # parts of the message that is being written
         self._artifact: str | None = None  # the artifact that opened it
-        self._deltas: tuple[Part, ...] = ()  # those of its parts that were message deltas
+        self._deltas = Pieces()  # those of its parts that were message deltas
         self._names: dict[str, int] = {}  # of artifacts, as a reader counts them
         self._artifacts: set[str] = set()
         self._lost: set[Loss] = set()
@@ -94,17 +101,20 @@ class RunEncoder:
 
     def created(self) -> Json:
         """The first event of a stream."""
-        return self._run_event("run.created")
+        return {"type": "run.created", "run": self.snapshot()}
 
     def feed(self, event: Event, at: str) -> list[Json]:
         """The ACP events of one canonical event that happened at ``at``."""
-        out = self._running(event)
-        self._lost |= of_event(event)
+        out = self._running(event) if self.run["status"] in _RESTING else []
+        if isinstance(event, Started):
+            return out
+        if lost := of_event(event):
+            self._lost |= lost
         match event:
             case MessageDelta(parts=parts, author=author):
                 out += self._begin(at, author)
                 out += self._parts(parts)
-                self._deltas = joined(self._deltas, parts)
+                self._deltas.add(parts)
             case MessageDone(message=message):
                 out += self._done(message, at)
             case ArtifactDelta():
@@ -117,7 +127,7 @@ class RunEncoder:
                 out.append({"type": "generic", "generic": _said(event.state, message)})
             case InputRequired(request=request):
                 self.run |= {"status": "awaiting", "await_request": self._question(request, at)}
-                out.append(self._run_event("run.awaiting"))
+                out += self._run_event("run.awaiting")
             case Finished():
                 out += self._finished(event, at)
             case _:
@@ -126,15 +136,14 @@ class RunEncoder:
 
     def _running(self, event: Event) -> list[Json]:
         """run.in-progress, at the start and after each answer to a question."""
-        status = self.run["status"]
-        stopping = event == StateChanged(state=TaskState.CANCELING)
-        if status != "created" and (status != "awaiting" or stopping or isinstance(event, InputRequired)):
+        if self.run["status"] == "awaiting" and (isinstance(event, InputRequired) or event == _STOPPING):
             return []
-        self.run |= {"status": "in-progress", "await_request": None}
-        return [self._run_event("run.in-progress")]
+        self.run["status"] = "in-progress"
+        self.run["await_request"] = None
+        return self._run_event("run.in-progress")
 
-    def _run_event(self, kind: str) -> Json:
-        return {"type": kind, "run": self.snapshot()}
+    def _run_event(self, kind: str) -> list[Json]:
+        return [{"type": kind, "run": self.snapshot()}] if self._telling else []
 
     def snapshot(self) -> Json:
         """The Run as it is now, not touched by what comes later."""
@@ -143,25 +152,24 @@ class RunEncoder:
 
     def _write_parts(self) -> None:
         if self._open is not None:
-            self.run["output"][-1]["parts"] = [codec.part_json(p) for p in self._open]
+            self.run["output"][-1]["parts"] = [codec.part_json(p) for p in self._open.parts]
 
     # --- messages ----------------------------------------------------------------------------
 
     def _begin(self, at: str, author: str | None = None, artifact: str | None = None) -> list[Json]:
         if self._open is not None:
             return []
-        self._open, self._artifact, self._deltas = (), artifact, ()
-        role = codec.role_of(Message(role="agent", parts=(), author=author), self._agent)
+        self._open, self._artifact, self._deltas = Pieces(), artifact, Pieces()
+        role = codec.role_by(author or self._agent)
         message: Json = {"role": role, "parts": [], "created_at": at, "completed_at": None}
         self.run["output"].append(message)
         return [{"type": "message.created", "message": dict(message)}]
 
-    def _parts(self, parts: Iterable[Part]) -> list[Json]:
+    def _parts(self, parts: Sequence[Part]) -> list[Json]:
         """Parts that join the open message."""
         assert self._open is not None
-        parts = tuple(parts)
         for p in parts:
-            self._open = joined(self._open, (p,))
+            self._open.add((p,))
         return [{"type": "message.part", "part": codec.part_json(p)} for p in parts]
 
     def _close(self, at: str) -> list[Json]:
@@ -175,10 +183,11 @@ class RunEncoder:
 
     def _done(self, message: Message, at: str) -> list[Json]:
         """A message is complete. Where its parts went out as deltas they are not sent again."""
-        if self._deltas and self._open is not None:
-            if self._deltas != joined((), message.parts) and text_of(self._deltas) != text_of(message.parts):
-                named = [p for p in self._open if p not in self._deltas]
-                self._open = (*message.parts, *named)
+        told = self._deltas.parts
+        if told and self._open is not None:
+            if told != joined((), message.parts) and text_of(told) != text_of(message.parts):
+                named = [p for p in self._open.parts if p not in told]
+                self._open = Pieces((*message.parts, *named))
             return self._close(at)
         return self._close(at) + self._whole(message, at)
 
@@ -246,7 +255,7 @@ class RunEncoder:
         if message is not None and message.parts:
             out += self._whole(message, at)
         self.run |= {"status": status, "finished_at": at}
-        return [*out, self._run_event(f"run.{status}")]
+        return out + self._run_event(f"run.{status}")
 
 
 def run_json(task: Task, log: Sequence[Logged], trace_id: str | None = None) -> Translated[Json]:
@@ -254,7 +263,7 @@ def run_json(task: Task, log: Sequence[Logged], trace_id: str | None = None) -> 
 
     Without a log (a task that only passed by, or whose log is gone) the task itself tells what it holds.
     """
-    encoder = RunEncoder(task, trace_id)
+    encoder = RunEncoder(task, trace_id, telling=False)
     for logged in log:
         encoder.feed(logged.event, logged.at)
     if not log:

@@ -48,5 +48,7 @@ def of_event(event: Event) -> set[Loss]:
 
 
 def _of(thing: Artifact | ArtifactDelta | StateChanged | Finished, metadata: Loss, fields: Loss) -> set[Loss]:
+    if not thing.metadata and not thing.extra:
+        return set()
     found = {metadata} if thing.metadata else set[Loss]()
     return found | ({fields} if codec.foreign(thing.extra) else set())
