@@ -11,19 +11,17 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-import uvicorn
 
 from ..gateway.config import Config
 from ..gateway.errors import ConfigError
-from ..gateway.http.app import App
 from ..gateway.http.doors import LOOPBACK
-from ..gateway.http.protocol import bounded
+from ..gateway.http.server import Server
 from ..gateway.seal import Sealer
 from ..gateway.store import Store
 from ..registry.memory import MemoryStore
@@ -37,34 +35,6 @@ log = logging.getLogger("agentgw")
 T = TypeVar("T")
 
 OPEN_FILES = 65_536  # wanted: a call under way holds a client's connection and an agent's
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that says when it is up, and leaves signals alone (it would re-raise them at the end)."""
-
-    def __init__(self, app: App, config: Config) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,  # pyright: ignore[reportArgumentType] - uvicorn's ASGI types are TypedDicts
-                http=bounded(config.limits.header),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=1,  # what may finish has finished: see Gateway.drain
-            )
-        )
-        self.up = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -183,15 +153,13 @@ async def running(
     gateway = Gateway(config, store, bind=config.server.host, token=token, sealer=sealer)
     try:
         await gateway.start(refresh=refresh)
-        server = _Server(gateway.app, config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        server = Server(gateway.app, config.limits.header)
         try:
-            await server.up.wait()
+            await server.start(listener)
             async with _listening(gateway, _loopback_url(config.server.host, listener.getsockname()[1])):
                 yield gateway
         finally:
-            server.should_exit = True
-            await serving
+            await server.aclose()
     finally:
         await gateway.aclose()
         listener.close()

@@ -14,7 +14,8 @@ import msgspec
 
 from .config import Config
 from .errors import GatewayError
-from .http.request import Receive, Request, Scope, Send
+from .http.asgi import ASGI
+from .http.request import Request
 from .model import (
     Agent,
     Event,
@@ -34,7 +35,6 @@ from .transport import Transport
 
 Tell = Callable[[Event], None]  # never waits: whoever follows the task reads its log
 Handler = Callable[[Request], Awaitable[None]]
-ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 # --- towards agents --------------------------------------------------------------------------

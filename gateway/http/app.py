@@ -13,19 +13,21 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from ..errors import Busy, CallerError, Draining, GatewayError, HeadTooLarge, TooLarge
 from ..model import Principal
 from ..ports import Face, Handler
-from .deferred import ASGI
+from . import asgi
+from .asgi import ASGI, AsgiWire, Receive, Scope, Send
 from .doors import Doors
 from .places import Places
-from .protocol import HEAD_TOO_LARGE
-from .request import ClientGone, Receive, Request, Scope, Send
+from .request import Request
+from .wire import ClientGone, Headers, Wire
 
 log = logging.getLogger("agentgw.http")
 
@@ -70,18 +72,27 @@ class App:
         self._idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The front for what speaks ASGI."""
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            target: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+            if query := scope["query_string"]:
+                target = b"%b?%b" % (target.partition(b"?")[0], query)
+            wire = AsgiWire(receive, send)
+            await self.serve(wire, scope["method"], target, scope["headers"])
+            wire.close()
         # Websockets: nothing here speaks them; returning closes the handshake with 403.
 
     # --- requests ----------------------------------------------------------------------------
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send, body_limit=self._body_limit, nesting=self._nesting)
+    async def serve(
+        self, wire: Wire, method: str, target: bytes, headers: Headers, head_too_large: bool = False
+    ) -> None:
+        """Answer one request. ``head_too_large``: ``headers`` are not all of them."""
+        request = Request(wire, method, target, headers, body_limit=self._body_limit, nesting=self._nesting)
         self.running += 1
         self._idle.clear()
         try:
-            await self._checked(request, scope, receive, send)
+            await self._checked(request, not head_too_large)
         except ClientGone:
             pass
         except GatewayError as e:
@@ -101,7 +112,7 @@ class App:
         """Wait until no request is under way."""
         await self._idle.wait()
 
-    async def _checked(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _checked(self, request: Request, head_fits: bool) -> None:
         host = request.header(b"host")
         if not self._doors.host_allowed(host):
             await _error(request, 421, "misdirected", "this gateway is not known by that Host name")
@@ -109,13 +120,12 @@ class App:
         if not self._doors.origin_allowed(request.header(b"origin")):
             await _error(request, 403, "forbidden", "requests from this Origin are not allowed")
             return
-        request.base_url = self._doors.base_url(scope["scheme"], host or "")
+        request.base_url = self._doors.base_url("http", host or "")
         if request.header(b"authorization") is not None:
-            request.principal = self._principal(scope)
+            request.principal = self._principal(request)
         if request.path in PROBES and request.method in ("GET", "HEAD"):
-            await self._probed(request, scope, receive, send)
+            await self._probed(request)
             return
-        head_fits = HEAD_TOO_LARGE not in scope.get("state", ())
         face, door = await self._door(request, read=head_fits)
         try:
             if not head_fits:
@@ -128,7 +138,7 @@ class App:
                 if door is not None:
                     await door(request)
                 else:
-                    await self._controlled(request, scope, receive, send)
+                    await self._controlled(request)
             except asyncio.CancelledError:  # by the server, which would say 500
                 if self.draining:
                     raise Draining from None
@@ -138,7 +148,7 @@ class App:
         except GatewayError as e:
             await _refuse(request, e, face)
 
-    async def _probed(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _probed(self, request: Request) -> None:
         """Probes are answered whatever else is under way: alive while it answers at all; ready once calls are
         taken."""
         if request.path == "/healthz":
@@ -147,17 +157,14 @@ class App:
             ready = self._ready()
             await request.json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
         else:
-            await self._controlled(request, scope, receive, send)
+            await self._controlled(request)
 
-    async def _controlled(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the control plane answer; a body is read here first, for its limits."""
-        if request.method == "POST":
-            await request.body()
-        scope.setdefault("state", {})["principal"] = request.principal
-        await self._control(scope, replayed(request, receive), _noting(request, send))
+    async def _controlled(self, request: Request) -> None:
+        """Have the control plane answer."""
+        await asgi.call(self._control, request)
 
-    def _principal(self, scope: Scope) -> Principal:
-        for name, value in scope["headers"]:
+    def _principal(self, request: Request) -> Principal:
+        for name, value in request.headers:
             if name == b"authorization" and hmac.compare_digest(value, self._bearer):
                 return Principal(id="owner", owner=True)
         return Principal()
@@ -217,38 +224,6 @@ async def _envelope(request: Request) -> Mapping[str, Any] | None:
     except (msgspec.DecodeError, CallerError):  # the face meets the same, and says so in its own form
         return {}
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
-
-
-def replayed(request: Request, receive: Receive) -> Receive:
-    """``receive`` for an app that reads a body which the dispatcher may have read already."""
-    body = request.read_body
-    if body is None:
-        return receive
-    sent = False
-
-    async def again() -> Any:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
-
-
-def _noting(request: Request, send: Send) -> Send:
-    """``send`` that notes the answer's status on the request, and keeps browsers from guessing types."""
-
-    async def noting(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            request.responded = True
-            request.status = message["status"]
-            headers = message.get("headers", ())
-            if not any(name.lower() == b"x-content-type-options" for name, _ in headers):
-                message["headers"] = [*headers, (b"x-content-type-options", b"nosniff")]
-        await send(message)
-
-    return noting
 
 
 async def _error(

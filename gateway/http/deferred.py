@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from .request import Receive, Scope, Send
-
-ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
+from .asgi import ASGI, Receive, Scope, Send
 
 
 class Deferred:

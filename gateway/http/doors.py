@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 # A name or a bracketed address, and a port: nothing else (no user, no path) may stand in a card's URL.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s@/?#\[\]:]+)(:\d{1,5})?")
+KEPT = 256  # Host headers that are remembered as allowed
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -32,15 +33,20 @@ class Doors:
             names.add((urlsplit(public_url).hostname or "").lower())
         self._names = frozenset(names)
         self._origins = frozenset(o.rstrip("/").lower() for o in origins)
+        self._allowed: set[str] = set()  # Host headers that were looked at; clients send few
 
     def host_allowed(self, host: str | None) -> bool:
         """Whether a Host header names the gateway. HTTP/1.1 requires one; without it: no."""
         if not host:
             return False
-        host = host.lower()
-        if not _HOST.fullmatch(host):
+        if host in self._allowed:
+            return True
+        name = host.lower()
+        if not _HOST.fullmatch(name) or not (self._known(hostname(name)) or name in self._names):
             return False
-        return self._known(hostname(host)) or host in self._names
+        if len(self._allowed) < KEPT:
+            self._allowed.add(host)
+        return True
 
     def origin_allowed(self, origin: str | None) -> bool:
         """Whether an Origin header is one of ours. Without one the request is not a browser's: yes."""

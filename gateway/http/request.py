@@ -1,12 +1,12 @@
-"""What a door gets: one HTTP request, and the means to answer it, straight on ASGI.
+"""What a door gets: one HTTP request, and the means to answer it, whatever carries it (``wire``).
 
-No framework stands between: a Litestar handler costs about three times a plain ASGI callable.
+No framework stands between: a Litestar handler costs about three times a plain callable.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -18,10 +18,9 @@ from ..errors import CallerError, InvalidRequest, TooDeep, TooLarge
 from ..model import Principal, Trace
 from .nesting import too_deep
 from .places import Places
+from .wire import ClientGone, Headers, Wire
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+__all__ = ["JSON", "WATCHED_AFTER", "ClientGone", "EventStream", "Request", "decode_object", "timeouts_in"]
 
 _json = msgspec.json.Encoder()
 JSON = "application/json"
@@ -30,10 +29,9 @@ JSON = "application/json"
 WATCHED_AFTER = 0.02
 # Answers of doors hold data of callers: no cache keeps them, no browser guesses their type.
 _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-
-
-class ClientGone(Exception):
-    """The client closed the connection before it got its answer."""
+_SAFE_JSON = (*_SAFE, (b"content-type", JSON.encode()))
+_SAFE_EVENTS = ((b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no"), *_SAFE)
+_NO_TRACE = Trace()
 
 
 class Request:
@@ -46,26 +44,34 @@ class Request:
     """
 
     __slots__ = (
-        "_body", "_gone", "_headers", "_limit", "_nesting", "_query", "_refused", "_send", "base_url", "door",
-        "method", "path", "place", "places", "principal", "receive", "responded", "rest", "scope", "status",
+        "_body", "_headers", "_limit", "_nesting", "_query", "_refused", "base_url", "door", "headers",
+        "method", "path", "place", "places", "principal", "responded", "rest", "status", "target", "wire",
     )  # fmt: skip
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, body_limit: int, nesting: int = 100
+        self,
+        wire: Wire,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        *,
+        body_limit: int,
+        nesting: int = 100,
     ) -> None:
-        raw: bytes | None = scope.get("raw_path")
-        self.scope = scope
-        self.receive = receive
-        self._send = send
+        self.wire = wire
+        self.method = method
+        self.target = target  # the path as it came, with the query
+        self.headers = headers  # all of them as they came, names in lower case
         self._limit = body_limit
         self._nesting = nesting
         self._headers: dict[bytes, bytes] | None = None
         self._query: dict[str, str] | None = None
         self._body: bytes | None = None
-        self._gone = False
         self._refused: CallerError | None = None
-        self.method: str = scope["method"]
-        self.path: str = unquote(raw.partition(b"?")[0].decode("latin-1")) if raw else scope["path"]
+        path = target.partition(b"?")[0].decode("latin-1")
+        if path[:1] != "/":  # RFC 9112, 3.2.2: a proxy's form
+            path = "/" + path.partition("://")[2].partition("/")[2]
+        self.path: str = unquote(path) if "%" in path else path
         self.rest: str = self.path
         self.base_url = ""
         self.door = "api"
@@ -80,33 +86,26 @@ class Request:
     def header(self, name: bytes) -> str | None:
         """A header's value (``name`` in lower case), stripped; None when absent. The first one counts."""
         if self._headers is None:
-            self._headers = {}
-            for key, value in self.scope["headers"]:
-                self._headers.setdefault(key, value)
+            self._headers = dict(reversed(self.headers))
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1").strip()
-
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """All headers as they came (names in lower case)."""
-        return self.scope["headers"]
 
     @property
     def query(self) -> Mapping[str, str]:
         """Query parameters; the last of a repeated one counts."""
         if self._query is None:
-            pairs = parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-            self._query = dict(pairs)
+            query = self.target.partition(b"?")[2].partition(b"#")[0]
+            self._query = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
         return self._query
 
     @property
     def trace(self) -> Trace:
         """The caller's W3C trace context from the headers."""
-        return Trace(
-            traceparent=self.header(b"traceparent"),
-            tracestate=self.header(b"tracestate"),
-            baggage=self.header(b"baggage"),
-        )
+        parent = self.header(b"traceparent")
+        baggage = self.header(b"baggage")
+        if parent is None and baggage is None:
+            return _NO_TRACE
+        return Trace(traceparent=parent, tracestate=self.header(b"tracestate"), baggage=baggage)
 
     @property
     def timeouts(self) -> tuple[float | None, float | None]:
@@ -139,22 +138,18 @@ class Request:
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and int(length) > self._limit:
             raise TooLarge(f"the request is larger than {self._limit} bytes")
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                self._gone = True
-                raise ClientGone
-            chunk: bytes = message.get("body", b"")
-            size += len(chunk)
-            if size > self._limit:
-                raise TooLarge(f"the request is larger than {self._limit} bytes")
-            if chunk:
-                chunks.append(chunk)
-            if not message.get("more_body"):
-                break
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body = await self.wire.read()
+        size = len(body)
+        if (size and length is None) or (length is not None and str(size) != length):
+            pieces = [body]
+            while piece := await self.wire.read():
+                size += len(piece)
+                if size > self._limit:
+                    break
+                pieces.append(piece)
+            body = b"".join(pieces)
+        if size > self._limit:
+            raise TooLarge(f"the request is larger than {self._limit} bytes")
         if too_deep(body, self._nesting):
             raise TooDeep(self._nesting)
         return body
@@ -164,12 +159,16 @@ class Request:
         """The body, if it was read already."""
         return self._body
 
+    def on_gone(self, callback: Callable[[], object]) -> None:
+        """Call this when the client leaves, soon if it has left already; not any more once it is answered.
+        Read the body first."""
+        self.wire.on_gone(callback)
+
     async def disconnected(self) -> None:
-        """Return when the client has left. Read the body first; only one task may wait at a time."""
-        while not self._gone:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                self._gone = True
+        """Return when the client has left. Read the body first."""
+        gone = asyncio.get_running_loop().create_future()
+        self.wire.on_gone(lambda: gone.done() or gone.set_result(None))
+        await gone
 
     def listens(self) -> None:
         """A door says that the request only waits for news: it takes no call's place. Raises Busy when too
@@ -188,14 +187,30 @@ class Request:
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         """Answer with a whole body. Not to be kept by caches, unless ``headers`` say ``cache-control``."""
+        if media_type is JSON and body and not headers:
+            await self._answer(status, _SAFE_JSON, (), body)
+            return
+        base = _SAFE_JSON if media_type is JSON and body else _SAFE
+        if any(name == b"cache-control" for name, _ in headers):
+            base = tuple(header for header in base if header[0] != b"cache-control")
+        if body and media_type is not JSON:
+            headers = [*headers, (b"content-type", media_type.encode())]
+        await self._answer(status, base, headers, body)
+
+    async def _answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:
         self.responded = True
         self.status = status
-        safe = _SAFE[:1] if any(name == b"cache-control" for name, _ in headers) else _SAFE
-        head = [*safe, (b"content-length", str(len(body)).encode()), *headers]
-        if body:
-            head.append((b"content-type", media_type.encode()))
-        await self._send({"type": "http.response.start", "status": status, "headers": head})
-        await self._send({"type": "http.response.body", "body": body})
+        await self.wire.answer(status, base, more, body)
+
+    async def raw(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer with a whole body and just these headers (and content-length)."""
+        await self._answer(status, (), headers, body)
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Begin an answer with just these headers, whose body follows on ``wire``."""
+        self.responded = True
+        self.status = status
+        await self.wire.start(status, (), headers)
 
     async def json(
         self, status: int, value: Any, *, headers: Sequence[tuple[bytes, bytes]] = (), media_type: str = JSON
@@ -207,34 +222,23 @@ class Request:
         """Begin an event stream (200, text/event-stream)."""
         self.responded = True
         self.status = 200
-        head = [
-            (b"content-type", b"text/event-stream"),
-            (b"x-accel-buffering", b"no"),
-            *_SAFE,
-            *headers,
-        ]
-        await self._send({"type": "http.response.start", "status": 200, "headers": head})
-        return EventStream(self, self._send)
+        await self.wire.start(200, _SAFE_EVENTS, headers)
+        return EventStream(self.wire)
 
 
 class EventStream:
-    """An open event stream. ``gone`` is set once the client left: ASGI's ``send`` then drops silently,
-    so a watcher reads ``receive`` beside it. Use as an async context manager; leaving it ends the stream.
-    """
+    """An open event stream. ``gone`` is set once the client left. Use as an async context manager; leaving it
+    ends the stream."""
 
-    def __init__(self, request: Request, send: Send) -> None:
-        self._request = request
-        self._send = send
-        self._watch: asyncio.Task[None] | None = None
+    __slots__ = ("_wire", "gone")
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
         self.gone = asyncio.Event()
 
     async def __aenter__(self) -> EventStream:
-        self._watch = asyncio.create_task(self._watching())
+        self._wire.on_gone(self.gone.set)
         return self
-
-    async def _watching(self) -> None:
-        await self._request.disconnected()
-        self.gone.set()
 
     async def send(self, data: bytes, *, event: str | None = None, id: str | None = None) -> None:
         """Send one event at once. Raises ClientGone when nobody listens any more."""
@@ -246,15 +250,13 @@ class EventStream:
 
     async def write(self, raw: bytes) -> None:
         """Send bytes that are already in event-stream form (a relay's)."""
-        if self.gone.is_set():
+        if self._wire.gone or self.gone.is_set():
             raise ClientGone
-        await self._send({"type": "http.response.body", "body": raw, "more_body": True})
+        await self._wire.write(raw)
 
     async def __aexit__(self, *_: object) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
         if not self.gone.is_set():
-            await self._send({"type": "http.response.body", "body": b""})
+            await self._wire.end()
 
 
 def timeouts_in(header: Callable[[bytes], str | None]) -> tuple[float | None, float | None]:

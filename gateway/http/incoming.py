@@ -1,0 +1,192 @@
+"""One request on a connection of our own, as it comes in, and the bytes of its answer (RFC 9112)."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import re
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Protocol
+
+from .wire import ClientGone, Headers
+
+HIGH_WATER = 64 * 1024  # bytes of a body that wait before reading pauses
+_JOINED = 64 * 1024  # a longer body is written by itself: joining would copy it
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BREAK = re.compile(rb"[\r\n\0]")
+_BODYLESS = frozenset({204, 304})
+_STATUS = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
+
+
+class Line(Protocol):
+    """What an incoming request needs of its connection."""
+
+    def send(self, data: bytes) -> None: ...
+
+    async def room(self) -> None: ...
+
+    def hold(self) -> None: ...
+
+    def go_on(self) -> None: ...
+
+    def answered(self, incoming: Incoming) -> None: ...
+
+
+class Incoming:
+    """Implements ``Wire``. ``keep_alive``: whether another request may follow; ``chunks``: whether the client
+    knows the chunked coding (HTTP/1.1)."""
+
+    __slots__ = (
+        "_chunks", "_line", "_on_gone", "_size", "_wake", "begun", "chunked", "complete",
+        "continues", "done", "gone", "headers", "keep_alive", "method", "target",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        line: Line,
+        method: str,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        keep_alive: bool,
+        chunked: bool,
+        continues: bool,
+    ) -> None:
+        self._line = line
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.chunked = chunked
+        self.continues = continues  # the client waits for 100 before it sends the body
+        self.complete = False  # the body is all there
+        self.begun = self.done = False  # the answer
+        self.gone = False
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._wake: asyncio.Future[None] | None = None
+        self._on_gone: list[Callable[[], object]] = []
+
+    # --- from the connection -------------------------------------------------------------------
+
+    def feed(self, piece: bytes) -> None:
+        """A piece of the body came."""
+        if self.done:
+            return
+        self._chunks.append(piece)
+        self._size += len(piece)
+        if self._size >= HIGH_WATER:
+            self._line.hold()
+        self._awake()
+
+    def finish(self) -> None:
+        """The body has come to its end."""
+        self.complete = True
+        self._awake()
+
+    def leave(self) -> None:
+        """The client has left."""
+        self.gone = True
+        self._awake()
+        callbacks, self._on_gone = self._on_gone, []
+        for callback in callbacks:
+            callback()
+
+    def _awake(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # --- the request ---------------------------------------------------------------------------
+
+    async def read(self) -> bytes:
+        while not self._chunks:
+            if self.complete:
+                return b""
+            if self.gone:
+                raise ClientGone
+            if self.continues and not self.begun:
+                self.continues = False
+                self._line.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
+        if self._size >= HIGH_WATER:
+            self._line.go_on()
+        self._size = 0
+        return body
+
+    def on_gone(self, callback: Callable[[], object]) -> None:
+        if self.gone:
+            asyncio.get_running_loop().call_soon(callback)
+        elif not self.done:
+            self._on_gone.append(callback)
+
+    # --- the answer ----------------------------------------------------------------------------
+
+    async def answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:
+        self.begun = True
+        if not self.gone:
+            head = b"%bcontent-length: %d\r\n%b\r\n" % (_head(status, base), len(body), self._more(more))
+            if status in _BODYLESS:
+                self._line.send(_head(status, base) + self._more(more) + b"\r\n")
+            elif self.method == "HEAD":
+                self._line.send(head)
+            elif len(body) <= _JOINED:
+                self._line.send(head + body)
+            else:
+                self._line.send(head)
+                self._line.send(body)
+                await self._line.room()
+        self._over()
+
+    async def start(self, status: int, base: Headers, more: Headers) -> None:
+        self.begun = True
+        coding = b"transfer-encoding: chunked\r\n" if self.chunked else b""
+        self.keep_alive = self.keep_alive and self.chunked
+        self._line.send(_head(status, base) + coding + self._more(more) + b"\r\n")
+
+    async def write(self, piece: bytes) -> None:
+        if not piece or self.gone or self.method == "HEAD":
+            return
+        self._line.send(b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece)
+        await self._line.room()
+
+    async def end(self) -> None:
+        if self.chunked and not self.gone and self.method != "HEAD":
+            self._line.send(b"0\r\n\r\n")
+        self._over()
+
+    def _over(self) -> None:
+        if not self.done:
+            self.done = True
+            self._on_gone.clear()
+            self._chunks = []
+            self._line.answered(self)
+
+    def _more(self, more: Headers) -> bytes:
+        lines = b"" if self.keep_alive else b"connection: close\r\n"
+        return lines + _lines(more) if more else lines
+
+
+def _head(status: int, base: Headers) -> bytes:
+    return _kept(status, tuple(base), int(time.time()))
+
+
+@lru_cache(64)
+def _kept(status: int, base: Headers, second: int) -> bytes:
+    """The first lines of an answer; they change with the second (RFC 9110, 6.6.1: Date)."""
+    line = _STATUS.get(status) or b"HTTP/1.1 %d \r\n" % status
+    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
+    return b"%bdate: %b\r\n%b" % (line, date.encode(), _lines(base))
+
+
+def _lines(headers: Headers) -> bytes:
+    """Raises ValueError for a header that would break the answer's form."""
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name) or _BREAK.search(value):
+            raise ValueError(f"not a header: {name!r}")
+    return b"".join([b"%b: %b\r\n" % header for header in headers])

@@ -1,0 +1,59 @@
+"""Where clients connect: the sockets, the connections on them, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from .app import App
+from .connection import Connection, Home
+from .incoming import Incoming
+
+SWEEP = 5.0  # seconds between looks for connections that are idle for too long
+
+
+class Server:
+    """Serves ``app`` on a listening socket. ``limit``: bytes of a request's head."""
+
+    def __init__(self, app: App, limit: int) -> None:
+        self._app = app
+        self._home = Home(self._handle, limit)
+        self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Take connections from now on."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self._home), sock=listener, backlog=2048)
+        self._sweep()
+
+    async def _handle(self, incoming: Incoming, head_too_large: bool) -> None:
+        await self._app.serve(incoming, incoming.method, incoming.target, incoming.headers, head_too_large)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._home.idle
+        for connection in list(self._home.connections):
+            if 0 < connection.idle_since < oldest:
+                connection.end()
+        self._sweeping = loop.call_later(SWEEP, self._sweep)
+
+    async def aclose(self, grace: float = 1.0) -> None:
+        """Take no more connections, and no more requests on those there are; answers under way have ``grace``
+        seconds."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        if self._server is not None:
+            self._server.close()
+        self._home.closing = True
+        for connection in list(self._home.connections):
+            connection.retire()
+        tasks = list(self._home.tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for connection in list(self._home.connections):
+            connection.end()
+        await asyncio.sleep(0)  # the loop lets go of them

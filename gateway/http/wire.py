@@ -1,0 +1,47 @@
+"""What carries a request to the front and its answer back: a connection of our own, or an ASGI server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class ClientGone(Exception):
+    """The client closed the connection before it got its answer."""
+
+
+class Wire(Protocol):
+    """One request and its answer: ``answer``, or ``start``, any number of ``write``, ``end``.
+
+    ``gone``: whether the client has left. What is sent after that goes nowhere.
+    """
+
+    gone: bool
+
+    async def read(self) -> bytes:
+        """The next piece of the request's body; empty at its end. Raises ClientGone."""
+        ...
+
+    def on_gone(self, callback: Callable[[], object]) -> None:
+        """Call this once when the client leaves, soon if it has left already; not after the answer's end.
+        Read the body to its end first."""
+        ...
+
+    async def answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:
+        """The whole answer. ``base`` is one of few sequences of headers, so that its bytes can be kept;
+        content-length is added. Returns when the client takes it, or has left."""
+        ...
+
+    async def start(self, status: int, base: Headers, more: Headers) -> None:
+        """Begin an answer whose length nobody knows yet."""
+        ...
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece of the body; waits while the client is slow."""
+        ...
+
+    async def end(self) -> None:
+        """The body has ended."""
+        ...
