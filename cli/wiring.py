@@ -19,7 +19,7 @@ from ..gateway.metrics import Metrics
 from ..gateway.plugins import build_faces, load_adapters
 from ..gateway.seal import Sealer
 from ..gateway.store import Store
-from ..gateway.telemetry import Tracer, export_wanted, span_json
+from ..gateway.telemetry import Tracer, export_wanted
 from ..registry.directory import Directory
 from ..registry.manager import Manager
 from .host import GatewayHost
@@ -96,7 +96,7 @@ class Gateway:
             spans = self.tracer.drain()
             self.metrics.spans(spans)
             if spans and self.config.tracing.spans:
-                await self.store.save_spans([span_json(s) for s in spans])
+                await self.store.save_spans(spans)
             if spans and self._exporter is not None:
                 self._exporter.export(spans)
         except GatewayError as e:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 
-from .telemetry import Span
+from .telemetry import LENGTH, Span
 
 SERIES = 5_000
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -52,11 +52,14 @@ class Metrics:
     def spans(self, spans: Iterable[Span]) -> None:
         """Count the calls among finished spans: server spans that name their agent."""
         for span in spans:
-            agent = span.attributes.get("agentgw.agent")
-            if span.kind == "server" and agent:
-                outcome = span.attributes.get("agentgw.state") or span.attributes.get("error.type") or ""
-                door = span.attributes.get("agentgw.client_protocol", "")
-                self.call(str(door), str(agent), str(outcome), (span.end_ns - span.start_ns) / 1e9)
+            if span.kind != "server":
+                continue
+            said = span.attributes
+            if agent := said.get("agentgw.agent"):
+                outcome = said.get("agentgw.state") or said.get("error.type") or ""
+                door = said.get("agentgw.client_protocol", "")
+                seconds = (span.end_ns - span.start_ns) / 1e9
+                self.call(str(door), str(agent)[:LENGTH], str(outcome)[:LENGTH], seconds)
 
     def response(self, door: str, status: int) -> None:
         """An HTTP request was answered."""

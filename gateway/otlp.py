@@ -36,6 +36,7 @@ class Exporter:
         """Queue the sampled ones among ``spans``; never blocks on the network."""
         for span in spans:
             if span.sampled:
+                span.cut()
                 self._processor.on_end(self._readable(span))
 
     def _readable(self, span: Span) -> ReadableSpan:

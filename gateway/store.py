@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .model import Agent, Logged, Record, Task, TaskRef, TaskState
+from .telemetry import Span
 
 
 class StoredTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -125,8 +126,9 @@ class Store(ABC):
     # --- spans ---------------------------------------------------------------------------------
 
     @abstractmethod
-    async def save_spans(self, spans: Sequence[dict[str, Any]]) -> None:
-        """Append spans (``telemetry.span_json``) and forget the oldest past the configured number."""
+    async def save_spans(self, spans: Sequence[Span]) -> None:
+        """Append ended spans, which nobody changes any more, and forget the oldest past the configured
+        number. Names and attributes are cut to ``telemetry.LENGTH``."""
 
     @abstractmethod
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
@@ -135,7 +137,8 @@ class Store(ABC):
 
     @abstractmethod
     async def trace(self, trace_id: str) -> Sequence[dict[str, Any]]:
-        """All spans of a trace (an id or its unambiguous beginning), oldest first; empty if unknown."""
+        """All spans of a trace (an id or its unambiguous beginning) as ``telemetry.span_json`` has them,
+        oldest first; empty if unknown."""
 
 
 class StoredItems:

@@ -1,87 +1,64 @@
 """Tracing without an SDK on the request's path.
 
 A span is a small object with times and attributes; ending it appends it to a list. A background task
-hands finished spans on in batches: to the local store (``agentgw traces``) and, where the standard
-``OTEL_*`` variables switch it on, to the OpenTelemetry SDK's batch processor (``otlp``). Attributes follow
-the OpenTelemetry semantic conventions for MCP, A2A (``a2a.*``) and generative AI. Payloads are not
+hands finished spans on in batches, as they are: to the local store (``agentgw traces``) and, where the
+standard ``OTEL_*`` variables switch it on, to the OpenTelemetry SDK's batch processor (``otlp``). Attributes
+follow the OpenTelemetry semantic conventions for MCP, A2A (``a2a.*``) and generative AI. Payloads are not
 recorded.
 """
 
 from __future__ import annotations
 
 import os
-import time
+import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from time import time_ns
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+import msgspec
 
 from .model import Trace
 
 Kind = Literal["server", "client", "internal"]
 Attribute = str | int | float | bool
 LENGTH = 1024  # characters of a name or an attribute that are kept: clients choose tools' names, tasks' ids
+_NO_TRACE = Trace()
 
 
-class Span:
+class Span(msgspec.Struct, eq=False):
     """One hop. ``end`` hands it on; what was not ended is never seen.
 
     ``trace_id`` is 32 and ``span_id`` 16 hex digits; times are nanoseconds since the epoch.
     ``status`` is "unset" or "error"; ``error.type`` stands in the attributes.
     """
 
-    __slots__ = (
-        "_done",
-        "attributes",
-        "baggage",
-        "end_ns",
-        "kind",
-        "name",
-        "parent_id",
-        "sampled",
-        "span_id",
-        "start_ns",
-        "status",
-        "trace_id",
-        "tracestate",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        name: str,
-        kind: Kind,
-        parent: Trace,
-        done: Callable[[Span], None],
-        attributes: dict[str, Attribute],
-        sample: Callable[[str], bool],
-    ) -> None:
-        context = parse_traceparent(parent.traceparent)
-        if context is None:
-            self.trace_id, self.parent_id = os.urandom(16).hex(), None
-            self.sampled = sample(self.trace_id)
-            self.tracestate = None
-        else:
-            self.trace_id, self.parent_id, self.sampled = context
-            self.tracestate = parent.tracestate
-        self.baggage = parent.baggage
-        self.span_id = os.urandom(8).hex()
-        self.name = name
-        self.kind: Kind = kind
-        self.attributes = attributes
-        self.status: Literal["unset", "error"] = "unset"
-        self._done: Callable[[Span], None] | None = done
-        self.start_ns = time.time_ns()
-        self.end_ns = 0
+    name: str
+    kind: Kind
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    sampled: bool
+    outer: Trace  # the caller's context: what goes on unchanged with ``trace``
+    attributes: dict[str, Attribute]
+    start_ns: int
+    done: Callable[[Span], None] | None
+    end_ns: int = 0
+    status: Literal["unset", "error"] = "unset"
+    inner: Trace | None = None
 
     @property
     def trace(self) -> Trace:
         """The context to hand to the next hop: this span is its parent."""
-        flags = "01" if self.sampled else "00"
-        return Trace(
-            traceparent=f"00-{self.trace_id}-{self.span_id}-{flags}",
-            tracestate=self.tracestate,
-            baggage=self.baggage,
-        )
+        if self.inner is None:
+            flags = "01" if self.sampled else "00"
+            outer = self.outer if self.parent_id is not None else _NO_TRACE
+            self.inner = Trace(
+                f"00-{self.trace_id}-{self.span_id}-{flags}", outer.tracestate, self.outer.baggage
+            )
+        return self.inner
 
     def set(self, name: str, value: Attribute | None) -> None:
         """Set an attribute; None sets nothing."""
@@ -90,10 +67,11 @@ class Span:
 
     def end(self, error: str | None = None) -> None:
         """The hop is over; ``error`` is an ``error.type``. A second call changes nothing."""
-        done, self._done = self._done, None
+        done = self.done
         if done is None:
             return
-        self.end_ns = time.time_ns()
+        self.done = None
+        self.end_ns = time_ns()
         if error is not None:
             self.status = "error"
             self.attributes["error.type"] = error
@@ -125,11 +103,26 @@ class Tracer:
         parent: Trace,
         attributes: dict[str, Attribute] | None = None,
     ) -> Span:
-        """Begin a span now. ``parent``: the caller's context; without a valid one a new trace begins."""
-        return Span(name, kind, parent, self._end, {} if attributes is None else attributes, self._sample)
-
-    def _sample(self, trace_id: str) -> bool:
-        return int(trace_id[16:], 16) < self._bound
+        """Begin a span now. ``parent``: the caller's context; without a valid one a new trace begins. The
+        attributes are the span's from now on."""
+        context = parse_traceparent(parent.traceparent)
+        if context is None:
+            trace_id, parent_id = _randbytes(16).hex(), None
+            sampled = int(trace_id[16:], 16) < self._bound
+        else:
+            trace_id, parent_id, sampled = context
+        return Span(
+            name,
+            kind,
+            trace_id,
+            _randbytes(8).hex(),
+            parent_id,
+            sampled,
+            parent,
+            {} if attributes is None else attributes,
+            time_ns(),
+            self._end,
+        )
 
     def _end(self, span: Span) -> None:
         if len(self._finished) < self._limit:
@@ -140,29 +133,29 @@ class Tracer:
     def drain(self) -> Sequence[Span]:
         """The spans finished since the last call."""
         finished, self._finished = self._finished, []
-        for span in finished:
-            span.cut()
         return finished
+
+
+# Ids need not be secret, only unique: a generator of this process, which is another one after a fork.
+_random = random.Random()
+_randbytes = _random.randbytes
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_random.seed)
+
+
+_traceparent = re.compile(
+    "(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]([0-9a-f])(?=-|\\Z)"
+).match
 
 
 def parse_traceparent(value: str | None) -> tuple[str, str, bool] | None:
     """Trace id, parent span id, sampled flag; None if invalid (W3C Trace Context, section 3.2)."""
-    if value is None or len(value) < 55:
+    if value is None or (found := _traceparent(value)) is None:
         return None
-    parts = value.split("-")
-    if len(parts) < 4 or (parts[0] == "00" and len(parts) != 4) or parts[0] == "ff":
+    if len(value) != 55 and value.startswith("00"):  # only later versions may have more to say
         return None
-    version, trace_id, span_id, flags = parts[:4]
-    if (len(version), len(trace_id), len(span_id), len(flags)) != (2, 32, 16, 2):
-        return None
-    if not _HEX.issuperset(version + trace_id + span_id + flags):
-        return None
-    if trace_id == "0" * 32 or span_id == "0" * 16:
-        return None
-    return trace_id, span_id, bool(int(flags, 16) & 1)
-
-
-_HEX = frozenset("0123456789abcdef")
+    trace_id, span_id, flags = found.groups()
+    return trace_id, span_id, flags in "13579bdf"
 
 
 def export_wanted(environ: Mapping[str, str]) -> bool:
@@ -179,8 +172,12 @@ def export_wanted(environ: Mapping[str, str]) -> bool:
 
 def trace_headers(trace: Trace) -> list[tuple[str, str]]:
     """The context as HTTP headers (also the keys of MCP's ``_meta``)."""
-    pairs = (("traceparent", trace.traceparent), ("tracestate", trace.tracestate), ("baggage", trace.baggage))
-    return [(name, value) for name, value in pairs if value]
+    headers = [("traceparent", trace.traceparent)] if trace.traceparent else []
+    if trace.tracestate:
+        headers.append(("tracestate", trace.tracestate))
+    if trace.baggage:
+        headers.append(("baggage", trace.baggage))
+    return headers
 
 
 @lru_cache(1024)

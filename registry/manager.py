@@ -63,11 +63,12 @@ class Manager:
                 data={"reason": "unknown_trace"},
             )
         first = spans[0]
+        row = next(iter(traces.listing(spans, 1)), None)
         unnamed = {
             "trace_id": first["trace_id"], "agent": "", "client_protocol": "", "agent_protocol": "",
             "state": "", "started_at": traces.stamp(first["start"]), "duration_ms": first["duration_ms"],
         }  # fmt: skip
-        return {**(traces.root(spans) or unnamed), "spans": list(spans)}
+        return {**(row or unnamed), "spans": list(spans)}
 
     def _info(self, name: str) -> AgentInfo:
         view = self._directory.get(name)

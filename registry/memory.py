@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Agent, Logged, Record, TaskState
 from ..gateway.store import Store, StoredContext, StoredTask
+from ..gateway.telemetry import Span, span_json
 from . import traces
 
 
@@ -29,9 +31,8 @@ class MemoryStore(Store):
         self._events: dict[str, dict[int, Logged]] = {}
         self._contexts: dict[tuple[str, str, str], StoredContext] = {}
         self._items: dict[tuple[str, str], bytes] = {}
-        self._spans_kept = spans
         self._tasks_kept = tasks
-        self._spans: list[dict[str, Any]] = []
+        self._spans: deque[Span] = deque(maxlen=spans)
 
     async def open(self) -> None:
         pass
@@ -128,19 +129,13 @@ class MemoryStore(Store):
 
     # --- spans ---------------------------------------------------------------------------------
 
-    async def save_spans(self, spans: Sequence[dict[str, Any]]) -> None:
+    async def save_spans(self, spans: Sequence[Span]) -> None:
+        for span in spans:
+            span.cut()
         self._spans.extend(spans)
-        del self._spans[: max(0, len(self._spans) - self._spans_kept)]
 
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
-        by_trace: dict[str, list[dict[str, Any]]] = {}
-        for span in self._spans:
-            by_trace.setdefault(span["trace_id"], []).append(span)
-        rows = [row for spans in by_trace.values() if (row := traces.root(spans)) is not None]
-        return sorted(rows, key=lambda r: r["started_at"], reverse=True)[:limit]
+        return traces.listing(map(span_json, self._spans), limit)
 
     async def trace(self, trace_id: str) -> Sequence[dict[str, Any]]:
-        found = [s for s in self._spans if s["trace_id"].startswith(trace_id)]
-        if len({s["trace_id"] for s in found}) != 1:
-            return []
-        return sorted(found, key=lambda s: s["start"])
+        return traces.one(map(span_json, self._spans), trace_id)

@@ -1,16 +1,59 @@
 """The SQLite schema as steps: step n brings a database from ``user_version`` n to n + 1.
 
 Steps that have been released are never changed, only followed by others. Values are the canonical structs
-as JSON; columns beside them exist to be searched.
+as JSON (spans: ``segments``); columns beside them exist to be searched. A step is SQL (no ";" inside a
+statement) or a function.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from ..gateway.errors import ConfigError
+from ..gateway.model import Trace
+from ..gateway.telemetry import Span
+from . import segments
 
-STEPS: tuple[str, ...] = (
+Step = str | Callable[[sqlite3.Connection], None]
+
+
+def _into_segments(db: sqlite3.Connection) -> None:
+    """Spans, formerly a row each, into segments. ``id``: the number of its last span, counted from the first
+    that was ever kept."""
+    db.execute("CREATE TABLE segments (id INTEGER PRIMARY KEY, count INTEGER NOT NULL, value BLOB NOT NULL)")
+    old = db.execute("SELECT value FROM spans ORDER BY id")
+    last = 0
+    while some := [_span(value) for (value,) in old.fetchmany(segments.SIZE)]:
+        last += len(some)
+        db.execute("INSERT INTO segments VALUES (?, ?, ?)", (last, len(some), segments.encode(some)))
+    db.execute("DROP TABLE spans")
+    db.execute("DROP TABLE traces")
+
+
+def _span(value: bytes) -> Span:
+    """A span out of its former JSON."""
+    old: dict[str, Any] = msgspec.json.decode(value)
+    return Span(
+        old["name"],
+        old["kind"],
+        old["trace_id"],
+        old["span_id"],
+        old["parent_id"],
+        True,
+        Trace(),
+        old["attributes"],
+        old["start"],
+        None,
+        old["start"] + round(old["duration_ms"] * 1e6),
+        old["status"],
+    )
+
+
+STEPS: tuple[Step, ...] = (
     """
     CREATE TABLE agents (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE descriptions (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -44,10 +87,11 @@ STEPS: tuple[str, ...] = (
         space TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (space, key)
     ) WITHOUT ROWID;
     """,
+    _into_segments,
 )
 
 
-def migrate(db: sqlite3.Connection, steps: tuple[str, ...] = STEPS) -> None:
+def migrate(db: sqlite3.Connection, steps: tuple[Step, ...] = STEPS) -> None:
     """Bring ``db`` to the newest schema, all of it or nothing. Raises ConfigError for one that a newer
     agentgw wrote."""
     version = schema_version(db)
@@ -55,10 +99,17 @@ def migrate(db: sqlite3.Connection, steps: tuple[str, ...] = STEPS) -> None:
         raise ConfigError("the data directory was written by a newer agentgw: upgrade, or use another one")
     if version == len(steps):
         return
-    script = "".join(steps[version:])
+    db.execute("BEGIN IMMEDIATE")
     try:
-        db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {len(steps)}; COMMIT")
-    except sqlite3.Error:
+        for step in steps[version:]:
+            if callable(step):
+                step(db)
+            else:
+                for statement in step.split(";"):
+                    db.execute(statement)
+        db.execute(f"PRAGMA user_version = {len(steps)}")
+        db.execute("COMMIT")
+    except BaseException:
         if db.in_transaction:
             db.rollback()
         raise

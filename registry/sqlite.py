@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,8 @@ from ..gateway.errors import ConfigError
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Agent, Logged, Record, TaskState
 from ..gateway.store import Store, StoredContext, StoredTask
-from . import schema, traces
+from ..gateway.telemetry import Span
+from . import schema, segments, traces
 from .lock import HomeLock
 
 FILE = "agentgw.db"
@@ -33,7 +35,6 @@ _decode_record = msgspec.json.Decoder(Record).decode
 _decode_agent = msgspec.json.Decoder(Agent).decode
 _decode_task = msgspec.json.Decoder(StoredTask).decode
 _decode_event = msgspec.json.Decoder(Logged).decode
-_decode_dict = msgspec.json.Decoder(dict[str, Any]).decode
 _ENDED, _PAUSED = tuple(sorted(TERMINAL)), tuple(sorted(PAUSED))
 
 
@@ -255,41 +256,42 @@ class SqliteStore(Store):
 
     # --- spans ---------------------------------------------------------------------------------
 
-    async def save_spans(self, spans: Sequence[dict[str, Any]]) -> None:
+    async def save_spans(self, spans: Sequence[Span]) -> None:
         def save() -> None:
-            rows = [(s["trace_id"], s["start"], _encode(s)) for s in spans]
-            calls = [
-                (s["trace_id"], s["start"], _encode(row)) for s in spans if (row := traces.row(s)) is not None
-            ]
             with self._transaction() as db:
-                db.executemany("INSERT INTO spans (trace_id, start, value) VALUES (?, ?, ?)", rows)
-                db.executemany(_UPSERT_TRACE, calls)
-                self._forget_spans(db)
+                (last,) = db.execute("SELECT coalesce(max(id), 0) FROM segments").fetchone()
+                for at in range(0, len(spans), segments.SIZE):
+                    some = spans[at : at + segments.SIZE]
+                    last += len(some)
+                    row = (last, len(some), segments.encode(some))
+                    db.execute("INSERT INTO segments VALUES (?, ?, ?)", row)
+                db.execute("DELETE FROM segments WHERE id <= ?", (last - self._spans,))
 
         await self._run(save)
 
-    def _forget_spans(self, db: sqlite3.Connection) -> None:
-        (last,) = db.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()
-        bound = (last - self._spans,)
-        touched = db.execute("SELECT DISTINCT trace_id FROM spans WHERE id <= ?", bound).fetchall()
-        if touched:
-            db.execute("DELETE FROM spans WHERE id <= ?", bound)
-            db.executemany(_FORGET_TRACE, touched)
+    def _segments(self) -> Iterator[tuple[bytes, int]]:
+        """Those with spans that are kept, oldest first, each with the number of spans to skip."""
+        (last,) = self._db.execute("SELECT coalesce(max(id), 0) FROM segments").fetchone()
+        bound = last - self._spans
+        rows = self._db.execute("SELECT id, count, value FROM segments WHERE id > ? ORDER BY id", (bound,))
+        for id, count, value in rows:
+            yield value, max(0, bound - (id - count))
 
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
-        query = "SELECT value FROM traces ORDER BY start DESC, rowid DESC LIMIT ?"
-        return await self._run(lambda: [_decode_dict(v) for (v,) in self._db.execute(query, (limit,))])
+        def load() -> list[dict[str, Any]]:
+            found = (segments.decode(value, skip, calls=True) for value, skip in self._segments())
+            return traces.listing(chain.from_iterable(found), limit)
+
+        return await self._run(load)
 
     async def trace(self, trace_id: str) -> Sequence[dict[str, Any]]:
         def load() -> list[dict[str, Any]]:
-            ids = self._db.execute(
-                "SELECT DISTINCT trace_id FROM spans WHERE trace_id >= ? AND trace_id < ? LIMIT 2",
-                (trace_id, trace_id + "g"),  # after every hexadecimal digit
-            ).fetchall()
-            if len(ids) != 1:
-                return []
-            spans = self._db.execute("SELECT value FROM spans WHERE trace_id = ? ORDER BY start, id", ids[0])
-            return [_decode_dict(value) for (value,) in spans]
+            found = (
+                segments.decode(value, skip)
+                for value, skip in self._segments()
+                if segments.may_hold(value, trace_id)
+            )
+            return traces.one(chain.from_iterable(found), trace_id)
 
         return await self._run(load)
 
@@ -306,14 +308,6 @@ SELECT id FROM tasks ORDER BY
     CASE WHEN state IN ({", ".join("?" * len(_ENDED))}) THEN 0
          WHEN state IN ({", ".join("?" * len(_PAUSED))}) THEN 1 ELSE 2 END, created_at, rowid
 LIMIT ?
-"""
-# The earliest call is a trace's root, in whatever order the spans come.
-_UPSERT_TRACE = """
-INSERT INTO traces VALUES (?, ?, ?) ON CONFLICT (trace_id) DO UPDATE
-SET start = excluded.start, value = excluded.value WHERE excluded.start < traces.start
-"""
-_FORGET_TRACE = """
-DELETE FROM traces WHERE trace_id = ?1 AND NOT EXISTS (SELECT 1 FROM spans WHERE trace_id = ?1)
 """
 
 

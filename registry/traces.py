@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-Spans = Sequence[Mapping[str, Any]]
+Spans = Iterable[Mapping[str, Any]]
 
 
-def row(span: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The listing's row for a span (``telemetry.span_json``) that is a call at a door: a server span
-    which names its agent. None for any other span."""
-    attributes: Mapping[str, Any] = span["attributes"]
-    agent = attributes.get("agentgw.agent")
-    if span["kind"] != "server" or not agent:
-        return None
+def is_call(span: Mapping[str, Any]) -> bool:
+    """Whether a span (``telemetry.span_json``) is a call at a door: a server span that names its agent."""
+    return span["kind"] == "server" and bool(span["attributes"].get("agentgw.agent"))
+
+
+def row(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The listing's row for a call."""
+    attributes: Mapping[str, Any] = call["attributes"]
     return {
-        "trace_id": span["trace_id"],
-        "agent": agent,
+        "trace_id": call["trace_id"],
+        "agent": attributes["agentgw.agent"],
         "client_protocol": attributes.get("agentgw.client_protocol", ""),
         "agent_protocol": attributes.get("agentgw.agent_protocol", ""),
         "state": attributes.get("agentgw.state", ""),
-        "started_at": stamp(span["start"]),
-        "duration_ms": span["duration_ms"],
+        "started_at": stamp(call["start"]),
+        "duration_ms": call["duration_ms"],
     }
 
 
-def root(spans: Spans) -> dict[str, Any] | None:
-    """The row of a whole trace: its earliest call, the outermost where an agent called through the
-    gateway again. None when no span is a call."""
-    calls = [(span["start"], at) for at, span in enumerate(spans) if row(span) is not None]
-    return row(spans[min(calls)[1]]) if calls else None
+def listing(spans: Spans, limit: int) -> list[dict[str, Any]]:
+    """The rows of the last traces, newest first. A trace is its earliest call, the outermost where an agent
+    called through the gateway again, in whatever order the spans come; one without any call is left out."""
+    roots: dict[str, Mapping[str, Any]] = {}
+    for span in spans:
+        if is_call(span):
+            root = roots.setdefault(span["trace_id"], span)
+            if span["start"] < root["start"]:
+                roots[span["trace_id"]] = span
+    newest = sorted(roots.values(), key=lambda span: span["start"], reverse=True)
+    return [row(call) for call in newest[:limit]]
+
+
+def one(spans: Spans, trace_id: str) -> list[dict[str, Any]]:
+    """The spans of the only trace whose id begins with ``trace_id``, oldest first; empty when there are none
+    or several."""
+    found = [dict(span) for span in spans if span["trace_id"].startswith(trace_id)]
+    if len({span["trace_id"] for span in found}) != 1:
+        return []
+    return sorted(found, key=lambda span: span["start"])
 
 
 def stamp(ns: int) -> str:

@@ -1,9 +1,11 @@
 """Trace contexts and spans."""
 
+import os
+
 import pytest
 
 from agentgw.gateway.model import Trace
-from agentgw.gateway.telemetry import LENGTH, Tracer, parse_traceparent, server_attributes, span_json
+from agentgw.gateway.telemetry import Tracer, parse_traceparent, server_attributes, span_json
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -58,12 +60,20 @@ def test_past_the_limit_spans_are_dropped_and_counted() -> None:
     assert (len(tracer.drain()), tracer.dropped) == (1, 2)
 
 
-def test_what_clients_name_is_cut_to_a_length() -> None:
-    tracer = Tracer()
-    tracer.start("tools/call " + "x" * 5000, "server", Trace(), {"a2a.task.id": "y" * 5000, "n": 5000}).end()
-    (done,) = tracer.drain()
-    assert (len(done.name), len(str(done.attributes["a2a.task.id"]))) == (LENGTH, LENGTH)
-    assert done.attributes["n"] == 5000
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_ids_are_unlike_those_of_a_forked_process() -> None:
+    def ids() -> bytes:
+        spans = [Tracer().start("x", "client", Trace()) for _ in range(50)]
+        return " ".join(s.trace_id + s.span_id for s in spans).encode()
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, ids())
+        os._exit(0)
+    os.waitpid(child, 0)
+    seen = os.read(reading, 10_000).split() + ids().split()
+    assert len(set(seen)) == 100
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from agentgw.gateway.errors import (
     UnknownAgent,
     Unreachable,
 )
-from agentgw.gateway.model import Record
+from agentgw.gateway.model import Record, Trace
+from agentgw.gateway.telemetry import Span
 from agentgw.registry.memory import MemoryStore
 
 from ..support.agents import World, adapter, registry
@@ -280,12 +281,14 @@ async def test_removed_is_gone():
 
 async def test_a_trace_is_its_row_with_all_its_spans():
     store = MemoryStore()
-    outer = {
-        "name": "tools/call", "trace_id": "ab" * 16, "span_id": "1" * 16, "parent_id": None, "kind": "server",
-        "start": 1_767_225_600_000_000_000, "duration_ms": 2.0, "status": "unset",
-        "attributes": {"agentgw.agent": "one", "agentgw.state": "completed"},
-    }  # fmt: skip
-    inner = outer | {"name": "SendMessage", "kind": "client", "start": outer["start"] + 5, "attributes": {}}
+    start, called = 1_767_225_600_000_000_000, {"agentgw.agent": "one", "agentgw.state": "completed"}
+
+    def span(name, kind, attributes, start):
+        ids = ("ab" * 16, "1" * 16, None)
+        return Span(name, kind, *ids, True, Trace(), attributes, start, None, start + 2_000_000)
+
+    outer = span("tools/call", "server", called, start)
+    inner = span("SendMessage", "client", {}, start + 5)
     await store.save_spans([inner, outer])
     async with manager(store=store) as (here, _):
         shown = await here.trace("ABAB")

@@ -11,6 +11,7 @@ from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,11 +35,15 @@ from agentgw.gateway.model import (
     TaskRef,
     TaskState,
     Text,
+    Trace,
 )
 from agentgw.gateway.store import StoredContext, StoredTask
+from agentgw.gateway.telemetry import LENGTH, Span, Tracer, span_json
 from agentgw.registry import lock, schema
 from agentgw.registry.memory import MemoryStore
 from agentgw.registry.sqlite import SqliteStore
+
+encode = msgspec.json.encode
 
 # --- what goes in comes out -----------------------------------------------------------------------
 
@@ -228,11 +233,10 @@ def span(trace: str, start_ms: int, *, kind="server", agent="analyst", state="co
     attributes = {"agentgw.client_protocol": "mcp", "agentgw.agent_protocol": "a2a", "agentgw.state": state}
     if agent:
         attributes["agentgw.agent"] = agent
-    return {
-        "name": name, "trace_id": trace * 32, "span_id": "0" * 16, "parent_id": None, "kind": kind,
-        "start": 1_767_225_600_000_000_000 + start_ms * 1_000_000, "duration_ms": 12.5,
-        "attributes": attributes, "status": "unset",
-    }  # fmt: skip
+    start = 1_767_225_600_000_000_000 + start_ms * 1_000_000
+    return Span(
+        name, kind, trace * 32, "0" * 16, None, True, Trace(), attributes, start, None, start + 12_500_000
+    )
 
 
 async def test_a_trace_is_listed_as_its_outermost_call(kind, tmp_path):
@@ -261,6 +265,38 @@ async def test_a_trace_is_found_by_its_unambiguous_beginning(kind, tmp_path):
         assert [s["name"] for s in await store.trace("a" * 32)] == ["first", "second"]
         assert list(await store.trace("")) == []
         assert list(await store.trace("c")) == []
+
+
+async def test_spans_come_back_as_they_were(kind, tmp_path):
+    tracer = Tracer()
+    outer = tracer.start("tools/call über", "server", Trace(), {"a": "ü", "n": 1, "f": 0.5, "yes": True})
+    inner = tracer.start("tools/call über", "client", outer.trace)
+    inner.end("timeout")
+    outer.end()
+    spans = tracer.drain()
+    async with opened(kind, tmp_path) as store:
+        await store.save_spans(spans)
+        assert await store.trace(outer.trace_id) == [span_json(outer), span_json(inner)]
+
+
+async def test_a_span_that_cannot_be_written_takes_no_other_along(tmp_path):
+    async with opened("sqlite", tmp_path) as store:
+        await store.save_spans([span("a", 1), span("a", 2, name="\ud800", agent="\ud800"), span("a", 3)])
+        assert [s["name"] for s in await store.trace("a")] == ["call", "", "call"]
+
+
+async def test_what_is_long_is_cut(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        await store.save_spans([span("a", 1, name="x" * 5000, agent="ü" * 5000), span("b", 2)])
+        (cut,) = await store.trace("a")
+        assert (cut["name"], cut["attributes"]["agentgw.agent"]) == ("x" * LENGTH, "ü" * LENGTH)
+
+
+async def test_many_spans_at_once_are_kept_up_to_the_number(kind, tmp_path):
+    async with opened(kind, tmp_path, spans=600) as store:
+        await store.save_spans([span("a", at, name=str(at)) for at in range(700)])
+        await store.save_spans([span("a", 700, name="700")])
+        assert [s["name"] for s in await store.trace("a")] == [str(at) for at in range(101, 701)]
 
 
 async def test_the_oldest_spans_go_and_take_their_trace_along(kind, tmp_path):
@@ -456,12 +492,43 @@ async def test_items_are_kept_by_space(kind, tmp_path):
         assert await store.items("c") == {}
 
 
-async def test_a_first_release_s_database_gains_the_items(tmp_path):
-    with contextlib.closing(sqlite3.connect(tmp_path / "agentgw.db")) as db:
-        schema.migrate(db, schema.STEPS[:1])
-    async with opened("sqlite", tmp_path) as store:
+def as_it_was(home: Path, version: int) -> None:
+    """A database as the gateway left it whose schema had this version."""
+    old = {
+        "name": "tools/call x", "trace_id": "a" * 32, "span_id": "1" * 16, "parent_id": None,
+        "kind": "server", "start": 1_767_225_600_000_000_000, "duration_ms": 12.346,
+        "attributes": {"agentgw.agent": "analyst", "agentgw.state": "completed", "n": 1}, "status": "error",
+    }  # fmt: skip
+    with contextlib.closing(sqlite3.connect(home / "agentgw.db", isolation_level=None)) as db:
+        schema.migrate(db, schema.STEPS[:version])
+        db.execute("INSERT INTO agents VALUES (?, ?)", ("a", encode(record("a"))))
+        task = encode(stored_task("t", 1))
+        db.execute("INSERT INTO tasks VALUES ('t', 'p', 'a', 'c', 'completed', ?, ?)", ("2026-01-01", task))
+        if version < 3:
+            for at in range(300):
+                value = encode({**old, "start": old["start"] + at, "span_id": f"{at:016}"})
+                db.execute("INSERT INTO spans VALUES (?, ?, ?, ?)", (at + 5, "a" * 32, at, value))
+            db.execute("INSERT INTO traces VALUES (?, ?, ?)", ("a" * 32, old["start"], b"{}"))
+
+
+@pytest.mark.parametrize("version", range(1, len(schema.STEPS)))
+async def test_what_a_former_version_kept_is_still_there(tmp_path, version):
+    as_it_was(tmp_path, version)
+    async with opened("sqlite", tmp_path, spans=1000) as store:
         await store.put_item("a", "k", b"v")
         assert await store.items("a") == {"k": b"v"}
+        assert list(await store.records()) == [record("a")]
+        assert await store.load_task("t") == stored_task("t", 1)
+        await store.save_spans([span("b", 1)])
+        (new, *old) = await store.traces()
+        assert new["trace_id"] == "b" * 32
+        if version < 3:
+            assert [(row["agent"], row["started_at"], row["duration_ms"]) for row in old] == [
+                ("analyst", "2026-01-01T00:00:00.000Z", 12.346)
+            ]
+            spans = await store.trace("a")
+            assert [s["span_id"] for s in spans] == [f"{at:016}" for at in range(300)]
+            assert (spans[0]["status"], spans[0]["attributes"]["n"]) == ("error", 1)
 
 
 @pytest.mark.parametrize("other", [{"principal": "bob"}, {"agent": "evil"}])
