@@ -33,8 +33,10 @@ class Ids:
         """These ids are about to be shown to a client."""
         for original in originals:
             uuid = as_uuid(original)
+            if not original or uuid == original:
+                continue
             known = await self._known()
-            if original and uuid != original and known.get(uuid) != original:
+            if known.get(uuid) != original:
                 known[uuid] = original
                 await self._items.put(SPACE, uuid, original.encode())
                 while len(known) > LIMIT:

@@ -29,6 +29,8 @@ from ..faults import as_error, fault_of, spoken
 from ..wire import JSON_TYPE, PAGE, SERVER_ERROR, SETTLED, SSE_TYPE, EventHead, Json
 
 DESCRIBE_TIMEOUT = 10.0  # seconds
+_BODYLESS = (("accept", f"{JSON_TYPE}, {SSE_TYPE}"),)
+_BODY = (*_BODYLESS, ("content-type", JSON_TYPE))  # FastAPI refuses JSON without a content type
 POLL = (0.5, 5.0)  # seconds between looks at a run that is followed: first, and at most
 
 
@@ -141,9 +143,8 @@ class Server:
     # --- HTTP --------------------------------------------------------------------------------
 
     def _headers(self, trace: Trace, *, body: bool) -> list[tuple[str, str]]:
-        # FastAPI refuses JSON without a content type.
-        own = [("accept", f"{JSON_TYPE}, {SSE_TYPE}"), *([("content-type", JSON_TYPE)] if body else [])]
-        return [*own, *trace_headers(trace), *self.host.headers(self.record)]
+        headers = [*(_BODY if body else _BODYLESS), *trace_headers(trace)]
+        return headers + self.host.headers(self.record) if self.record.headers else headers
 
     async def request(
         self,
