@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
@@ -23,7 +24,8 @@ _BODYLESS = frozenset({204, 304})
 
 class Connection(asyncio.Protocol):
     """Carries one request at a time. ``status`` and ``headers`` (names in lower case) are those of the last
-    answer; ``answered``: whether anything of it has come."""
+    answer; ``answered``: whether anything of it has come. ``over`` is set by a reader who knows that nothing
+    but the end of the answer is missing; ``on_end`` is called at that end, or when there will be none."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -32,7 +34,10 @@ class Connection(asyncio.Protocol):
         self.answered = False
         self.idle_since = 0.0
         self._parser: Any = None
+        self._poll: Any = None
         self._method = ""
+        self.over = False
+        self.on_end: Callable[[Connection], None] | None = None
         self._write_paused = False
         self._begun = self._complete = False
         self._error: GatewayError | None = None
@@ -60,10 +65,21 @@ class Connection(asyncio.Protocol):
         self._unsent: memoryview | None = None
         self._chunks: list[bytes] = []
         self._size = self._silent = self._interim = 0
-        self._framed = self._paused = self._complete = self._keep = self._cut = self.answered = False
+        self._framed = self._paused = self._complete = self._keep = self._cut = False
+        self.answered = self.over = False
         self._wake: asyncio.Future[None] | None = None
         self._error = None
         self._begun = True
+
+    def whole(self) -> bytes | None:
+        """All that is left of the body, if it has all come; else None, and nothing is taken."""
+        if not self._complete:
+            return None
+        chunks, self._chunks = self._chunks, []
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if self._paused:
+            self._go_on()
+        return body
 
     async def read(self) -> bytes | None:
         """What came of the body since; None at its end."""
@@ -78,10 +94,15 @@ class Connection(asyncio.Protocol):
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
         self._size = 0
-        if self._paused and self.transport is not None:
-            self._paused = False
-            self.transport.resume_reading()
+        if self._paused:
+            self._go_on()
         return body
+
+    def _go_on(self) -> None:
+        self._size = 0
+        self._paused = False
+        if self.transport is not None:
+            self.transport.resume_reading()
 
     @property
     def reusable(self) -> bool:
@@ -96,12 +117,18 @@ class Connection(asyncio.Protocol):
     def quiet(self) -> bool:
         """Whether nothing has come in that the loop does not know yet: the other side's close, above all."""
         assert self.transport is not None
-        fd = self.transport.get_extra_info("socket").fileno()
-        if not hasattr(select, "poll"):
-            return not select.select([fd], [], [], 0)[0]
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return not poll.poll(0)
+        if self._poll is None:
+            fd = self.transport.get_extra_info("socket").fileno()
+            if not hasattr(select, "poll"):
+                return not select.select([fd], [], [], 0)[0]
+            self._poll = select.poll()
+            self._poll.register(fd, select.POLLIN)
+        return not self._poll.poll(0)
+
+    @property
+    def settles(self) -> bool:
+        """Whether it is worth waiting for the end of an answer that is ``over``."""
+        return self.over and not self._complete and self._error is None and not self._paused
 
     def close(self) -> None:
         """Close at once, whatever is under way."""
@@ -222,6 +249,13 @@ class Connection(asyncio.Protocol):
         self._keep = keep
         self._complete = True
         self._awake()
+        self._end()
+
+    def _end(self) -> None:
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            self._chunks.clear()
+            on_end(self)
 
     def _awake(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -239,3 +273,4 @@ class Connection(asyncio.Protocol):
             self._head.set_exception(error)
             self._head.exception()  # perhaps nobody waits for it
         self._awake()
+        self._end()

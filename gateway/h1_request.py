@@ -14,7 +14,6 @@ from .errors import BadUpstream
 PORTS = {"http": 80, "https": 443}
 _SAFE = "!$%&'()*+,/:;=?@-._~[]"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BREAK = re.compile(r"[\r\n\0]")
 # Of the connection, not of the request: decided here.
 _OWN = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -71,9 +70,10 @@ def head_of(
     lines = [f"{method} {path} HTTP/1.1"]
     names: set[str] = set()
     for name, value in headers:
-        if not _TOKEN.fullmatch(name) or _BREAK.search(value):
+        key = _key(name)
+        if key is None or "\r" in value or "\n" in value or "\0" in value:
             raise BadUpstream("a header for the agent is not valid", detail=repr(name))
-        if (key := name.lower()) not in _OWN:
+        if key:
             names.add(key)
             lines.append(f"{name}: {value}")
     if "host" not in names:
@@ -88,10 +88,19 @@ def head_of(
         lines.append(f"proxy-authorization: {proxy_authorization}")
     if length is not None or method in ("POST", "PUT", "PATCH"):
         lines.append(f"content-length: {length or 0}")
+    lines.append("\r\n")
     try:
-        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        return "\r\n".join(lines).encode("latin-1")
     except UnicodeEncodeError as e:
         raise BadUpstream("a header for the agent is not valid", detail=str(e)) from e
+
+
+@lru_cache(maxsize=1024)
+def _key(name: str) -> str | None:
+    """The name in lower case; "" for one that is decided here, None for what is no name."""
+    if not _TOKEN.fullmatch(name):
+        return None
+    return "" if name.lower() in _OWN else name.lower()
 
 
 def connect_head(authority: str, authorization: str | None) -> bytes:

@@ -9,28 +9,42 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from .dial import Dialer, Route
 from .errors import Unconnected, Unreachable
 from .h1 import Connection
-from .h1_request import head_of, target_of
+from .h1_request import Target, head_of, target_of
 from .proxies import Proxies
 
 IDLE = 4.0  # seconds that a connection is kept: many servers close after 5
 FRESH = 1.5  # the same for what can't be sent again if the agent is just closing it: some close after 2
 KEPT = 64  # per route
 PER_ROUTE, TOTAL = 1024, 2048  # in use at once
+WAYS = 4096  # URLs whose way is remembered
+SETTLE = 0.5  # seconds that an answer whose content has come has to come to its end
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 
 
-class _Lane:
-    """What goes on on one route."""
+class _Way(NamedTuple):
+    """How a URL is reached; ``proxied``: in the form for a proxy, with ``authorization`` for it."""
 
-    def __init__(self, route: Route, places: int) -> None:
+    target: Target
+    route: Route
+    proxied: bool
+    authorization: str | None
+
+
+class _Lane:
+    """What goes on on one route. ``taken``: connections in use; ``users``: requests on it or that wait."""
+
+    __slots__ = ("kept", "route", "taken", "users")
+
+    def __init__(self, route: Route) -> None:
         self.route = route
-        self.places = asyncio.Semaphore(places)
-        self.users = 0  # requests on it or waiting for it
+        self.taken = self.users = 0
         self.kept: list[Connection] = []
 
 
@@ -40,11 +54,15 @@ class Pool:
     def __init__(self, connect_timeout: float, per_route: int, total: int) -> None:
         self._connect_timeout = connect_timeout
         self._per_route = per_route
-        self._places = asyncio.Semaphore(total)
+        self._total = total
+        self._taken = 0
+        self._waiting: deque[tuple[_Lane, asyncio.Future[None]]] = deque()
         self._dialer = Dialer(connect_timeout)
         self._proxies = Proxies()
+        self._ways: dict[tuple[str, str | None], _Way] = {}
         self._lanes: dict[Route, _Lane] = {}
         self._busy: dict[Connection, _Lane] = {}
+        self._settling: dict[Connection, tuple[_Lane, asyncio.TimerHandle]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -58,17 +76,33 @@ class Pool:
     ) -> Connection:
         """Send a request, wait for the head of the answer. Whoever gets the connection gives it to
         ``release``. Raises Unreachable, BadUpstream; cancelled, it closes the connection."""
-        target = target_of(url)
-        route = Route(target.scheme, target.host, target.port, address, self._proxies.of(target))
-        proxied = route.proxy is not None and not route.tunnelled
-        known = route.proxy.authorization if proxied and route.proxy else None
-        head = head_of(method, target, headers, None if body is None else len(body), proxied, known)
-        lane = await self._enter(route)
+        way = self._ways.get((url, address)) or self._way(url, address)
+        length = None if body is None else len(body)
+        head = head_of(method, way.target, headers, length, way.proxied, way.authorization)
+        lane = self._lanes.get(way.route)
+        if lane is None:
+            lane = self._lanes[way.route] = _Lane(way.route)
+        lane.users += 1
+        if self._full(lane):
+            await self._turn(lane)
+        else:
+            lane.taken += 1
+            self._taken += 1
         try:
             return await self._sent(lane, method, head, body or b"")
         except BaseException:
             self._leave(lane)
             raise
+
+    def _way(self, url: str, address: str | None) -> _Way:
+        target = target_of(url)
+        route = Route(target.scheme, target.host, target.port, address, self._proxies.of(target))
+        proxied = route.proxy is not None and not route.tunnelled
+        way = _Way(target, route, proxied, route.proxy.authorization if proxied and route.proxy else None)
+        if len(self._ways) >= WAYS:
+            self._ways.clear()
+        self._ways[url, address] = way
+        return way
 
     async def _sent(self, lane: _Lane, method: str, head: bytes, body: bytes) -> Connection:
         if (kept := self._kept(lane, IDLE if method in _REPEATABLE else FRESH)) is not None:
@@ -94,8 +128,25 @@ class Pool:
         return connection
 
     def release(self, connection: Connection) -> None:
-        """Keep the connection if its answer was read to the end, else close it."""
+        """Keep the connection if its answer was read to the end, else close it; soon, if the reader has said
+        that only the end is missing."""
         lane = self._busy.pop(connection)
+        if connection.settles and not self._closed:
+            timer = asyncio.get_running_loop().call_later(SETTLE, connection.close)
+            self._settling[connection] = lane, timer
+            connection.on_end = self._settled
+            lane.users += 1
+        else:
+            self._keep(lane, connection)
+        self._leave(lane)
+
+    def _settled(self, connection: Connection) -> None:
+        lane, timer = self._settling.pop(connection)
+        timer.cancel()
+        self._keep(lane, connection)
+        self._forget(lane)
+
+    def _keep(self, lane: _Lane, connection: Connection) -> None:
         if connection.reusable and len(lane.kept) < KEPT and not self._closed:
             connection.idle_since = time.monotonic()
             lane.kept.append(connection)
@@ -103,7 +154,6 @@ class Pool:
                 self._sweeping = asyncio.get_running_loop().call_later(IDLE, self._sweep)
         else:
             connection.close()
-        self._leave(lane)
 
     async def aclose(self) -> None:
         """Close all connections, those in use too; none is kept any more."""
@@ -114,43 +164,45 @@ class Pool:
         for lane in self._lanes.values():
             while lane.kept:
                 lane.kept.pop().close()
-        for connection in self._busy:
+        for connection in [*self._busy, *self._settling]:
             connection.close()
         await asyncio.sleep(0)  # the loop lets go of them
 
     # --- places ------------------------------------------------------------------------------
 
-    async def _enter(self, route: Route) -> _Lane:
-        """Take a place on the route. Raises Unconnected when none gets free in time."""
-        lane = self._lanes.get(route)
-        if lane is None:
-            lane = self._lanes[route] = _Lane(route, self._per_route)
-        lane.users += 1
+    def _full(self, lane: _Lane) -> bool:
+        return lane.taken >= self._per_route or self._taken >= self._total
+
+    async def _turn(self, lane: _Lane) -> None:
+        """Wait for a place on the route, and take it. Raises Unconnected when none gets free in time."""
+        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((lane, free))
         try:
-            if lane.places.locked() or self._places.locked():
-                async with asyncio.timeout(self._connect_timeout):
-                    await self._take(lane)
-            else:
-                await self._take(lane)
+            async with asyncio.timeout(self._connect_timeout):
+                await free
         except BaseException as e:
-            self._forget(lane)
+            if free.done() and not free.cancelled():  # it had got one
+                self._leave(lane)
+            else:
+                self._waiting.remove((lane, free))
+                self._forget(lane)
             if isinstance(e, TimeoutError):
                 message = "the agent can't be reached: too many requests to it are under way"
                 raise Unconnected(message) from e
             raise
-        return lane
-
-    async def _take(self, lane: _Lane) -> None:
-        await lane.places.acquire()
-        try:
-            await self._places.acquire()
-        except BaseException:
-            lane.places.release()
-            raise
 
     def _leave(self, lane: _Lane) -> None:
-        self._places.release()
-        lane.places.release()
+        """Give the place back, to whoever has waited longest for one that is free now."""
+        self._taken -= 1
+        lane.taken -= 1
+        if self._waiting:
+            for waiting in self._waiting:
+                if not self._full(waiting[0]):
+                    self._waiting.remove(waiting)
+                    waiting[0].taken += 1
+                    self._taken += 1
+                    waiting[1].set_result(None)
+                    break
         self._forget(lane)
 
     def _forget(self, lane: _Lane) -> None:

@@ -51,6 +51,11 @@ class Stream(Protocol):
         """The rest of the body. Raises BadUpstream past ``limit`` bytes (None: the transport's own)."""
         ...
 
+    def settle(self) -> None:
+        """The content is over: what is left of the answer is only its end, which need not be waited for to
+        keep the connection."""
+        ...
+
 
 class Transport(Protocol):
     """An HTTP client. Raises Unreachable, UpstreamTimeout, BadUpstream; never for a status."""
@@ -179,8 +184,14 @@ class Answer:
     def header(self, name: str) -> str | None:
         return _first(self.headers, name)
 
+    @property
+    def _coded(self) -> str:
+        """How the body is compressed; "": it is not."""
+        coding = (self.header("content-encoding") or "").lower()
+        return "" if coding == "identity" else coding
+
     async def chunks(self) -> AsyncIterator[bytes]:
-        coding = (self.header("content-encoding") or "identity").lower()
+        coding = self._coded or "identity"
         read = self._connection.read
         if coding == "identity":
             while (chunk := await read()) is not None:
@@ -207,8 +218,15 @@ class Answer:
         if begun and not packed.eof:
             raise BadUpstream("the agent's answer is not valid gzip", detail="it ends too early")
 
+    def settle(self) -> None:
+        self._connection.over = True
+
     async def read(self, limit: int | None = None) -> bytes:
         limit = self._limit if limit is None else limit
+        if not self._coded and (whole := self._connection.whole()) is not None:
+            if len(whole) > limit:
+                raise BadUpstream(f"the agent's answer is larger than {limit} bytes")
+            return whole
         pieces: list[bytes] = []
         size = 0
         async for chunk in self.chunks():

@@ -48,6 +48,37 @@ async def test_left_in_the_middle_the_connection_is_closed(http: HttpTransport) 
             await server.gone.wait()
 
 
+async def test_only_its_end_is_missing(http: HttpTransport) -> None:
+    """A stream's last event often comes alone, and the end of the body after it."""
+    end = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + b"3\r\nabc\r\n")
+        await end.wait()
+        writer.write(b"0\r\n\r\n")
+
+    async with serving(script) as server:
+        async with http.stream("GET", server.url) as reply:
+            await anext(aiter(reply.chunks()))
+            reply.settle()
+        end.set()
+        async with asyncio.timeout(5):
+            while not http._pool._lanes[next(iter(http._pool._lanes))].kept:
+                await asyncio.sleep(0)
+        assert (await http.request("GET", server.url)).body == b"abc"
+        assert server.connections == 1
+
+
+async def test_the_end_that_never_comes(http: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "SETTLE", 0.01)
+    async with serving(hangs(CHUNKED + b"3\r\nabc\r\n")) as server:
+        async with http.stream("GET", server.url) as reply:
+            await anext(aiter(reply.chunks()))
+            reply.settle()
+        async with asyncio.timeout(5):
+            await server.gone.wait()
+
+
 @pytest.mark.parametrize("ask", [body, whole])
 async def test_read_to_the_end_it_is_used_again(http: HttpTransport, ask: Any) -> None:
     async with serving(says(CHUNKED, b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")) as server:
