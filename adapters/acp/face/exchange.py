@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from ....gateway.errors import GatewayError, InvalidRequest
-from ....gateway.http.request import WATCHED_AFTER, ClientGone, EventStream, Request
+from ....gateway.http.request import ClientGone, EventStream, Request
 from ....gateway.model import Fault, Principal, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.telemetry import Span
-from ....gateway.waiting import Timers, Waiting
+from ....gateway.waiting import Timer, Timers, Waiting
 from .. import faults
 from ..wire import Json
 from .ids import Ids, Recent
@@ -75,25 +75,14 @@ class Exchange:
 
     async def unless_gone(self, wanted: Awaitable[T]) -> T:
         """What is waited for. Raises ClientGone when the client leaves before."""
-        waiting = Waiting()
-        watching: list[asyncio.Task[None]] = []
+        with self.listening():
+            return await wanted
 
-        async def watch() -> None:
-            await self.request.disconnected()
-            waiting.end(ClientGone())
-
-        def late() -> None:
-            watching.append(asyncio.create_task(watch()))
-
-        timer = self.house.timers.of(WATCHED_AFTER)
-        timer.start(late)
-        try:
-            with waiting:
-                return await wanted
-        finally:
-            timer.stop(late)
-            for task in watching:
-                task.cancel()
+    def listening(self, *timed: tuple[Timer, Callable[[], object]]) -> Waiting:
+        """Blocks that raise ClientGone when the client leaves. ``timed``: see ``Waiting``."""
+        waiting = Waiting(*timed)
+        self.request.on_gone(lambda: waiting.end(ClientGone()))
+        return waiting
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -188,23 +177,6 @@ class Silence:
     async def _say(self) -> None:
         with contextlib.suppress(ClientGone):
             await self._out.comment()
-
-
-@contextlib.asynccontextmanager
-async def heard(out: EventStream, timers: Timers) -> AsyncGenerator[Waiting]:
-    """For waiting for what goes to a stream: silence is filled; it ends with ClientGone when the client
-    leaves."""
-    waiting = Waiting(Silence(out, timers).timed)
-
-    async def watch() -> None:
-        await out.gone.wait()
-        waiting.end(ClientGone())
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield waiting
-    finally:
-        watching.cancel()
 
 
 def _invalid(problem: str) -> InvalidRequest:

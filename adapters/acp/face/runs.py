@@ -18,7 +18,7 @@ from ..losses import Unread, phrases
 from ..upstream.upstream import ACPUpstream
 from ..wire import Json, Mode, RunCreate, RunCreateHead, RunResume
 from . import relay
-from .exchange import Exchange, heard
+from .exchange import Exchange, Silence
 from .passage import is_relayed
 
 _CREATE_HEAD = msgspec.json.Decoder(RunCreateHead)
@@ -200,10 +200,8 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
     async with x.streaming(as_uuid(handle.task.id)) as out:
         if not after:
             await out.send(msgspec.json.encode(encoder.created()))
-        async with (
-            contextlib.aclosing(handle.events(after)) as events,
-            heard(out, x.house.timers) as waiting,
-        ):
+        waiting = x.listening(Silence(out, x.house.timers).timed)
+        async with contextlib.aclosing(handle.events(after)) as events:
             while True:
                 with waiting:
                     logged = await anext(events, None)

@@ -23,6 +23,7 @@ from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App
 from agentgw.gateway.http.doors import Doors
 from agentgw.gateway.http.request import EventStream
+from agentgw.gateway.http.server import Server
 from agentgw.gateway.model import Agent, Health, Principal, Record
 from agentgw.gateway.ports import AgentView, Upstream
 from agentgw.gateway.telemetry import Span, Tracer
@@ -177,12 +178,18 @@ async def gateway() -> AsyncIterator[Gateway]:
     assert adapter.face is not None
     face = adapter.face(made.hub)
     app = App([face], nothing, Doors("127.0.0.1", ""), owner_token=OWNER, body_limit=1 << 24)
-    async with served(app) as url:
+    server = Server(app, 1 << 16)
+    listener = socket.create_server(("127.0.0.1", 0))
+    await server.start(listener)
+    try:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         made.root, made.quiet = url, app.idle
         made.http = client(f"{url}/acp")
         async with made.http:
             yield made
             await face.aclose()
+    finally:
+        await server.aclose()
     await made.hub.aclose()
     await host.transport.aclose()
 
@@ -197,13 +204,13 @@ def as_alice(monkeypatch: pytest.MonkeyPatch) -> None:
 def left(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set once the door has noticed that a stream's client left."""
     noticed = asyncio.Event()
-    watching = EventStream._watching  # pyright: ignore[reportPrivateUsage]
+    entering = EventStream.__aenter__
 
-    async def watched(self: EventStream) -> None:
-        await watching(self)
-        noticed.set()
+    async def entered(self: EventStream) -> EventStream:
+        self._wire.on_gone(noticed.set)  # pyright: ignore[reportPrivateUsage]
+        return await entering(self)
 
-    monkeypatch.setattr(EventStream, "_watching", watched)
+    monkeypatch.setattr(EventStream, "__aenter__", entered)
     return noticed
 
 
