@@ -155,6 +155,12 @@ def encode(value: Any) -> bytes:
     return _json.encode(value)
 
 
+def with_member(value: Mapping[str, Any], key: str, item: bytes) -> Raw:
+    """The object with one member more, whose JSON is there already."""
+    others = _json.encode(value)[:-1]
+    return Raw(b"".join((others, b"," if value else b"", _json.encode(key), b":", item, b"}")))
+
+
 def encode_request(id: Id, method: str, params: Any = None) -> bytes:
     """A request. ``params``: an object, Raw, or None for none."""
     message: dict[str, Any] = {"jsonrpc": "2.0", "id": id, "method": method}
@@ -173,6 +179,8 @@ def encode_notification(method: str, params: Any = None) -> bytes:
 
 def encode_result(id: Id | None, result: Any) -> bytes:
     """A successful answer; ``result`` an object or Raw."""
+    if isinstance(result, Raw):  # copied once: it may be large
+        return b"".join((b'{"jsonrpc":"2.0","id":', _json.encode(id), b',"result":', result, b"}"))
     return _json.encode({"jsonrpc": "2.0", "id": id, "result": result})
 
 

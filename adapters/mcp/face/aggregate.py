@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Raw
@@ -22,8 +22,9 @@ from .changes import Changes
 from .conversation import call_agent
 from .door import Card, Door
 from .exchange import Exchange
-from .listing import Found, Source
-from .relay import SET_LEVEL, Relay, level_of
+from .listing import Lists
+from .offers import Form, Found, Kind, Offer, Offers
+from .relay import SET_LEVEL, Relay, level_of, server_of
 from .sessions import Session
 from .task_calls import TaskCalls
 from .watching import SUBSCRIBE, UNSUBSCRIBE
@@ -36,6 +37,14 @@ _INSTRUCTIONS = (
 )
 
 
+_LISTS: Mapping[str, Kind] = {
+    wire.TOOLS_LIST: "tools",
+    wire.PROMPTS_LIST: "prompts",
+    wire.RESOURCES_LIST: "resources",
+    wire.TEMPLATES_LIST: "resourceTemplates",
+}
+
+
 class Aggregate(Door):
     """``only``: the one agent behind this door; None for all of them."""
 
@@ -45,20 +54,19 @@ class Aggregate(Door):
         relay: Relay,
         task_calls: TaskCalls,
         only: str | None = None,
-        sources: listing.Sources | None = None,
+        offers: Offers | None = None,
+        lists: Lists | None = None,
     ) -> None:
         self._engine = engine
         self._relay = relay
         self._tasks = task_calls
         self._only = only
-        self._known = listing.Sources(engine) if sources is None else sources
+        self._offers = offers or Offers(engine)
+        self._lists = lists or Lists(engine, self._offers)
         self._methods: dict[str, Callable[[Exchange], Awaitable[Raw | dict[str, Any]]]] = {
-            wire.TOOLS_LIST: self._tools_list,
+            **dict.fromkeys(_LISTS, self._list),
             wire.TOOLS_CALL: self._tools_call,
-            wire.PROMPTS_LIST: self._prompts_list,
             wire.PROMPTS_GET: self._prompts_get,
-            wire.RESOURCES_LIST: self._resources_list,
-            wire.TEMPLATES_LIST: self._templates_list,
             wire.RESOURCES_READ: self._resources_read,
             SUBSCRIBE: self._subscribe,
             UNSUBSCRIBE: self._subscribe,
@@ -93,52 +101,43 @@ class Aggregate(Door):
 
     async def input_schema(self, exchange: Exchange) -> Any:
         found = await self._find(exchange, "tools")
-        if found is None or found.own is None or found.source.catalog is None:
+        if found is None or found.own is None or found.offer.catalog is None:
             return None
-        return self._relay.rules.schema(found.source.view.name, found.source.catalog, found.own)
+        return self._relay.rules.schema(found.view.name, found.offer.catalog, found.own)
 
-    async def lists(self, principal: Principal) -> dict[str, Any]:
-        found = await self._sources(principal)
-        resources = [listing.resource_list(found), listing.resource_list(found, "uriTemplate")]
+    async def lists(self, principal: Principal) -> Mapping[str, Sequence[bytes]]:
+        if self._only is not None:
+            items = list((await self._own(principal)).items("tools", name=self._only))
+            return {"tools": [wire.encode(items)]}
+        listed = await self._lists.of(principal)
         return {
-            "tools": self._tools(found),
-            "prompts": listing.prompt_list(found),
-            "resources": resources,
+            "tools": [listed.page("tools")],
+            "prompts": [listed.page("prompts")],
+            "resources": [listed.page("resources"), listed.page("resourceTemplates")],
         }
 
-    async def _sources(self, principal: Principal) -> Sequence[Source]:
-        return await self._known.all(principal, self._only)
+    async def _own(self, principal: Principal) -> Offer:
+        """What the one agent behind this door offers."""
+        assert self._only is not None
+        return await self._offers.one(self._engine.agent(self._only, principal), principal)
 
     # --- lists -------------------------------------------------------------------------------
 
-    async def _listed(
-        self, exchange: Exchange, key: str, make: Callable[[Sequence[Source]], list[dict[str, Any]]]
-    ) -> dict[str, Any]:
-        found = await self._sources(exchange.principal)
+    async def _list(self, exchange: Exchange) -> Raw:
+        kind = _LISTS[exchange.method]
+        form: Form = "modern"
+        if kind == "tools" and exchange.era == "handshake":
+            form = "tasks" if exchange.revision >= tasks.SINCE else "handshake"
+        if self._only is None:
+            listed = await self._lists.of(exchange.principal)
+            page, result = listed.page(kind, form), listed.unavailable()
+        else:
+            own = await self._own(exchange.principal)
+            page, result = wire.encode(list(own.items(kind, form, self._only))), listing.unavailable([own])
         exchange.set_state("completed")
-        result = {key: make(found), **listing.unavailable(found)}
-        if exchange.era == "handshake":
-            # Servers of the modern era may list what older clients cannot read.
-            return eras.to_client(exchange.method, result, exchange.era, SERVER_INFO)
-        return eras.completed(exchange.method, result, (await self.card(exchange)).server_info)
-
-    async def _tools_list(self, exchange: Exchange) -> dict[str, Any]:
-        may = exchange.era == "handshake" and exchange.revision >= tasks.SINCE
-        return await self._listed(exchange, "tools", lambda found: self._tools(found, may))
-
-    def _tools(self, found: Sequence[Source], may_be_tasks: bool = False) -> list[dict[str, Any]]:
-        return listing.tool_list(found, alone=self._only is not None, may_be_tasks=may_be_tasks)
-
-    async def _prompts_list(self, exchange: Exchange) -> dict[str, Any]:
-        return await self._listed(exchange, "prompts", listing.prompt_list)
-
-    async def _resources_list(self, exchange: Exchange) -> dict[str, Any]:
-        return await self._listed(exchange, "resources", listing.resource_list)
-
-    async def _templates_list(self, exchange: Exchange) -> dict[str, Any]:
-        return await self._listed(
-            exchange, "resourceTemplates", lambda found: listing.resource_list(found, "uriTemplate")
-        )
+        if exchange.era == "modern":
+            result = eras.completed(exchange.method, result, (await self.card(exchange)).server_info)
+        return wire.with_member(result, kind, page)
 
     # --- what has one owner --------------------------------------------------------------------
 
@@ -146,7 +145,7 @@ class Aggregate(Door):
         found = await self._find(exchange, "tools")
         if found is None:
             raise RpcError(wire.INVALID_PARAMS, f"Unknown tool: {exchange.name}")
-        view, server = found.source.view, found.source.server
+        view, server = found.view, found.server
         if server is not None and found.own is not None:
             if await self._tasks.runs(view, server, exchange, found.own):
                 return await self._tasks.call(view, exchange, found.own)
@@ -161,9 +160,9 @@ class Aggregate(Door):
 
     async def _prompts_get(self, exchange: Exchange) -> Raw | dict[str, Any]:
         found = await self._find(exchange, "prompts")
-        if found is None or found.source.server is None:
+        if found is None or found.server is None:
             raise RpcError(wire.INVALID_PARAMS, f"Unknown prompt: {exchange.name}")
-        return await self._relay(found.source.view, found.source.server, exchange, name=found.own)
+        return await self._relay(found.view, found.server, exchange, name=found.own)
 
     async def _resources_read(self, exchange: Exchange) -> Raw | dict[str, Any]:
         view, server = await self._owner(exchange)
@@ -171,7 +170,7 @@ class Aggregate(Door):
 
     async def _owner(self, exchange: Exchange) -> tuple[AgentView, McpUpstream]:
         uri = exchange.head.uri
-        owner = listing.find_resource(await self._sources(exchange.principal), str(uri))
+        owner = (await self._lists.of(exchange.principal)).find_resource(str(uri))
         if owner is None or owner.server is None:
             code = wire.INVALID_PARAMS if exchange.era == "modern" else wire.RESOURCE_NOT_FOUND
             raise RpcError(code, "Resource not found", {"uri": uri})
@@ -206,10 +205,10 @@ class Aggregate(Door):
         self, exchange: Exchange, subscription: subscriptions.Subscription, stack: contextlib.AsyncExitStack
     ) -> list[str]:
         """Watch what is asked for at its owners; the URIs that somebody owns."""
-        sources = await self._sources(exchange.principal)
+        listed = await self._lists.of(exchange.principal)
         owned: dict[McpUpstream, list[str]] = {}
         for uri in subscription.resources:
-            owner = listing.find_resource(sources, uri)
+            owner = listed.find_resource(uri)
             if owner is not None and owner.server is not None:
                 owned.setdefault(owner.server, []).append(uri)
         found: list[str] = []
@@ -223,20 +222,21 @@ class Aggregate(Door):
     async def notified(self, session: Session, method: str, params: dict[str, Any]) -> None:
         """To every server that the session has come to: it may have asked for what changed."""
         caller = session.caller(self._engine.config.limits.question)
-        for source in await self._sources(session.principal):
-            if source.server is not None and source.server in session.servers:
-                await source.server.notify(method, params, caller)
+        for view in self._engine.agents(session.principal):
+            server = server_of(view)
+            if server is not None and server in session.servers:
+                await server.notify(method, params, caller)
 
     async def _complete(self, exchange: Exchange) -> Raw | dict[str, Any]:
         """Completion goes to the owner of the prompt or template that it is for."""
         match exchange.arguments().get("ref"):
             case {"type": "ref/prompt", "name": str(name)} as ref:
                 found = await self._find_named(exchange.principal, name, "prompts")
-                if found is not None and found.source.server is not None:
-                    source, ref = found.source, {**ref, "name": found.own}
-                    return await self._relay(source.view, found.source.server, exchange, ref=ref)
+                if found is not None and found.server is not None:
+                    ref = {**ref, "name": found.own}
+                    return await self._relay(found.view, found.server, exchange, ref=ref)
             case {"type": "ref/resource", "uri": str(uri)}:
-                owner = listing.find_resource(await self._sources(exchange.principal), uri)
+                owner = (await self._lists.of(exchange.principal)).find_resource(uri)
                 if owner is not None and owner.server is not None:
                     return await self._relay(owner.view, owner.server, exchange)
             case _:
@@ -252,27 +252,29 @@ class Aggregate(Door):
 
     # --- names ---------------------------------------------------------------------------------
 
-    async def _find(self, exchange: Exchange, kind: str) -> Found | None:
+    async def _find(self, exchange: Exchange, kind: Kind) -> Found | None:
         if exchange.name is None:
             raise RpcError(wire.INVALID_PARAMS, "name is required: a string")
         return await self._find_named(exchange.principal, exchange.name, kind)
 
-    async def _find_named(self, principal: Principal, name: str, kind: str) -> Found | None:
-        """Look where an uncut name points first: usually only one agent's list has to be read. A name
-        that nobody knows may be new: that agent's list is read afresh."""
+    async def _find_named(self, principal: Principal, name: str, kind: Kind) -> Found | None:
+        """Look where an uncut name points first: only one agent's list has to be read. A name that nobody
+        knows may be new: that agent's list is read afresh."""
+        if self._only is not None:
+            own = await self._own(principal)
+            if own.server is None:
+                return Found(own) if kind == "tools" and name == self._only else None
         parts = names.split(name)
         agent = parts[0] if parts else name
         with contextlib.suppress(GatewayError):
             view = self._engine.agent(agent, principal)
             if self._only in (None, agent):
-                source = await self._known.one(view, principal)
-                found = self._found([source], name, kind)
-                if found is None and source.server is not None:
-                    source = await self._known.one(view, principal, fresh=True)
-                    found = self._found([source], name, kind)
+                offer = await self._offers.one(view, principal)
+                found = offer.find(name, kind)
+                if found is None and offer.server is not None:
+                    found = (await self._offers.one(view, principal, fresh=True)).find(name, kind)
                 if found is not None:
                     return found
-        return self._found(await self._sources(principal), name, kind)
-
-    def _found(self, sources: Sequence[Source], name: str, kind: str) -> Found | None:
-        return listing.find_named(sources, name, kind, alone=self._only is not None)
+        if self._only is not None:
+            return (await self._own(principal)).find(name, kind)
+        return (await self._lists.of(principal)).find(name, kind)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
-
-import msgspec
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 from ....gateway.errors import GatewayError
 from ....gateway.ports import Engine
 from ..wire import RpcError
 
-Lists = Callable[[], Awaitable[dict[str, Any]]]
+Lists = Callable[[], Awaitable[Mapping[str, Sequence[bytes]]]]
 Told = Callable[[str], None]
-_sorted = msgspec.json.Encoder(order="deterministic")
 
 
 class _Watch:
@@ -24,16 +20,16 @@ class _Watch:
     def __init__(self, lists: Lists, told: Told) -> None:
         self.lists = lists
         self.told = told
-        self.seen: dict[str, bytes] = {}
+        self.seen: Mapping[str, Sequence[bytes]] = {}
 
     async def look(self) -> set[str]:
         """The kinds that changed since the last look. A door that has no answer now changed nothing."""
         try:
-            now = {kind: _sorted.encode(items) for kind, items in (await self.lists()).items()}
+            now = await self.lists()
         except (GatewayError, RpcError):
             return set()
         before, self.seen = self.seen, now
-        return {kind for kind in now if now[kind] != before.get(kind)}
+        return {kind for kind, lists in now.items() if lists != before.get(kind)}
 
 
 class Changes:

@@ -13,12 +13,14 @@ from ....gateway.model import Principal
 from ....gateway.ports import Engine
 from .. import wire
 from ..wire import RpcError
-from . import eras, listing, rpc_errors
+from . import eras, rpc_errors
 from .aggregate import SERVER_INFO, Aggregate
 from .changes import Changes
 from .checks import SUPPORTED, ParamRules
 from .door import Door
 from .exchange import Exchange
+from .listing import Lists
+from .offers import Offers
 from .relay import Relay, server_of
 from .relay_door import RelayDoor
 from .reply import Outcome
@@ -35,9 +37,10 @@ class Dispatcher:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._relay = Relay(engine, ParamRules())
-        self._sources = listing.Sources(engine)
+        self._offers = Offers(engine)
+        self._lists = Lists(engine, self._offers)
         self._tasks = TaskCalls(engine, self._relay, SERVER_INFO)
-        self._everyone = Aggregate(engine, self._relay, self._tasks, None, self._sources)
+        self._everyone = Aggregate(engine, self._relay, self._tasks, None, self._offers, self._lists)
         self._changes: Changes | None = None
         self._closing = asyncio.Event()
 
@@ -65,7 +68,7 @@ class Dispatcher:
         view = self._engine.agent(scope, principal)
         server = server_of(view)
         if server is None:
-            return Aggregate(self._engine, self._relay, self._tasks, scope, self._sources)
+            return Aggregate(self._engine, self._relay, self._tasks, scope, self._offers, self._lists)
         return RelayDoor(self._engine, view, server, self._relay, self._tasks)
 
     async def answer(self, exchange: Exchange, scope: str) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -55,5 +55,6 @@ class Door(ABC):
         """A client's notification that is meant for servers."""
 
     @abstractmethod
-    async def lists(self, principal: Principal) -> dict[str, Any]:
-        """What is listed now: ``tools``, ``prompts``, ``resources`` (with templates), any JSON."""
+    async def lists(self, principal: Principal) -> Mapping[str, Sequence[bytes]]:
+        """What is listed now: ``tools``, ``prompts``, ``resources`` (with templates), each the lists that
+        it is made of, as JSON that stays the same while they say the same."""

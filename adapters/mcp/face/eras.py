@@ -76,11 +76,11 @@ def _aged(method: str, result: Mapping[str, Any]) -> dict[str, Any]:
     if method == wire.TOOLS_CALL and not isinstance(changed.get("structuredContent", {}), dict):
         del changed["structuredContent"]  # until 2025-11-25 an object; the text says the same
     if method == wire.TOOLS_LIST:
-        changed["tools"] = [_aged_tool(tool) for tool in wire.objects(changed.get("tools"))]
+        changed["tools"] = [aged_tool(tool) for tool in wire.objects(changed.get("tools"))]
     return changed
 
 
-def _aged_tool(tool: dict[str, Any]) -> dict[str, Any]:
+def aged_tool(tool: dict[str, Any]) -> dict[str, Any]:
     """Until 2025-11-25 an outputSchema describes an object."""
     schema = tool.get("outputSchema")
     if isinstance(schema, dict) and cast("dict[str, Any]", schema).get("type") != "object":

@@ -1,203 +1,178 @@
-"""The lists at ``/mcp``: what every agent gives, from its last known description."""
+"""The lists at ``/mcp``: all agents' offers, made once for as long as none of them changes, as bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from ....gateway.errors import GatewayError
-from ....gateway.model import Agent, Principal, Skill
+from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine
-from ..upstream.upstream import McpUpstream
-from ..wire import Catalog, RpcError
-from . import names, tasks, tools
-from .relay import server_of
+from .. import wire
+from .offers import Form, Found, Kind, Offer, Offers, key_of
 
-PATIENCE = 3.0  # seconds a list waits for what was never known
 UNAVAILABLE = "agentgw/unavailable"
-_DOWN = frozenset({"down", "needs-auth"})
+_REMEMBERED = 8  # principals whose lists are kept
 
 
-class Source(msgspec.Struct, frozen=True):
-    """One agent with what it offers. ``server`` None: a conversational agent, which is one tool."""
+class Page(msgspec.Struct, frozen=True):
+    """A list as JSON. ``spans``: where each agent's items stand, if the next page may take them over."""
 
-    view: AgentView
-    server: McpUpstream | None = None
-    catalog: Catalog | None = None
-
-    @property
-    def available(self) -> bool:
-        known = self.view.agent is not None or self.catalog is not None
-        return known and self.view.health.status not in _DOWN
+    body: bytes
+    spans: Mapping[Offer, tuple[int, int]]
 
 
-class Found(msgspec.Struct, frozen=True):
-    """Where a name at ``/mcp`` leads: the agent, and the item's own name (None: the agent itself)."""
-
-    source: Source
-    own: str | None = None
+_Pages = dict[tuple[Kind, Form], Page]
 
 
-class Sources:
-    """Reads agents into sources, and remembers the last catalog of each server for when it is down."""
+class Listing:
+    """What principals are shown who may reach the same agents. Pages are made when they are asked for, out
+    of those of the ``former`` listing as far as the agents are the same."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._last: dict[str, tuple[McpUpstream, Catalog]] = {}
+    def __init__(self, views: Sequence[AgentView], offers: Sequence[Offer], former: Listing | None) -> None:
+        self.views = views
+        self.offers = offers
+        self.settled = False  # some agents are to be asked again
+        self.edition = -1
+        self._pages: _Pages = {}
+        self._former: _Pages = former._pages if former is not None else {}
+        self._index: dict[Kind, Mapping[str, Offer]] = {}
+        self._patterns: Sequence[tuple[str, re.Pattern[str], Offer]] | None = None
 
-    async def all(self, principal: Principal, only: str | None) -> Sequence[Source]:
-        """All agents (or ``only`` one), those that were never described waited for in parallel."""
-        engine = self._engine
-        views = engine.agents(principal) if only is None else [engine.agent(only, principal)]
-        return await asyncio.gather(*(self.one(view, principal) for view in views))
+    def stands(self, edition: int) -> bool:
+        """Whether no agent is to be asked again. ``edition``: that of the offers now."""
+        return self.settled and self.edition == edition
 
-    async def one(self, view: AgentView, principal: Principal, *, fresh: bool = False) -> Source:
-        """One agent. A server that is known to be down is not asked. ``fresh``: a name is looked up that
-        the catalog in memory does not know."""
-        if view.agent is None:
-            view = await self._engine.described(view.name, principal)
-        server = server_of(view)
-        if server is None:
-            return Source(view)
-        catalog = None if view.health.status in _DOWN else await _read(server, fresh)
-        if catalog is not None:
-            self._last[view.name] = (server, catalog)
-            return Source(view, server, catalog)
-        last = self._last.get(view.name)
-        if last is not None and last[0] is server:
-            return Source(view, server, last[1])
-        return Source(view, server, None if view.agent is None else remembered(view.agent))
+    def page(self, kind: Kind, form: Form = "modern") -> bytes:
+        """A JSON array. The same object in the next listing, if it says the same there."""
+        key = kind, form
+        page = self._pages.get(key)
+        if page is None:
+            former = self._former.pop(key, None)
+            page = made = _page(self.offers, kind, form, former)
+            if former is not None and made.body == former.body:
+                page = Page(former.body, made.spans)
+            self._pages[key] = page
+        return page.body
 
+    def unavailable(self) -> dict[str, Any]:
+        """The ``_meta`` that names agents which do not answer; their last tools are listed all the same."""
+        return unavailable(self.offers)
 
-async def _read(server: McpUpstream, fresh: bool) -> Catalog | None:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return await (server.current_catalog() if fresh else server.catalog())
-    except (TimeoutError, GatewayError, RpcError):
-        return None
+    # --- looking up --------------------------------------------------------------------------
 
+    def find(self, name: str, kind: Kind) -> Found | None:
+        """The owner of a tool or prompt by its name at ``/mcp``."""
+        owner = self._owners(kind).get(name)
+        return None if owner is None else owner.find(name, kind)
 
-def remembered(agent: Agent) -> Catalog:
-    """What a stored description still knows of a server: its tools."""
-    own = tuple(tool_of(skill) for skill in agent.skills)
-    return Catalog(protocol_version="", era="handshake", tools=own)
+    def find_resource(self, uri: str) -> Offer | None:
+        """The owner of a URI: who lists it, else whose template it fits, else the only server there is."""
+        owner = self._owners("resources").get(uri)
+        if owner is not None:
+            return owner
+        for template, pattern, offer in self._templates():
+            if template == uri or pattern.fullmatch(uri):
+                return offer
+        servers = [offer for offer in self.offers if offer.server is not None]
+        return servers[0] if len(servers) == 1 else None
 
+    def _owners(self, kind: Kind) -> Mapping[str, Offer]:
+        """By name or URI; the first owner of one wins."""
+        known = self._index.get(kind)
+        if known is None:
+            known = self._index[kind] = {
+                name: offer for offer in reversed(self.offers) for name in offer.named(kind)
+            }
+        return known
 
-def tool_of(skill: Skill) -> dict[str, Any]:
-    """A skill that was a tool, as that tool (the way back from ``codec.skill_of``)."""
-    tool: dict[str, Any] = {"name": skill.id}
-    if skill.name != skill.id:
-        tool["title"] = skill.name
-    if skill.description:
-        tool["description"] = skill.description
-    tool["inputSchema"] = skill.input_schema or {"type": "object"}
-    if skill.output_schema is not None:
-        tool["outputSchema"] = skill.output_schema
-    return {**tool, **skill.extra.get("mcp", {})}
-
-
-# --- lists -----------------------------------------------------------------------------------
-
-
-def tool_list(
-    found: Iterable[Source], alone: bool = False, may_be_tasks: bool = False
-) -> list[dict[str, Any]]:
-    """All tools under their names at ``/mcp``. ``alone``: at the door of one agent, which keeps its name.
-    ``may_be_tasks``: a client of 2025-11-25 is told that the gateway runs calls as tasks."""
-    marked = tasks.optional if may_be_tasks else dict[str, Any]
-    listed: dict[str, dict[str, Any]] = {}
-    for source in found:
-        if source.server is None:
-            name = source.view.name if alone else names.fit(source.view.name)
-            listed.setdefault(name, marked(tools.definition(name, source.view)))
-        else:
-            across = source.catalog is not None and tasks.known(source.catalog.capabilities)
-            for tool in source.catalog.tools if source.catalog else ():
-                name = names.qualified(source.view.name, str(tool.get("name")))
-                named = {**tool, "name": name}
-                listed.setdefault(name, marked(named) if across else named)
-    return list(listed.values())
+    def _templates(self) -> Sequence[tuple[str, re.Pattern[str], Offer]]:
+        if self._patterns is None:
+            self._patterns = [(*pattern, offer) for offer in self.offers for pattern in offer.patterns]
+        return self._patterns
 
 
-def prompt_list(found: Iterable[Source]) -> list[dict[str, Any]]:
-    """All prompts under their names at ``/mcp``."""
-    return [
-        {**prompt, "name": names.qualified(source.view.name, str(prompt.get("name")))}
-        for source in found
-        if source.catalog is not None
-        for prompt in source.catalog.prompts
-    ]
-
-
-def resource_list(found: Iterable[Source], key: str = "uri") -> list[dict[str, Any]]:
-    """All resources by ``uri`` (templates by ``uriTemplate``); the first owner of one wins."""
-    listed: dict[str, dict[str, Any]] = {}
-    for source in found:
-        for item in _resources(source.catalog, key):
-            listed.setdefault(str(item.get(key)), item)
-    return list(listed.values())
-
-
-def _resources(catalog: Catalog | None, key: str) -> Sequence[dict[str, Any]]:
-    if catalog is None:
-        return ()
-    return catalog.resources if key == "uri" else catalog.resource_templates
-
-
-def unavailable(found: Iterable[Source]) -> dict[str, Any]:
-    """The ``_meta`` that names agents which do not answer; their last tools are listed all the same."""
-    missing = [source.view.name for source in found if not source.available]
+def unavailable(offers: Sequence[Offer]) -> dict[str, Any]:
+    """``Listing.unavailable`` of these."""
+    missing = [offer.view.name for offer in offers if not offer.available]
     return {"_meta": {UNAVAILABLE: missing}} if missing else {}
 
 
-# --- looking up ------------------------------------------------------------------------------
+def _page(offers: Sequence[Offer], kind: Kind, form: Form, former: Page | None) -> Page:
+    old = memoryview(former.body if former is not None else b"")
+    known: Mapping[Offer, tuple[int, int]] = former.spans if former is not None else {}
+    pieces: list[bytes | memoryview] = []
+    spans: dict[Offer, tuple[int, int]] = {}
+    listed: set[str] = set()
+    at = 1
+    for offer in offers:
+        taken = _taken(offer, kind, listed)
+        span = None if taken else known.get(offer)
+        piece = old[span[0] : span[1]] if span else _encoded(offer, kind, form, taken)
+        if not piece:
+            continue
+        if not taken:
+            spans[offer] = (at, at + len(piece))
+        at += len(piece) + 1
+        pieces.append(piece)
+    return Page(b"".join((b"[", b",".join(pieces), b"]")), spans)
 
 
-def find_named(found: Iterable[Source], name: str, kind: str, alone: bool = False) -> Found | None:
-    """The owner of a tool or prompt (``kind``: ``tools`` or ``prompts``) by its name at ``/mcp``; ``alone``
-    as in ``tool_list``."""
-    for source in found:
-        agent = source.view.name if alone else names.fit(source.view.name)
-        if kind == "tools" and source.server is None and agent == name:
-            return Found(source)
-        items: Sequence[Mapping[str, Any]] = getattr(source.catalog, kind) if source.catalog else ()
-        for item in items:
-            own = str(item.get("name"))
-            if names.qualified(source.view.name, own) == name:
-                return Found(source, own)
-    return None
+def _taken(offer: Offer, kind: Kind, listed: set[str]) -> set[str]:
+    """The agent's tools or resources that an agent before it has listed under the same name."""
+    if kind == "prompts":
+        return set()
+    names = offer.named(kind).keys()
+    taken = names & listed if not listed.isdisjoint(names) else set[str]()
+    listed.update(names)
+    return taken
 
 
-def find_resource(found: Sequence[Source], uri: str) -> Source | None:
-    """The owner of a URI: who lists it, else whose template it fits, else the only server there is."""
-    for source in found:
-        if any(item.get("uri") == uri for item in _resources(source.catalog, "uri")):
-            return source
-    for source in found:
-        for item in _resources(source.catalog, "uriTemplate"):
-            template = str(item.get("uriTemplate"))
-            if template == uri or template_pattern(template).fullmatch(uri):
-                return source
-    servers = [source for source in found if source.server is not None]
-    return servers[0] if len(servers) == 1 else None
+def _encoded(offer: Offer, kind: Kind, form: Form, taken: set[str]) -> bytes:
+    items: Iterator[dict[str, Any]] = offer.items(kind, form)
+    return wire.encode([item for item in items if not taken or key_of(item, kind) not in taken])[1:-1]
 
 
-_EXPRESSION = re.compile(r"\{([^{}]*)\}")
+class Lists:
+    """Keeps the listing of each principal, as long as nothing that it was made of changes."""
 
+    def __init__(self, engine: Engine, offers: Offers) -> None:
+        self._engine = engine
+        self._offers = offers
+        self._made: dict[str, Listing] = {}
 
-def template_pattern(template: str) -> re.Pattern[str]:
-    """What URIs a template (RFC 6570) can expand to, roughly: simple expressions stay within a segment,
-    reserved and exploded ones may hold slashes."""
-    pieces: list[str] = []
-    for i, piece in enumerate(_EXPRESSION.split(template)):
-        if i % 2 == 0:
-            pieces.append(re.escape(piece))
-        elif piece[:1] in ("?", "&", "#", "/", ";", ".", "+") or piece.endswith("*"):
-            pieces.append(".*")
-        else:
-            pieces.append("[^/?#]*")
-    return re.compile("".join(pieces))
+    async def of(self, principal: Principal) -> Listing:
+        """What the principal is shown; agents that were never described are waited for in parallel."""
+        views = self._engine.agents(principal)
+        known = self._made.get(principal.id)
+        if known is None or known.views is not views:
+            same = (made for made in self._made.values() if made.views is views)
+            known = next(same, known)
+        if known is not None and known.views is views and known.stands(self._offers.edition):
+            return self._keep(principal, known)
+        edition = self._offers.edition
+        offers = await self._all(views, principal)
+        if known is None or known.offers != offers:
+            known = Listing(views, offers, known)
+        known.views, known.edition = views, edition
+        known.settled = all(offer.settled for offer in offers)
+        self._offers.forget(views)
+        return self._keep(principal, known)
+
+    async def _all(self, views: Sequence[AgentView], principal: Principal) -> list[Offer]:
+        found = [self._offers.known(view) for view in views]
+        asked = [view for view, offer in zip(views, found, strict=True) if offer is None]
+        if asked:
+            answers = iter(await asyncio.gather(*(self._offers.one(view, principal) for view in asked)))
+            found = [offer or next(answers) for offer in found]
+        return [offer for offer in found if offer is not None]
+
+    def _keep(self, principal: Principal, listing: Listing) -> Listing:
+        self._made.pop(principal.id, None)
+        while len(self._made) >= _REMEMBERED:
+            del self._made[next(iter(self._made))]
+        self._made[principal.id] = listing
+        return listing

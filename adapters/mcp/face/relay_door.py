@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -71,12 +71,12 @@ class RelayDoor(Door):
         catalog = await self._server.catalog()
         return self._relay.rules.schema(self._view.name, catalog, exchange.name or "")
 
-    async def lists(self, principal: Principal) -> dict[str, Any]:
+    async def lists(self, principal: Principal) -> Mapping[str, Sequence[bytes]]:
         catalog = await self._server.catalog()
         return {
-            "tools": catalog.tools,
-            "prompts": catalog.prompts,
-            "resources": [catalog.resources, catalog.resource_templates],
+            "tools": [wire.encode(catalog.tools)],
+            "prompts": [wire.encode(catalog.prompts)],
+            "resources": [wire.encode(catalog.resources), wire.encode(catalog.resource_templates)],
         }
 
     async def notified(self, session: Session, method: str, params: dict[str, Any]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from ....gateway.errors import BadUpstream, UpstreamFailed
 from .. import headers, wire
 from ..wire import Caller, Catalog, RpcError
 from .link import Expired, Link, log
 
 MAX_PAGES = 1000
+_sorted = msgspec.json.Encoder(order="deterministic")
 
 
 async def read_catalog(link: Link, caller: Caller) -> Catalog:
@@ -35,6 +38,11 @@ async def read_catalog(link: Link, caller: Caller) -> Catalog:
         resources=resources,
         resource_templates=templates,
     )
+
+
+def same(one: Catalog, other: Catalog) -> bool:
+    """Whether both say the same, in whatever order of members."""
+    return one == other and _sorted.encode(one) == _sorted.encode(other)  # True is no 1 on the wire
 
 
 async def _list(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from .. import wire
 from ..codec import agent_of
 from ..wire import Caller, Catalog, RpcError
 from . import questions
-from .describing import read_catalog, rediscover, subscribe
+from .describing import read_catalog, rediscover, same, subscribe
 from .link import Expired, Hello, Link, log
 from .pool import Pool
 from .turns import CAPABILITIES, Turns
@@ -48,6 +48,8 @@ class McpUpstream:
         self._pool = Pool(record, host, self._changed)
         self._turns = Turns(record.name, self, host.config.limits.question)
         self._catalog: Catalog | None = None
+        self._last: Catalog | None = None
+        self._followers: set[Callable[[], None]] = set()
         self._read_at = 0.0
         self._reading: asyncio.Task[Catalog] | None = None
         self._listeners: dict[str, Caller] = {}
@@ -85,6 +87,20 @@ class McpUpstream:
             await asyncio.wait([reading])
 
     # --- the relay's way in ------------------------------------------------------------------
+
+    @property
+    def known_catalog(self) -> Catalog | None:
+        """What ``catalog`` answers without asking the server; None: it would ask."""
+        return self._catalog
+
+    @property
+    def last_catalog(self) -> Catalog | None:
+        """The last catalog that was read, even if the server has announced a change since."""
+        return self._last
+
+    def tell(self, follower: Callable[[], None]) -> None:
+        """From now on call ``follower`` whenever ``known_catalog`` is another. The same one is told once."""
+        self._followers.add(follower)
 
     async def catalog(self, refresh: bool = False) -> Catalog:
         """What the server offers: as last read, unless ``refresh`` or the server has announced a change.
@@ -175,8 +191,14 @@ class McpUpstream:
     # --- inside ------------------------------------------------------------------------------
 
     def _changed(self) -> None:
-        self._catalog = None
+        self._know(None)
         self._host.changed(self.record.name)
+
+    def _know(self, catalog: Catalog | None) -> None:
+        if catalog is not self._catalog:
+            self._catalog = catalog
+            for follower in self._followers:
+                follower()
 
     async def _link(self, caller: Caller) -> Link:
         link = await self._pool.get(caller)
@@ -250,7 +272,10 @@ class McpUpstream:
     def _read_done(self, task: asyncio.Task[Catalog]) -> None:
         self._reading = None
         if not task.cancelled() and task.exception() is None:
-            self._catalog = task.result()
+            read = task.result()
+            if self._last is None or not same(read, self._last):
+                self._last = read
+            self._know(self._last)  # the same object as long as it says the same
             self._read_at = time.monotonic()
 
     def _span(self, method: str, params: dict[str, Any], caller: Caller) -> Span:

@@ -59,12 +59,12 @@ class Agents:
         self._callbacks: list[Callable[[], None]] = []
 
     def put(self, name: str, upstream: Upstream, agent: Agent | None, **record: Any) -> None:
-        view = AgentView(
-            record=Record(name=name, **{"protocol": "memory", "url": "memory://", **record}),
-            agent=agent,
-            health=Health(status="ok"),
-            upstream=upstream,
+        new, old = (
+            Record(name=name, **{"protocol": "memory", "url": "memory://", **record}),
+            self.known.get(name),
         )
+        same = old.record if old is not None and old.record == new else new
+        view = AgentView(record=same, agent=agent, health=Health(status="ok"), upstream=upstream)
         self.known = {**self.known, name: view}
         self.changed()
 

@@ -10,7 +10,7 @@ from typing import Any
 import mcp.types as t
 import pytest
 
-from agentgw.adapters.mcp.face import listing
+from agentgw.adapters.mcp.face import offers
 from agentgw.gateway.model import Agent
 
 from ....peers import mcp_server
@@ -93,10 +93,10 @@ async def test_a_stored_description_is_enough_for_the_tools() -> None:
         await gateway.add_server("one", url)
         view = gateway.agents.known["one"]
         assert view.agent is not None
-        server = listing.server_of(view)
+        server = offers.server_of(view)
         assert server is not None
         catalog = await server.catalog()
-        assert list(listing.remembered(view.agent).tools) == list(catalog.tools)
+        assert list(offers.remembered(view.agent).tools) == list(catalog.tools)
 
 
 async def test_a_cut_name_finds_its_tool(gateway: Gateway) -> None:
@@ -155,4 +155,4 @@ async def test_a_subscription_gets_what_it_asked_for_and_ends_well(gateway: Gate
     ],
 )
 def test_uri_templates(template: str, uri: str, fits: bool) -> None:
-    assert bool(listing.template_pattern(template).fullmatch(uri)) is fits
+    assert bool(offers.template_pattern(template).fullmatch(uri)) is fits
