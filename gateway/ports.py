@@ -135,6 +135,10 @@ class TaskHandle(Protocol):
         """The log from ``after`` on and then live; ends when the task has ended or waits for input."""
         ...
 
+    async def log(self) -> Sequence[Logged]:
+        """The log as far as it has come."""
+        ...
+
     async def settled(self) -> Task:
         """Wait until the task has ended or waits for input."""
         ...

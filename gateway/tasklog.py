@@ -157,6 +157,11 @@ class TaskLog:
         finally:
             self.watchers -= 1
 
+    async def log(self) -> Sequence[Logged]:
+        first = self._first
+        stored = await self._load(self.id, 0) if first else ()
+        return [*(logged for logged in stored if logged.seq <= first), *self._events]
+
     async def settled(self) -> Task:
         return await self._until(lambda: self.settled_now)
 

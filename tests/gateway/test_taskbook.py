@@ -92,6 +92,7 @@ async def test_open_questions_leave_memory_and_can_still_be_answered() -> None:
     assert (await again.settled()).messages[0].parts == (Text(text="red"),)
     assert agent.replies[0][0].task_id == "up 0"
     assert [logged.seq async for logged in again.events()] == [1, 2, 3, 4, 5]
+    assert [logged.seq for logged in await again.log()] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("place", ["data", "metadata", "extra", "uri", "id", "history"])

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,6 +30,25 @@ _AT = re.compile(r"(.*) - at `\$\.?(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `\$\.?(.*)`)?")
 
 
+class Pages:
+    """Pages of the list of agents, as they were answered: kept for as long as the list is the same object."""
+
+    LIMIT = 16
+
+    def __init__(self) -> None:
+        self._agents: Sequence[AgentView] = ()
+        self._pages: dict[tuple[int, int], bytes] = {}
+
+    def of(self, agents: Sequence[AgentView]) -> Mapping[tuple[int, int], bytes]:
+        """The pages of this list, by offset and limit."""
+        return self._pages if agents is self._agents else {}
+
+    def keep(self, agents: Sequence[AgentView], page: tuple[int, int], body: bytes) -> None:
+        if agents is not self._agents or len(self._pages) >= self.LIMIT:
+            self._agents, self._pages = agents, {}
+        self._pages[page] = body
+
+
 class House:
     """What all requests at the door share. ``background`` begins a job that outlives its request, one at a
     time of each name."""
@@ -39,6 +58,7 @@ class House:
         self.background = background
         self.ids = Ids(engine.items)
         self.seen = Recent()
+        self.pages = Pages()
         self.timers = Timers()
 
 

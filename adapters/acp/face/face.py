@@ -22,6 +22,7 @@ from .exchange import Exchange, House
 log = logging.getLogger("agentgw.acp")
 
 MOUNT = "/acp"
+_encode = msgspec.json.Encoder().encode
 Operation = Callable[..., Awaitable[None]]
 
 
@@ -34,9 +35,16 @@ async def agents(x: Exchange) -> None:
     """GET /agents. The SDK's clients never page, so without a limit all are shown (at most 1000)."""
     limit = _number(x, "limit", PAGE, 1, PAGE)
     offset = _number(x, "offset", 0, 0, None)
-    views = x.engine.agents(x.principal)[offset : offset + limit]
-    described = await asyncio.gather(*(_described(x, v) for v in views))
-    await x.request.json(200, {"agents": [manifests.manifest(v) for v in described]})
+    views = x.engine.agents(x.principal)
+    body = x.house.pages.of(views).get((offset, limit))
+    if body is None:
+        shown = views[offset : offset + limit]
+        new = await asyncio.gather(*(_described(x, v) for v in shown if v.agent is None))
+        told = {v.name: v for v in new}
+        body = _encode({"agents": [manifests.manifest(told.get(v.name, v)) for v in shown]})
+        if not new:
+            x.house.pages.keep(views, (offset, limit), body)
+    await x.request.respond(200, body)
 
 
 async def agent(x: Exchange, name: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 
 import msgspec
 
 from ....gateway import sse
 from ....gateway.errors import UnknownAgent
-from ....gateway.model import Invocation, Logged
+from ....gateway.model import Invocation
 from ....gateway.ports import TaskHandle
 from .. import codec
 from ..encoding import RunEncoder, run_json
@@ -126,7 +125,7 @@ async def events(x: Exchange, run_id: str) -> None:
         await relay.events(x, upstream, handle.task)
         return
     encoder = RunEncoder(handle.task, x.span.trace_id)
-    log = await so_far(handle)
+    log = await handle.log()
     seen = [encoder.created()]
     for logged in log:
         seen += encoder.feed(logged.event, logged.at)
@@ -161,20 +160,9 @@ async def _find(x: Exchange, run_id: str) -> tuple[TaskHandle, ACPUpstream | Non
     return handle, None
 
 
-async def so_far(handle: TaskHandle) -> Sequence[Logged]:
-    """The log as far as it has come, without waiting for more."""
-    log: list[Logged] = []
-    if handle.last_seq:
-        async for logged in handle.events():
-            log.append(logged)
-            if logged.seq >= handle.last_seq:
-                break
-    return log
-
-
 async def current(handle: TaskHandle, x: Exchange) -> Json:
     """The Run as it is now."""
-    run = run_json(handle.task, await so_far(handle), x.span.trace_id)
+    run = run_json(handle.task, await handle.log(), x.span.trace_id)
     x.lost(run.losses)
     return run.value
 
@@ -194,7 +182,7 @@ async def _answer(x: Exchange, handle: TaskHandle, mode: Mode, *, after: int) ->
 async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
     encoder = RunEncoder(handle.task, x.span.trace_id)
     if after:  # what the run has said before stands in its output
-        for logged in await so_far(handle):
+        for logged in await handle.log():
             if logged.seq <= after:
                 encoder.feed(logged.event, logged.at)
     async with x.streaming(as_uuid(handle.task.id)) as out:

@@ -113,6 +113,18 @@ async def test_ping_and_lists_in_pages(gateway: Gateway) -> None:
     assert await names("?limit=5&offset=50") == await names(f"?offset={10**30}") == []
 
 
+async def test_the_list_tells_what_there_is_now(gateway: Gateway) -> None:
+    async def described() -> list[str]:
+        listed = (await gateway.http.get("/agents")).json()["agents"]
+        return [a["description"] for a in listed]
+
+    gateway.add("one", MemoryUpstream(), Agent(name="one", description="first"))
+    assert await described() == await described() == ["first"]
+    gateway.add("one", MemoryUpstream(), Agent(name="one", description="second"))
+    gateway.add("two", MemoryUpstream(), Agent(name="two", description="third"))
+    assert await described() == ["second", "third"]
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "offset=-1", "limit="])
 async def test_a_bad_page_is_named(gateway: Gateway, query: str) -> None:
     answer = await gateway.http.get(f"/agents?{query}")
