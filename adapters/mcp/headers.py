@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from .wire import H_METHOD, H_NAME, H_PARAM_PREFIX, H_VERSION, NAMED_BY, TOOLS_CALL
@@ -79,6 +79,16 @@ def annotated(schema: Any) -> dict[Path, str]:
         for path, node in _positions(schema)
         if path and isinstance(node.get(X_MCP_HEADER), str)
     }
+
+
+def mirroring(tools: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Name → inputSchema of the tools whose arguments are mirrored."""
+    return {str(tool.get("name")): tool.get("inputSchema") for tool in tools if _mirrors(tool)}
+
+
+def _mirrors(tool: Mapping[str, Any]) -> bool:
+    schema = tool.get("inputSchema")
+    return fault(schema) is None and bool(annotated(schema))
 
 
 def as_text(value: Any) -> str | None:

@@ -20,7 +20,16 @@ from .nesting import too_deep
 from .places import Places
 from .wire import ClientGone, Headers, Wire
 
-__all__ = ["JSON", "WATCHED_AFTER", "ClientGone", "EventStream", "Request", "decode_object", "timeouts_in"]
+__all__ = [
+    "JSON",
+    "WATCHED_AFTER",
+    "ClientGone",
+    "EventStream",
+    "Request",
+    "accepted",
+    "decode_object",
+    "timeouts_in",
+]
 
 _json = msgspec.json.Encoder()
 JSON = "application/json"
@@ -114,12 +123,7 @@ class Request:
 
     def accepts(self, media_type: str) -> bool:
         """Whether the Accept header names exactly this media type or a matching wildcard, or is absent."""
-        accept = self.header(b"accept")
-        if accept is None:
-            return True
-        main = media_type.partition("/")[0]
-        names = {item.partition(";")[0].strip().lower() for item in accept.split(",")}
-        return not names.isdisjoint({media_type, "*/*", f"{main}/*"})
+        return accepted(self.header(b"accept"), media_type)
 
     async def body(self) -> bytes:
         """The whole body. Raises TooLarge past the limit, TooDeep for JSON nested past its own (the same
@@ -257,6 +261,15 @@ class EventStream:
     async def __aexit__(self, *_: object) -> None:
         if not self.gone.is_set():
             await self._wire.end()
+
+
+def accepted(accept: str | None, media_type: str) -> bool:
+    """Whether an Accept header names exactly this media type or a matching wildcard, or is absent."""
+    if accept is None:
+        return True
+    main = media_type.partition("/")[0]
+    names = {item.partition(";")[0].strip().lower() for item in accept.split(",")}
+    return not names.isdisjoint({media_type, "*/*", f"{main}/*"})
 
 
 def timeouts_in(header: Callable[[bytes], str | None]) -> tuple[float | None, float | None]:

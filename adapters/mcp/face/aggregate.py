@@ -101,9 +101,10 @@ class Aggregate(Door):
 
     async def input_schema(self, exchange: Exchange) -> Any:
         found = await self._find(exchange, "tools")
-        if found is None or found.own is None or found.offer.catalog is None:
+        if found is None or found.own is None:
             return None
-        return self._relay.rules.schema(found.view.name, found.offer.catalog, found.own)
+        server, catalog = found.offer.server, found.offer.catalog
+        return None if server is None or catalog is None else server.mirroring(catalog).get(found.own)
 
     async def lists(self, principal: Principal) -> Mapping[str, Sequence[bytes]]:
         if self._only is not None:

@@ -7,7 +7,7 @@ proxy that reads one and a server that reads the other could be played against e
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .. import headers as mirrored
@@ -18,7 +18,7 @@ from .exchange import Head
 # The newest first; clients that know none of the modern ones see that initialize works too.
 SUPPORTED = (*reversed(wire.MODERN_VERSIONS), *reversed(wire.HANDSHAKE_VERSIONS))
 Headers = Sequence[tuple[bytes, bytes]]
-_ROUTING = frozenset({wire.H_VERSION, wire.H_METHOD, wire.H_NAME})
+_ROUTING = {name.encode(): name for name in (wire.H_VERSION, wire.H_METHOD, wire.H_NAME)}
 _DECIMAL = re.compile(r"-?[0-9]+(\.0+)?")
 
 
@@ -52,8 +52,8 @@ def unsupported(version: str) -> RpcError:
 def _routing(headers: Headers) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers:
-        key = name.decode("latin-1")
-        if key in _ROUTING:
+        key = _ROUTING.get(name)
+        if key is not None:
             if key in found:
                 raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {key} appears more than once")
             found[key] = value.decode("latin-1").strip()
@@ -99,23 +99,3 @@ def _equal(header: str | None, body: str) -> bool:
     if header is None or not (_DECIMAL.fullmatch(header) and _DECIMAL.fullmatch(body)):
         return False
     return header.partition(".")[0] == body.partition(".")[0]
-
-
-class ParamRules:
-    """Which tools have mirrored arguments, worked out once per catalog, not once per call."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[wire.Catalog, Mapping[str, Any]]] = {}
-
-    def schema(self, agent: str, catalog: wire.Catalog, tool: str) -> Any:
-        """The inputSchema of a tool that mirrors arguments; None for all others."""
-        known = self._known.get(agent)
-        if known is None or known[0] is not catalog:
-            rules = {str(t.get("name")): t.get("inputSchema") for t in catalog.tools if _mirrors(t)}
-            known = self._known[agent] = (catalog, rules)
-        return known[1].get(tool)
-
-
-def _mirrors(tool: Mapping[str, Any]) -> bool:
-    schema = tool.get("inputSchema")
-    return mirrored.fault(schema) is None and bool(mirrored.annotated(schema))

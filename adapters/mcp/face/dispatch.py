@@ -16,7 +16,7 @@ from ..wire import RpcError
 from . import eras, rpc_errors
 from .aggregate import SERVER_INFO, Aggregate
 from .changes import Changes
-from .checks import SUPPORTED, ParamRules
+from .checks import SUPPORTED
 from .door import Door
 from .exchange import Exchange
 from .listing import Lists
@@ -36,7 +36,7 @@ class Dispatcher:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._relay = Relay(engine, ParamRules())
+        self._relay = Relay(engine)
         self._offers = Offers(engine)
         self._lists = Lists(engine, self._offers)
         self._tasks = TaskCalls(engine, self._relay, SERVER_INFO)
@@ -72,7 +72,8 @@ class Dispatcher:
         return RelayDoor(self._engine, view, server, self._relay, self._tasks)
 
     async def answer(self, exchange: Exchange, scope: str) -> Outcome:
-        """Handle the request and end its span; never raises."""
+        """Handle the request and end its span. Raises only CancelledError, where it is not the
+        exchange that was canceled."""
         try:
             result = await self._result(exchange, scope)
             return Outcome(wire.encode_result(exchange.id, result))
@@ -84,6 +85,9 @@ class Dispatcher:
             return self._failed(exchange, rpc_errors.rpc_error(e, exchange.trace_id))
         except asyncio.CancelledError:
             exchange.set_state("canceled")
+            if not exchange.canceled:
+                exchange.error_type = "cancelled"
+                raise
             return self._failed(exchange, RpcError(_CANCELLED, "Request cancelled"))
         except Exception:
             log.exception("%s failed", exchange.method)

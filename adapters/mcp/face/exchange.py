@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from msgspec import Raw, UnsetType
 
 from ....gateway.durations import duration
 from ....gateway.model import Principal, Task, Trace
-from ....gateway.telemetry import Span, Tracer
+from ....gateway.telemetry import Attribute, Span, Tracer
 from .. import wire
 from ..losses import of_answer, phrases
 from ..wire import Caller, Era, Id, RpcError
@@ -34,7 +35,8 @@ _head = msgspec.json.Decoder(Head)
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _IDLE, _TOTAL = "agentgw/idle_timeout", "agentgw/total_timeout"
 _CALLS = frozenset({wire.TOOLS_CALL, wire.PROMPTS_GET, wire.RESOURCES_READ})
-_READ = frozenset({"_meta", "name", "uri", "taskId"})
+_NAMES = {"name": "name", "uri": "uri", "taskId": "task_id"}  # members of Head
+_READ = {"_meta": "meta", **_NAMES}
 
 
 def read_head(params: Raw | UnsetType) -> Head:
@@ -77,6 +79,13 @@ class Exchange:
         self.reply = reply
         self.span: Span | None = None
         self.error_type: str | None = None  # for the span
+        self.canceled = False
+        self._task = asyncio.current_task()
+        self._caller: Caller | None = None
+        named = wire.NAMED_BY.get(method)
+        value = None if named is None else getattr(head, _NAMES[named])
+        # The tool, prompt, resource or task that is named.
+        self.name: str | None = value if isinstance(value, str) else None
         self._question_timeout = question_timeout
         self._granted = granted  # by the HTTP request's headers
 
@@ -84,13 +93,11 @@ class Exchange:
     def meta(self) -> Mapping[str, Any]:
         return self.head.meta or {}
 
-    @property
-    def name(self) -> str | None:
-        """The tool, prompt, resource or task that is named."""
-        value = {"name": self.head.name, "uri": self.head.uri, "taskId": self.head.task_id}.get(
-            wire.NAMED_BY.get(self.method, "")
-        )
-        return value if isinstance(value, str) else None
+    def cancel(self) -> None:
+        """Nobody wants the answer any more: whoever works for it is told so by CancelledError."""
+        self.canceled = True
+        if self._task is not None:
+            self._task.cancel()
 
     @property
     def log_level(self) -> str | None:
@@ -142,37 +149,36 @@ class Exchange:
         bytes (Raw)."""
         if isinstance(self.params, UnsetType):
             return {}
-        members: dict[str, Any] = dict(_fields.decode(self.params))
-        for key in _READ & members.keys():
-            members[key] = msgspec.json.decode(members[key])
+        members: dict[str, Any] = _fields.decode(self.params)  # pyright: ignore[reportAssignmentType]
+        for key, name in _READ.items():
+            if key in members:
+                members[key] = getattr(self.head, name)
         return members
 
     def begin(self, tracer: Tracer, outer: Trace) -> None:
         """Start the server span. The parent stands in ``_meta``, else in the HTTP headers (``outer``)."""
-        name = self.name
-        values = {key: self.meta.get(key) for key in wire.META_TRACE}
-        inner = {key: value for key, value in values.items() if isinstance(value, str)}
-        self.span = tracer.start(
-            f"{self.method} {name}"
-            if name is not None and self.method != wire.RESOURCES_READ
-            else self.method,
-            "server",
-            Trace(**inner) if "traceparent" in inner else outer,
-            {
-                "mcp.method.name": self.method,
-                "mcp.protocol.version": self.revision,
-                "jsonrpc.request.id": str(self.id),
-                "network.transport": "tcp",
-                "agentgw.client_protocol": "mcp",
-            },
-        )
+        name, meta, title = self.name, self.head.meta, self.method
+        if name is not None and self.method != wire.RESOURCES_READ:
+            title = f"{title} {name}"
+        if meta is not None and "traceparent" in meta:
+            inner = {key: meta[key] for key in wire.META_TRACE if isinstance(meta.get(key), str)}
+            outer = Trace(**inner) if "traceparent" in inner else outer
+        attributes: dict[str, Attribute] = {
+            "mcp.method.name": self.method,
+            "mcp.protocol.version": self.revision,
+            "jsonrpc.request.id": str(self.id),
+            "network.transport": "tcp",
+            "agentgw.client_protocol": "mcp",
+        }
         if self.session is not None:
-            self.span.set("mcp.session.id", self.session.id)
+            attributes["mcp.session.id"] = self.session.id
         if self.method == wire.TOOLS_CALL:
-            self.span.set("gen_ai.operation.name", "execute_tool")
-            self.span.set("gen_ai.tool.name", name)
-        elif self.method == wire.RESOURCES_READ:
-            self.span.set("mcp.resource.uri", name)
+            attributes["gen_ai.operation.name"] = "execute_tool"
+        if name is not None and self.method == wire.TOOLS_CALL:
+            attributes["gen_ai.tool.name"] = name
+        elif name is not None and self.method == wire.RESOURCES_READ:
+            attributes["mcp.resource.uri"] = name
+        self.span = tracer.start(title, "server", outer, attributes)
 
     @property
     def trace(self) -> Trace:
@@ -201,8 +207,10 @@ class Exchange:
 
     def caller(self) -> Caller:
         """On whose behalf a relay sends this request on."""
+        if self._caller is not None:
+            return self._caller
         info = self.session.client_info if self.session else self.meta.get(wire.META_CLIENT_INFO)
-        return Caller(
+        self._caller = Caller(
             trace=self.trace,
             principal=self.principal,
             session=self.session.id if self.session is not None else None,
@@ -213,6 +221,7 @@ class Exchange:
             on_primed=self.reply.prime,
             on_hang_up=self.reply.hang_up,
         )
+        return self._caller
 
     async def notify(self, method: str, params: dict[str, Any]) -> None:
         """Pass on what a server sends while the call runs, before the result. What belongs to no call

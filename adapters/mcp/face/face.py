@@ -21,7 +21,7 @@ from .checks import check, check_params
 from .dispatch import Dispatcher
 from .exchange import Exchange, Head
 from .http import Refused, refused
-from .reply import Reply, ResumableReply
+from .reply import Outcome, Reply, ResumableReply
 from .sessions import Session, Sessions
 
 log = logging.getLogger("agentgw.mcp.face")
@@ -161,16 +161,18 @@ class McpFace:
             )
         headers = [(_SESSION, session.id.encode())]
         primes = session.revision >= _PRIMED
-        reply = ResumableReply(request, headers, session.streams.new(), primes=primes)
+        reply = ResumableReply(request, headers, session.streams.new, primes=primes)
         granted = request.timeouts
         exchange = self._exchange(message, message.id, head, reply, request.principal, session, granted)
         self._begin(exchange, request, scope)
-        work = asyncio.create_task(self._dispatcher.answer(exchange, scope))
-        session.running[message.id] = work
-        work.add_done_callback(lambda _: session.running.pop(exchange.id, None))
-        if not await reply.run(work):
-            # 2025-11-25, basic/transports: a lost connection is no cancellation.
-            self._keep(work)
+        session.running[message.id] = exchange
+        await reply.run(self._worked(session, exchange, scope), exchange.cancel)
+
+    async def _worked(self, session: Session, exchange: Exchange, scope: str) -> Outcome:
+        try:
+            return await self._dispatcher.answer(exchange, scope)
+        finally:
+            del session.running[exchange.id]
 
     async def _one_way(self, session: Session, scope: str, message: Envelope) -> None:
         """A notification, or an answer to what was asked. What does not fit is ignored."""
@@ -228,7 +230,7 @@ class McpFace:
         listens = message.method == wire.SUBSCRIPTIONS_LISTEN
         if listens:
             request.listens()
-        reply = Reply(request, lasts=listens)
+        reply = Reply(request)
         exchange = self._exchange(message, message.id, head, reply, request.principal, None, request.timeouts)
         try:
             exchange.revision = check(request.headers, exchange.method, head)
@@ -236,9 +238,8 @@ class McpFace:
         except RpcError as e:
             raise Refused(400, e, exchange.id) from None
         self._begin(exchange, request, scope)
-        work = asyncio.create_task(self._dispatcher.answer(exchange, scope))
-        if not await reply.run(work):
-            work.cancel()  # 2026-07-28: closing the response cancels the request
+        # 2026-07-28: closing the response cancels the request.
+        await reply.run(self._dispatcher.answer(exchange, scope), exchange.cancel)
 
     async def _check_params(self, request: Request, exchange: Exchange, scope: str) -> None:
         if exchange.method != wire.TOOLS_CALL:

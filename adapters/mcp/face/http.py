@@ -6,14 +6,18 @@ Handshake: 2025-11-25, basic/transports; modern: 2026-07-28, basic/transports/st
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 from msgspec import UNSET
 
-from ....gateway.http.request import Request
+from ....gateway.http.request import Request, accepted
 from .. import wire
 from ..wire import Envelope, Era, RpcError
 from .checks import unsupported
 from .exchange import Head, read_head
+
+_VERSION, _SESSION = wire.H_VERSION.encode(), wire.H_SESSION.encode()
 
 
 class Refused(Exception):
@@ -32,11 +36,20 @@ def refused(status: int, message: str, code: int = wire.INVALID_REQUEST) -> Refu
 
 def check_post(request: Request) -> None:
     """Raises Refused for a POST whose answer the client could not take, or whose body is no JSON."""
-    if not (request.accepts(wire.JSON_TYPE) and request.accepts(wire.SSE_TYPE)):
+    if not _acceptable(request.header(b"accept")):
         raise refused(406, "Not Acceptable: Accept must name application/json and text/event-stream")
-    content = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
-    if content != wire.JSON_TYPE:
+    if not _is_json_type(request.header(b"content-type")):
         raise refused(415, "Unsupported Media Type: Content-Type must be application/json")
+
+
+@lru_cache(256)
+def _acceptable(accept: str | None) -> bool:
+    return accepted(accept, wire.JSON_TYPE) and accepted(accept, wire.SSE_TYPE)
+
+
+@lru_cache(256)
+def _is_json_type(content_type: str | None) -> bool:
+    return (content_type or "").partition(";")[0].strip().lower() == wire.JSON_TYPE
 
 
 def read_message(body: bytes) -> Envelope:
@@ -50,7 +63,7 @@ def read_message(body: bytes) -> Envelope:
         if _is_json(body):
             raise refused(400, "Invalid Request: not a JSON-RPC message") from None
         raise refused(400, "Parse error", wire.PARSE_ERROR) from None
-    if body.lstrip()[:1] == b"[":
+    if body[:16].lstrip()[:1] == b"[":
         raise refused(400, "Invalid Request: JSON-RPC batches are not supported")
     message = messages[0]
     is_answer = message.result is not UNSET or message.error is not UNSET
@@ -71,7 +84,7 @@ def _is_json(body: bytes) -> bool:
 
 def era_of(request: Request, message: Envelope) -> tuple[Era, Head]:
     """In which era the client speaks. Raises Refused for a revision that the gateway does not know."""
-    version = request.header(wire.H_VERSION.encode())
+    version = request.header(_VERSION)
     try:
         head = read_head(message.params)
     except RpcError as e:
@@ -80,7 +93,7 @@ def era_of(request: Request, message: Envelope) -> tuple[Era, Head]:
         raise Refused(400 if version in wire.MODERN_VERSIONS else 200, e, _id(message)) from None
     if version in wire.MODERN_VERSIONS:
         return "modern", head
-    handshaken = message.method == wire.INITIALIZE or request.header(wire.H_SESSION.encode()) is not None
+    handshaken = message.method == wire.INITIALIZE or request.header(_SESSION) is not None
     if not handshaken and wire.META_VERSION in (head.meta or {}):
         return "modern", head
     if not handshaken and version is not None and version not in wire.HANDSHAKE_VERSIONS:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-
-import msgspec
 
 from ....gateway.config import Limits
 from ....gateway.errors import UpstreamTimeout
@@ -30,39 +27,83 @@ async def bounded(
 ) -> T:
     """``send(caller)`` within ``seconds`` (idle, total). What the server tells renews the idle time; while it
     waits for an answer of the client only the total counts. Raises UpstreamTimeout."""
-    idle, total = seconds
-    now = asyncio.get_running_loop().time
-    end = now() + total
-    timer = asyncio.timeout_at(min(now() + idle, end))
-    tell, ask = caller.on_notification, caller.on_request
-
-    def renew(until: float | None = None) -> None:
-        with contextlib.suppress(RuntimeError):  # over: it was asked on behalf of another of the session's
-            timer.reschedule(min(now() + idle, end) if until is None else until)
-
-    async def told(method: str, params: dict[str, Any]) -> None:
-        renew()
-        if tell is not None:
-            await tell(method, params)
-
-    async def asked(method: str, params: dict[str, Any]) -> dict[str, Any]:
-        assert ask is not None
-        renew(end)
-        try:
-            return await ask(method, params)
-        finally:
-            renew()
-
-    watched = msgspec.structs.replace(
-        caller,
-        on_notification=told,
-        on_request=None if ask is None else asked,
-    )
+    deadline = Deadline(seconds, caller)
     try:
-        async with timer:
-            return await send(watched)
-    except TimeoutError:
-        if not timer.expired():
+        return await send(deadline.watched)
+    except asyncio.CancelledError:
+        if not deadline.passed or deadline.task.uncancel():
             raise
-        limit = "total_timeout" if now() >= end else "idle_timeout"
-        raise UpstreamTimeout(f"{agent} did not answer in time", data={"limit": limit}) from None
+        data = {"limit": deadline.passed}
+        raise UpstreamTimeout(f"{agent} did not answer in time", data=data) from None
+    finally:
+        deadline.stop()
+
+
+class Deadline:
+    """Cancels the current task when time is up: ``passed`` then names the limit. Signs of life only note the
+    time; they are counted when the timer would go off. ``watched``: the caller, whose signs count."""
+
+    __slots__ = (
+        "_ask",
+        "_asking",
+        "_end",
+        "_idle",
+        "_life",
+        "_loop",
+        "_tell",
+        "_timer",
+        "passed",
+        "task",
+        "watched",
+    )
+
+    def __init__(self, seconds: tuple[float, float], caller: Caller) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.passed = ""
+        self._loop = asyncio.get_running_loop()
+        self._idle, total = seconds
+        self._life = self._loop.time()
+        self._end = self._life + total
+        self._asking = 0
+        self._tell, self._ask = caller.on_notification, caller.on_request
+        self.watched = Caller(
+            caller.trace,
+            caller.principal,
+            caller.session,
+            caller.client_capabilities,
+            caller.client_info,
+            self._told,
+            None if self._ask is None else self._asked,
+            caller.protocol_version,
+            caller.on_primed,
+            caller.on_hang_up,
+        )
+        self._timer = self._loop.call_at(min(self._life + self._idle, self._end), self._due)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _due(self) -> None:
+        now = self._loop.time()
+        idle = self._end if self._asking else self._life + self._idle
+        if now < min(idle, self._end):
+            self._timer = self._loop.call_at(min(idle, self._end), self._due)
+            return
+        self.passed = "total_timeout" if now >= self._end else "idle_timeout"
+        self.task.cancel()
+
+    async def _told(self, method: str, params: dict[str, Any]) -> None:
+        self._life = self._loop.time()
+        if self._tell is not None:
+            await self._tell(method, params)
+
+    async def _asked(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        assert self._ask is not None
+        self._asking += 1
+        try:
+            return await self._ask(method, params)
+        finally:
+            self._asking -= 1
+            self._life = self._loop.time()

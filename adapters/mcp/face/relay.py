@@ -17,7 +17,6 @@ from ..upstream.link import Hello
 from ..upstream.upstream import McpUpstream
 from ..wire import Caller, Catalog, Era, RpcError
 from . import eras, limits, links, rpc_errors, tasks
-from .checks import ParamRules
 from .exchange import Exchange
 from .parked import MAY_ASK, Parking
 from .watching import Watches
@@ -76,10 +75,9 @@ def server_of(view: AgentView) -> McpUpstream | None:
 
 
 class Relay:
-    """Sends clients' requests on to their servers. ``rules``: which arguments are mirrored into headers."""
+    """Sends clients' requests on to their servers."""
 
-    def __init__(self, engine: Engine, rules: ParamRules) -> None:
-        self.rules = rules
+    def __init__(self, engine: Engine) -> None:
         self.watches = Watches()
         self._engine = engine
         self._parking = Parking(engine)
@@ -105,7 +103,7 @@ class Relay:
         catalog = await server.catalog()
         hello = await server.hello(caller)
         params = {**exchange.members(), **changes}
-        if self._mirrors(view, catalog, exchange, params):
+        if self._mirrors(server, catalog, exchange, params):
             params["arguments"] = exchange.arguments().get("arguments")
         if hello.era == "handshake":
             await self._set_level(server, exchange, hello, caller)
@@ -151,11 +149,11 @@ class Relay:
         self._engine.observe(task, exchange.principal, upstream=view.name)
 
     def _mirrors(
-        self, view: AgentView, catalog: Catalog, exchange: Exchange, params: Mapping[str, Any]
+        self, server: McpUpstream, catalog: Catalog, exchange: Exchange, params: Mapping[str, Any]
     ) -> bool:
         """Whether arguments are mirrored into headers, for which they must be decoded."""
         name = str(params.get("name"))
-        return exchange.method == wire.TOOLS_CALL and bool(self.rules.schema(view.name, catalog, name))
+        return exchange.method == wire.TOOLS_CALL and name in server.mirroring(catalog)
 
     async def _request(
         self,

@@ -69,7 +69,7 @@ class RelayDoor(Door):
 
     async def input_schema(self, exchange: Exchange) -> Any:
         catalog = await self._server.catalog()
-        return self._relay.rules.schema(self._view.name, catalog, exchange.name or "")
+        return self._server.mirroring(catalog).get(exchange.name or "")
 
     async def lists(self, principal: Principal) -> Mapping[str, Sequence[bytes]]:
         catalog = await self._server.catalog()

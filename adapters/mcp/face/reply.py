@@ -1,14 +1,17 @@
-"""The answer to one POST: plain JSON, unless something comes before the result; then an event stream."""
+"""The answer to one POST: plain JSON, unless something comes before the result; then an event stream.
+
+The work is done in the request's own task: most answers are there in no time, and need nobody to watch.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from ....gateway.http.request import WATCHED_AFTER, ClientGone, EventStream, Request
+from ....gateway.http.request import ClientGone, EventStream, Request
 from .outbox import KEEP_ALIVE
 from .streams import Stream
 
@@ -23,19 +26,16 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Reply:
-    """Answers ``request``. ``send`` may be called from several tasks; after the client left it drops.
-    ``lasts``: the answer is known to take long, so that the client is watched from the start."""
+    """Answers ``request``. ``send`` may be called from several tasks; after the client left it drops."""
 
-    def __init__(
-        self, request: Request, headers: Sequence[tuple[bytes, bytes]] = (), *, lasts: bool = False
-    ) -> None:
-        self._lasts = lasts
+    def __init__(self, request: Request, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._request = request
         self._headers = headers
         self._stream: EventStream | None = None
-        self._closing = contextlib.AsyncExitStack()
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Lock | None = None
         self._over = False
+        self._beats: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def send(self, message: bytes) -> bool:
         """Send a message before the result; whether anybody may have got it."""
@@ -46,12 +46,13 @@ class Reply:
         return True
 
     async def _open(self) -> EventStream:
+        if self._opening is None:
+            self._opening = asyncio.Lock()
         async with self._opening:
             if self._over:
                 raise ClientGone
             if self._stream is None:
                 self._stream = await self._request.events(headers=self._headers)
-                self._closing.push_async_exit(self._stream)
             return self._stream
 
     async def prime(self) -> None:
@@ -62,49 +63,51 @@ class Reply:
         """Let the client come back for the rest, in ``retry`` seconds, where its era can do that."""
         return
 
-    async def run(self, work: asyncio.Task[Outcome]) -> bool:
-        """Answer with the outcome of ``work``, which never fails. False when ``work`` still runs as the
-        client left, or is to come back: the caller cancels it or lets it go on."""
-        if not self._lasts and await _quick(work):
-            await self.finish(work.result())
-            return True
-        gone = asyncio.create_task(self._request.disconnected())
+    async def run(self, work: Awaitable[Outcome], cancel: Callable[[], None]) -> None:
+        """Do the work, which never fails, and answer with its outcome. ``cancel`` is called when the client
+        leaves before."""
+        self._request.on_gone(lambda: self._leave(cancel))
+        self._beat_later()
         try:
-            while not work.done():
-                await asyncio.wait((work, gone), timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
-                if work.done():
-                    break
-                if gone.done():
-                    self._leave()
-                    return False
-                await self._idle()
-        except asyncio.CancelledError:
-            work.cancel()
-            raise
+            outcome = await work
         finally:
-            gone.cancel()
-        await self.finish(work.result())
-        return True
+            if self._timer is not None:
+                self._timer.cancel()
+        await self.finish(outcome)
 
-    async def finish(self, outcome: Outcome) -> None:
-        """Send the result; nothing follows."""
-        async with self._opening:
-            self._over = True
-        if self._stream is None:
-            await self._request.respond(outcome.status, outcome.message, headers=self._headers)
-            return
-        with contextlib.suppress(ClientGone):
-            await self._stream.send(outcome.message, event="message")
-        await self._closing.aclose()
+    def _beat_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(KEEP_ALIVE, self._beat)
+
+    def _beat(self) -> None:
+        """Nothing was said for a while: a comment keeps idle connections open."""
+        beat = asyncio.create_task(self._idle())
+        self._beats.add(beat)
+        beat.add_done_callback(self._beats.discard)
+        self._beat_later()
 
     async def _idle(self) -> None:
         with contextlib.suppress(ClientGone):
             await (await self._open()).comment()
 
-    def _leave(self) -> None:
+    async def finish(self, outcome: Outcome) -> None:
+        """Send the result; nothing follows."""
+        if self._opening is not None:
+            async with self._opening:
+                self._over = True
         self._over = True
-        if self._stream is not None:
-            self._stream.gone.set()
+        if self._stream is None:
+            await self._request.respond(outcome.status, outcome.message, headers=self._headers)
+            return
+        with contextlib.suppress(ClientGone):
+            await self._stream.send(outcome.message, event="message")
+        await self._stream.__aexit__()
+
+    def _leave(self, cancel: Callable[[], None]) -> None:
+        if not self._over:
+            self._over = True
+            if self._stream is not None:
+                self._stream.gone.set()
+            cancel()
 
 
 class ResumableReply(Reply):
@@ -112,11 +115,25 @@ class ResumableReply(Reply):
     events without data (from 2025-11-25 on)."""
 
     def __init__(
-        self, request: Request, headers: Sequence[tuple[bytes, bytes]], stream: Stream, *, primes: bool
+        self,
+        request: Request,
+        headers: Sequence[tuple[bytes, bytes]],
+        stream: Callable[[], Stream],
+        *,
+        primes: bool,
     ) -> None:
         super().__init__(request, headers)
-        self._events = stream
+        self._new = stream
         self._primes = primes
+        self._known: Stream | None = None
+        self._serving: asyncio.Task[bool] | None = None
+
+    @property
+    def _events(self) -> Stream:
+        if self._known is None:
+            self._known = self._new()
+            self._known.on_begun = self._serve
+        return self._known
 
     async def send(self, message: bytes) -> bool:
         self._events.append(message)
@@ -131,46 +148,37 @@ class ResumableReply(Reply):
         if self._primes:
             self._events.hang_up(retry)
 
-    async def run(self, work: asyncio.Task[Outcome]) -> bool:
-        events = self._events
-        if await _quick(work, events.begun()) and events.idle:
-            await self.finish(work.result())
-            return True
-        gone = asyncio.create_task(self._request.disconnected())
+    async def run(self, work: Awaitable[Outcome], cancel: Callable[[], None]) -> None:
+        """As ``Reply.run``, but for clients that leave: 2025-11-25, basic/transports: a lost connection is no
+        cancellation."""
+        self._request.on_gone(self._left)
+        patience = PRIMED_AFTER if self._primes else KEEP_ALIVE
+        timer = asyncio.get_running_loop().call_later(patience, self._serve)
         try:
-            patience = PRIMED_AFTER if self._primes else KEEP_ALIVE
-            await asyncio.wait(
-                (work, gone, events.begun()), timeout=patience, return_when=asyncio.FIRST_COMPLETED
-            )
-            if work.done() and events.idle:
-                await self.finish(work.result())
-                return True
-            if gone.done():
-                events.leave()
-                return False
-            gone.cancel()
-            await asyncio.wait((gone,))  # the stream watches from here on, and only one can
-            work.add_done_callback(self._ended)
-            await events.serve(self._request, self._headers, 0, prime=self._primes)
-            return work.done()
+            outcome = await work
         except asyncio.CancelledError:
-            work.cancel()
+            if self._serving is not None:
+                self._serving.cancel()
             raise
         finally:
-            gone.cancel()
-
-    def _ended(self, work: asyncio.Task[Outcome]) -> None:
-        if not work.cancelled():
-            self._events.append(work.result().message)
+            timer.cancel()
+        if self._serving is None and self._known is None:
+            await self._request.respond(outcome.status, outcome.message, headers=self._headers)
+            return
+        self._events.append(outcome.message)
         self._events.end()
+        if self._serving is not None:
+            await self._serving
 
+    def _serve(self) -> None:
+        """From here on the answer is a stream."""
+        if self._serving is None:
+            events = self._events
+            events.on_begun = None
+            served = events.serve(self._request, self._headers, 0, prime=self._primes)
+            self._serving = asyncio.create_task(served)
 
-async def _quick(work: asyncio.Task[Outcome], *others: asyncio.Future[None]) -> bool:
-    """Whether ``work`` is done in the time of most calls, or before one of ``others``. Cancelled, it cancels
-    ``work``."""
-    try:
-        await asyncio.wait((work, *others), timeout=WATCHED_AFTER, return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        work.cancel()
-        raise
-    return work.done()
+    def _left(self) -> None:
+        if self._serving is None:
+            self._events.on_begun = None
+            self._events.leave()

@@ -33,6 +33,12 @@ class Server(Protocol):
     async def end_session(self, session: str) -> None: ...
 
 
+class Work(Protocol):
+    """A request that is being answered."""
+
+    def cancel(self) -> object: ...
+
+
 class Session:
     """One client's session at one door (``scope``: the agent's name, "" for all)."""
 
@@ -48,7 +54,7 @@ class Session:
             raise InvalidRequest(f"capabilities and clientInfo must not take more than {MOST_SAID} bytes")
         self.log_level: str | None = None
         self.streams = Streams()
-        self.running: dict[Id, asyncio.Task[Any]] = {}
+        self.running: dict[Id, Work] = {}
         self.servers: set[Server] = set()  # those that hold something of this session's
         self.levels: dict[Server, str] = {}  # the log level that each of them was told
         self.used = 0.0

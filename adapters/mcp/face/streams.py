@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ....gateway.http.request import ClientGone, EventStream, Request
 from .outbox import KEEP_ALIVE
@@ -43,7 +43,7 @@ class Stream:
         self._hung_up = False
         self._retry: int | None = None
         self._moved = asyncio.Event()
-        self._begun: asyncio.Future[None] | None = None
+        self.on_begun: Callable[[], None] | None = None  # called once there is something to tell
 
     @property
     def kept(self) -> int:
@@ -109,13 +109,6 @@ class Stream:
         while self.connected and self.last - self._told > _ROOM:
             await self._moved.wait()
 
-    def begun(self) -> asyncio.Future[None]:
-        """Done once there is something to tell, or the stream is wanted, or hung up."""
-        if self._begun is None:
-            self._begun = asyncio.get_running_loop().create_future()
-            self._wake()
-        return self._begun
-
     def drop(self) -> int:
         """Forget the oldest event; how many bytes it had. 0: there is none that may be forgotten (it is yet
         to be told to a client that is here, or is the answer)."""
@@ -136,8 +129,8 @@ class Stream:
     def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
-        if self._begun is not None and not self._begun.done() and not self.idle:
-            self._begun.set_result(None)
+        if self.on_begun is not None and not self.idle:
+            self.on_begun()
 
     # --- telling -----------------------------------------------------------------------------
 

@@ -41,6 +41,18 @@ class Pool:
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    def ready(self, caller: Caller) -> Link | None:
+        """The caller's link, if it is open."""
+        if self._closed or self.era is None:
+            return None
+        key = self._key(caller)
+        link = self._links.get(key)
+        if link is None or not link.alive:
+            return None
+        if len(self._links) > 1:
+            self._links[key] = self._links.pop(key)
+        return link
+
     async def get(self, caller: Caller) -> Link:
         """The caller's link, opened if need be. Raises what ``open_link`` raises."""
         if self._closed:

@@ -40,6 +40,7 @@ class HttpLink(Link):
         self._record = record
         self._host = host
         self._url = record.url or ""
+        self._own = [("accept", f"{wire.JSON_TYPE}, {wire.SSE_TYPE}"), ("content-type", wire.JSON_TYPE)]
 
     # --- sending -----------------------------------------------------------------------------
 
@@ -76,11 +77,7 @@ class HttpLink(Link):
 
     def headers(self) -> list[tuple[str, str]]:
         """Those of every request: the record's own, resolved now, then the protocol's."""
-        headers = [
-            *self._host.headers(self._record),
-            ("accept", f"{wire.JSON_TYPE}, {wire.SSE_TYPE}"),
-            ("content-type", wire.JSON_TYPE),
-        ]
+        headers = [*self._host.headers(self._record), *self._own]
         if self.session_id is not None:
             headers.append((wire.H_SESSION, self.session_id))
         if self.hello.era == "handshake" and self.hello.version:
@@ -149,6 +146,8 @@ class HttpLink(Link):
         broken = False
         try:
             answer = await self._read(cursor.messages(reply), call)
+            if answer is not None:
+                reply.settle()
         except Unreachable:
             if not self._resumes(cursor):
                 raise

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from ....gateway.errors import GatewayError, NotActive, UpstreamError, UpstreamF
 from ....gateway.model import Agent, InputReply, Invocation, Record, TaskRef
 from ....gateway.ports import Host, Tell
 from ....gateway.telemetry import Attribute, Span, server_attributes
+from .. import headers as mirrored
 from .. import wire
 from ..codec import agent_of
 from ..wire import Caller, Catalog, RpcError
@@ -53,6 +55,7 @@ class McpUpstream:
         self._read_at = 0.0
         self._reading: asyncio.Task[Catalog] | None = None
         self._listeners: dict[str, Caller] = {}
+        self._mirroring: tuple[Catalog, Mapping[str, Any]] | None = None
 
     # --- the port ----------------------------------------------------------------------------
 
@@ -119,7 +122,8 @@ class McpUpstream:
     async def hello(self, caller: Caller) -> Hello:
         """What the server says of itself to ``caller``, and the era in which it is spoken to on the
         caller's behalf: opens what is needed for that. Raises UpstreamError, ConfigError."""
-        return (await self._link(caller)).hello
+        link = self._pool.ready(caller)
+        return (await self._link(caller) if link is None else link).hello
 
     async def request(
         self,
@@ -201,7 +205,7 @@ class McpUpstream:
                 follower()
 
     async def _link(self, caller: Caller) -> Link:
-        link = await self._pool.get(caller)
+        link = self._pool.ready(caller) or await self._pool.get(caller)
         session = caller.session
         if session is not None and link.hello.era == "handshake" and session in self._listeners:
             link.listeners[session] = self._listeners[session]
@@ -211,9 +215,10 @@ class McpUpstream:
         """Send; once more where the server has forgotten the session, changed its era or its headers."""
         for last in (False, True):
             link = await self._link(caller)
-            span.set("mcp.protocol.version", link.hello.version)
-            span.set("mcp.session.id", link.session_id)
-            span.set("network.transport", link.transport)
+            span.attributes["mcp.protocol.version"] = link.hello.version
+            span.attributes["network.transport"] = link.transport
+            if link.session_id is not None:
+                span.attributes["mcp.session.id"] = link.session_id
             schema = await self._schema(method, params, link)
             try:
                 return await link.request(method, params, caller, span, schema)
@@ -224,7 +229,7 @@ class McpUpstream:
                     raise
                 if e.code == wire.UNSUPPORTED_VERSION:
                     self._pool.reset()
-                elif e.code == wire.HEADER_MISMATCH and schema is not None:
+                elif e.code == wire.HEADER_MISMATCH and method == wire.TOOLS_CALL:
                     await self.catalog(refresh=True)
                 else:
                     raise
@@ -234,8 +239,14 @@ class McpUpstream:
         """The called tool's inputSchema, where headers must mirror arguments (modern HTTP)."""
         if method != wire.TOOLS_CALL or link.hello.era != "modern" or link.transport != "tcp":
             return None
-        tool = (self._catalog or await self.catalog()).tool(str(params.get("name")))
-        return None if tool is None else tool.get("inputSchema")
+        return self.mirroring(self._catalog or await self.catalog()).get(str(params.get("name")))
+
+    def mirroring(self, catalog: Catalog) -> Mapping[str, Any]:
+        """The inputSchemas of the tools whose arguments are mirrored into headers, by name; worked out once
+        per catalog."""
+        if self._mirroring is None or self._mirroring[0] is not catalog:
+            self._mirroring = catalog, mirrored.mirroring(catalog.tools)
+        return self._mirroring[1]
 
     async def _read_catalog(self) -> Catalog:
         try:
@@ -279,21 +290,30 @@ class McpUpstream:
             self._read_at = time.monotonic()
 
     def _span(self, method: str, params: dict[str, Any], caller: Caller) -> Span:
-        attributes: dict[str, Attribute] = {"mcp.method.name": method, "agentgw.agent": self.record.name}
+        attributes: dict[str, Attribute] = {
+            "mcp.method.name": method,
+            "agentgw.agent": self.record.name,
+            **server_attributes(self.record.url or ""),
+        }
         name = params.get("name")
         uri = params.get("uri")
         if isinstance(uri, str):
             attributes["mcp.resource.uri"] = uri
         if method == wire.TOOLS_CALL and isinstance(name, str):
-            attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
+            attributes["gen_ai.operation.name"] = "execute_tool"
+            attributes["gen_ai.tool.name"] = name
         elif method == wire.PROMPTS_GET and isinstance(name, str):
             attributes["gen_ai.prompt.name"] = name
-        attributes |= server_attributes(self.record.url or "")
         title = f"{method} {name}" if isinstance(name, str) else method
         return self._host.tracer.start(title, "client", caller.trace, attributes)
 
 
+_MENTIONED = re.compile(b"isError").search  # cheaper than decoding what is large
+
+
 def _is_error(result: msgspec.Raw) -> bool:
+    if not _MENTIONED(result):
+        return False
     try:
         return _peek.decode(result).isError is True
     except (ValueError, RecursionError):
