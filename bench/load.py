@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
+import socket
 import sys
 import time
 from typing import Any
@@ -16,25 +18,32 @@ import msgspec
 import uvloop
 
 ID = b"10000"  # what stands for a request's id
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Job(msgspec.Struct, omit_defaults=True):
     """``count`` requests over ``connections`` at once. ``head`` and ``body`` as they go out; ``expect`` is
-    text that each good answer holds. ``kind``: "calls"; "stream" (the delay of every stamped piece is
-    measured); "abort" (the connection is broken after the first bytes of an answer); "hold" (connections
-    with a stream stay open until the next job)."""
+    text that each good answer holds. ``kind``:
 
-    port: int
-    head: str
-    body: str
-    expect: str
+    - "calls"
+    - "stream": the delay of every stamped piece is measured
+    - "abort": the connection is broken after the first bytes of an answer
+    - "hold": connections with a stream stay open until the next job that holds none
+    - "stall": as "hold", and nothing more is read
+    - "resume": the stalled ones are read to their end (head and body are not used)
+    """
+
+    port: int = 0
+    head: str = ""
+    body: str = ""
+    expect: str = ""
     connections: int = 1
     count: int = 1
     kind: str = "calls"
 
 
 class Outcome(msgspec.Struct):
-    """``seconds`` of wall clock for all; ``delays`` in seconds: of stamped pieces, or of first bytes;
+    """``seconds`` of wall clock for all; ``delays`` in seconds of stamped pieces, ``first`` of first bytes;
     ``bytes`` of answers' bodies; ``error``: the first wrong answer."""
 
     seconds: float
@@ -60,10 +69,9 @@ class Client(asyncio.Protocol):
         if not self.state.take():
             self.finish()
             return
-        self.parser: Any = httptools.HttpResponseParser(self)
+        self.parser: Any = None
         self.chunks: list[bytes] = []
         self.begun = time.monotonic()
-        self.heard = False
         self.transport.write(self.request)
 
     def finish(self) -> None:
@@ -72,35 +80,63 @@ class Client(asyncio.Protocol):
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:
+        if self.parser is None:
+            if self.state.job.kind == "stream":
+                self.state.first.append(time.monotonic() - self.begun)
+            if self.is_whole(data):
+                return
+            self.parser = httptools.HttpResponseParser(self)
         self.parser.feed_data(data)
+
+    def is_whole(self, data: bytes) -> bool:
+        """A small answer in one piece, as most are, needs no parser: the clients must cost little."""
+        end = data.find(b"\r\n\r\n")
+        length = LENGTH.search(data, 0, end) if data.startswith(b"HTTP/1.1 200") else None
+        if length is None or len(data) - end - 4 != int(length[1]):
+            return False
+        self.state.bytes += len(data) - end - 4
+        self.answered(data, 200)
+        return True
 
     def on_body(self, body: bytes) -> None:
         now = time.monotonic_ns()
         state = self.state
-        if not self.heard:
-            self.heard = True
-            state.first.append(now / 1e9 - self.begun)
-        if state.job.kind in ("stream", "hold"):
+        kind = state.job.kind
+        if kind == "stream":
             *events, rest = b"".join((*self.chunks, body)).split(b"\n\n")
             self.chunks[:] = [rest]
             for event in events:
                 _, stamp, piece = event.partition(b'"@')
                 if stamp and b".completed" not in event:  # there it is said again
                     state.delays.append((now - int(piece[: piece.index(b"@")])) / 1e9)
-        else:
+        elif kind == "calls":
             self.chunks.append(body)
         state.bytes += len(body)
-        if state.job.kind == "abort":
+        if kind == "abort":
             self.finish()
             self.transport.abort()
-        elif state.job.kind == "hold" and not self.done.done():
+        elif kind in ("hold", "stall") and not self.done.done():
             self.done.set_result(None)
+            if kind == "stall":
+                self.transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        body = b"".join(self.chunks)
-        if self.state.expect not in body or self.parser.get_status_code() != 200:
-            self.state.error = self.state.error or f"{self.parser.get_status_code()} {body[:300]!r}"
-        asyncio.get_running_loop().call_soon(self.ask)
+        self.answered(b"".join(self.chunks), self.parser.get_status_code())
+
+    def answered(self, answer: bytes, status: int) -> None:
+        if status != 200 or self.state.expect not in answer:
+            self.state.error = self.state.error or f"{status} {answer[:300]!r}"
+        if self.parser is None:
+            self.ask()
+        else:
+            asyncio.get_running_loop().call_soon(self.ask)  # the parser is at work
+
+    def resume(self) -> asyncio.Future[None]:
+        """Read on to the end."""
+        self.done = asyncio.get_running_loop().create_future()
+        self.state.job.kind = "rest"
+        self.transport.resume_reading()
+        return self.done
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
@@ -133,33 +169,52 @@ class State:
         return self.left >= 0
 
 
-async def run(job: Job, held: list[Any]) -> Outcome:
-    for transport in held:
-        transport.abort()
-    held.clear()
-    state = State(job)
+async def connected(state: State) -> Client:
+    """A small buffer where nothing is read, so that what is not read stays with the sender."""
+    sock = socket.socket()
+    if state.job.kind == "stall":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    sock.setblocking(False)
     loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", state.job.port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _, client = await loop.create_connection(lambda: Client(state), sock=sock)
+    return client
+
+
+async def run(job: Job, held: list[Client]) -> Outcome:
+    if job.kind == "resume":
+        return await resume(held)
+    if job.kind not in ("hold", "stall"):
+        for client in held:
+            client.transport.abort()
+        held.clear()
+    state = State(job)
     begun = time.perf_counter()
     while True:
-        made = await asyncio.gather(
-            *(
-                loop.create_connection(lambda: Client(state), "127.0.0.1", job.port)
-                for _ in range(job.connections)
-            )
-        )
-        await asyncio.gather(*(client.done for _, client in made))
+        made = await asyncio.gather(*(connected(state) for _ in range(job.connections)))
+        await asyncio.gather(*(client.done for client in made))
         if job.kind != "abort" or state.left <= 0 or state.error:
             break
-    if job.kind == "hold":
-        held.extend(transport for transport, _ in made)
+    if job.kind in ("hold", "stall"):
+        held.extend(made)
     return Outcome(time.perf_counter() - begun, state.delays, state.first, state.bytes, state.error)
+
+
+async def resume(held: list[Client]) -> Outcome:
+    begun = time.perf_counter()
+    await asyncio.gather(*(client.resume() for client in held))
+    states = [client.state for client in held]
+    held.clear()
+    error = next((state.error for state in states if state.error), "")
+    return Outcome(time.perf_counter() - begun, [], [], sum(state.bytes for state in states), error)
 
 
 async def main() -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    held: list[Any] = []
+    held: list[Client] = []
     while line := await reader.readline():
         outcome = await run(msgspec.json.decode(line, type=Job), held)
         print(msgspec.json.encode(outcome).decode(), flush=True)

@@ -14,11 +14,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import msgspec
+from account import CORES, children, family
 from load import Job, Outcome
 
 HERE = Path(__file__).parent
-TICK = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
+SCRIPT = Path(sys.executable).parent / "agentgw"
 NGINX = """
 daemon off;
 worker_processes 1;
@@ -49,27 +49,17 @@ http {{
 """
 
 
-def cpu(pids: list[int]) -> float:
-    """Seconds of CPU that processes have used, by the operating system's account."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
-
-
-def rss(pid: int) -> int:
-    """Bytes of memory that a process holds."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 @contextlib.contextmanager
-def process(*words: str | Path, **options: object) -> Generator[subprocess.Popen[bytes]]:
-    started = subprocess.Popen([*words], **options)  # type: ignore[call-overload]
+def process(
+    *words: str | Path, cores: set[int] | None = None, **options: object
+) -> Generator[subprocess.Popen[bytes]]:
+    """Runs on ``cores`` (none: where clients and agents do), and is ended with the block."""
+
+    def pin() -> None:
+        if CORES.all:
+            os.sched_setaffinity(0, cores or CORES.others())
+
+    started = subprocess.Popen([*words], preexec_fn=pin, **options)  # type: ignore[call-overload]
     try:
         yield started
     finally:
@@ -138,8 +128,11 @@ def until_up(port: int, path: str, started: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def gateway(home: Path, agents_port: int, more: int = 0) -> Generator[Proxy]:
-    """agentgw with one agent of each kind, and ``more`` besides."""
+def gateway(
+    home: Path, agents_port: int, *, more: int = 0, workers: int = 0, stdio: bool = False, extra: str = ""
+) -> Generator[Proxy]:
+    """agentgw with one agent of each kind, ``more`` besides, and with ``stdio`` one that is a command.
+    ``workers``: 0 says nothing of them. ``extra``: more of the configuration."""
     base = f"http://127.0.0.1:{agents_port}"
     declared = {
         "mcp": (f"{base}/mcp", "mcp"),
@@ -150,17 +143,19 @@ def gateway(home: Path, agents_port: int, more: int = 0) -> Generator[Proxy]:
     }
     home.mkdir()
     config = home / "bench.toml"
-    config.write_text(
-        "".join(f'[agents.{n}]\nurl = "{url}"\nprotocol = "{p}"\n' for n, (url, p) in declared.items())
-    )
+    lines = [f'[agents.{n}]\nurl = "{url}"\nprotocol = "{p}"\n' for n, (url, p) in declared.items()]
+    if stdio:
+        lines.append(f'[agents.stdio]\ncommand = ["{sys.executable}", "{HERE / "stdio_agent.py"}"]\n')
+    config.write_text(extra + "".join(lines))
     port = free_port()
-    script = Path(sys.executable).parent / "agentgw"
+    words: list[str | Path] = [SCRIPT, "serve", "--port", str(port), "--config", config]
+    if workers:
+        words += ["--workers", str(workers)]
     environment = {**os.environ, "AGENTGW_HOME": str(home / "data")}
-    with process(
-        script, "serve", "--port", str(port), "--config", config, env=environment, stdout=subprocess.DEVNULL
-    ) as started:
+    cores = CORES.proxy(max(workers, 1))
+    with process(*words, cores=cores, env=environment, stdout=subprocess.DEVNULL) as started:
         until_up(port, "/readyz", started)
-        yield Proxy("agentgw", port, [started.pid])
+        yield Proxy("agentgw", port, family(started.pid))
 
 
 @contextlib.contextmanager
@@ -174,6 +169,7 @@ def nginx(home: Path, agents_port: int) -> Generator[Proxy | None]:
     port = free_port()
     config = home / "nginx.conf"
     config.write_text(NGINX.format(home=home, agents=agents_port, port=port))
-    with process(program, "-p", home, "-c", config, stderr=subprocess.DEVNULL) as started:
+    words = (program, "-p", home, "-c", config)
+    with process(*words, cores=CORES.proxy(), stderr=subprocess.DEVNULL) as started:
         until_up(port, "/held", started)
         yield Proxy("nginx", port, children(started.pid))

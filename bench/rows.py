@@ -53,9 +53,18 @@ def initialized(port: int, path: str) -> str:
         return str(answer.headers["mcp-session-id"])
 
 
-def mcp(agent: str, arguments: dict[str, Any], *, modern: bool = True, tool: str = "echo") -> Row:
+def mcp(
+    agent: str,
+    arguments: dict[str, Any],
+    *,
+    modern: bool = True,
+    tool: str = "echo",
+    progress: bool = False,
+) -> Row:
+    """``progress``: the client asks for the notifications of it, and so for a stream."""
     revision = MODERN if modern else "2025-11-25"
-    params: dict[str, Any] = {"name": tool, "arguments": arguments, **({"_meta": META} if modern else {})}
+    meta: dict[str, Any] = {**(META if modern else {}), **({"progressToken": 1} if progress else {})}
+    params: dict[str, Any] = {"name": tool, "arguments": arguments, **({"_meta": meta} if meta else {})}
     head = f"accept: application/json, text/event-stream\r\nmcp-protocol-version: {revision}\r\n"
     if modern:
         head += f"mcp-method: tools/call\r\nmcp-name: {tool}\r\n"
