@@ -191,7 +191,8 @@ class Silence:
         self.timed = (self._timer, self._over)
 
     def _over(self) -> None:
-        self._saying = asyncio.create_task(self._say())
+        if self._saying is None or self._saying.done():  # else the client takes nothing
+            self._saying = asyncio.create_task(self._say())
         self._timer.start(self._over)
 
     async def _say(self) -> None:
