@@ -90,6 +90,8 @@ class Artifact(_Struct, frozen=True):
 class TaskState(StrEnum):
     """States of a task; which may follow which stands in ``lifecycle``."""
 
+    __hash__ = str.__hash__  # Enum's own is written in Python
+
     SUBMITTED = "submitted"
     WORKING = "working"
     INPUT_REQUIRED = "input_required"

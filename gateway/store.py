@@ -76,14 +76,21 @@ class Store(ABC):
     # --- tasks ---------------------------------------------------------------------------------
 
     @abstractmethod
-    async def save_tasks(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> None:
+    async def save_tasks(
+        self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]
+    ) -> Sequence[int]:
         """Upsert tasks and append events (task id, event) in one transaction. A task that another principal
-        or agent has stays as it is. Past the configured number the oldest go: ended ones, then those that
-        wait for input, then the rest."""
+        or agent has stays as it is; events of unknown tasks are left out. Past the configured number (the
+        engine may wait until a few more are there) the oldest go: ended ones, then those that wait for
+        input, then the rest. Returns the bytes that each task takes."""
 
     @abstractmethod
     async def load_task(self, task_id: str) -> StoredTask | None:
         """One task by the gateway's id."""
+
+    @abstractmethod
+    async def load_known(self, task_ids: Sequence[str]) -> Sequence[StoredTask]:
+        """Those of these tasks that there are."""
 
     @abstractmethod
     async def load_tasks(
@@ -103,7 +110,7 @@ class Store(ABC):
 
     @abstractmethod
     async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
-        """Upsert conversations."""
+        """Upsert conversations; the least recently changed ones are forgotten first."""
 
     @abstractmethod
     async def load_contexts(self) -> Sequence[StoredContext]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -22,18 +22,21 @@ from .tasklog import TaskLog, now
 
 log = logging.getLogger("agentgw.engine")
 
-IDLE_BYTES = 64 * 1024 * 1024  # of tasks that only wait in memory for somebody to ask
+# Of tasks that only wait in memory for somebody to ask. What more would save in reading, collecting garbage
+# takes: it looks at all that is in memory.
+IDLE_TASKS = 1000
+IDLE_BYTES = 64 * 1024 * 1024
 
 
 class TaskBook:
-    """``limit``: how many idle tasks, and how many open questions, are kept in memory."""
+    """``limit``: how many tasks the store keeps: no more idle tasks and open questions are in memory."""
 
     def __init__(self, store: Store, limit: int) -> None:
         self._store = store
         self._limit = limit
         self._tasks: dict[str, TaskLog] = {}
         self._dirty: dict[str, TaskLog] = {}
-        self._idle: OrderedDict[str, TaskLog] = OrderedDict()
+        self._idle = _Idle(min(limit, IDLE_TASKS))
         # Where a conversation has an open question; without the task, which may be in the store only.
         self._asking: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
         self._unproved: dict[str, TaskLog] = {}  # observed, perhaps with the id of a stored task: not written
@@ -66,7 +69,7 @@ class TaskBook:
     async def get(self, task_id: str, principal: Principal) -> TaskLog:
         """The principal's task. Raises UnknownTask, for another's too."""
         if (new := self._unproved.get(task_id)) is not None:
-            await self._prove(new)
+            await self._prove([new])
         entry = self._tasks.get(task_id)
         if entry is None:
             stored = await self._store.load_task(task_id)
@@ -75,8 +78,8 @@ class TaskBook:
             entry = self._tasks.get(task_id) or self._restored(stored)
         if entry.principal != principal.id and not principal.owner:
             raise UnknownTask(task_id)
-        if task_id in self._idle:
-            self._idle.move_to_end(task_id)
+        if entry.settled_now or entry.relayed:
+            self._idle.use(entry)
         return entry
 
     async def list(
@@ -113,10 +116,11 @@ class TaskBook:
         """What a relay saw; False if the id is another's, or of a task of the gateway's own."""
         entry = self._tasks.get(task.id)
         if entry is None:
-            at = now()
-            task = msgspec.structs.replace(
-                task, agent=agent, created_at=task.created_at or at, updated_at=task.updated_at or at
-            )
+            if task.agent != agent or not (task.created_at and task.updated_at):
+                at = now()
+                task = msgspec.structs.replace(
+                    task, agent=agent, created_at=task.created_at or at, updated_at=task.updated_at or at
+                )
             entry = TaskLog(
                 task,
                 principal.id,
@@ -143,10 +147,9 @@ class TaskBook:
         else:
             self._asking.pop(entry.id, None)
         if entry.settled_now or entry.relayed:
-            self._idle[entry.id] = entry
-            self._idle.move_to_end(entry.id)
+            self._idle.use(entry)
         else:
-            self._idle.pop(entry.id, None)
+            self._idle.drop(entry)
 
     def _restored(self, stored: StoredTask) -> TaskLog:
         entry = TaskLog(
@@ -158,58 +161,109 @@ class TaskBook:
             relayed=stored.relayed,
         )
         self._tasks[entry.id] = entry
+        self._idle.weigh(entry, entry.weighed(len(msgspec.json.encode(stored))))
         if entry.settled_now or entry.relayed:
-            self._idle[entry.id] = entry
+            self._idle.use(entry)
         return entry
 
-    async def _prove(self, entry: TaskLog) -> None:
+    # --- observed tasks ----------------------------------------------------------------------
+
+    async def _prove(self, entries: Sequence[TaskLog]) -> None:
         """An observed task with the id of a stored one that is not the same relayed task is forgotten."""
-        stored = await self._store.load_task(entry.id)
-        if self._unproved.get(entry.id) is not entry:
-            return  # somebody else asked, too
-        del self._unproved[entry.id]
-        if stored is None:
-            return
+        known = {s.task.id: s for s in await self._store.load_known([entry.id for entry in entries])}
+        for entry in entries:
+            if self._unproved.get(entry.id) is not entry:
+                continue  # somebody else asked, too
+            del self._unproved[entry.id]
+            if (stored := known.get(entry.id)) is not None:
+                self._compare(entry, stored)
+
+    def _compare(self, entry: TaskLog, stored: StoredTask) -> None:
         if stored.relayed and (stored.principal, stored.task.agent) == (entry.principal, entry.agent):
             entry.replace(msgspec.structs.replace(entry.task, created_at=stored.task.created_at))
             return
         log.debug("%s reports a task of another's id: %s", entry.agent, entry.id)
-        for index in (self._tasks, self._dirty, self._idle, self._asking):
+        for index in (self._tasks, self._dirty, self._asking):
             index.pop(entry.id, None)
+        self._idle.drop(entry)
 
     # --- writing -----------------------------------------------------------------------------
 
     async def flush(self) -> None:
         """Write changed tasks and their new events in one go; forget idle ones that take too much room."""
         async with self._flushing:
-            for entry in list(self._unproved.values()):
-                await self._prove(entry)
-            dirty = {id: entry for id, entry in self._dirty.items() if id not in self._unproved}
-            self._dirty = {id: entry for id, entry in self._dirty.items() if id in self._unproved}
+            if self._unproved:
+                await self._prove(list(self._unproved.values()))
+            dirty, self._dirty = self._dirty, {}
+            for id in self._unproved.keys() & dirty.keys():  # came while the others were looked up
+                self._dirty[id] = dirty.pop(id)
             if dirty:
                 await self._write(dirty)
             self._evict()
 
     async def _write(self, dirty: dict[str, TaskLog]) -> None:
-        entries = list(dirty.values())
-        snapshots = [entry.snapshot() for entry in entries]
-        seqs = [entry.last_seq for entry in entries]
-        events: list[tuple[str, Logged]] = [(entry.id, e) for entry in entries for e in entry.unsaved()]
+        snapshots: list[StoredTask] = []
+        events: list[tuple[str, Logged]] = []
+        written: list[tuple[TaskLog, StoredTask | None, int]] = []
+        for entry in dirty.values():
+            snapshot = entry.snapshot()
+            if snapshot is not None:
+                snapshots.append(snapshot)
+            if not entry.relayed:
+                events += [(entry.id, event) for event in entry.unsaved()]
+            written.append((entry, snapshot, entry.last_seq))
         try:
-            await self._store.save_tasks([s for s in snapshots if s is not None], events)
+            sizes = iter(await self._store.save_tasks(snapshots, events))
         except BaseException:
             self._dirty = dirty | self._dirty  # nothing is forgotten: the next flush tries again
             raise
-        for entry, snapshot, seq in zip(entries, snapshots, seqs, strict=True):
+        for entry, snapshot, seq in written:
             entry.saved(snapshot, seq)
+            if snapshot is not None:
+                self._idle.weigh(entry, entry.weighed(next(sizes)))
 
     def _evict(self) -> None:
-        total = sum(entry.weight for entry in self._idle.values())
-        for entry in list(self._idle.values()):
-            if total <= IDLE_BYTES and len(self._idle) <= self._limit:
-                return
-            if entry.id in self._dirty or entry.watchers or entry.running:
-                continue
-            total -= entry.weight
-            del self._idle[entry.id]
+        for entry in self._idle.surplus(lambda e: e.id in self._dirty or e.watchers > 0 or e.running):
+            self._idle.drop(entry)
             self._tasks.pop(entry.id, None)
+
+
+class _Idle:
+    """Tasks that only wait in memory for somebody to ask, the least recently used first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries: OrderedDict[str, TaskLog] = OrderedDict()
+        self._bytes = 0
+
+    def use(self, entry: TaskLog) -> None:
+        """Add, or note that somebody uses it."""
+        if entry.id in self._entries:
+            self._entries.move_to_end(entry.id)
+        else:
+            self._entries[entry.id] = entry
+            self._bytes += entry.weight
+
+    def drop(self, entry: TaskLog) -> None:
+        """Not idle (any more)."""
+        if self._entries.pop(entry.id, None) is not None:
+            self._bytes -= entry.weight
+
+    def weigh(self, entry: TaskLog, weight: int) -> None:
+        """It takes so many bytes now."""
+        if entry.id in self._entries:
+            self._bytes += weight - entry.weight
+        entry.weight = weight
+
+    def surplus(self, busy: Callable[[TaskLog], bool]) -> Sequence[TaskLog]:
+        """The least recently used ones that are not ``busy``: without them there are not too many."""
+        number, size = len(self._entries) - self._limit, self._bytes - IDLE_BYTES
+        found: list[TaskLog] = []
+        if number > 0 or size > 0:
+            for entry in self._entries.values():
+                if number <= len(found) and size <= 0:
+                    break
+                if not busy(entry):
+                    found.append(entry)
+                    size -= entry.weight
+        return found

@@ -5,41 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
-
-import msgspec
+from functools import lru_cache
+from time import time_ns
 
 from .lifecycle import PAUSED, TERMINAL, Folding
 from .model import (
-    Artifact,
-    ArtifactDelta,
-    Data,
     Event,
-    File,
-    Finished,
-    InputRequired,
     Logged,
-    Message,
-    MessageDelta,
-    MessageDone,
-    Part,
-    Progress,
     Started,
-    StateChanged,
     Task,
     TaskRef,
     TaskState,
-    Text,
 )
 from .store import StoredTask
 
-_encode = msgspec.json.Encoder().encode
 LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
 
 
 def now() -> str:
     """The time as the model writes it: UTC, milliseconds, ``Z``."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    ms = time_ns() // 1_000_000
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class TaskLog:
@@ -65,7 +56,7 @@ class TaskLog:
         self.upstream = upstream
         self.stored = last_seq
         self.relayed = relayed
-        self._weight: int | None = _task_weight(task)
+        self.weight = 0  # roughly the bytes held, as the book counts them
         self.runner: asyncio.Task[None] | None = None
         self.canceled_by_client = False
         self.watchers = 0
@@ -74,7 +65,7 @@ class TaskLog:
         self._first = last_seq
         self._load = load
         self._events: list[Logged] = []
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None  # there while somebody waits
 
     @property
     def task(self) -> Task:
@@ -85,13 +76,6 @@ class TaskLog:
     def state(self) -> TaskState:
         """Its state now; cheap."""
         return self._folding.state
-
-    @property
-    def weight(self) -> int:
-        """Roughly the bytes held."""
-        if self._weight is None:
-            self._weight = _task_weight(self.task)
-        return self._weight
 
     @property
     def last_seq(self) -> int:
@@ -115,8 +99,6 @@ class TaskLog:
         at = now()
         self._folding.add(event, at)
         self._events.append(Logged(seq=self.last_seq + 1, at=at, event=event))
-        if self._weight is not None:
-            self._weight += _weight(event)
         if isinstance(event, Started):
             self.upstream = TaskRef(
                 task_id=event.task_id or (self.upstream.task_id if self.upstream else ""),
@@ -129,12 +111,18 @@ class TaskLog:
         if self.state not in TERMINAL:
             self._folding = Folding(task)
             self.context_id = task.context_id
-            self._weight = None  # a stream has many updates, and only who tidies up asks
             self._wake()
 
     def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    def _change(self) -> asyncio.Event:
+        """Set at the next change."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        return self._changed
 
     async def events(self, after: int = 0) -> AsyncGenerator[Logged]:
         self.watchers += 1
@@ -147,7 +135,7 @@ class TaskLog:
                     after = logged.seq
             position = max(after - self._first, 0)
             while True:
-                changed = self._changed
+                changed = self._change()
                 while position < len(self._events):
                     position += 1
                     yield self._events[position - 1]
@@ -169,7 +157,7 @@ class TaskLog:
         """Wait for the next change, whatever it is."""
         self.watchers += 1
         try:
-            await self._changed.wait()
+            await self._change().wait()
         finally:
             self.watchers -= 1
 
@@ -186,7 +174,7 @@ class TaskLog:
         self.watchers += 1
         try:
             while not reached():
-                await self._changed.wait()
+                await self._change().wait()
         finally:
             self.watchers -= 1
         return self.task
@@ -214,62 +202,13 @@ class TaskLog:
         if snapshot is not None:
             self._saved = snapshot.task.state
 
+    def weighed(self, size: int) -> int:
+        """Roughly the bytes held by a task whose snapshot takes ``size``."""
+        return 1000 + size + 200 * len(self._events)
+
     def restore(self, events: Sequence[Logged]) -> None:
         """Take in events that were stored after the task itself was."""
         for logged in events:
             if logged.seq == self._first + 1:
                 self._folding.add(logged.event, logged.at)
                 self._first = self.stored = logged.seq
-
-
-def _task_weight(task: Task) -> int:
-    said = (task.input, task.status_message, *task.messages, *task.artifacts)
-    size = sum(_item_weight(item) for item in said if item is not None)
-    return 1000 + size + _free(task.metadata) + _free(task.extra) + _free(task.fault and task.fault.data)
-
-
-def _weight(event: Event) -> int:
-    match event:
-        case MessageDelta(parts=parts):
-            return 200 + _parts_weight(parts)
-        case MessageDone(message=item) | ArtifactDelta(artifact=item):
-            return 200 + _item_weight(item)
-        case StateChanged(message=Message() as message) | Finished(message=Message() as message):
-            return 200 + _item_weight(message)
-        case InputRequired(request=request):
-            return 200 + _item_weight(request.message) + _free(request.schema) + _free(request.extra)
-        case Progress(data=data, extra=extra):
-            return 200 + _free(data) + _free(extra)
-        case _:
-            return 200
-
-
-def _item_weight(item: Message | Artifact) -> int:
-    match item:
-        case Message(message_id=name):
-            size = len(name or "")
-        case Artifact(name=name, description=description):
-            size = len(item.artifact_id) + len(name or "") + len(description or "")
-    return size + _parts_weight(item.parts) + _free(item.metadata) + _free(item.extra)
-
-
-def _parts_weight(parts: tuple[Part, ...]) -> int:
-    size = 0
-    for part in parts:
-        match part:
-            case Text(text=text):
-                size += len(text)
-            case File(content=bytes() as content):
-                size += len(content)
-            case Data(data=data):
-                size += 500 + _free(data)
-            case File(uri=uri):
-                size += 500 + len(uri or "")
-        if part.metadata or part.extra:
-            size += _free(part.metadata) + _free(part.extra)
-    return size
-
-
-def _free(value: Any) -> int:
-    """Free-form JSON: its length when written."""
-    return len(_encode(value)) if value else 0

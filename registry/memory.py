@@ -6,11 +6,15 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Agent, Logged, Record, TaskState
 from ..gateway.store import Store, StoredContext, StoredTask
 from ..gateway.telemetry import Span, span_json
 from . import traces
+
+_encode = msgspec.json.Encoder().encode
 
 
 class MemoryStore(Store):
@@ -60,7 +64,9 @@ class MemoryStore(Store):
 
     # --- tasks ---------------------------------------------------------------------------------
 
-    async def save_tasks(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> None:
+    async def save_tasks(
+        self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]
+    ) -> Sequence[int]:
         for t in tasks:
             old = self._tasks.get(t.task.id, t)
             if (old.principal, old.task.agent) == (t.principal, t.task.agent):
@@ -70,6 +76,7 @@ class MemoryStore(Store):
         for task_id in self._surplus():
             del self._tasks[task_id]
             self._events.pop(task_id, None)
+        return [len(_encode(t)) for t in tasks]
 
     def _surplus(self) -> list[str]:
         number = len(self._tasks) - self._tasks_kept
@@ -83,6 +90,9 @@ class MemoryStore(Store):
 
     async def load_task(self, task_id: str) -> StoredTask | None:
         return self._tasks.get(task_id)
+
+    async def load_known(self, task_ids: Sequence[str]) -> Sequence[StoredTask]:
+        return [self._tasks[id] for id in task_ids if id in self._tasks]
 
     async def load_tasks(
         self,

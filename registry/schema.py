@@ -53,6 +53,45 @@ def _span(value: bytes) -> Span:
     )
 
 
+def _without_indexes(db: sqlite3.Connection) -> None:
+    """Tasks by number alone (``tasktable``), their events in chunks, conversations as the log of their
+    changes, several to a row."""
+    for statement in (
+        """
+        CREATE TABLE numbered (
+            n INTEGER PRIMARY KEY, id TEXT NOT NULL, principal TEXT NOT NULL, agent TEXT NOT NULL,
+            context_id TEXT NOT NULL, state TEXT NOT NULL, created_at TEXT NOT NULL, value BLOB NOT NULL
+        )
+        """,
+        """
+        INSERT INTO numbered
+        SELECT rowid, id, principal, agent, context_id, state, created_at, value FROM tasks
+        """,
+        """
+        CREATE TABLE chunks (
+            n INTEGER NOT NULL, last INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (n, last)
+        ) WITHOUT ROWID
+        """,
+        """
+        INSERT INTO chunks
+        SELECT tasks.rowid, max(seq), CAST('[' || group_concat(CAST(events.value AS TEXT)) || ']' AS BLOB)
+        FROM events JOIN tasks ON tasks.id = events.task_id GROUP BY tasks.rowid
+        """,
+        "DROP TABLE events",
+        "DROP TABLE tasks",
+        "ALTER TABLE numbered RENAME TO tasks",
+        "CREATE TABLE conversations (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
+    ):
+        db.execute(statement)
+    names = ("principal", "agent", "context_id", "upstream_id")
+    old = db.execute(f"SELECT {', '.join(names)} FROM contexts ORDER BY rowid")
+    last = 0
+    while some := [dict(zip(names, row, strict=True)) for row in old.fetchmany(500)]:
+        last += len(some)
+        db.execute("INSERT INTO conversations VALUES (?, ?)", (last, msgspec.json.encode(some)))
+    db.execute("DROP TABLE contexts")
+
+
 STEPS: tuple[Step, ...] = (
     """
     CREATE TABLE agents (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -88,6 +127,7 @@ STEPS: tuple[Step, ...] = (
     ) WITHOUT ROWID;
     """,
     _into_segments,
+    _without_indexes,
 )
 
 

@@ -18,24 +18,22 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..gateway.errors import ConfigError
-from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Agent, Logged, Record, TaskState
 from ..gateway.store import Store, StoredContext, StoredTask
 from ..gateway.telemetry import Span
 from . import schema, segments, traces
 from .lock import HomeLock
+from .tasktable import TaskTable
 
 FILE = "agentgw.db"
 LOCK_WAIT = 30.0  # seconds to wait for another process that has the directory
-CONTEXTS = 50_000  # conversations kept; the least recently used go first
+CONTEXTS = 50_000  # changes of conversations kept; the oldest go first
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _decode_record = msgspec.json.Decoder(Record).decode
 _decode_agent = msgspec.json.Decoder(Agent).decode
-_decode_task = msgspec.json.Decoder(StoredTask).decode
-_decode_event = msgspec.json.Decoder(Logged).decode
-_ENDED, _PAUSED = tuple(sorted(TERMINAL)), tuple(sorted(PAUSED))
+_decode_contexts = msgspec.json.Decoder(list[StoredContext]).decode
 
 
 class SqliteStore(Store):
@@ -62,6 +60,7 @@ class SqliteStore(Store):
         self._lock = HomeLock(home, holder)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="agentgw-store")
         self._connection: sqlite3.Connection | None = None
+        self._task_rows: TaskTable | None = None
         self._closed = False
 
     async def open(self) -> None:
@@ -164,35 +163,28 @@ class SqliteStore(Store):
 
     # --- tasks ---------------------------------------------------------------------------------
 
-    async def save_tasks(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> None:
-        def save() -> None:
-            rows = [
-                (t.task.id, t.principal, t.task.agent, t.task.context_id, t.task.state.value,
-                 t.task.created_at, _encode(t))
-                for t in tasks
-            ]  # fmt: skip
-            log = [(task_id, event.seq, _encode(event)) for task_id, event in events]
-            with self._transaction() as db:
-                db.executemany(_UPSERT_TASK, rows)
-                db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", log)
-                self._forget_tasks(db)
+    def _task_table(self) -> TaskTable:
+        if self._task_rows is None:
+            self._task_rows = TaskTable(self._db, self._tasks)
+        return self._task_rows
 
-        await self._run(save)
+    async def save_tasks(
+        self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]
+    ) -> Sequence[int]:
+        def save() -> Sequence[int]:
+            table, self._task_rows = self._task_table(), None  # whatever goes wrong, it is made anew
+            with self._transaction():
+                sizes = table.save(tasks, events)
+            self._task_rows = table
+            return sizes
 
-    def _forget_tasks(self, db: sqlite3.Connection) -> None:
-        surplus = db.execute("SELECT count(*) FROM tasks").fetchone()[0] - self._tasks
-        if surplus <= 0:
-            return
-        oldest = db.execute(_OLDEST_TASKS, (*_ENDED, *_PAUSED, surplus)).fetchall()
-        db.executemany("DELETE FROM events WHERE task_id = ?", oldest)
-        db.executemany("DELETE FROM tasks WHERE id = ?", oldest)
+        return await self._run(save)
 
     async def load_task(self, task_id: str) -> StoredTask | None:
-        def load() -> StoredTask | None:
-            found = self._db.execute("SELECT value FROM tasks WHERE id = ?", (task_id,)).fetchone()
-            return None if found is None else _decode_task(found[0])
+        return next(iter(await self.load_known([task_id])), None)
 
-        return await self._run(load)
+    async def load_known(self, task_ids: Sequence[str]) -> Sequence[StoredTask]:
+        return await self._run(lambda: self._task_table().load(task_ids))
 
     async def load_tasks(
         self,
@@ -203,42 +195,32 @@ class SqliteStore(Store):
         states: Sequence[TaskState] = (),
         limit: int = 1000,
     ) -> Sequence[StoredTask]:
-        wanted = {"principal": principal, "agent": agent, "context_id": context_id}
-        given = {column: value for column, value in wanted.items() if value is not None}
-        tests = [f"{column} = ?" for column in given]
-        if states:
-            tests.append(f"state IN ({', '.join('?' * len(states))})")
-        where = f"WHERE {' AND '.join(tests)}" if tests else ""
-        query = f"SELECT value FROM tasks {where} ORDER BY created_at DESC, rowid DESC LIMIT ?"
-        values = (*given.values(), *(state.value for state in states), limit)
-        return await self._run(lambda: [_decode_task(v) for (v,) in self._db.execute(query, values)])
+        return await self._run(lambda: self._task_table().find(principal, agent, context_id, states, limit))
 
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
-        query = "SELECT value FROM events WHERE task_id = ? AND seq > ? ORDER BY seq"
-        return await self._run(
-            lambda: [_decode_event(v) for (v,) in self._db.execute(query, (task_id, after))]
-        )
+        return await self._run(lambda: self._task_table().events(task_id, after))
 
     async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
         def save() -> None:
-            rows = [(c.principal, c.agent, c.context_id, c.upstream_id) for c in contexts]
             with self._transaction() as db:
-                # Replacing gives a new rowid: rowids go by last use.
-                db.executemany("INSERT OR REPLACE INTO contexts VALUES (?, ?, ?, ?)", rows)
-                db.execute(
-                    "DELETE FROM contexts WHERE rowid <= (SELECT max(rowid) FROM contexts) - ?", (CONTEXTS,)
-                )
+                (last,) = db.execute("SELECT coalesce(max(id), 0) FROM conversations").fetchone()
+                last += len(contexts)
+                db.execute("INSERT INTO conversations VALUES (?, ?)", (last, _encode(contexts)))
+                db.execute("DELETE FROM conversations WHERE id <= ?", (last - CONTEXTS,))
 
         await self._run(save)
 
     async def load_contexts(self) -> Sequence[StoredContext]:
-        query = "SELECT principal, agent, context_id, upstream_id FROM contexts ORDER BY rowid"
-        return await self._run(
-            lambda: [
-                StoredContext(principal=p, agent=a, context_id=c, upstream_id=u)
-                for p, a, c, u in self._db.execute(query)
-            ]
-        )
+        def load() -> Sequence[StoredContext]:
+            latest: dict[tuple[str, str, str], StoredContext] = {}
+            for (value,) in self._db.execute("SELECT value FROM conversations ORDER BY id"):
+                for c in _decode_contexts(value):
+                    key = (c.principal, c.agent, c.context_id)
+                    latest.pop(key, None)
+                    latest[key] = c
+            return list(latest.values())
+
+        return await self._run(load)
 
     # --- items ---------------------------------------------------------------------------------
 
@@ -294,21 +276,6 @@ class SqliteStore(Store):
             return traces.one(chain.from_iterable(found), trace_id)
 
         return await self._run(load)
-
-
-_UPSERT_TASK = """
-INSERT INTO tasks (id, principal, agent, context_id, state, created_at, value) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET context_id = excluded.context_id, state = excluded.state,
-    created_at = excluded.created_at, value = excluded.value
-WHERE tasks.principal = excluded.principal AND tasks.agent = excluded.agent
-"""
-# Ended ones first, then those that wait for input. What runs is written again at its next change.
-_OLDEST_TASKS = f"""
-SELECT id FROM tasks ORDER BY
-    CASE WHEN state IN ({", ".join("?" * len(_ENDED))}) THEN 0
-         WHEN state IN ({", ".join("?" * len(_PAUSED))}) THEN 1 ELSE 2 END, created_at, rowid
-LIMIT ?
-"""
 
 
 def _records(db: sqlite3.Connection) -> list[Record]:

@@ -66,10 +66,12 @@ class Recording(MemoryStore):
         self.numbers: list[int] = []
         self.broken = False
 
-    async def save_tasks(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> None:
+    async def save_tasks(
+        self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]
+    ) -> Sequence[int]:
         self.tasks += [t.task.state for t in tasks]
         self.numbers += [logged.seq for _, logged in events]
-        await super().save_tasks(tasks, events)
+        return await super().save_tasks(tasks, events)
 
     async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
         if self.broken:
@@ -206,8 +208,8 @@ class Slow(Recording):
         self.go = asyncio.Event()
         self.go.set()
 
-    async def load_task(self, task_id: str) -> StoredTask | None:
-        found = await super().load_task(task_id)
+    async def load_known(self, task_ids: Sequence[str]) -> Sequence[StoredTask]:
+        found = await super().load_known(task_ids)
         await self.go.wait()
         return found
 

@@ -509,6 +509,12 @@ def as_it_was(home: Path, version: int) -> None:
                 value = encode({**old, "start": old["start"] + at, "span_id": f"{at:016}"})
                 db.execute("INSERT INTO spans VALUES (?, ?, ?, ?)", (at + 5, "a" * 32, at, value))
             db.execute("INSERT INTO traces VALUES (?, ?, ?)", ("a" * 32, old["start"], b"{}"))
+        if version < 4:
+            for seq in (1, 2):
+                event = encode(Logged(seq=seq, at="", event=Progress(message=str(seq))))
+                db.execute("INSERT INTO events VALUES ('t', ?, ?)", (seq, event))
+            for name in ("one", "two"):
+                db.execute("INSERT INTO contexts VALUES ('p', 'a', ?, 'u')", (name,))
 
 
 @pytest.mark.parametrize("version", range(1, len(schema.STEPS)))
@@ -519,6 +525,12 @@ async def test_what_a_former_version_kept_is_still_there(tmp_path, version):
         assert await store.items("a") == {"k": b"v"}
         assert list(await store.records()) == [record("a")]
         assert await store.load_task("t") == stored_task("t", 1)
+        assert [t.task.id for t in await store.load_tasks(principal="p")] == ["t"]
+        if version < 4:
+            assert [e.event for e in await store.load_events("t")] == [
+                Progress(message="1"), Progress(message="2")
+            ]  # fmt: skip
+            assert [c.context_id for c in await store.load_contexts()] == ["one", "two"]
         await store.save_spans([span("b", 1)])
         (new, *old) = await store.traces()
         assert new["trace_id"] == "b" * 32

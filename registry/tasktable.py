@@ -1,0 +1,135 @@
+"""Tasks and their events in SQLite: the statements, without the life of the connection.
+
+Only one thread uses a table. It knows which task has which number, so that the ids of tasks, which come in no
+order, need no index on disk: that is what would cost most. Events are written in chunks, one for what a task
+has gained since the last flush.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from ..gateway.lifecycle import PAUSED, TERMINAL
+from ..gateway.model import Logged, TaskState
+from ..gateway.store import StoredTask
+
+_encode = msgspec.json.Encoder().encode
+_decode_task = msgspec.json.Decoder(StoredTask).decode
+_decode_events = msgspec.json.Decoder(list[Logged]).decode
+_GROUPS = (tuple(TERMINAL), tuple(PAUSED), tuple(set(TaskState) - TERMINAL - PAUSED))
+
+
+class TaskTable:
+    """``limit``: how many tasks are kept; a sixteenth more is there before the oldest are forgotten.
+
+    After a method raised, or its transaction was rolled back, the table must be made anew.
+    """
+
+    def __init__(self, db: sqlite3.Connection, limit: int) -> None:
+        self._db = db
+        self._limit = limit
+        self._numbers: dict[str, int] = dict(db.execute("SELECT id, n FROM tasks ORDER BY n"))
+        self._last = max(self._numbers.values(), default=0)
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def save(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> list[int]:
+        """In a transaction of the caller's: ``Store.save_tasks``."""
+        new: list[tuple[object, ...]] = []
+        changed: list[tuple[object, ...]] = []
+        sizes: list[int] = []
+        numbers = self._numbers
+        for stored in tasks:
+            task, value = stored.task, _encode(stored)
+            sizes.append(len(value))
+            now = (task.context_id, str(task.state), task.created_at, value)
+            number = numbers.get(task.id)
+            if number is None:
+                self._last += 1
+                numbers[task.id] = self._last
+                new.append((self._last, task.id, stored.principal, task.agent, *now))
+            else:
+                changed.append((*now, number, stored.principal, task.agent))
+        if new:
+            self._db.executemany("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", new)
+        if changed:
+            self._db.executemany(_CHANGE, changed)
+        if events:
+            self._log(events)
+        if len(numbers) > self._limit + self._limit // 16:
+            self._forget(len(numbers) - self._limit)
+        return sizes
+
+    def _log(self, events: Sequence[tuple[str, Logged]]) -> None:
+        chunks: dict[str, list[Logged]] = {}
+        for task_id, event in events:
+            chunks.setdefault(task_id, []).append(event)
+        rows = [
+            (number, chunk[-1].seq, _encode(chunk))
+            for task_id, chunk in chunks.items()
+            if (number := self._numbers.get(task_id)) is not None
+        ]
+        self._db.executemany("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", rows)
+
+    def _forget(self, surplus: int) -> None:
+        """The oldest: ended ones, then those that wait for input, then the rest, which is written again at
+        its next change."""
+        for states in _GROUPS:
+            among = f"state IN ({', '.join('?' * len(states))})"
+            found = self._db.execute(
+                f"SELECT id, n FROM tasks WHERE {among} ORDER BY n LIMIT ?", (*states, surplus)
+            ).fetchall()
+            if found:
+                bound = (found[-1][1], *states)
+                self._db.execute(
+                    f"DELETE FROM chunks WHERE n IN (SELECT n FROM tasks WHERE n <= ? AND {among})", bound
+                )
+                self._db.execute(f"DELETE FROM tasks WHERE n <= ? AND {among}", bound)
+            for id, _ in found:
+                del self._numbers[id]
+            surplus -= len(found)
+            if surplus <= 0:
+                return
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def load(self, ids: Sequence[str]) -> list[StoredTask]:
+        """Those of these tasks that there are."""
+        numbers = [number for id in ids if (number := self._numbers.get(id)) is not None]
+        query = "SELECT value FROM tasks WHERE n = ?"
+        return [_decode_task(self._db.execute(query, (number,)).fetchone()[0]) for number in numbers]
+
+    def find(
+        self,
+        principal: str | None,
+        agent: str | None,
+        context_id: str | None,
+        states: Sequence[TaskState],
+        limit: int,
+    ) -> list[StoredTask]:
+        """``Store.load_tasks``."""
+        wanted = {"principal": principal, "agent": agent, "context_id": context_id}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        tests = [f"{column} = ?" for column in given]
+        if states:
+            tests.append(f"state IN ({', '.join('?' * len(states))})")
+        where = f"WHERE {' AND '.join(tests)}" if tests else ""
+        query = f"SELECT value FROM tasks {where} ORDER BY created_at DESC, n DESC LIMIT ?"
+        values = (*given.values(), *(state.value for state in states), limit)
+        return [_decode_task(value) for (value,) in self._db.execute(query, values)]
+
+    def events(self, task_id: str, after: int) -> list[Logged]:
+        """``Store.load_events``."""
+        query = "SELECT value FROM chunks WHERE n = ? AND last > ? ORDER BY last"
+        chunks = self._db.execute(query, (self._numbers.get(task_id), after))
+        events = {event.seq: event for (value,) in chunks for event in _decode_events(value)}
+        return [events[seq] for seq in sorted(events) if seq > after]
+
+
+_CHANGE = """
+UPDATE tasks SET context_id = ?, state = ?, created_at = ?, value = ?
+WHERE n = ? AND principal = ? AND agent = ?
+"""
