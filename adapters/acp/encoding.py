@@ -69,8 +69,8 @@ _STOPPING = StateChanged(state=TaskState.CANCELING)
 
 
 class RunEncoder:
-    """One run, from its start; ``trace_id`` goes into its error. ``telling`` False: only the Run is wanted,
-    and ``feed`` gives no ``run.*`` events."""
+    """One run, from its start; ``trace_id`` goes into its error. ``telling`` False: only the Run is wanted, no
+    events about it or its messages."""
 
     def __init__(self, task: Task, trace_id: str | None = None, *, telling: bool = True) -> None:
         self._agent = task.agent
@@ -163,13 +163,15 @@ class RunEncoder:
         role = codec.role_by(author or self._agent)
         message: Json = {"role": role, "parts": [], "created_at": at, "completed_at": None}
         self.run["output"].append(message)
-        return [{"type": "message.created", "message": dict(message)}]
+        return [{"type": "message.created", "message": dict(message)}] if self._telling else []
 
     def _parts(self, parts: Sequence[Part]) -> list[Json]:
         """Parts that join the open message."""
         assert self._open is not None
         for p in parts:
             self._open.add((p,))
+        if not self._telling:
+            return []
         return [{"type": "message.part", "part": codec.part_json(p)} for p in parts]
 
     def _close(self, at: str) -> list[Json]:
@@ -179,7 +181,7 @@ class RunEncoder:
         self._open = self._artifact = None
         message = self.run["output"][-1]
         message["completed_at"] = at
-        return [{"type": "message.completed", "message": dict(message)}]
+        return [{"type": "message.completed", "message": dict(message)}] if self._telling else []
 
     def _done(self, message: Message, at: str) -> list[Json]:
         """A message is complete. Where its parts went out as deltas they are not sent again."""
