@@ -6,8 +6,6 @@ submitted -> working <-> input_required / auth_required -> ... -> completed | fa
 
 from __future__ import annotations
 
-from typing import cast
-
 import msgspec
 
 from .model import (
@@ -20,6 +18,8 @@ from .model import (
     MessageDelta,
     MessageDone,
     Part,
+    Progress,
+    Started,
     StateChanged,
     Task,
     TaskState,
@@ -49,12 +49,12 @@ def may_follow(old: TaskState, new: TaskState) -> bool:
 def next_state(old: TaskState, event: Event) -> TaskState:
     """The state after ``event``; an event that the table forbids leaves the state as it is."""
     match event:
+        case MessageDelta() | ArtifactDelta() | MessageDone() | Progress() | Started():
+            return S.WORKING if old is S.SUBMITTED else old
         case StateChanged(state=new) | Finished(state=new):
             pass
         case InputRequired(request=request):
             new = S.AUTH_REQUIRED if request.kind == "auth" else S.INPUT_REQUIRED
-        case _:
-            new = S.WORKING if old is S.SUBMITTED else old
     return new if may_follow(old, new) else old
 
 
@@ -110,67 +110,78 @@ _OPEN = {"gateway": {"open": True}}
 class Folding:
     """A task as its events come in. Reading it costs what came since the last reading, not each event."""
 
+    __slots__ = (
+        "_artifacts", "_fault", "_grown", "_messages", "_open", "_request", "_said", "_stale", "_task",
+        "_updated", "state",
+    )  # fmt: skip
+
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._change: dict[str, object] = {}
-        self._open: tuple[Message, Pieces] | None = None  # the message that is being written
-        self._grown: dict[str, Pieces] = {}  # artifacts that grew since the last reading
         self.state = task.state
+        self._stale = False  # something came that is not in ``_task``
+        self._updated = task.updated_at
+        self._said = task.status_message
+        self._request = task.input_request
+        self._fault = task.fault
+        self._messages: tuple[Message, ...] = task.messages
+        self._open: tuple[Message, Pieces] | None = None  # the message that is being written
+        self._artifacts: tuple[Artifact, ...] = task.artifacts
+        self._grown: dict[str, Pieces] = {}  # artifacts that grew since the last reading
 
     @property
     def task(self) -> Task:
         """The task after all events so far."""
+        if not self._stale:
+            return self._task
         if self._open is not None:
             message, pieces = self._open
-            message = msgspec.structs.replace(message, parts=pieces.parts)
-            self._change["messages"] = (*self._messages, message)
+            self._messages = (*self._messages, msgspec.structs.replace(message, parts=pieces.parts))
             self._open = None
         if self._grown:
-            self._change["artifacts"] = tuple(
+            self._artifacts = tuple(
                 msgspec.structs.replace(a, parts=self._grown[a.artifact_id].parts)
                 if a.artifact_id in self._grown
                 else a
                 for a in self._artifacts
             )
             self._grown = {}
-        if self._change:
-            self._task = msgspec.structs.replace(self._task, **self._change)
-            self._change = {}
+        self._task = msgspec.structs.replace(
+            self._task,
+            state=self.state,
+            messages=self._messages,
+            artifacts=self._artifacts,
+            status_message=self._said,
+            input_request=self._request,
+            fault=self._fault,
+            updated_at=self._updated,
+        )
+        self._stale = False
         return self._task
-
-    @property
-    def _messages(self) -> tuple[Message, ...]:
-        return cast("tuple[Message, ...]", self._change.get("messages", self._task.messages))
-
-    @property
-    def _artifacts(self) -> tuple[Artifact, ...]:
-        return cast("tuple[Artifact, ...]", self._change.get("artifacts", self._task.artifacts))
 
     def add(self, event: Event, at: str = "") -> None:
         """Take one event in (``at``: its time). Events after the end change nothing."""
         if self.state in TERMINAL:
             return
         self.state = next_state(self.state, event)
-        self._change["state"] = self.state
+        self._stale = True
         if at:
-            self._change["updated_at"] = at
-        asked = self._change.get("input_request", self._task.input_request)
-        if asked is not None and self.state not in PAUSED:
-            self._change["input_request"] = None
+            self._updated = at
+        if self._request is not None and self.state not in PAUSED:
+            self._request = None
         match event:
-            case StateChanged(message=message) if message is not None:
-                self._change["status_message"] = message
             case MessageDelta():
                 self._write(event)
-            case MessageDone(message=message):
-                self._done(message)
             case ArtifactDelta():
                 self._grow(event)
+            case MessageDone(message=message):
+                self._done(message)
+            case StateChanged(message=message) if message is not None:
+                self._said = message
             case InputRequired(request=request) if self.state in PAUSED:
-                self._change |= {"input_request": request, "status_message": request.message}
+                self._request, self._said = request, request.message
             case Finished(message=message, fault=fault):
                 self._done(None)
-                self._change |= {"status_message": message, "fault": fault}
+                self._said, self._fault = message, fault
             case _:
                 pass
 
@@ -189,7 +200,7 @@ class Folding:
         messages = self._messages
         if not messages or "gateway" not in messages[-1].extra:
             return None
-        self._change["messages"] = messages[:-1]
+        self._messages = messages[:-1]
         return messages[-1]
 
     def _done(self, message: Message | None) -> None:
@@ -204,21 +215,23 @@ class Folding:
             ended = None
         ended = message or ended
         if ended is not None:
-            self._change["messages"] = (*self._messages, ended)
+            self._messages = (*self._messages, ended)
 
     def _grow(self, event: ArtifactDelta) -> None:
         new = event.artifact
+        if event.append and (pieces := self._grown.get(new.artifact_id)) is not None:
+            pieces.add(new.parts)
+            return
         artifacts = self._artifacts
         at = next((i for i, old in enumerate(artifacts) if old.artifact_id == new.artifact_id), None)
         if at is None:
-            self._change["artifacts"] = (*artifacts, new)
+            self._artifacts = (*artifacts, new)
         elif event.append:
-            pieces = self._grown.get(new.artifact_id) or Pieces(artifacts[at].parts)
+            self._grown[new.artifact_id] = pieces = Pieces(artifacts[at].parts)
             pieces.add(new.parts)
-            self._grown[new.artifact_id] = pieces
         else:
             self._grown.pop(new.artifact_id, None)
-            self._change["artifacts"] = (*artifacts[:at], new, *artifacts[at + 1 :])
+            self._artifacts = (*artifacts[:at], new, *artifacts[at + 1 :])
 
 
 def fold(task: Task, event: Event, at: str = "") -> Task:

@@ -19,8 +19,9 @@ Extra = Mapping[str, Mapping[str, Any]]
 Role = Literal["user", "agent"]
 
 
-class _Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of the model: immutable, keyword-only, defaults left out when stored."""
+class _Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of the model: immutable, keyword-only, defaults left out when stored. The garbage collector need
+    not look at the many that are kept: what never changes can't come to hold itself."""
 
 
 # --- content ---------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from .model import (
 )
 from .store import StoredTask
 
+SETTLED = TERMINAL | PAUSED
 LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
 
 
@@ -65,7 +66,7 @@ class TaskLog:
         self._first = last_seq
         self._load = load
         self._events: list[Logged] = []
-        self._changed: asyncio.Event | None = None  # there while somebody waits
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     @property
     def task(self) -> Task:
@@ -85,7 +86,7 @@ class TaskLog:
     @property
     def settled_now(self) -> bool:
         """Whether the task has ended or waits for input."""
-        return self.state in TERMINAL or self.state in PAUSED
+        return self._folding.state in SETTLED
 
     @property
     def running(self) -> bool:
@@ -93,18 +94,20 @@ class TaskLog:
         return self.runner is not None and not self.runner.done()
 
     def append(self, event: Event) -> None:
-        """Log an event, fold it into the task, wake the subscribers. After the end: ignored."""
-        if self.state in TERMINAL:
+        """Log an event, fold it into the task, wake who waits for it. After the end: ignored."""
+        folding = self._folding
+        if folding.state in TERMINAL:
             return
         at = now()
-        self._folding.add(event, at)
-        self._events.append(Logged(seq=self.last_seq + 1, at=at, event=event))
+        folding.add(event, at)
+        self._events.append(Logged(seq=self._first + len(self._events) + 1, at=at, event=event))
         if isinstance(event, Started):
             self.upstream = TaskRef(
                 task_id=event.task_id or (self.upstream.task_id if self.upstream else ""),
                 context_id=event.context_id or (self.upstream.context_id if self.upstream else None),
             )
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     def replace(self, task: Task) -> None:
         """Take over what a relay saw of the task."""
@@ -114,15 +117,25 @@ class TaskLog:
             self._wake()
 
     def _wake(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
+        for reached, waiter in self._waiting:
+            if not waiter.done() and reached():
+                waiter.set_result(None)
 
-    def _change(self) -> asyncio.Event:
-        """Set at the next change."""
-        if self._changed is None:
-            self._changed = asyncio.Event()
-        return self._changed
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        """Wait for the next change after which ``reached`` is true."""
+        self.watchers += 1
+        try:
+            await self._change(reached)
+        finally:
+            self.watchers -= 1
+
+    async def _change(self, reached: Callable[[], bool]) -> None:
+        waiting = (reached, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        try:
+            await waiting[1]
+        finally:
+            self._waiting.remove(waiting)
 
     async def events(self, after: int = 0) -> AsyncGenerator[Logged]:
         self.watchers += 1
@@ -135,13 +148,12 @@ class TaskLog:
                     after = logged.seq
             position = max(after - self._first, 0)
             while True:
-                changed = self._change()
                 while position < len(self._events):
                     position += 1
                     yield self._events[position - 1]
                 if self.settled_now:
                     return
-                await changed.wait()
+                await self._change(_anything)
         finally:
             self.watchers -= 1
 
@@ -151,33 +163,25 @@ class TaskLog:
         return [*(logged for logged in stored if logged.seq <= first), *self._events]
 
     async def settled(self) -> Task:
-        return await self._until(lambda: self.settled_now)
+        if not self.settled_now:
+            await self._until(lambda: self.settled_now)
+        return self.task
 
     async def changed(self) -> None:
         """Wait for the next change, whatever it is."""
-        self.watchers += 1
-        try:
-            await self._change().wait()
-        finally:
-            self.watchers -= 1
+        await self._until(_anything)
 
     async def ended(self) -> Task:
         """Wait for the end itself, through any questions."""
-        return await self._until(lambda: self.state in TERMINAL)
+        if self.state not in TERMINAL:
+            await self._until(lambda: self.state in TERMINAL)
+        return self.task
 
     async def begun(self) -> TaskRef | None:
         """Wait until the agent has said what it calls the task; None if it ended without."""
-        await self._until(lambda: self.upstream is not None or self.state in TERMINAL)
+        if self.upstream is None and self.state not in TERMINAL:
+            await self._until(lambda: self.upstream is not None or self.state in TERMINAL)
         return self.upstream
-
-    async def _until(self, reached: Callable[[], bool]) -> Task:
-        self.watchers += 1
-        try:
-            while not reached():
-                await self._change().wait()
-        finally:
-            self.watchers -= 1
-        return self.task
 
     def unsaved(self) -> Sequence[Logged]:
         """Events that the store does not have yet."""
@@ -212,3 +216,7 @@ class TaskLog:
             if logged.seq == self._first + 1:
                 self._folding.add(logged.event, logged.at)
                 self._first = self.stored = logged.seq
+
+
+def _anything() -> bool:
+    return True
