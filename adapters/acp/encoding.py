@@ -69,8 +69,8 @@ _STOPPING = StateChanged(state=TaskState.CANCELING)
 
 
 class RunEncoder:
-    """One run, from its start; ``trace_id`` goes into its error. ``telling`` False: only the Run is wanted, no
-    events about it or its messages."""
+    """One run, from its start; ``trace_id`` goes into its error. ``telling`` False: only the Run is wanted,
+    no events about it or its messages."""
 
     def __init__(self, task: Task, trace_id: str | None = None, *, telling: bool = True) -> None:
         self._agent = task.agent
