@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
-from uuid import uuid4
 
 import msgspec
 
@@ -25,6 +24,7 @@ from .errors import (
     UnknownTask,
     UpstreamFailed,
 )
+from .ids import new_id
 from .lifecycle import PAUSED, TERMINAL
 from .model import (
     Data,
@@ -47,6 +47,7 @@ from .tasklog import TaskLog, now
 from .telemetry import Tracer
 from .transport import HttpTransport, Transport
 from .turn import Turn, Work
+from .waiting import Timers
 
 log = logging.getLogger("agentgw.engine")
 
@@ -87,6 +88,7 @@ class Hub:
         self._book = TaskBook(store, config.limits.tasks)
         self._store = store
         self._conversations = Conversations()
+        self._timers = Timers()
         self._running = 0
         self._snapshot: Mapping[str, AgentView] = {}
         self._agents: tuple[AgentView, ...] = ()
@@ -177,12 +179,12 @@ class Hub:
         view = self.agent(call.agent, call.principal)
         if call.task_id:
             return await self._answer(call, view)
-        context_id = call.context_id or str(uuid4())
+        context_id = call.context_id or new_id()
         known = self._conversations.get(call.principal, call.agent, context_id)
         self._conversations.touch(call.principal, call.agent, context_id)
         at = now()
         task = Task(
-            id=call.new_task_id or str(uuid4()),
+            id=call.new_task_id or new_id(),
             context_id=context_id,
             agent=call.agent,
             input=call.message,
@@ -227,7 +229,8 @@ class Hub:
             if event.context_id:
                 self._conversations.put(call.principal, call.agent, entry.context_id, event.context_id)
 
-        turn = Turn(entry, idle, total, self._book.changed, started)
+        timers = self._timers
+        turn = Turn(entry, timers.of(idle), timers.of(total), self._book.changed, started)
         entry.runner = asyncio.create_task(self._run(turn, work))
 
     async def _run(self, turn: Turn, work: Work) -> None:

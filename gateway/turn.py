@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from .errors import BadUpstream, Draining, GatewayError, UpstreamFailed, UpstreamTimeout
 from .model import Event, Fault, Finished, InputRequired, Started, TaskState
 from .ports import Tell
 from .tasklog import TaskLog
+from .waiting import Timer
 
 log = logging.getLogger("agentgw.engine")
 
@@ -21,28 +23,24 @@ Work = Callable[[Tell], Awaitable[None]]
 
 
 class Turn:
-    """``idle``, ``total``: seconds that the agent may be silent, and may take in all. ``changed`` is called
+    """``idle``, ``total``: how long the agent may be silent, and may take in all. ``changed`` is called
     after each event that was logged, ``started`` with what the agent calls task and conversation."""
 
-    __slots__ = (
-        "_changed", "_end", "_entry", "_idle", "_life", "_loop", "_over", "_passed", "_started", "_timer",
-    )  # fmt: skip
+    __slots__ = ("_changed", "_entry", "_idle", "_over", "_passed", "_silent", "_slow", "_started", "_total")
 
     def __init__(
         self,
         entry: TaskLog,
-        idle: float,
-        total: float,
+        idle: Timer,
+        total: Timer,
         changed: Callable[[TaskLog], None],
         started: Callable[[Started], None],
     ) -> None:
         self._entry = entry
-        self._idle = idle
+        self._idle, self._silent = idle, partial(self._late, "idle_timeout")
+        self._total, self._slow = total, partial(self._late, "total_timeout")
         self._changed = changed
         self._started = started
-        self._loop = asyncio.get_running_loop()
-        self._life = self._loop.time()  # when the agent was last heard of
-        self._end = self._life + total
         self._over = False
         self._passed = ""  # the limit that has run out
 
@@ -50,7 +48,7 @@ class Turn:
         """Take in what the agent tells. Once it has ended or asked, nothing more counts."""
         if self._over:
             return
-        self._life = self._loop.time()
+        self._idle.start(self._silent)
         if isinstance(event, Started):
             self._started(event)
         elif isinstance(event, Finished | InputRequired):
@@ -61,7 +59,8 @@ class Turn:
     async def run(self, work: Work) -> None:
         """Let the upstream ``work``, in the task that is the entry's runner, and see to it that it ends."""
         entry = self._entry
-        self._timer = self._loop.call_at(min(self._life + self._idle, self._end), self._due)
+        self._idle.start(self._silent)
+        self._total.start(self._slow)
         fault: Fault | None = None
         try:
             await work(self.tell)
@@ -76,20 +75,18 @@ class Turn:
         except Exception as e:
             fault = self._fault(e)
         finally:
-            self._timer.cancel()
+            self._over = True
+            self._idle.stop(self._silent)
+            self._total.stop(self._slow)
         if not entry.settled_now:  # else it has asked, and only what came after that went wrong
             state = TaskState.CANCELED if fault is None else TaskState.FAILED
             entry.append(Finished(state=state, fault=fault))
         self._changed(entry)
 
-    def _due(self) -> None:
-        """A limit may have run out; signs of life since then only put off the next look."""
-        now = self._loop.time()
-        limit = min(self._life + self._idle, self._end)
-        if now < limit:
-            self._timer = self._loop.call_at(limit, self._due)
-        elif self._entry.runner is not None:
-            self._passed = "total_timeout" if now >= self._end else "idle_timeout"
+    def _late(self, limit: str) -> None:
+        """A limit has run out."""
+        if self._entry.runner is not None and not self._passed:
+            self._passed = limit
             self._entry.runner.cancel()
 
     def _fault(self, error: Exception) -> Fault:

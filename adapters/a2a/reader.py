@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ...gateway.lifecycle import joined
+from ...gateway.lifecycle import Pieces, joined
 from ...gateway.model import (
     Artifact,
     ArtifactDelta,
@@ -77,7 +77,8 @@ class Reader:
     def __init__(self, agent: str) -> None:
         self._agent = agent
         self._started = False
-        self._artifacts: dict[str, Artifact] = {}
+        self._artifacts: dict[str, Artifact] = {}  # as far as they were told, but for what has grown
+        self._grown: dict[str, Pieces] = {}
         self._state: tuple[TaskState, Message | None] | None = None
         self.task_id = ""
         self.context_id = ""
@@ -112,19 +113,33 @@ class Reader:
     def _task(self, task: Task) -> list[Event]:
         events = self._begin(task.id, task.context_id)
         for artifact in task.artifacts:
-            delta = artifact_news(self._artifacts.get(artifact.artifact_id), artifact)
+            delta = artifact_news(self._told(artifact.artifact_id), artifact)
             if delta is not None:
-                self._artifacts[artifact.artifact_id] = artifact
+                self._keep(artifact)
                 events.append(delta)
         return [*events, *self._status(status_event(task.state, task.status_message))]
 
     def _artifact(self, event: ArtifactDelta) -> list[Event]:
-        new = event.artifact
-        old = self._artifacts.get(new.artifact_id)
-        if event.append and old is not None:
-            new = msgspec.structs.replace(old, parts=old.parts + new.parts)
-        self._artifacts[new.artifact_id] = new
+        name = event.artifact.artifact_id
+        old = self._artifacts.get(name)
+        if not event.append or old is None:
+            self._keep(event.artifact)
+            return [event]
+        grown = self._grown.get(name)
+        if grown is None:
+            grown = self._grown[name] = Pieces(old.parts)
+        grown.add(event.artifact.parts)
         return [event]
+
+    def _keep(self, artifact: Artifact) -> None:
+        self._artifacts[artifact.artifact_id] = artifact
+        self._grown.pop(artifact.artifact_id, None)
+
+    def _told(self, name: str) -> Artifact | None:
+        """The artifact as the client has it."""
+        if (grown := self._grown.get(name)) is not None:
+            self._keep(msgspec.structs.replace(self._artifacts[name], parts=grown.parts))
+        return self._artifacts.get(name)
 
     def _status(self, event: StatusEvent) -> list[Event]:
         if isinstance(event, StateChanged):

@@ -36,11 +36,18 @@ def of_call(message: Message, *, text: bool, files: bool) -> set[Loss]:
     """What a message loses when it becomes the call of a tool. ``text``, ``files``: whether there were any
     that no argument took up."""
     lost = _of_message(message)
-    lost |= {Loss.PART_METADATA for p in message.parts if p.metadata}
-    lost |= {Loss.FIELDS for p in message.parts if _foreign(p.extra)}
-    lost |= {Loss.PART_NAME for p in message.parts if p.name is not None and not isinstance(p, File)}
-    lost |= {Loss.TEXT} if text else set()
-    return lost | ({Loss.FILES} if files else set())
+    for part in message.parts:
+        if part.metadata:
+            lost.add(Loss.PART_METADATA)
+        if part.extra and _foreign(part.extra):
+            lost.add(Loss.FIELDS)
+        if part.name is not None and not isinstance(part, File):
+            lost.add(Loss.PART_NAME)
+    if text:
+        lost.add(Loss.TEXT)
+    if files:
+        lost.add(Loss.FILES)
+    return lost
 
 
 def of_request(call: Invocation) -> set[Loss]:
@@ -54,7 +61,8 @@ def of_answer(task: Task) -> set[Loss]:
     lost = {Loss.BOUNDS} if len(said) > 1 else set[Loss]()
     for message in said:
         lost |= _of_message(message) | of_parts(message.parts)
-        lost |= {Loss.PART_NAME for p in message.parts if p.name is not None and not _keeps_name(p)}
+        if any(p.name is not None and not _keeps_name(p) for p in message.parts):
+            lost.add(Loss.PART_NAME)
         lost |= {Loss.AUTHOR} if message.author else set()
     for artifact in task.artifacts:
         lost |= _of_artifact(artifact)
@@ -67,7 +75,7 @@ def of_parts(parts: Iterable[Part]) -> set[Loss]:
     for part in parts:
         if part.metadata:
             lost.add(Loss.PART_METADATA)
-        if _foreign(part.extra):
+        if part.extra and _foreign(part.extra):
             lost.add(Loss.FIELDS)
         if isinstance(part, Text) and part.media_type and not _is_resource(part):
             lost.add(Loss.TEXT_TYPE)
@@ -78,13 +86,18 @@ def of_parts(parts: Iterable[Part]) -> set[Loss]:
 
 def phrases(found: Iterable[Loss]) -> tuple[str, ...]:
     """Losses as they are told: sorted, each once."""
-    return tuple(sorted({loss.value for loss in found}))
+    return tuple(sorted({loss.value for loss in found})) if found else ()
 
 
 def _of_message(message: Message) -> set[Loss]:
-    lost = {Loss.FIELDS} if _foreign(message.extra) else set[Loss]()
-    lost |= {Loss.MESSAGE_ID} if message.message_id is not None else set()
-    return lost | ({Loss.MESSAGE_METADATA} if message.metadata else set())
+    lost: set[Loss] = set()
+    if message.extra and _foreign(message.extra):
+        lost.add(Loss.FIELDS)
+    if message.message_id is not None:
+        lost.add(Loss.MESSAGE_ID)
+    if message.metadata:
+        lost.add(Loss.MESSAGE_METADATA)
+    return lost
 
 
 def _of_artifact(artifact: Artifact) -> set[Loss]:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import msgspec
 
@@ -20,6 +19,7 @@ from ....gateway.errors import (
     Unsupported,
     UpstreamTimeout,
 )
+from ....gateway.ids import new_id
 from ....gateway.model import (
     Agent,
     ArtifactDelta,
@@ -135,7 +135,7 @@ class A2AUpstream:
     async def invoke(self, call: Invocation, tell: Tell) -> None:
         message = msgspec.structs.replace(
             call.message,
-            message_id=call.message.message_id or str(uuid4()),
+            message_id=call.message.message_id or new_id(),
             context_id=call.upstream_context,
             task_id=None,
             role="user",
@@ -150,7 +150,7 @@ class A2AUpstream:
         message = msgspec.structs.replace(
             reply.message,
             parts=parts,
-            message_id=reply.message.message_id or str(uuid4()),
+            message_id=reply.message.message_id or new_id(),
             context_id=task.context_id or call.upstream_context,
             task_id=task.task_id,
             role="user",

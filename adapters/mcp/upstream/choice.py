@@ -13,7 +13,7 @@ own protocol carries files.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -28,6 +28,7 @@ FILE = "$file"
 # servers refuse for an integer. Beyond this a float is not exact.
 _EXACT = 2.0**53
 Tools = Sequence[Mapping[str, Any]]
+Named = Mapping[str, Mapping[str, Any]]
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -38,17 +39,21 @@ class Chosen(msgspec.Struct, frozen=True):
     losses: tuple[str, ...] = ()
 
 
-def choose(message: Message, skill: str | None, tools: Tools) -> Chosen | InputRequest:
-    """The call that ``message`` asks for, or the question to put instead. Raises InvalidRequest for a file
-    reference that leads nowhere and for arguments that are no object."""
-    named = {str(t.get("name")): t for t in tools}
+def by_name(tools: Tools) -> Named:
+    """The tools, by their names."""
+    return {str(tool.get("name")): tool for tool in tools}
+
+
+def choose(message: Message, skill: str | None, named: Named) -> Chosen | InputRequest:
+    """The call of one of the tools that ``message`` asks for, or the question to put instead. Raises
+    InvalidRequest for a file reference that leads nowhere and for arguments that are no object."""
     data: list[Any] = [p.data for p in message.parts if isinstance(p, Data)]
     structured = cast("list[Mapping[str, Any]]", [d for d in data if isinstance(d, Mapping)])
     explicit = next((d for d in reversed(structured) if isinstance(d.get("tool"), str)), None)
     if explicit is not None:
         name = explicit["tool"]
         if name not in named:
-            return question(tools, f"There is no tool {name}.")
+            return question(named.values(), f"There is no tool {name}.")
         if "arguments" in explicit:
             return _called(message, name, explicit["arguments"])
     elif skill is not None and skill in named:
@@ -58,7 +63,7 @@ def choose(message: Message, skill: str | None, tools: Tools) -> Chosen | InputR
     elif len(named) == 1 and skill is None:
         name = next(iter(named))
     else:
-        return question(tools, "" if skill is None else f"There is no tool {skill}.")
+        return question(named.values(), "" if skill is None else f"There is no tool {skill}.")
     if len(data) > (explicit is not None):
         return question([named[name]])  # no argument could be meant by it, and nothing may be dropped
     return _from_text(message, named[name], explicit is not None) or question([named[name]])
@@ -71,14 +76,14 @@ def _from_text(message: Message, tool: Mapping[str, Any], chosen: bool) -> Chose
     text = text_of(message.parts)
     argument = sole_string(schema)
     if argument is not None and text:
-        return _called(message, str(tool["name"]), {argument: text}, text=False)
+        losses = of_call(message, text=False, files=any(isinstance(p, File) for p in message.parts))
+        return Chosen(name=str(tool["name"]), arguments={argument: text}, losses=phrases(losses))
     if chosen and not schema.get("required"):
         return _called(message, str(tool["name"]), {})
     return None
 
 
-def _called(message: Message, name: str, arguments: Any, *, text: bool = True) -> Chosen:
-    """``text``: whether the message's text is beside the arguments."""
+def _called(message: Message, name: str, arguments: Any) -> Chosen:
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, Mapping):
@@ -86,8 +91,7 @@ def _called(message: Message, name: str, arguments: Any, *, text: bool = True) -
     files = [p for p in message.parts if isinstance(p, File)]
     used: set[int] = set()
     filled = _filled(cast("Any", arguments), files, used)
-    beside = text and bool(text_of(message.parts))
-    losses = of_call(message, text=beside, files=len(used) < len(files))
+    losses = of_call(message, text=bool(text_of(message.parts)), files=len(used) < len(files))
     return Chosen(name=name, arguments=filled, losses=phrases(losses))
 
 
@@ -119,12 +123,13 @@ def _content(reference: int | str, files: list[File], used: set[int]) -> str:
     raise InvalidRequest(f"the message has no file {reference}")
 
 
-def question(tools: Tools, why: str = "") -> InputRequest:
+def question(tools: Iterable[Mapping[str, Any]], why: str = "") -> InputRequest:
     """The question which tool to call: for people as text, for programs as data."""
     lines = [
         *([why] if why else []),
         'Name a tool and its arguments, as data: {"tool": NAME, "arguments": {…}}. Tools:',
     ]
+    tools = list(tools)
     for tool in tools:
         schema = msgspec.json.encode(tool.get("inputSchema") or {}).decode()
         description = " ".join(str(tool.get("description") or "").split())
@@ -134,14 +139,12 @@ def question(tools: Tools, why: str = "") -> InputRequest:
     return InputRequest(message=Message(role="agent", parts=parts))
 
 
-def merged(first: Message, reply: Message, tools: Tools) -> tuple[Message, str | None]:
+def merged(first: Message, reply: Message, named: Named) -> tuple[Message, str | None]:
     """The message that ``reply`` to a question about ``first`` amounts to, and the tool it names, if it is
     a bare name. Files of both count; what the reply says replaces what was said before."""
     said = text_of(reply.parts).strip()
-    if said and not any(isinstance(p, Data) for p in reply.parts):
-        name = next((str(t.get("name")) for t in tools if t.get("name") == said), None)
-        if name is not None:
-            return first, name
+    if said in named and not any(isinstance(p, Data) for p in reply.parts):
+        return first, said
     files = tuple(p for p in first.parts if isinstance(p, File))
     own = reply.parts
     if any(isinstance(p, Data) for p in own) and not said:

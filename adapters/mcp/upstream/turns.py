@@ -33,7 +33,7 @@ from ..codec import MCP, log_event, progress_event, result_events
 from ..losses import of_request, phrases
 from ..wire import Caller, Catalog, RpcError
 from . import following, questions
-from .choice import Chosen, choose, merged
+from .choice import Chosen, Named, by_name, choose, merged
 from .turn import Asked, Turn
 
 MAX_TURNS = 2000  # that wait for an answer or run; the oldest is given up
@@ -63,6 +63,7 @@ class Turns:
         self._server = server
         self._patience = patience
         self._turns: dict[str, Turn] = {}
+        self._tools: tuple[Catalog, Named] | None = None
         self._cancelling: set[asyncio.Task[None]] = set()
 
     # --- the port ----------------------------------------------------------------------------
@@ -107,15 +108,15 @@ class Turns:
             tell(Finished(state=TaskState.CANCELED))
             return
         catalog = await self._server.catalog()
-        message, named = merged(turn.call.message, reply.message, catalog.tools)
+        message, named = merged(turn.call.message, reply.message, self._named(catalog))
         turn.call = msgspec.structs.replace(turn.call, message=message, trace=call.trace)
         await self._choose(turn, message, named or call.skill or turn.call.skill, tell)
 
     async def _choose(self, turn: Turn, message: Message, skill: str | None, tell: Tell) -> None:
         """Call the tool that is meant, or ask which."""
-        chosen = _exact(turn.call) or choose(message, skill, (await self._server.catalog()).tools)
+        chosen = _exact(turn.call) or choose(message, skill, self._named(await self._server.catalog()))
         if isinstance(chosen, InputRequest):
-            chosen = choose(message, skill, (await self._server.current_catalog()).tools)
+            chosen = choose(message, skill, self._named(await self._server.current_catalog()))
         turn.choosing = isinstance(chosen, InputRequest)
         self._keep(turn)
         if isinstance(chosen, InputRequest):
@@ -124,6 +125,11 @@ class Turns:
         turn.chosen = chosen
         self._start(turn)
         await self._follow(turn, tell)
+
+    def _named(self, catalog: Catalog) -> Named:
+        if self._tools is None or self._tools[0] is not catalog:
+            self._tools = catalog, by_name(catalog.tools)
+        return self._tools[1]
 
     # --- running -----------------------------------------------------------------------------
 
