@@ -7,8 +7,10 @@ gets one made from both, and the caller sees its own.
 
 from __future__ import annotations
 
-from typing import Any, cast
 from uuid import UUID, uuid5
+
+import msgspec
+from msgspec import Raw
 
 from ...gateway.model import Principal
 
@@ -16,6 +18,11 @@ _SPACE = UUID("6f1f5c8e-2d0e-4b7b-9a43-8c5a1f2f7d10")
 _ANONYMOUS = Principal().id
 # Where a result, or what is in one, names its conversation.
 _INSIDE = ("task", "message", "statusUpdate", "artifactUpdate", "status")
+
+_encode = msgspec.json.Encoder().encode
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_items = msgspec.json.Decoder(list[Raw])
+_OBJECT, _ARRAY = b"{["
 
 
 def context_at_agent(context_id: str, principal: Principal, *, others: bool) -> str:
@@ -26,18 +33,34 @@ def context_at_agent(context_id: str, principal: Principal, *, others: bool) -> 
     return str(uuid5(_SPACE, f"{principal.id}\n{context_id}"))
 
 
-def renamed(value: Any, old: str, new: str) -> Any:
+def renamed(value: bytes | Raw, old: str, new: str) -> bytes:
     """A result, event, task or message (JSON of either revision) that calls its conversation ``new`` where it
-    said ``old``. What people wrote (parts, metadata) is not looked into."""
-    if not isinstance(value, dict):
-        return value
-    wire = dict(cast("dict[str, Any]", value))
-    if wire.get("contextId") == old:
-        wire["contextId"] = new
+    said ``old``. What people wrote (parts, metadata) is not looked into. Raises msgspec.DecodeError."""
+    fields = _fields.decode(value)
+    if "contextId" in fields and _same(fields["contextId"], old):
+        fields["contextId"] = Raw(_encode(new))
     for key in _INSIDE:
-        if key in wire:
-            wire[key] = renamed(wire[key], old, new)
-    history = wire.get("history")
-    if isinstance(history, list):
-        wire["history"] = [renamed(m, old, new) for m in cast("list[Any]", history)]
-    return wire
+        if key in fields and _is_object(fields[key]):
+            fields[key] = Raw(renamed(fields[key], old, new))
+    history = fields.get("history")
+    if history is not None and memoryview(history)[0] == _ARRAY:
+        messages = [Raw(renamed(m, old, new)) if _is_object(m) else m for m in _items.decode(history)]
+        fields["history"] = Raw(_encode(messages))
+    return _encode(fields)
+
+
+def _is_object(value: Raw) -> bool:
+    return memoryview(value)[0] == _OBJECT
+
+
+def _same(value: Raw, text: str) -> bool:
+    return msgspec.json.decode(value) == text
+
+
+def in_context(params: Raw, context_id: str | None) -> Raw:
+    """The parameters of a message (JSON of either revision) that belongs to this conversation."""
+    fields = _fields.decode(params)
+    message = _fields.decode(fields["message"])
+    message["contextId"] = Raw(_encode(context_id))
+    fields["message"] = Raw(_encode(message))
+    return Raw(_encode(fields))

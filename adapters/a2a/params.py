@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ...gateway.model import Message
+from . import plain
 from .codec import Malformed, list_at, message_from, message_to, object_at, text_at
 from .pushconfig import PushConfig, inline_config
 from .wire import V03, V10, Json, Version
@@ -49,6 +50,21 @@ def send_from(params: Json, v: Version) -> Send:
         modes=tuple(m for m in list_at(configuration, "acceptedOutputModes") if isinstance(m, str)),
         metadata=object_at(params, "metadata"),
         push=inline_config(params, v),
+    )
+
+
+def send_at(raw: msgspec.Raw, v: Version) -> Send | None:
+    """The same in one go, for parameters as most write them; None: read them with ``send_from``."""
+    wire = plain.send_at(raw) if v == V10 else None
+    if wire is None:
+        return None
+    configuration = wire.configuration
+    return Send(
+        message=wire.message.read(),
+        wait=configuration.return_immediately is not True,
+        history_length=configuration.history_length,
+        modes=tuple(configuration.accepted_output_modes or ()),
+        metadata=wire.metadata,
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ from ....gateway.errors import GatewayError, InvalidRequest
 from ....gateway.http.request import JSON, ClientGone, Request
 from ....gateway.model import Principal, Record, Task
 from ....gateway.ports import Engine
-from ....gateway.telemetry import Span
+from ....gateway.telemetry import Attribute, Span
 from ..codec import Malformed
 from ..problems import INVALID_PARAMS, Problem, problem_of
 from ..wire import V10, Json, Op, Version
@@ -24,27 +23,66 @@ OWN = "/"  # the gateway's own agent, which no registered one can be called
 
 
 class Call:
-    """An operation on ``agent`` (``OWN``: the gateway's own). ``raw`` are the parameters as they came, in the
-    form of JSON-RPC of ``version``; ``base_url`` is how the client reaches the gateway; ``extensions`` the
-    ones it asks for (as in the header). ``media_type``: what the client calls A2A's JSON. ``answered``:
-    headers for the answer. ``losses``: what A2A had no place for, so far."""
+    """An operation on ``agent`` (``OWN``: the gateway's own); as a block, with its server span: whatever is
+    raised in it leaves it as a ``Problem`` (or as ``ClientGone``), and the span ends once.
+
+    ``raw`` are the parameters as they came, in the form of JSON-RPC of ``version``; ``base_url`` is how the
+    client reaches the gateway; ``extensions`` the ones it asks for (as in the header). ``answered``: headers
+    for the answer. ``losses``: what A2A had no place for, so far."""
+
+    __slots__ = (
+        "_params", "_request", "agent", "answered", "attributes", "base_url", "extensions", "losses", "op",
+        "principal", "raw", "span", "version",
+    )  # fmt: skip
 
     def __init__(
-        self, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request, span: Span
+        self, engine: Engine, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request
     ) -> None:
         self.op = op
         self.version: Version = version
         self.agent = agent
         self.raw = raw
-        self.span = span
         self.base_url = request.base_url
         self.principal: Principal = request.principal
         self.extensions = _extensions(request)
         self.answered: list[tuple[bytes, bytes]] = []
         self.losses: set[str] = set()
         self._request = request
-        self.media_type = media_type(request)
         self._params: dict[str, Any] | None = None
+        self.attributes: dict[str, Attribute] = {
+            "a2a.method.name": op.value,
+            "a2a.protocol.version": version,
+            "agentgw.agent": agent,
+            "agentgw.client_protocol": "a2a",
+            "agentgw.agent_protocol": "a2a",
+        }
+        self.span: Span = engine.tracer.start(op.value, "server", request.trace, self.attributes)
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.losses:
+            self.attributes["agentgw.losses"] = "; ".join(sorted(self.losses))
+        if error is None or isinstance(error, ClientGone):
+            self.attributes.setdefault("agentgw.state", "completed")
+            self.span.end()
+            return
+        self.attributes.setdefault("agentgw.state", "failed")
+        if isinstance(error, Malformed | GatewayError | Problem):
+            problem = as_problem(error, self.span.trace_id)
+            self.span.end(problem.kind)
+            raise problem from error
+        self.span.end("canceled" if isinstance(error, asyncio.CancelledError) else "internal")
+
+    @property
+    def media_type(self) -> str:
+        """What the client calls A2A's JSON: ``application/a2a+json`` (since 1.0.1) for those who use it, else
+        what every client understands."""
+        asked = f"{self._request.header(b'accept')} {self._request.header(b'content-type')}"
+        return A2A_JSON if A2A_JSON in asked else JSON
 
     @property
     def timeouts(self) -> tuple[float | None, float | None]:
@@ -79,29 +117,27 @@ class Call:
 
     def saw(self, task: Task) -> None:
         """Note on the span which task it is about, as it is now."""
-        span = self.span
-        span.set("a2a.task.id", task.id or None)
-        span.set("a2a.task.state", task.state.value)
-        span.set("agentgw.state", task.state.value)
-        span.set("gen_ai.conversation.id", task.context_id or None)
+        attributes = self.attributes
+        attributes["a2a.task.state"] = attributes["agentgw.state"] = task.state.value
+        if task.id:
+            attributes["a2a.task.id"] = task.id
+        if task.context_id:
+            attributes["gen_ai.conversation.id"] = task.context_id
 
     def goes_to(self, agent: str, protocol: str) -> None:
         """Note on the span which agent serves it."""
-        self.span.set("agentgw.agent", agent)
-        self.span.set("gen_ai.agent.name", agent)
-        self.span.set("agentgw.agent_protocol", protocol)
+        attributes = self.attributes
+        attributes["agentgw.agent"] = attributes["gen_ai.agent.name"] = agent
+        attributes["agentgw.agent_protocol"] = protocol
 
 
-def media_type(request: Request) -> str:
-    """``application/a2a+json`` (since 1.0.1) for those who use it, else what every client understands."""
-    asked = f"{request.header(b'accept')} {request.header(b'content-type')}"
-    return A2A_JSON if A2A_JSON in asked else JSON
+_EXTENSIONS = frozenset({b"a2a-extensions", b"x-a2a-extensions"})  # the second is 0.3's
 
 
 def _extensions(request: Request) -> str | None:
     """The extensions a client asks for: comma-separated URIs, of one header or several."""
-    names = (b"a2a-extensions", b"x-a2a-extensions")  # the second is 0.3's
-    return ", ".join(x.decode("latin-1") for name, x in request.headers if name in names and x) or None
+    asked = [value for name, value in request.headers if name in _EXTENSIONS and value]
+    return b", ".join(asked).decode("latin-1") if asked else None
 
 
 def as_problem(error: Malformed | GatewayError | Problem, trace_id: str) -> Problem:
@@ -113,43 +149,3 @@ def as_problem(error: Malformed | GatewayError | Problem, trace_id: str) -> Prob
             return problem_of(error, trace_id)
         case Problem():
             return error
-
-
-@contextmanager
-def served(
-    engine: Engine, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request
-) -> Generator[Call]:
-    """The operation with its server span; whatever is raised in the block leaves it as a ``Problem`` (or as
-    ``ClientGone``), and the span ends once."""
-    span = engine.tracer.start(
-        op.value,
-        "server",
-        request.trace,
-        {
-            "a2a.method.name": op.value,
-            "a2a.protocol.version": version,
-            "agentgw.agent": agent,
-            "agentgw.client_protocol": "a2a",
-            "agentgw.agent_protocol": "a2a",
-        },
-    )
-    call = Call(op, version, agent, raw, request, span)
-    error: str | None = "internal"
-    try:
-        yield call
-        error = None
-    except asyncio.CancelledError:
-        error = "canceled"
-        raise
-    except (Malformed, GatewayError, Problem) as e:
-        problem = as_problem(e, span.trace_id)
-        error = problem.kind
-        raise problem from e
-    except ClientGone:
-        error = None
-        raise
-    finally:
-        if call.losses:
-            span.set("agentgw.losses", "; ".join(sorted(call.losses)))
-        span.attributes.setdefault("agentgw.state", "completed" if error is None else "failed")
-        span.end(error)

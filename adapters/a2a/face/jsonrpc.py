@@ -13,11 +13,12 @@ from ....gateway.ports import Engine
 from ..problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error
 from ..wire import METHODS, STREAMS, V10, Op, Version
 from .binding import negotiated, stream
-from .call import served
+from .call import Call
 from .operations import Operations
 
 _encode = msgspec.json.Encoder().encode
 _NULL = b"null"
+_HEAD, _RESULT = b'{"jsonrpc":"2.0","id":', b',"result":'
 
 
 class _Envelope(msgspec.Struct):
@@ -42,43 +43,35 @@ class JsonRpc:
         rpc_id, version = _NULL, V10
         try:
             envelope, rpc_id = _read(await _body(request))
-            op, version = _method(envelope)
+            op, version = _method(envelope, rpc_id)
             negotiated(request, version)
-            await self._run(request, agent, op, version, rpc_id, envelope.params)
-        except Problem as problem:
-            await request.respond(200, failure(rpc_id, problem, version))
-        except GatewayError as error:
-            await request.respond(200, failure(rpc_id, problem_of(error), version))
-
-    async def _run(
-        self, request: Request, agent: str, op: Op, version: Version, rpc_id: bytes, params: msgspec.Raw
-    ) -> None:
-        writing = _Writing(rpc_id, version)
-        try:
-            with served(self._engine, op, version, agent, params, request) as call:
+            with Call(self._engine, op, version, agent, envelope.params, request) as call:
                 if op in STREAMS:
                     results = self._operations.stream(call)
-                    await stream(request, call, results, self._closing, writing)
+                    await stream(request, call, results, self._closing, _Writing(rpc_id, version))
                 else:
                     result = await self._operations.unary(call)
-                    await request.respond(200, writing.head + result + b"}", headers=call.answered)
+                    answer = b"".join((_HEAD, rpc_id, _RESULT, result, b"}"))
+                    await request.respond(200, answer, headers=call.answered)
         except ClientGone:
             return
-        except Problem:
+        except Problem as problem:
             if not request.responded:
-                raise
+                await request.respond(200, failure(rpc_id, problem, version))
+        except GatewayError as error:
+            await request.respond(200, failure(rpc_id, problem_of(error), version))
 
 
 class _Writing:
     """Results as JSON-RPC responses to one request."""
 
     def __init__(self, rpc_id: bytes, version: Version) -> None:
-        self.head = b'{"jsonrpc":"2.0","id":' + rpc_id + b',"result":'
+        self._head = _HEAD + rpc_id + _RESULT
         self._id = rpc_id
         self._version: Version = version
 
     async def result(self, out: EventStream, result: bytes) -> None:
-        await out.send(self.head + result + b"}")
+        await out.send(b"".join((self._head, result, b"}")))
 
     async def failure(self, out: EventStream, problem: Problem) -> None:
         await out.send(failure(self._id, problem, self._version))
@@ -102,8 +95,7 @@ def _read(body: bytes) -> tuple[_Envelope, bytes]:
     return envelope, bytes(envelope.id)
 
 
-def _method(envelope: _Envelope) -> tuple[Op, Version]:
-    rpc_id = bytes(envelope.id)
+def _method(envelope: _Envelope, rpc_id: bytes) -> tuple[Op, Version]:
     if envelope.jsonrpc != "2.0" or not isinstance(envelope.method, str) or rpc_id[:1] in b"{[tf":
         raise Problem(INVALID_REQUEST, "the request must be one JSON-RPC 2.0 object")
     found = METHODS.get(envelope.method)

@@ -20,7 +20,7 @@ from ..card import as_v03, grpc_interface, with_interfaces
 from ..codec import task_to
 from ..events import item_to
 from ..losses import Loss, of_event, of_task
-from ..params import Send, count_at, send_from, task_id_of
+from ..params import Send, count_at, send_at, send_from, task_id_of
 from ..problems import EXTENDED_CARD, NOT_CANCELABLE, UNSUPPORTED, Problem
 from ..pushconfig import task_of
 from ..upstream.upstream import A2AUpstream
@@ -72,8 +72,9 @@ class Operations:
     # --- messages ----------------------------------------------------------------------------
 
     async def _routed(self, call: Call) -> tuple[Send, Route]:
-        send = send_from(call.params, call.version)
-        call.span.set("a2a.message.id", send.message.message_id)
+        send = send_at(call.raw, call.version) or send_from(call.params, call.version)
+        if send.message.message_id:
+            call.attributes["a2a.message.id"] = send.message.message_id
         if send.push is not None:
             await self._push.check(call, send.push, send.message.task_id)
         if call.agent == OWN:

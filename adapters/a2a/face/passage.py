@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ....gateway.deadlines import Deadlines
 from ....gateway.errors import BadUpstream, Unreachable, UpstreamTimeout
 from ....gateway.lifecycle import fold
 from ....gateway.model import Message, Task
 from ....gateway.ports import AgentView, Engine
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
-from ..events import Item, Update, is_settled, item_from, item_to
+from ..events import Item, Update, is_settled, item_to
+from ..plain import item_at
 from ..reader import updates_between
 from ..upstream.channel import Params
 from ..upstream.upstream import A2AUpstream
@@ -38,6 +40,7 @@ class Passage:
     def __init__(
         self,
         engine: Engine,
+        deadlines: Deadlines,
         call: Call,
         view: AgentView,
         agent: A2AUpstream,
@@ -46,6 +49,7 @@ class Passage:
         message: Message | None = None,
     ) -> None:
         self._engine = engine
+        self._deadlines = deadlines
         self._call = call
         self._view = view
         self._agent = agent
@@ -128,16 +132,16 @@ class Passage:
 
     async def _in_time(self, step: Awaitable[T]) -> T:
         now = asyncio.get_running_loop().time()
-        timer = asyncio.timeout(min(self._idle, self._end - now))
+        limit = self._deadlines.within(min(self._idle, self._end - now))
         try:
-            async with timer:
+            with limit:
                 return await step
         except TimeoutError:
-            if not timer.expired():
+            if not limit.expired:
                 raise
             total = asyncio.get_running_loop().time() >= self._end
-            limit = {"limit": "total_timeout" if total else "idle_timeout"}
-            raise UpstreamTimeout(f"{self._view.name} did not answer in time", data=limit) from None
+            passed = {"limit": "total_timeout" if total else "idle_timeout"}
+            raise UpstreamTimeout(f"{self._view.name} did not answer in time", data=passed) from None
 
     # --- results -----------------------------------------------------------------------------
 
@@ -161,7 +165,7 @@ class Passage:
     def _read(self, result: msgspec.Raw) -> Item | None:
         """What the agent said; it is noted. None: something newer than we know, which is the client's."""
         try:
-            item = item_from(msgspec.json.decode(result), self._version)
+            item = item_at(result, self._version)
         except (Malformed, msgspec.DecodeError) as e:
             if self._version == self._call.version:
                 return None
@@ -178,14 +182,14 @@ class Passage:
     def _renamed(self, result: msgspec.Raw, theirs: str | None) -> bytes:
         if not theirs or not self._ours or theirs == self._ours:
             return bytes(result)
-        return _encode(renamed(msgspec.json.decode(result), theirs, self._ours))
+        return renamed(result, theirs, self._ours)
 
     def _encoded(self, item: Item) -> bytes:
-        wire: Any = item_to(item, self._call.version)
+        wire = _encode(item_to(item, self._call.version))
         theirs = item.context_id
         if theirs and self._ours and theirs != self._ours:
-            wire = renamed(wire, theirs, self._ours)
-        return _encode(wire)
+            return renamed(wire, theirs, self._ours)
+        return wire
 
     # --- notes -------------------------------------------------------------------------------
 

@@ -14,17 +14,19 @@ from typing import Any
 
 import msgspec
 
+from ....gateway.deadlines import Deadlines
 from ....gateway.errors import BadUpstream, GatewayError
 from ....gateway.lifecycle import PAUSED, TERMINAL
-from ....gateway.model import Fault, Task, TaskState
+from ....gateway.model import Fault, Message, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ..card import relayed_card
 from ..codec import Malformed, task_to
+from ..contexts import in_context
 from ..params import Send, translated
 from ..problems import EXTENSION_REQUIRED, TASK_NOT_FOUND, UNSUPPORTED, Problem
 from ..pushconfig import unpushed
 from ..upstream.upstream import A2AUpstream
-from ..wire import V03, V10, Json, Op
+from ..wire import V03, V10, Json, Op, Version
 from .call import Call
 from .passage import Passage, is_relayed
 from .push import Push
@@ -39,6 +41,7 @@ class Relay:
     def __init__(self, engine: Engine, push: Push) -> None:
         self._engine = engine
         self._push = push
+        self._deadlines = Deadlines()
 
     # --- messages ----------------------------------------------------------------------------
 
@@ -75,20 +78,19 @@ class Relay:
     ) -> tuple[Passage, Json | msgspec.Raw]:
         """The message's way, and the parameters that the agent gets. Where the client has a webhook, the
         agent is to name the task at once, so that it can be followed."""
-        _check_extensions(call, agent)
         version = (await agent.interface()).version
+        if agent.required_extensions:
+            _check_extensions(call, agent)
         message = send.message
         known = (await self._engine.task(message.task_id, call.principal)).task if message.task_id else None
-        passage = Passage(self._engine, call, view, agent, version, known, message)
+        passage = self._passage(call, view, agent, version, known, message)
         theirs = passage.context_sent(message.context_id)
         wait = send.wait and (send.push is None or call.op is Op.STREAM)
-        if version == call.version and theirs == message.context_id and send.push is None:
-            return passage, call.raw
         if version == call.version:
-            params: Any = call.params if send.push is None else unpushed(call.params, version, wait=wait)
-            if theirs == message.context_id:
-                return passage, params
-            return passage, {**params, "message": {**params["message"], "contextId": theirs}}
+            raw = call.raw
+            if send.push is not None:
+                raw = msgspec.Raw(_encode(unpushed(call.params, version, wait=wait)))
+            return passage, raw if theirs == message.context_id else in_context(raw, theirs)
         message = msgspec.structs.replace(message, context_id=theirs)
         return passage, translated(msgspec.structs.replace(send, message=message, wait=wait), version)
 
@@ -97,7 +99,7 @@ class Relay:
     async def task(self, call: Call, view: AgentView, agent: A2AUpstream, known: Task) -> bytes:
         """GetTask and CancelTask. A task that its agent has forgotten is failed, not unknown."""
         version = (await agent.interface()).version
-        passage = Passage(self._engine, call, view, agent, version, known)
+        passage = self._passage(call, view, agent, version, known)
         try:
             return passage.passed_task(await passage.call(call.op, call.raw))
         except GatewayError as e:
@@ -118,7 +120,7 @@ class Relay:
         if known.state in TERMINAL:
             raise Problem(UNSUPPORTED, f"the task has ended: it is {known.state.value}")
         version = (await agent.interface()).version
-        passage = Passage(self._engine, call, view, agent, version, known)
+        passage = self._passage(call, view, agent, version, known)
         # A 0.3 agent does not begin with the task as it is, which 1.0 promises.
         plain = version == V10 or call.version == V03
         source = passage.stream(Op.SUBSCRIBE, call.raw) if plain else passage.rejoined(fresh=True)
@@ -143,7 +145,18 @@ class Relay:
         if isinstance(agent, A2AUpstream):
             version = (await agent.interface()).version
             result = await agent.call(Op.GET, {"id": known.id}, trace=call.span.trace)
-            Passage(self._engine, call, view, agent, version, known).note(agent.task(result, version))
+            self._passage(call, view, agent, version, known).note(agent.task(result, version))
+
+    def _passage(
+        self,
+        call: Call,
+        view: AgentView,
+        agent: A2AUpstream,
+        version: Version,
+        known: Task | None = None,
+        message: Message | None = None,
+    ) -> Passage:
+        return Passage(self._engine, self._deadlines, call, view, agent, version, known, message)
 
     # --- the extended card -------------------------------------------------------------------
 

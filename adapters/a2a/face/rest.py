@@ -17,7 +17,7 @@ from ..problems import INVALID_PARAMS, NO_METHOD, PARSE, Problem, http_error, pr
 from ..pushconfig import rest_params, to_rest03
 from ..wire import PUSH, STREAMS, V03, V10, Op, Version
 from .binding import negotiated, stream
-from .call import served
+from .call import Call
 from .operations import Operations
 
 _encode = msgspec.json.Encoder().encode
@@ -68,7 +68,7 @@ class Rest:
         params = await _params(request, op, ids, version)
         form = _Form(request, op, version)
         try:
-            with served(self._engine, op, version, agent, params, request) as call:
+            with Call(self._engine, op, version, agent, params, request) as call:
                 if op in STREAMS:
                     results = self._operations.stream(call)
                     await stream(request, call, results, self._closing, form)

@@ -7,9 +7,9 @@ them; in 1.0 both bindings have one form, so bytes are handed on as they are.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from itertools import count
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
-from uuid import uuid4
 
 import msgspec
 
@@ -29,6 +29,7 @@ Activated = Callable[[str], None]
 
 _reply = msgspec.json.Decoder(RpcReply)
 _encode = msgspec.json.Encoder().encode
+_CALL = b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":%b}'
 
 
 class Way(Protocol):
@@ -66,7 +67,11 @@ class Channel:
         self.interface = interface
         self._agent = agent
         self._transport = transport
-        self._headers = [*headers, ("content-type", "application/json"), ("a2a-version", interface.version)]
+        own = [*headers, ("content-type", "application/json"), ("a2a-version", interface.version)]
+        self._unary = [*own, ("accept", "application/json")]
+        self._streaming = [*own, ("accept", "text/event-stream")]
+        self._ids = count(1)
+        self._rpc = interface.binding == "JSONRPC"
         self._base = interface.url.rstrip("/")
         self._allow = allow
 
@@ -76,11 +81,13 @@ class Channel:
         """A unary operation's result. ``activated`` is told the extensions that the agent says it used.
         Raises GatewayError: the agent's own, or what kept it from coming."""
         method, url, body = self._request(op, params)
-        sent = [*self._headers, *headers, ("accept", "application/json")]
-        at = await self._address()
-        answer = await self._transport.request(method, url, headers=sent, body=body, address=at)
-        _tell(answer, activated)
-        if self.interface.binding == "JSONRPC":
+        at = None if self._allow is None else await self._address(self._allow)
+        answer = await self._transport.request(
+            method, url, headers=[*self._unary, *headers], body=body, address=at
+        )
+        if activated is not None:
+            _tell(answer, activated)
+        if self._rpc:
             return self._rpc_result(answer.status, answer.body)
         if answer.status >= 400:
             raise agent_http_error(self._agent, answer.status, answer.body)
@@ -91,11 +98,12 @@ class Channel:
     ) -> AsyncGenerator[msgspec.Raw]:
         """A streaming operation's results as they come. Closing it does not stop the agent's task."""
         method, url, body = self._request(op, params)
-        sent = [*self._headers, *headers, ("accept", "text/event-stream")]
-        at = await self._address()
+        sent = [*self._streaming, *headers]
+        at = None if self._allow is None else await self._address(self._allow)
         async with self._transport.stream(method, url, headers=sent, body=body, address=at) as answer:
-            _tell(answer, activated)
-            if answer.status != 405 or op is not Op.SUBSCRIBE or self.interface.binding == "JSONRPC":
+            if activated is not None:
+                _tell(answer, activated)
+            if answer.status != 405 or op is not Op.SUBSCRIBE or self._rpc:
                 async for result in self._results(op, answer):
                     yield result
                 return
@@ -105,7 +113,7 @@ class Channel:
                 yield result
 
     async def _results(self, op: Op, answer: Stream) -> AsyncGenerator[msgspec.Raw]:
-        rpc = self.interface.binding == "JSONRPC"
+        rpc = self._rpc
         if not (answer.header("content-type") or "").startswith("text/event-stream"):
             body = await answer.read()
             if rpc:
@@ -131,19 +139,17 @@ class Channel:
 
     # --- out ---------------------------------------------------------------------------------
 
-    async def _address(self) -> str | None:
-        if self._allow is None:
-            return None
-        return await elsewhere_at(self._agent, self.interface.url, self._allow)
+    async def _address(self, allow: Sequence[str]) -> str:
+        return await elsewhere_at(self._agent, self.interface.url, allow)
 
     def _request(self, op: Op, params: Params) -> tuple[str, str, bytes | None]:
         """Method, URL and body."""
         if self.interface.tenant:
             params = {**mapping(params), "tenant": self.interface.tenant}
-        if self.interface.binding == "JSONRPC":
-            head = f'{{"jsonrpc":"2.0","id":"{uuid4()}","method":"{method_name(op, self.interface.version)}"'
+        if self._rpc:
             raw = bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
-            return "POST", self.interface.url, head.encode() + b',"params":' + (raw or b"{}") + b"}"
+            name = method_name(op, self.interface.version).encode()
+            return "POST", self.interface.url, _CALL % (next(self._ids), name, raw or b"{}")
         method, path, query, body = self._rest(op, params)
         url = self._base + path + (f"?{urlencode(query)}" if query else "")
         return method, url, body
@@ -206,11 +212,10 @@ class Channel:
         return BadUpstream(f"{self._agent} gave an answer that is not A2A", detail=repr(body[:2000]))
 
 
-def _tell(answer: Reply | Stream, activated: Activated | None) -> None:
-    if activated is not None:
-        used = answer.header("a2a-extensions") or answer.header("x-a2a-extensions")
-        if used:
-            activated(used)
+def _tell(answer: Reply | Stream, activated: Activated) -> None:
+    used = answer.header("a2a-extensions") or answer.header("x-a2a-extensions")
+    if used:
+        activated(used)
 
 
 def mapping(params: Params) -> Json:

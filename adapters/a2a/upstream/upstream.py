@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -33,12 +33,13 @@ from ....gateway.model import (
     Trace,
 )
 from ....gateway.ports import Found, Host, Tell
-from ....gateway.telemetry import Span, server_attributes, trace_headers
+from ....gateway.telemetry import Attribute, Span, server_attributes, trace_headers
 from ..card import Interface, agent_from
-from ..codec import Malformed, object_at, objects_at, task_from, text_at
-from ..events import Item, Update, is_settled, item_from
+from ..codec import Malformed, object_at, objects_at, text_at
+from ..events import Item, Update, is_settled
 from ..losses import of_message
 from ..params import send_params
+from ..plain import item_at, task_at
 from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
 from ..reader import Reader
 from ..wire import CARD_PATH, V10, Json, Op, Version
@@ -62,6 +63,9 @@ class A2AUpstream:
         self._card: Json | None = None
         self._note = ""  # what the card's signature leaves to be said
         self._channel: Way | None = None
+        self._attributes: Mapping[str, Attribute] = {}  # of spans
+        self.streams = False  # whether the card says that the agent streams
+        self.required_extensions: Sequence[str] = ()  # those that the card says a client must support
         self._over_grpc: list[GrpcChannel] = []  # all that were opened: calls may still run on them
         self._reading = asyncio.Lock()
 
@@ -92,7 +96,18 @@ class A2AUpstream:
         allow = host.config.outbound.allow
         interface, here = await discovery.choose(record.name, card, record.url, allow)
         self._channel = self._opened(interface, headers if here else [], None if here else allow)
+        self._attributes = {
+            "a2a.protocol.version": interface.version,
+            "gen_ai.agent.name": self.name,
+            "agentgw.agent": self.name,
+            "agentgw.agent_protocol": "a2a",
+            **server_attributes(interface.url),
+        }
         self._card = card
+        capabilities = object_at(card, "capabilities") or {}
+        self.streams = capabilities.get("streaming") is True
+        required = [e for e in objects_at(capabilities, "extensions") if e.get("required") is True]
+        self.required_extensions = [uri for e in required if (uri := text_at(e, "uri"))]
 
     def _opened(self, interface: Interface, headers: Headers, allow: Sequence[str] | None) -> Way:
         """A way to the agent; over gRPC the one that is open, while it is the same."""
@@ -117,18 +132,6 @@ class A2AUpstream:
                     await self._read()
         assert self._channel is not None
         return self._channel
-
-    @property
-    def streams(self) -> bool:
-        """Whether the card says that the agent streams."""
-        return ((self._card and object_at(self._card, "capabilities")) or {}).get("streaming") is True
-
-    @property
-    def required_extensions(self) -> Sequence[str]:
-        """The extensions that the card says a client must support."""
-        capabilities = (self._card and object_at(self._card, "capabilities")) or {}
-        required = [e for e in objects_at(capabilities, "extensions") if e.get("required") is True]
-        return [uri for e in required if (uri := text_at(e, "uri"))]
 
     # --- turns -------------------------------------------------------------------------------
 
@@ -253,14 +256,14 @@ class A2AUpstream:
     def item(self, result: msgspec.Raw, v: Version) -> Item:
         """What the agent said. Raises BadUpstream."""
         try:
-            return item_from(msgspec.json.decode(result), v)
+            return item_at(result, v)
         except (Malformed, msgspec.DecodeError) as e:
             raise BadUpstream(f"{self.name} gave an answer that is not A2A", detail=str(e)) from e
 
     def task(self, result: msgspec.Raw, v: Version) -> Task:
         """The task that the agent said. Raises BadUpstream."""
         try:
-            return task_from(msgspec.json.decode(result), v)
+            return task_at(result, v)
         except (Malformed, msgspec.DecodeError) as e:
             raise BadUpstream(f"{self.name} gave an answer that is not A2A", detail=str(e)) from e
 
@@ -285,7 +288,7 @@ class A2AUpstream:
     async def interface(self) -> Interface:
         """The interface that calls go to. Its revision says in which form ``call`` and ``stream`` take
         parameters and give results (JSON-RPC's form, whatever the binding)."""
-        return (await self._ready()).interface
+        return (self._channel or await self._ready()).interface
 
     async def verify(self, card: Json) -> None:
         """Verify a card of the agent's. Raises BadUpstream when its signature does not hold."""
@@ -300,15 +303,14 @@ class A2AUpstream:
         trace: Trace = NO_TRACE,
         extensions: str | None = None,
         activated: Activated | None = None,
-        losses: Iterable[str] = (),
+        losses: Collection[str] = (),
     ) -> msgspec.Raw:
         """A unary operation, its result as it came. ``extensions``: the ones that the client asks for;
         ``activated`` is told the ones that were used; ``losses``: what the parameters do not carry."""
-        channel = await self._ready()
-        span = self._span(op, channel, trace, losses)
+        channel = self._channel or await self._ready()
+        span = self._span(op, trace, losses)
         try:
-            headers = self._headers(channel, span, extensions)
-            result = await channel.call(op, params, headers, activated)
+            result = await channel.call(op, params, _headers(channel, span, extensions), activated)
         except GatewayError as e:
             span.end(e.code)
             raise
@@ -326,14 +328,14 @@ class A2AUpstream:
         trace: Trace = NO_TRACE,
         extensions: str | None = None,
         activated: Activated | None = None,
-        losses: Iterable[str] = (),
+        losses: Collection[str] = (),
     ) -> AsyncGenerator[msgspec.Raw]:
         """A streaming operation, its results as they come."""
-        channel = await self._ready()
-        span = self._span(op, channel, trace, losses)
+        channel = self._channel or await self._ready()
+        span = self._span(op, trace, losses)
         error: str | None = None
         try:
-            headers = self._headers(channel, span, extensions)
+            headers = _headers(channel, span, extensions)
             async with aclosing(channel.stream(op, params, headers, activated)) as results:
                 async for result in results:
                     yield result
@@ -343,30 +345,19 @@ class A2AUpstream:
         finally:
             span.end(error)
 
-    def _span(self, op: Op, channel: Way, trace: Trace, losses: Iterable[str]) -> Span:
-        span = self._host.tracer.start(
-            op.value,
-            "client",
-            trace,
-            {
-                "a2a.method.name": op.value,
-                "a2a.protocol.version": channel.interface.version,
-                "gen_ai.agent.name": self.name,
-                "agentgw.agent": self.name,
-                "agentgw.agent_protocol": "a2a",
-                **server_attributes(channel.interface.url),
-            },
-        )
-        if lost := sorted(losses):
-            span.set("agentgw.losses", "; ".join(lost))
-        return span
+    def _span(self, op: Op, trace: Trace, losses: Collection[str]) -> Span:
+        attributes: dict[str, Attribute] = {"a2a.method.name": op.value, **self._attributes}
+        if losses:
+            attributes["agentgw.losses"] = "; ".join(sorted(losses))
+        return self._host.tracer.start(op.value, "client", trace, attributes)
 
-    def _headers(self, channel: Way, span: Span, extensions: str | None) -> list[tuple[str, str]]:
-        headers = trace_headers(span.trace)
-        if extensions:
-            old = channel.interface.version != V10
-            headers.append(("x-a2a-extensions" if old else "a2a-extensions", extensions))
-        return headers
+
+def _headers(channel: Way, span: Span, extensions: str | None) -> list[tuple[str, str]]:
+    headers = trace_headers(span.trace)
+    if extensions:
+        old = channel.interface.version != V10
+        headers.append(("x-a2a-extensions" if old else "a2a-extensions", extensions))
+    return headers
 
 
 async def probe(url: str, headers: list[tuple[str, str]], host: Host) -> Found | None:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from agentgw.adapters.a2a.codec import (
     task_to,
 )
 from agentgw.adapters.a2a.events import item_from, item_to
+from agentgw.adapters.a2a.params import send_at, send_from
+from agentgw.adapters.a2a.plain import item_at, task_at
 from agentgw.adapters.a2a.wire import V03, V10
 from agentgw.gateway.model import Data, File, Text
 
@@ -147,6 +150,95 @@ def test_there_and_back_is_the_identity(shape: str, version: Any, data: st.DataO
     wire = data.draw(SHAPES[version][shape])
     read, write = THERE_AND_BACK[shape]
     assert write(read(wire, version), version) == wire
+
+
+def mangled(wire: Any, data: st.DataObject) -> Any:
+    """``wire`` with one of its values, at any depth, replaced."""
+    if not isinstance(wire, dict | list) or not wire or data.draw(st.integers(0, 3)) == 0:
+        return data.draw(json_values)
+    key = data.draw(st.sampled_from(list(wire) if isinstance(wire, dict) else range(len(wire))))
+    copy = wire.copy()
+    copy[key] = mangled(wire[key], data)
+    return copy
+
+
+def usual(wire: Any) -> Any:
+    """``wire`` with nothing in it that the specification does not name."""
+    if isinstance(wire, list):
+        return [usual(x) for x in wire]
+    if not isinstance(wire, dict):
+        return wire
+    return {k: usual(x) for k, x in wire.items() if k not in ("x-one", "extensions", "somethingNew")}
+
+
+def outcome(read: Any) -> Any:
+    try:
+        return read()
+    except Malformed as e:
+        return str(e)
+
+
+@given(data=st.data())
+def test_bytes_are_read_as_their_dictionaries_are(data: st.DataObject) -> None:
+    """Whatever is in them."""
+    for shape, at, read in (("item", item_at, item_from), ("task", task_at, task_from)):
+        wire = data.draw(SHAPES[V10][shape])
+        if data.draw(st.integers(0, 3)):
+            wire = usual(wire)
+        if data.draw(st.booleans()):
+            wire = mangled(wire, data)
+        raw = json.dumps(wire).encode()
+        assert outcome(lambda: at(raw, V10)) == outcome(lambda: read(wire, V10))  # noqa: B023
+
+
+@given(data=st.data())
+def test_a_clients_message_is_read_from_bytes_as_from_its_dictionary(data: st.DataObject) -> None:
+    """Or is left to the long way, and that never where nothing is unusual."""
+    message = data.draw(SHAPES[V10]["message"])
+    configuration = data.draw(st.none() | st.fixed_dictionaries({}, optional=CONFIGURATION))
+    wire = {"message": message, "configuration": configuration, "metadata": data.draw(st.none() | objects)}
+    if data.draw(st.integers(0, 3)):
+        wire = usual(wire)
+    if data.draw(st.booleans()):
+        wire = mangled(wire, data)
+    quick = send_at(msgspec.Raw(json.dumps(wire).encode()), V10)
+    assert quick is None or quick == outcome(lambda: send_from(wire, V10))
+
+
+CONFIGURATION = {
+    "historyLength": st.integers(-1, 5),
+    "returnImmediately": st.booleans() | st.none(),
+    "acceptedOutputModes": st.lists(words, max_size=2),
+    "taskPushNotificationConfig": st.none() | st.just({"url": "http://x"}),
+}
+
+
+@pytest.mark.parametrize(
+    "part", [{"text": ""}, {"data": None}, {"raw": ""}, {"url": "u", "mediaType": "m", "metadata": {"a": 1}}]
+)
+def test_usual_messages_are_read_the_short_way(part: Any) -> None:
+    message = {"messageId": "m", "role": "ROLE_USER", "parts": [part], "extensions": ["urn:x"]}
+    send = send_at(msgspec.Raw(json.dumps({"message": message, "configuration": {}}).encode()), V10)
+    assert send is not None
+    assert message_to(send.message, V10) == message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"parts": []},
+        {"parts": [{"mediaType": "m"}]},
+        {"messageId": ""},
+        {"role": "user"},
+        {"configuration": {"historyLength": -1}},
+    ],
+)
+def test_what_is_wrong_is_left_to_the_long_way(wrong: Any) -> None:
+    message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "t"}]}
+    wire = {"message": message} | wrong if "configuration" in wrong else {"message": message | wrong}
+    assert send_at(msgspec.Raw(json.dumps(wire).encode()), V10) is None
+    with pytest.raises(Malformed):
+        send_from(wire, V10)
 
 
 @given(data=st.data())
