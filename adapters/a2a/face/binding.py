@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from typing import Protocol
 
 from ....gateway.errors import Draining, GatewayError
 from ....gateway.http.request import ClientGone, EventStream, Request
+from ....gateway.waiting import Timer, Timers, Waiting
 from ..codec import Malformed
 from ..problems import VERSION, Problem
 from ..wire import Op, Version, version_of
@@ -29,16 +30,41 @@ def negotiated(request: Request, spoken: Version) -> Version:
     return spoken
 
 
+class Streams:
+    """What the streams of the door share: timers, and that the gateway stops."""
+
+    def __init__(self) -> None:
+        self.timers = Timers()
+        self._open: set[Callable[[], None]] = set()
+        self._closing = False
+
+    def add(self, stop: Callable[[], None]) -> None:
+        """To be called when the gateway stops, and at once if it does already."""
+        self._open.add(stop)
+        if self._closing:
+            stop()
+
+    def discard(self, stop: Callable[[], None]) -> None:
+        """Not any more."""
+        self._open.discard(stop)
+
+    def close(self) -> None:
+        """The gateway stops."""
+        self._closing = True
+        for stop in list(self._open):
+            stop()
+
+
 class Writing(Protocol):
-    """How a binding writes results and errors into a stream."""
+    """How a binding writes results and errors into a stream: in event-stream form."""
 
-    async def result(self, out: EventStream, result: bytes) -> None: ...
+    def result(self, result: bytes) -> bytes: ...
 
-    async def failure(self, out: EventStream, problem: Problem) -> None: ...
+    def failure(self, problem: Problem) -> bytes: ...
 
 
 async def stream(
-    request: Request, call: Call, results: AsyncGenerator[bytes], closing: asyncio.Event, writing: Writing
+    request: Request, call: Call, results: AsyncGenerator[bytes], streams: Streams, writing: Writing
 ) -> None:
     """Answer with the results as they come, until they end, the client leaves (ClientGone) or the gateway
     stops. What goes wrong before the answer's head is raised; later it is also written into the stream.
@@ -47,77 +73,70 @@ async def stream(
     ``HEARTBEAT``: from then on silence is broken by comments, lest a proxy takes the stream for dead."""
     if call.op is Op.SUBSCRIBE:
         request.listens()
-    async with aclosing(results):
-        first = asyncio.create_task(_next(results))
-        try:
-            await _headed(request, first, closing)
-            async with await request.events(headers=call.answered) as out:
-                try:
-                    await _sent(first, results, out, closing, writing)
-                except (GatewayError, Problem, Malformed) as e:
-                    await writing.failure(out, as_problem(e, call.span.trace_id))
-                    raise
-                if out.gone.is_set():
-                    raise ClientGone
-        finally:
-            await _ended(first)
+    waiting, stopping = Waiting(), Draining()
 
+    def stop() -> None:
+        waiting.end(stopping)
 
-async def _headed(request: Request, first: asyncio.Task[bytes | None], closing: asyncio.Event) -> None:
-    """Return when the answer may begin. Raises ClientGone, Draining, and what ``first`` raises."""
-    gone, stop = asyncio.create_task(request.disconnected()), asyncio.create_task(closing.wait())
+    request.on_gone(lambda: waiting.end(ClientGone()))
+    streams.add(stop)
+    out = _Out(request, call, streams.timers.of(HEARTBEAT))
     try:
-        await asyncio.wait([first, gone, stop], timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
-        if first.done():
-            first.result()
-        elif gone.done():
-            raise ClientGone
-        elif stop.done():
-            raise Draining
+        with waiting:
+            async with aclosing(results):
+                async for result in results:
+                    await out.write(writing.result(result))
+            await out.write(b"")
+    except (GatewayError, Problem, Malformed) as e:
+        if not request.responded:
+            raise
+        if e is not stopping:
+            await out.write(writing.failure(as_problem(e, call.span.trace_id)))
+            raise
     finally:
-        await _ended(gone, stop)
+        streams.discard(stop)
+        await out.close()
 
 
-async def _sent(
-    first: asyncio.Task[bytes | None],
-    results: AsyncGenerator[bytes],
-    out: EventStream,
-    closing: asyncio.Event,
-    writing: Writing,
-) -> None:
-    """Write results until there are no more, or nobody is to get them."""
-    now = asyncio.get_running_loop().time
-    heard = now()
+class _Out:
+    """The answer: it begins with what is written first, or when nothing was for the timer's time, which is
+    filled with comments."""
 
-    async def pump() -> None:
-        nonlocal heard
-        result = await first
-        while result is not None:
-            await writing.result(out, result)
-            heard = now()
-            result = await anext(results, None)
+    def __init__(self, request: Request, call: Call, timer: Timer) -> None:
+        self._request = request
+        self._call = call
+        self._timer = timer
+        self._events: EventStream | None = None
+        self._saying: asyncio.Task[None] | None = None
+        timer.start(self._silent)
 
-    job = asyncio.create_task(pump())
-    stops = [asyncio.create_task(out.gone.wait()), asyncio.create_task(closing.wait())]
-    try:
-        while not job.done() and not any(stop.done() for stop in stops):
-            quiet = now() - heard
-            if quiet >= HEARTBEAT:
-                await out.comment()
-                heard, quiet = now(), 0.0
-            await asyncio.wait([job, *stops], timeout=HEARTBEAT - quiet, return_when=asyncio.FIRST_COMPLETED)
-        if job.done():
-            job.result()
-    finally:
-        await _ended(job, *stops)
+    async def write(self, raw: bytes) -> None:
+        """Send this, in event-stream form; or only begin. Raises ClientGone."""
+        if self._saying is not None:
+            await self._saying
+        events = self._events or await self._begun()
+        if raw:
+            await events.write(raw)
+            self._timer.start(self._silent)
 
+    async def _begun(self) -> EventStream:
+        self._events = await self._request.events(headers=self._call.answered)
+        return await self._events.__aenter__()
 
-async def _next(results: AsyncGenerator[bytes]) -> bytes | None:
-    return await anext(results, None)
+    def _silent(self) -> None:
+        self._saying = asyncio.create_task(self._say())
 
+    async def _say(self) -> None:
+        with suppress(ClientGone):
+            await (self._events or await self._begun()).comment()
+        self._saying = None
+        self._timer.start(self._silent)
 
-async def _ended(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel what still runs, and wait until it is over."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async def close(self) -> None:
+        """It ends, however far it has come."""
+        if self._saying is not None:
+            self._saying.cancel()
+            await asyncio.wait([self._saying])
+        self._timer.stop(self._silent)
+        if self._events is not None:
+            await self._events.__aexit__()

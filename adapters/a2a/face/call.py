@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 
-from ....gateway.config import Limits
 from ....gateway.errors import GatewayError, InvalidRequest
 from ....gateway.http.request import JSON, ClientGone, Request
-from ....gateway.model import Principal, Record, Task
+from ....gateway.model import Principal, Task
 from ....gateway.ports import Engine
 from ....gateway.telemetry import Attribute, Span
 from ..codec import Malformed
@@ -88,14 +87,6 @@ class Call:
     def timeouts(self) -> tuple[float | None, float | None]:
         """What the caller grants it: idle and total seconds. Raises InvalidRequest."""
         return self._request.timeouts
-
-    def limits(self, record: Record, limits: Limits) -> tuple[float, float]:
-        """Seconds that a relayed call may be silent and may take: what the agent is allowed, else the
-        gateway's limits; the caller may want less."""
-        idle = record.idle_timeout or limits.idle_timeout
-        total = record.total_timeout or limits.total_timeout
-        less_idle, less_total = self.timeouts
-        return min(idle, less_idle or idle), min(total, less_total or total)
 
     def activated(self, extensions: str) -> None:
         """The agent says which extensions it used: the client is told."""

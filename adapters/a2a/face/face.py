@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from ....gateway.http.request import Request
 from ....gateway.ports import Engine, Handler
 from ..problems import NO_METHOD, Problem, http_error, problem_of
 from ..wire import CARD_PATH, JWKS_PATH, OLD_CARD_PATH, V03, V10
+from .binding import Streams
 from .call import OWN
 from .cards import Cards
 from .jsonrpc import JsonRpc, failure
@@ -26,13 +26,13 @@ class A2AFace:
     """Implements ``ports.Face``."""
 
     def __init__(self, engine: Engine) -> None:
-        self._closing = asyncio.Event()
+        self._streams = Streams()
         signer = Signer(engine)
         self._push = Push(engine)
         operations = Operations(engine, signer, self._push)
         self._cards = Cards(engine, signer)
-        self._rpc = JsonRpc(engine, operations, self._closing)
-        self._rest = Rest(engine, operations, self._closing)
+        self._rpc = JsonRpc(engine, operations, self._streams)
+        self._rest = Rest(engine, operations, self._streams)
 
     def mounts(self) -> Sequence[tuple[str, Handler]]:
         return [("/a2a", self._mounted)]
@@ -64,7 +64,7 @@ class A2AFace:
         """Every stream here is a call's: nothing ends early."""
 
     async def aclose(self) -> None:
-        self._closing.set()
+        self._streams.close()
         await self._push.aclose()
 
     async def _mounted(self, request: Request) -> None:

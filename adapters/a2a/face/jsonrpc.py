@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
 
+from ....gateway import sse
 from ....gateway.errors import GatewayError
-from ....gateway.http.request import ClientGone, EventStream, Request
+from ....gateway.http.request import ClientGone, Request
 from ....gateway.ports import Engine
 from ..problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error
 from ..wire import METHODS, STREAMS, V10, Op, Version
-from .binding import negotiated, stream
+from .binding import Streams, negotiated, stream
 from .call import Call
 from .operations import Operations
 
@@ -34,10 +34,10 @@ _envelope = msgspec.json.Decoder(_Envelope)
 class JsonRpc:
     """Serves POSTs to an agent's URL."""
 
-    def __init__(self, engine: Engine, operations: Operations, closing: asyncio.Event) -> None:
+    def __init__(self, engine: Engine, operations: Operations, streams: Streams) -> None:
         self._engine = engine
         self._operations = operations
-        self._closing = closing
+        self._streams = streams
 
     async def serve(self, request: Request, agent: str) -> None:
         rpc_id, version = _NULL, V10
@@ -48,7 +48,7 @@ class JsonRpc:
             with Call(self._engine, op, version, agent, envelope.params, request) as call:
                 if op in STREAMS:
                     results = self._operations.stream(call)
-                    await stream(request, call, results, self._closing, _Writing(rpc_id, version))
+                    await stream(request, call, results, self._streams, _Writing(rpc_id, version))
                 else:
                     result = await self._operations.unary(call)
                     answer = b"".join((_HEAD, rpc_id, _RESULT, result, b"}"))
@@ -70,11 +70,11 @@ class _Writing:
         self._id = rpc_id
         self._version: Version = version
 
-    async def result(self, out: EventStream, result: bytes) -> None:
-        await out.send(b"".join((self._head, result, b"}")))
+    def result(self, result: bytes) -> bytes:
+        return sse.encode(b"".join((self._head, result, b"}")))
 
-    async def failure(self, out: EventStream, problem: Problem) -> None:
-        await out.send(failure(self._id, problem, self._version))
+    def failure(self, problem: Problem) -> bytes:
+        return sse.encode(failure(self._id, problem, self._version))
 
 
 async def _body(request: Request) -> bytes:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from ....gateway.deadlines import Deadlines
-from ....gateway.errors import BadUpstream, Unreachable, UpstreamTimeout
-from ....gateway.lifecycle import fold
+from ....gateway.errors import BadUpstream, Unreachable
+from ....gateway.lifecycle import Folding
 from ....gateway.model import Message, Task
 from ....gateway.ports import AgentView, Engine
+from ....gateway.waiting import Timers
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
 from ..events import Item, Update, is_settled, item_to
@@ -23,9 +23,10 @@ from ..upstream.channel import Params
 from ..upstream.upstream import A2AUpstream
 from ..wire import Op, Version
 from .call import Call
+from .limits import Limits
 
-T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
+TOGETHER = 0.2  # seconds: the hub writes what it knows no more often
 MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agent calls the conversation
 
 
@@ -35,12 +36,13 @@ def is_relayed(task: Task) -> bool:
 
 
 class Passage:
-    """``version``: the agent's; ``known``: the task that the request is about; ``message``: the client's."""
+    """``version``: the agent's; ``known``: the task that the request is about; ``message``: the client's. To
+    be closed when the request is over."""
 
     def __init__(
         self,
         engine: Engine,
-        deadlines: Deadlines,
+        timers: Timers,
         call: Call,
         view: AgentView,
         agent: A2AUpstream,
@@ -49,21 +51,29 @@ class Passage:
         message: Message | None = None,
     ) -> None:
         self._engine = engine
-        self._deadlines = deadlines
         self._call = call
-        self._view = view
+        self._name = view.name
         self._agent = agent
         self._version: Version = version
         self._message = message
         self._task = known
+        self._folding: Folding | None = None  # what becomes of it while there are updates
+        self._told = known  # as the hub knows it
+        self._told_at = 0.0
         self._ours = known.context_id if known else None  # what the client calls the conversation
-        self._idle, total = call.limits(view.record, engine.config.limits)
-        self._end = asyncio.get_running_loop().time() + total
+        self._limits = Limits(timers, view.record, engine.config.limits, call.timeouts)
 
     @property
     def task(self) -> Task | None:
         """The task that the request is about, as far as it has passed."""
+        if self._folding is not None:
+            self._task = self._folding.task
         return self._task
+
+    def close(self) -> None:
+        """The request is over."""
+        self._limits.close()
+        self._tell()
 
     # --- names -------------------------------------------------------------------------------
 
@@ -72,14 +82,14 @@ class Passage:
         one that is not the task's (section 3.4.3)."""
         if not wanted:
             return wanted
-        if self._task is not None:
-            if wanted != self._task.context_id:
-                raise Malformed(f"the task belongs to another context: {self._task.context_id}")
-            return self._task.extra.get(MARK, {}).get("context") or wanted
+        if (task := self.task) is not None:
+            if wanted != task.context_id:
+                raise Malformed(f"the task belongs to another context: {task.context_id}")
+            return task.extra.get(MARK, {}).get("context") or wanted
         self._ours = wanted
         principal = self._call.principal
-        known = self._engine.upstream_context(self._view.name, wanted, principal)
-        others = self._engine.is_others_context(self._view.name, wanted, principal)
+        known = self._engine.upstream_context(self._name, wanted, principal)
+        others = self._engine.is_others_context(self._name, wanted, principal)
         return known or context_at_agent(wanted, principal, others=others)
 
     # --- calls -------------------------------------------------------------------------------
@@ -87,11 +97,10 @@ class Passage:
     async def call(self, op: Op, params: Params) -> msgspec.Raw:
         """A unary operation. Raises UpstreamTimeout when the agent takes too long."""
         call = self._call
-        return await self._in_time(
-            self._agent.call(
+        with self._limits:
+            return await self._agent.call(
                 op, params, trace=call.span.trace, extensions=call.extensions, activated=call.activated
             )
-        )
 
     async def stream(self, op: Op, params: Params) -> AsyncGenerator[bytes]:
         """A streaming operation, for the client. A stream that breaks is taken up where it broke."""
@@ -102,7 +111,11 @@ class Passage:
         passed, settled = False, False
         try:
             async with aclosing(source):
-                while (result := await self._in_time(anext(source, None))) is not None:
+                while True:
+                    with self._limits:
+                        result = await anext(source, None)
+                    if result is None:
+                        return
                     item = self._read(result)
                     settled = item is not None and is_settled(item)
                     passed = True
@@ -118,30 +131,21 @@ class Passage:
     async def rejoined(self, *, fresh: bool = False) -> AsyncGenerator[bytes]:
         """What has happened to the task since the client last heard of it, and what comes. ``fresh``: it has
         heard nothing, and gets the task as it is first."""
-        assert self._task is not None
-        source = self._agent.rejoined(self._task.id, self._call.span.trace)
-        async with aclosing(source):
-            while (item := await self._in_time(anext(source, None))) is not None:
+        known = self.task
+        assert known is not None
+        async with aclosing(self._agent.rejoined(known.id, self._call.span.trace)) as source:
+            while True:
+                with self._limits:
+                    item = await anext(source, None)
+                if item is None:
+                    return
                 news: list[Item] = [item]
-                if isinstance(item, Task) and not fresh:
-                    news = list(updates_between(self._task, item))
+                if isinstance(item, Task) and not fresh and (known := self.task) is not None:
+                    news = list(updates_between(known, item))
                 fresh = False
                 self._noted(item)
                 for each in news:
                     yield self._encoded(each)
-
-    async def _in_time(self, step: Awaitable[T]) -> T:
-        now = asyncio.get_running_loop().time()
-        limit = self._deadlines.within(min(self._idle, self._end - now))
-        try:
-            with limit:
-                return await step
-        except TimeoutError:
-            if not limit.expired:
-                raise
-            total = asyncio.get_running_loop().time() >= self._end
-            passed = {"limit": "total_timeout" if total else "idle_timeout"}
-            raise UpstreamTimeout(f"{self._view.name} did not answer in time", data=passed) from None
 
     # --- results -----------------------------------------------------------------------------
 
@@ -169,8 +173,7 @@ class Passage:
         except (Malformed, msgspec.DecodeError) as e:
             if self._version == self._call.version:
                 return None
-            name = self._view.name
-            raise BadUpstream(f"{name} gave an answer that is not A2A", detail=str(e)) from e
+            raise BadUpstream(f"{self._name} gave an answer that is not A2A", detail=str(e)) from e
         self._noted(item)
         return item
 
@@ -195,40 +198,67 @@ class Passage:
 
     def _noted(self, item: Item) -> None:
         match item:
+            case Update():
+                self._update(item)
+            case Task():
+                self.note(item)
             case Message():
                 if item.context_id:
                     self._ours = self._ours or item.context_id
-                    self._engine.converse(self._view.name, self._ours, self._call.principal, item.context_id)
-            case Task():
-                if self._message is not None and "history" not in item.extra.get("a2a", {}):
-                    item = msgspec.structs.replace(item, input=self._message)
-                self.note(item)
-            case Update():
-                base = self._task
-                if base is None or base.id != item.task_id:
-                    base = Task(id=item.task_id, context_id=item.context_id, agent=self._view.name)
-                theirs = item.context_id or base.extra.get(MARK, {}).get("context") or base.context_id
-                self.note(msgspec.structs.replace(fold(base, item.event, item.at), context_id=theirs))
+                    self._engine.converse(self._name, self._ours, self._call.principal, item.context_id)
 
     def note(self, task: Task) -> str:
-        """Tell the hub of the task as it is; returns the client's name for its conversation. A look that
-        shows nothing new is no change of the task: lists are sorted by those."""
-        theirs, known = task.context_id, self._task
+        """Tell the hub of the task as it is; returns the client's name for its conversation."""
+        theirs, known = task.context_id, self.task
         self._ours = ours = self._ours or theirs
         mark: dict[str, Any] = {"relayed": True}
         if ours != theirs:
             mark["context"] = theirs
+        said = None if "history" in task.extra.get("a2a", ()) else self._message
         task = msgspec.structs.replace(
-            task, agent=self._view.name, context_id=ours, extra={**task.extra, MARK: mark}
+            task,
+            agent=self._name,
+            context_id=ours,
+            input=task.input or said,
+            extra={**task.extra, MARK: mark},
         )
-        same = known is not None and known.id == task.id
-        if known is not None and same:
+        if known is not None and known.id == task.id:
             task = _with_history(task, known)
-        self._task = task
+        self._task, self._folding = task, None
         self._call.saw(task)
-        if task.id and not (same and _seen(task) == _seen(known)):
-            self._engine.observe(task, self._call.principal, upstream=self._view.name, context=theirs)
+        self._tell()
         return ours
+
+    def _update(self, update: Update) -> None:
+        """Take in a change of the task. Of many that come one after another the hub is told together, unless
+        the task's state changes: each would cost what the whole task costs."""
+        folding = self._folding
+        if self._task is None or self._task.id != update.task_id:
+            self.note(Task(id=update.task_id, context_id=update.context_id, agent=self._name))
+            folding = None
+        if folding is None:
+            assert self._task is not None
+            folding = self._folding = Folding(self._task)
+        before = folding.state
+        folding.add(update.event, update.at)
+        now = asyncio.get_running_loop().time()
+        if folding.state is not before:
+            self._call.saw(folding.task)
+        elif now < self._told_at + TOGETHER:
+            return
+        self._told_at = now
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the hub what it does not know yet. A look that shows nothing new is no change of the task:
+        lists are sorted by those."""
+        task, told = self.task, self._told
+        if task is None or task is told or not task.id:
+            return
+        self._told = task
+        if told is None or told.id != task.id or _seen(task) != _seen(told):
+            theirs = task.extra[MARK].get("context") or task.context_id
+            self._engine.observe(task, self._call.principal, upstream=self._name, context=theirs)
 
 
 def _seen(task: Task | None) -> Any:

@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from ....gateway.deadlines import Deadlines
 from ....gateway.errors import BadUpstream, GatewayError
 from ....gateway.lifecycle import PAUSED, TERMINAL
 from ....gateway.model import Fault, Message, Task, TaskState
 from ....gateway.ports import AgentView, Engine
+from ....gateway.waiting import Timers
 from ..card import relayed_card
 from ..codec import Malformed, task_to
 from ..contexts import in_context
@@ -41,16 +41,25 @@ class Relay:
     def __init__(self, engine: Engine, push: Push) -> None:
         self._engine = engine
         self._push = push
-        self._deadlines = Deadlines()
+        self._timers = Timers()
 
     # --- messages ----------------------------------------------------------------------------
 
     async def send(self, call: Call, view: AgentView, agent: A2AUpstream, send: Send) -> bytes:
         passage, params = await self._begun(call, view, agent, send)
-        answer = passage.passed(await passage.call(Op.SEND, params))
-        task = passage.task
-        if send.push is None or task is None:
+        try:
+            answer = passage.passed(await passage.call(Op.SEND, params))
+            if send.push is not None and passage.task is not None:
+                return await self._followed(call, passage, send, answer)
             return answer
+        finally:
+            passage.close()
+
+    async def _followed(self, call: Call, passage: Passage, send: Send, answer: bytes) -> bytes:
+        """The client has a webhook: the agent was told not to wait, which is done here."""
+        task = passage.task
+        assert task is not None
+        assert send.push is not None
         await self._push.add(call, task, send.push)
         if not send.wait or task.state in TERMINAL | PAUSED:
             return answer
@@ -66,12 +75,15 @@ class Relay:
     ) -> AsyncGenerator[bytes]:
         passage, params = await self._begun(call, view, agent, send)
         push = send.push
-        async with aclosing(passage.stream(Op.STREAM, params)) as results:
-            async for result in results:
-                if push is not None and passage.task is not None:
-                    await self._push.add(call, passage.task, push)
-                    push = None
-                yield result
+        try:
+            async with aclosing(passage.stream(Op.STREAM, params)) as results:
+                async for result in results:
+                    if push is not None and passage.task is not None:
+                        await self._push.add(call, passage.task, push)
+                        push = None
+                    yield result
+        finally:
+            passage.close()
 
     async def _begun(
         self, call: Call, view: AgentView, agent: A2AUpstream, send: Send
@@ -113,6 +125,8 @@ class Relay:
                 passage.note(known)
             call.saw(known)
             return _encode(task_to(known, call.version))
+        finally:
+            passage.close()
 
     async def subscribe(
         self, call: Call, view: AgentView, agent: A2AUpstream, known: Task
@@ -124,9 +138,12 @@ class Relay:
         # A 0.3 agent does not begin with the task as it is, which 1.0 promises.
         plain = version == V10 or call.version == V03
         source = passage.stream(Op.SUBSCRIBE, call.raw) if plain else passage.rejoined(fresh=True)
-        async with aclosing(source) as results:
-            async for result in results:
-                yield result
+        try:
+            async with aclosing(source) as results:
+                async for result in results:
+                    yield result
+        finally:
+            passage.close()
 
     async def refresh(self, call: Call, views: dict[str, AgentView], tasks: Sequence[Task]) -> bool:
         """Ask after tasks that were under way when they were last seen: nobody may have followed them since.
@@ -145,7 +162,11 @@ class Relay:
         if isinstance(agent, A2AUpstream):
             version = (await agent.interface()).version
             result = await agent.call(Op.GET, {"id": known.id}, trace=call.span.trace)
-            self._passage(call, view, agent, version, known).note(agent.task(result, version))
+            passage = self._passage(call, view, agent, version, known)
+            try:
+                passage.note(agent.task(result, version))
+            finally:
+                passage.close()
 
     def _passage(
         self,
@@ -156,7 +177,7 @@ class Relay:
         known: Task | None = None,
         message: Message | None = None,
     ) -> Passage:
-        return Passage(self._engine, self._deadlines, call, view, agent, version, known, message)
+        return Passage(self._engine, self._timers, call, view, agent, version, known, message)
 
     # --- the extended card -------------------------------------------------------------------
 

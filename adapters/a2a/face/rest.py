@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
 import msgspec
 
+from ....gateway import sse
 from ....gateway.errors import GatewayError
-from ....gateway.http.request import JSON, ClientGone, EventStream, Request
+from ....gateway.http.request import JSON, ClientGone, Request
 from ....gateway.ports import Engine
 from .. import rest03
 from ..codec import Malformed
 from ..problems import INVALID_PARAMS, NO_METHOD, PARSE, Problem, http_error, problem_of
 from ..pushconfig import rest_params, to_rest03
 from ..wire import PUSH, STREAMS, V03, V10, Op, Version
-from .binding import negotiated, stream
+from .binding import Streams, negotiated, stream
 from .call import Call
 from .operations import Operations
 
@@ -48,10 +48,10 @@ def is_ours(path: str) -> bool:
 class Rest:
     """Serves paths beneath an agent's URL."""
 
-    def __init__(self, engine: Engine, operations: Operations, closing: asyncio.Event) -> None:
+    def __init__(self, engine: Engine, operations: Operations, streams: Streams) -> None:
         self._engine = engine
         self._operations = operations
-        self._closing = closing
+        self._streams = streams
 
     async def serve(self, request: Request, agent: str, path: str) -> None:
         version = V03 if path.startswith("/v1/") else V10
@@ -71,7 +71,7 @@ class Rest:
             with Call(self._engine, op, version, agent, params, request) as call:
                 if op in STREAMS:
                     results = self._operations.stream(call)
-                    await stream(request, call, results, self._closing, form)
+                    await stream(request, call, results, self._streams, form)
                 else:
                     body = form.unary(await self._operations.unary(call))
                     await request.respond(200, body, media_type=call.media_type, headers=call.answered)
@@ -151,14 +151,14 @@ class _Form:
                 made = rest03.task_to(value)
         return _encode(rest03.nested(made) if self._nested else made)
 
-    async def result(self, out: EventStream, result: bytes) -> None:
+    def result(self, result: bytes) -> bytes:
         if self._old:
             made = rest03.item_to(msgspec.json.decode(result))
             result = _encode(rest03.nested(made) if self._nested else made)
-        await out.send(result)
+        return sse.encode(result)
 
-    async def failure(self, out: EventStream, problem: Problem) -> None:
-        await out.send(_encode(http_error(problem, self._version)[1]), event="error")
+    def failure(self, problem: Problem) -> bytes:
+        return sse.encode(_encode(http_error(problem, self._version)[1]), event="error")
 
 
 def _is_python(request: Request) -> bool:

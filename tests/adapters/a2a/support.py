@@ -179,8 +179,8 @@ class Gateway:
 class Front(App):
     """The gateway's front, where everybody says who they are."""
 
-    def _principal(self, scope: Any) -> Principal:
-        value = dict(scope["headers"]).get(b"authorization", b"").decode()
+    def _principal(self, request: Any) -> Principal:
+        value = dict(request.headers).get(b"authorization", b"").decode()
         return Principal(id=value.removeprefix("Caller ")) if value else Principal()
 
 
