@@ -83,12 +83,12 @@ class Hub:
         self.items: Items = StoredItems(store)
         self.sealer = sealer or Sealer()
         self.transport = transport or HttpTransport(config.limits.connect_timeout, config.limits.body)
+        self.timers = Timers()
         self.draining = False
         self._directory = directory
         self._book = TaskBook(store, config.limits.tasks)
         self._store = store
         self._conversations = Conversations()
-        self._timers = Timers()
         self._running = 0
         self._snapshot: Mapping[str, AgentView] = {}
         self._agents: tuple[AgentView, ...] = ()
@@ -229,8 +229,8 @@ class Hub:
             if event.context_id:
                 self._conversations.put(call.principal, call.agent, entry.context_id, event.context_id)
 
-        timers = self._timers
-        turn = Turn(entry, timers.of(idle), timers.of(total), self._book.changed, started)
+        of = self.timers.of
+        turn = Turn(entry, of(idle), of(total), self._book.changed, started)
         entry.runner = asyncio.create_task(self._run(turn, work))
 
     async def _run(self, turn: Turn, work: Work) -> None:

@@ -32,6 +32,7 @@ from .model import (
 from .seal import Sealer
 from .telemetry import Tracer
 from .transport import Transport
+from .waiting import Timers
 
 Tell = Callable[[Event], None]  # never waits: whoever follows the task reads its log
 Handler = Callable[[Request], Awaitable[None]]
@@ -172,6 +173,7 @@ class Engine(Protocol):
     items: Items
     sealer: Sealer
     transport: Transport
+    timers: Timers
 
     def agents(self, principal: Principal) -> Sequence[AgentView]:
         """The enabled agents this principal may reach, in the order of their names. The same object as long

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from .asking import Asking
 from .errors import UnknownTask
 from .lifecycle import PAUSED, TERMINAL
 from .model import Logged, Principal, Task, TaskRef, TaskState
@@ -37,8 +38,8 @@ class TaskBook:
         self._tasks: dict[str, TaskLog] = {}
         self._dirty: dict[str, TaskLog] = {}
         self._idle = _Idle(min(limit, IDLE_TASKS))
-        # Where a conversation has an open question; without the task, which may be in the store only.
-        self._asking: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
+        # Without the tasks, which may be in the store only.
+        self._asking = Asking(limit)
         self._unproved: dict[str, TaskLog] = {}  # observed, perhaps with the id of a stored task: not written
         self._flushing = asyncio.Lock()
 
@@ -49,7 +50,7 @@ class TaskBook:
         which conversations have an open question."""
         for stored in await self._store.load_tasks(states=[*PAUSED], limit=self._limit):
             task = stored.task
-            self._asking[task.id] = (stored.principal, task.agent, task.context_id)
+            self._asking.put(task.id, (stored.principal, task.agent, task.context_id))
         running = [s for s in TaskState if s not in TERMINAL and s not in PAUSED]
         found: list[TaskLog] = []
         for stored in await self._store.load_tasks(states=running, limit=self._limit):
@@ -99,9 +100,7 @@ class TaskBook:
 
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:
         """The one task of this conversation that waits for input; None if none or several do."""
-        wanted = (principal.id, agent, context_id)
-        waiting = [task_id for task_id, where in self._asking.items() if where == wanted]
-        return waiting[0] if len(waiting) == 1 else None
+        return self._asking.sole((principal.id, agent, context_id))
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -139,13 +138,14 @@ class TaskBook:
 
     def changed(self, entry: TaskLog) -> None:
         """Keep the books of a task that has changed."""
+        if entry.booked is entry.state and entry.id in self._dirty:
+            return
         self._dirty[entry.id] = entry
+        entry.booked = entry.state
         if entry.state in PAUSED:
-            self._asking[entry.id] = (entry.principal, entry.agent, entry.context_id)
-            if len(self._asking) > self._limit:
-                self._asking.popitem(last=False)
+            self._asking.put(entry.id, (entry.principal, entry.agent, entry.context_id))
         else:
-            self._asking.pop(entry.id, None)
+            self._asking.drop(entry.id)
         if entry.settled_now or entry.relayed:
             self._idle.use(entry)
         else:
@@ -183,8 +183,9 @@ class TaskBook:
             entry.replace(msgspec.structs.replace(entry.task, created_at=stored.task.created_at))
             return
         log.debug("%s reports a task of another's id: %s", entry.agent, entry.id)
-        for index in (self._tasks, self._dirty, self._asking):
+        for index in (self._tasks, self._dirty):
             index.pop(entry.id, None)
+        self._asking.drop(entry.id)
         self._idle.drop(entry)
 
     # --- writing -----------------------------------------------------------------------------

@@ -61,6 +61,7 @@ class TaskLog:
         self.runner: asyncio.Task[None] | None = None
         self.canceled_by_client = False
         self.watchers = 0
+        self.booked: TaskState | None = None  # the state by which the book has it
         self._folding = Folding(task)
         self._saved: TaskState | None = None  # the state that the store has seen
         self._first = last_seq

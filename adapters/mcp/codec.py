@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import quote, unquote, urlsplit
 
@@ -29,10 +29,9 @@ from ...gateway.model import (
     Skill,
     TaskState,
     Text,
-    Translated,
     text_of,
 )
-from .losses import MCP, of_parts, phrases
+from .losses import MCP
 from .wire import Catalog, objects
 
 RESULT_ID = "result"
@@ -165,12 +164,6 @@ def block_of(part: Part) -> dict[str, Any]:
             if kind == "resource":
                 return _resource_block(part, own, {"blob": data})
             return {"type": kind, "data": data} | _mime(part) | own
-
-
-def blocks_of(parts: Iterable[Part]) -> Translated[list[dict[str, Any]]]:
-    """The parts as a ``content`` array, and what it could not carry."""
-    parts = tuple(parts)
-    return Translated(value=[block_of(p) for p in parts], losses=phrases(of_parts(parts)))
 
 
 def _resource_block(part: Text | File, own: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:

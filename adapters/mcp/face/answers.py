@@ -24,7 +24,7 @@ from ....gateway.model import (
     Text,
     text_of,
 )
-from ..codec import blocks_of
+from ..codec import block_of
 
 S = TaskState
 FAILED = frozenset({S.FAILED, S.REJECTED})
@@ -39,7 +39,7 @@ def result(task: Task, revision: str, *, note: str = "") -> dict[str, Any]:
     ``note``: a last remark of the gateway's own.
     """
     parts = answer_parts(task)
-    blocks = [_aged(block, revision) for block in blocks_of(parts).value]
+    blocks = [_aged(block_of(part), revision) for part in parts]
     blocks += [_text(line) for line in (*_remarks(task, parts), note) if line]
     built: dict[str, Any] = {"content": blocks, "structuredContent": _structured(task, parts)}
     if task.state in FAILED:
@@ -137,6 +137,8 @@ def _text(text: str) -> dict[str, Any]:
 
 def _aged(block: dict[str, Any], revision: str) -> dict[str, Any]:
     """A block that a client of ``revision`` knows: links came with 2025-06-18, audio with 2025-03-26."""
+    if revision >= "2025-06-18":
+        return block
     match block:
         case {"type": "resource_link", "uri": uri, **rest} if revision < "2025-06-18":
             return _text(f"{rest.get('name') or 'file'}: {uri}")

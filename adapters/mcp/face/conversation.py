@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Any, cast
 
 from ....gateway.errors import CallerError, GatewayError, UnknownTask
 from ....gateway.model import Invocation
 from ....gateway.ports import AgentView, Engine, TaskHandle
+from ....gateway.waiting import Waiting
 from .. import wire
 from ..wire import RpcError
 from . import answers, asking, tasks, tools
@@ -98,9 +100,12 @@ async def converse(
     """Follow the task to its end, or for ``patience`` seconds (None: as long as it takes), and put its
     questions to the client. An InputRequiredResult, where that is how the client is asked."""
     numbers = itertools.count(1)
+    waiting = Waiting()
+    if patience is not None:
+        waiting.timed = ((engine.timers.of(patience), partial(waiting.end, TimeoutError())),)
     for _ in range(_QUESTIONS):
         try:
-            async with asyncio.timeout(patience):
+            with waiting:
                 await follow(exchange, handle, after, numbers, exchange.progress_token)
         except TimeoutError:
             return None

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgw.adapters.mcp import codec
+from agentgw.adapters.mcp.losses import of_parts, phrases
 from agentgw.gateway.model import Data, File, Finished, Text
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -89,10 +90,8 @@ def test_a_failed_tool_speaks_in_its_own_words() -> None:
 
 
 def test_what_content_cannot_carry_is_named() -> None:
-    translated = codec.blocks_of(
-        [Text(text="<b>", media_type="text/html"), Text(text="x", metadata={"a": 1})]
-    )
-    assert translated.losses == ("media type of text", "part metadata")
+    lost = of_parts([Text(text="<b>", media_type="text/html"), Text(text="x", metadata={"a": 1})])
+    assert phrases(lost) == ("media type of text", "part metadata")
 
 
 @pytest.mark.parametrize(
