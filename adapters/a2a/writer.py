@@ -35,10 +35,12 @@ class Writer:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._open: Message | None = None
+        self._open: Message | None = None  # the message that is being written, as it began
+        self._sent: list[Part] = []  # of it
         self._messages = len(task.messages)
         if task.messages and "gateway" in task.messages[-1].extra:
             self._open = task.messages[-1]
+            self._sent = list(self._open.parts)
 
     def feed(self, logged: Logged) -> Iterator[Update]:
         """The updates that a logged event means for a client."""
@@ -66,22 +68,22 @@ class Writer:
         first = self._open is None
         if self._open is None:
             self._messages += 1
-            self._open = Message(role="agent", parts=event.parts, message_id=event.message_id)
-        else:
-            self._open = msgspec.structs.replace(self._open, parts=self._open.parts + event.parts)
-        whole = message_artifact(self._open, self._messages)
-        artifact = msgspec.structs.replace(whole, parts=event.parts)
+            self._open = Message(role="agent", parts=(), message_id=event.message_id)
+        self._sent += event.parts
+        begun = message_artifact(self._open, self._messages)
+        artifact = msgspec.structs.replace(begun, parts=event.parts)
         return ArtifactDelta(artifact=artifact, append=not first, last=False)
 
     def _message_done(self, message: Message) -> ArtifactDelta:
         """The whole message, or, after its pieces, only what they did not hold."""
         opened, self._open = self._open, None
+        told, self._sent = self._sent, []
         if opened is None:
             self._messages += 1
             return ArtifactDelta(artifact=message_artifact(message, self._messages))
         name = message_artifact(opened, self._messages).artifact_id
-        sent, whole = text_of(opened.parts), text_of(message.parts)
-        others = tuple(p for p in message.parts if not isinstance(p, Text) and p not in opened.parts)
+        sent, whole = text_of(told), text_of(message.parts)
+        others = tuple(p for p in message.parts if not isinstance(p, Text) and p not in told)
         if not whole.startswith(sent):
             artifact = msgspec.structs.replace(message_artifact(message, 0), artifact_id=name)
             return ArtifactDelta(artifact=artifact)
