@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from .wire import H_METHOD, H_NAME, H_PARAM_PREFIX, H_VERSION, NAMED_BY, TOOLS_CALL
@@ -29,6 +30,7 @@ _MAP = frozenset({"patternProperties", "dependentSchemas", "$defs", "definitions
 Path = tuple[str, ...]
 
 
+@lru_cache(1024)
 def encode_value(value: str) -> str:
     """``value`` as a header value: itself, or ``=?base64?…?=`` where it would not survive the way."""
     if _SAFE.fullmatch(value) and value == value.strip() and not _SENTINEL.fullmatch(value):

@@ -52,12 +52,13 @@ class Connection(asyncio.Protocol):
         # A request after one that said "connection: close" is not ours to answer, nor an error.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._answering: Incoming | None = None
+        self._task: asyncio.Task[None] | None = None
         self._reading: Incoming | None = None  # whose body is not complete yet
         self._waiting: deque[tuple[Incoming, bool]] = deque()  # pipelined
         self._held = self._paused = False
         self._drained: asyncio.Future[None] | None = None
         self._in_head = self._heard = self._refused = False
-        self._unheard = 0  # bytes since the parser last said that something was complete
+        self._fed = self._unheard = 0  # bytes since the parser last said that something was complete
         self._due = 0.0  # when patience ends, in the loop's time
         self._timer: asyncio.TimerHandle | None = None
         self.idle_since = 0.0  # in the loop's time; 0: not idle
@@ -83,6 +84,7 @@ class Connection(asyncio.Protocol):
         if self._refused:
             return
         self._heard = False
+        self._fed = self._unheard + len(data)
         try:
             self._feed(data)
         except httptools.HttpParserError:
@@ -167,16 +169,18 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # else it is a trailer
-            self._headers.append((name.lower(), value))
+            name = name.lower()
+            self._headers.append((name, value))
+            if name == b"expect" and value.lower() == b"100-continue":
+                self._continues = True
 
     def on_headers_complete(self) -> None:
         self._heard = True
-        size = len(self._url) + 4 * len(self._headers)
-        for name, value in self._headers:
-            size += len(name) + len(value)
-            if name == b"expect" and value.lower() == b"100-continue":
-                self._continues = True
-        self._begin(size > self._home.limit, bool(self._parser.should_keep_alive()))
+        too_large = False
+        if self._fed > self._home.limit:  # else it can't be
+            size = sum(len(name) + len(value) + 4 for name, value in self._headers)
+            too_large = len(self._url) + size > self._home.limit
+        self._begin(too_large, bool(self._parser.should_keep_alive()))
 
     def _begin(self, too_large: bool, keep_alive: bool) -> None:
         self._in_head = False
@@ -254,15 +258,17 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, incoming: Incoming, too_large: bool) -> None:
         self._answering = incoming
-        task = self._loop.create_task(self._answer(incoming, too_large))
-        self._home.tasks.add(task)
-        task.add_done_callback(self._home.tasks.discard)
+        self._task = self._loop.create_task(self._answer(incoming, too_large))
+        self._home.tasks.add(self._task)
 
     async def _answer(self, incoming: Incoming, too_large: bool) -> None:
         try:
             await self._home.handle(incoming, too_large)
         finally:
             self._answering = None
+            if self._task is not None:
+                self._home.tasks.discard(self._task)
+                self._task = None
             if not incoming.done:  # nobody answered to the end: say so in the only way that is left
                 incoming.done = True
                 self._transport.close()

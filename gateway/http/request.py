@@ -94,10 +94,17 @@ class Request:
 
     def header(self, name: bytes) -> str | None:
         """A header's value (``name`` in lower case), stripped; None when absent. The first one counts."""
-        if self._headers is None:
-            self._headers = dict(reversed(self.headers))
-        value = self._headers.get(name)
-        return None if value is None else value.decode("latin-1").strip()
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = dict(reversed(self.headers))
+        value = headers.get(name)
+        return None if value is None else str(value, "latin-1").strip()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether any header comes more than once."""
+        self.header(b"")
+        return self._headers is None or len(self._headers) != len(self.headers)
 
     @property
     def query(self) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ....gateway.http.request import Request
 from .. import headers as mirrored
 from .. import wire
 from ..wire import RpcError
@@ -18,15 +19,16 @@ from .exchange import Head
 # The newest first; clients that know none of the modern ones see that initialize works too.
 SUPPORTED = (*reversed(wire.MODERN_VERSIONS), *reversed(wire.HANDSHAKE_VERSIONS))
 Headers = Sequence[tuple[bytes, bytes]]
-_ROUTING = {name.encode(): name for name in (wire.H_VERSION, wire.H_METHOD, wire.H_NAME)}
+_VERSION, _METHOD, _NAME = wire.H_VERSION.encode(), wire.H_METHOD.encode(), wire.H_NAME.encode()
 _DECIMAL = re.compile(r"-?[0-9]+(\.0+)?")
 
 
-def check(headers: Headers, method: str, head: Head) -> str:
+def check(request: Request, method: str, head: Head) -> str:
     """The revision of a well-formed modern request. Raises RpcError: missing fields of ``_meta`` -32602,
     headers that differ from the body -32020, an unknown revision -32022."""
     meta = head.meta or {}
-    given = _routing(headers)
+    if request.repeats:
+        _check_once(request.headers)
     for key in (wire.META_VERSION, wire.META_CLIENT_CAPABILITIES):
         if key not in meta:
             raise RpcError(wire.INVALID_PARAMS, f"params._meta lacks {key}")
@@ -35,9 +37,9 @@ def check(headers: Headers, method: str, head: Head) -> str:
     version = meta[wire.META_VERSION]
     if not isinstance(version, str):
         raise RpcError(wire.INVALID_PARAMS, f"{wire.META_VERSION} must be a string")
-    _same("MCP-Protocol-Version", given.get(wire.H_VERSION), version)
-    _same("Mcp-Method", given.get(wire.H_METHOD), method)
-    _check_name(given.get(wire.H_NAME), method, head)
+    _same("MCP-Protocol-Version", request.header(_VERSION), version)
+    _same("Mcp-Method", request.header(_METHOD), method)
+    _check_name(request.header(_NAME), method, head)
     if version not in wire.MODERN_VERSIONS:
         raise unsupported(version)
     return version
@@ -49,22 +51,18 @@ def unsupported(version: str) -> RpcError:
     return RpcError(wire.UNSUPPORTED_VERSION, "Unsupported protocol version", data)
 
 
-def _routing(headers: Headers) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in headers:
-        key = _ROUTING.get(name)
-        if key is not None:
-            if key in found:
-                raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {key} appears more than once")
-            found[key] = value.decode("latin-1").strip()
-    return found
+def _check_once(headers: Headers) -> None:
+    names = [name for name, _ in headers]
+    for name in (_VERSION, _METHOD, _NAME):
+        if names.count(name) > 1:
+            raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {name.decode()} appears more than once")
 
 
 def _check_name(value: str | None, method: str, head: Head) -> None:
     member = wire.NAMED_BY.get(method)
     if member is None:
         return
-    named = {"name": head.name, "uri": head.uri, "taskId": head.task_id}[member]
+    named = head.name if member == "name" else head.uri if member == "uri" else head.task_id
     if isinstance(named, str):
         _same("Mcp-Name", None if value is None else mirrored.decode_value(value), named)
 

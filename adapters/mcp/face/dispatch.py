@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from ....gateway.errors import GatewayError
 from ....gateway.model import Principal
-from ....gateway.ports import Engine
+from ....gateway.ports import AgentView, Engine
 from .. import wire
 from ..wire import RpcError
 from . import eras, rpc_errors
@@ -61,21 +61,22 @@ class Dispatcher:
             self._changes = Changes(self._engine)
         return self._changes
 
-    def door(self, scope: str, principal: Principal) -> Door:
-        """What stands behind an address. Raises UnknownAgent."""
+    def door(self, scope: str, principal: Principal, view: AgentView | None = None) -> Door:
+        """What stands behind an address; ``view``: the agent there, if it has been looked up. Raises
+        UnknownAgent."""
         if not scope:
             return self._everyone
-        view = self._engine.agent(scope, principal)
+        view = view or self._engine.agent(scope, principal)
         server = server_of(view)
         if server is None:
             return Aggregate(self._engine, self._relay, self._tasks, scope, self._offers, self._lists)
         return RelayDoor(self._engine, view, server, self._relay, self._tasks)
 
-    async def answer(self, exchange: Exchange, scope: str) -> Outcome:
+    async def answer(self, exchange: Exchange, scope: str, view: AgentView | None = None) -> Outcome:
         """Handle the request and end its span. Raises only CancelledError, where it is not the
         exchange that was canceled."""
         try:
-            result = await self._result(exchange, scope)
+            result = await self._result(exchange, scope, view)
             return Outcome(wire.encode_result(exchange.id, result))
         except RpcError as e:
             return self._failed(exchange, e)
@@ -103,8 +104,8 @@ class Dispatcher:
         body = wire.encode_error(exchange.id, error.code, error.message, error.data)
         return Outcome(body, rpc_errors.status(error.code, exchange.era))
 
-    async def _result(self, exchange: Exchange, scope: str) -> Raw | dict[str, Any]:
-        door = self.door(scope, exchange.principal)
+    async def _result(self, exchange: Exchange, scope: str, view: AgentView | None) -> Raw | dict[str, Any]:
+        door = self.door(scope, exchange.principal, view)
         match exchange.era, exchange.method:
             case "handshake", wire.INITIALIZE:
                 return await self._initialized(exchange, door)

@@ -117,6 +117,8 @@ class Exchange:
         """What the client grants this call: idle and total seconds; None: what the agent is allowed anyway.
         Raises RpcError for what is no duration."""
         idle, total = self._granted
+        if _IDLE not in self.meta and _TOTAL not in self.meta:
+            return self._granted
         return self._granted_in(_IDLE) or idle, self._granted_in(_TOTAL) or total
 
     def _granted_in(self, key: str) -> float | None:

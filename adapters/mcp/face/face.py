@@ -12,7 +12,7 @@ from msgspec import UNSET
 from ....gateway.errors import GatewayError, UnknownAgent
 from ....gateway.http.request import Request
 from ....gateway.model import Principal
-from ....gateway.ports import Engine, Handler
+from ....gateway.ports import AgentView, Engine, Handler
 from .. import wire
 from ..wire import Envelope, Id, RpcError
 from . import claims, rpc_errors
@@ -98,18 +98,17 @@ class McpFace:
         face_http.check_post(request)
         message = face_http.read_message(await request.body())
         era, head = face_http.era_of(request, message)
-        if scope:
-            self._known(scope, request.principal, message.id)
+        view = self._known(scope, request.principal, message.id) if scope else None
         if era == "modern":
-            await self._modern(request, scope, message, head)
+            await self._modern(request, scope, view, message, head)
         elif message.method == wire.INITIALIZE:
-            await self._initialize(request, scope, message, head)
+            await self._initialize(request, scope, view, message, head)
         else:
-            await self._handshaken(request, scope, message, head)
+            await self._handshaken(request, scope, view, message, head)
 
-    def _known(self, scope: str, principal: Principal, id: Any) -> None:
+    def _known(self, scope: str, principal: Principal, id: Any) -> AgentView:
         try:
-            self._engine.agent(scope, principal)
+            return self._engine.agent(scope, principal)
         except UnknownAgent as e:
             raise Refused(404, rpc_errors.rpc_error(e), id if isinstance(id, int | str) else None) from None
 
@@ -131,7 +130,9 @@ class McpFace:
             raise refused(400, f"Bad Request: unsupported protocol version {version}; there are {known}")
         return session
 
-    async def _initialize(self, request: Request, scope: str, message: Envelope, head: Head) -> None:
+    async def _initialize(
+        self, request: Request, scope: str, view: AgentView | None, message: Envelope, head: Head
+    ) -> None:
         if not isinstance(message.id, int | str):
             raise refused(400, "Invalid Request: initialize needs an id")
         params = wire.fields(message.params)
@@ -140,8 +141,8 @@ class McpFace:
         session = Session(request.principal, scope, str(revision), params)
         reply = Reply(request, [(_SESSION, session.id.encode())])
         exchange = self._exchange(message, message.id, head, reply, request.principal, session)
-        self._begin(exchange, request, scope)
-        outcome = await self._dispatcher.answer(exchange, scope)
+        self._begin(exchange, request, view)
+        outcome = await self._dispatcher.answer(exchange, scope, view)
         if exchange.error_type is None:
             self._sessions.add(session)
         else:
@@ -149,7 +150,9 @@ class McpFace:
             reply = Reply(request)
         await reply.finish(outcome)
 
-    async def _handshaken(self, request: Request, scope: str, message: Envelope, head: Head) -> None:
+    async def _handshaken(
+        self, request: Request, scope: str, view: AgentView | None, message: Envelope, head: Head
+    ) -> None:
         session = self._session(request, scope)
         if not isinstance(message.id, int | str) or message.method is UNSET:
             await request.respond(202)
@@ -164,13 +167,15 @@ class McpFace:
         reply = ResumableReply(request, headers, session.streams.new, primes=primes)
         granted = request.timeouts
         exchange = self._exchange(message, message.id, head, reply, request.principal, session, granted)
-        self._begin(exchange, request, scope)
+        self._begin(exchange, request, view)
         session.running[message.id] = exchange
-        await reply.run(self._worked(session, exchange, scope), exchange.cancel)
+        await reply.run(self._worked(session, exchange, scope, view), exchange.cancel)
 
-    async def _worked(self, session: Session, exchange: Exchange, scope: str) -> Outcome:
+    async def _worked(
+        self, session: Session, exchange: Exchange, scope: str, view: AgentView | None
+    ) -> Outcome:
         try:
-            return await self._dispatcher.answer(exchange, scope)
+            return await self._dispatcher.answer(exchange, scope, view)
         finally:
             del session.running[exchange.id]
 
@@ -221,7 +226,9 @@ class McpFace:
 
     # --- the modern era ------------------------------------------------------------------------
 
-    async def _modern(self, request: Request, scope: str, message: Envelope, head: Head) -> None:
+    async def _modern(
+        self, request: Request, scope: str, view: AgentView | None, message: Envelope, head: Head
+    ) -> None:
         if message.method is UNSET:
             raise refused(400, "Invalid Request: answers are not sent in this revision")
         if not isinstance(message.id, int | str):
@@ -233,19 +240,22 @@ class McpFace:
         reply = Reply(request)
         exchange = self._exchange(message, message.id, head, reply, request.principal, None, request.timeouts)
         try:
-            exchange.revision = check(request.headers, exchange.method, head)
-            await self._check_params(request, exchange, scope)
+            exchange.revision = check(request, exchange.method, head)
+            await self._check_params(request, exchange, scope, view)
         except RpcError as e:
             raise Refused(400, e, exchange.id) from None
-        self._begin(exchange, request, scope)
+        self._begin(exchange, request, view)
         # 2026-07-28: closing the response cancels the request.
-        await reply.run(self._dispatcher.answer(exchange, scope), exchange.cancel)
+        await reply.run(self._dispatcher.answer(exchange, scope, view), exchange.cancel)
 
-    async def _check_params(self, request: Request, exchange: Exchange, scope: str) -> None:
+    async def _check_params(
+        self, request: Request, exchange: Exchange, scope: str, view: AgentView | None
+    ) -> None:
         if exchange.method != wire.TOOLS_CALL:
             return
         try:
-            schema = await self._dispatcher.door(scope, exchange.principal).input_schema(exchange)
+            door = self._dispatcher.door(scope, exchange.principal, view)
+            schema = await door.input_schema(exchange)
         except (GatewayError, RpcError):
             return  # the call itself will say what is wrong
         if schema is not None:
@@ -277,10 +287,9 @@ class McpFace:
             granted=granted,
         )
 
-    def _begin(self, exchange: Exchange, request: Request, scope: str) -> None:
+    def _begin(self, exchange: Exchange, request: Request, view: AgentView | None) -> None:
         if exchange.method == wire.PING:
             return  # no hop worth a span
         exchange.begin(self._engine.tracer, request.trace)
-        if scope:
-            view = self._engine.agent(scope, exchange.principal)
-            exchange.set_agent(scope, view.record.protocol)
+        if view is not None:
+            exchange.set_agent(view.name, view.record.protocol)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from ....gateway.config import Limits
 from ....gateway.errors import UpstreamTimeout
 from ....gateway.ports import AgentView
+from ....gateway.waiting import Timers
 from ..wire import Caller
 
 T = TypeVar("T")
@@ -39,6 +40,9 @@ async def bounded(
         deadline.stop()
 
 
+_timers = Timers()
+
+
 class Deadline:
     """Cancels the current task when time is up: ``passed`` then names the limit. Signs of life only note the
     time; they are counted when the timer would go off. ``watched``: the caller, whose signs count."""
@@ -47,6 +51,7 @@ class Deadline:
         "_ask",
         "_asking",
         "_end",
+        "_handle",
         "_idle",
         "_life",
         "_loop",
@@ -80,16 +85,20 @@ class Deadline:
             caller.on_primed,
             caller.on_hang_up,
         )
-        self._timer = self._loop.call_at(min(self._life + self._idle, self._end), self._due)
+        self._handle: asyncio.TimerHandle | None = None
+        self._timer = _timers.of(min(seconds))
+        self._timer.start(self._due)
 
     def stop(self) -> None:
-        self._timer.cancel()
+        self._timer.stop(self._due)
+        if self._handle is not None:
+            self._handle.cancel()
 
     def _due(self) -> None:
         now = self._loop.time()
         idle = self._end if self._asking else self._life + self._idle
         if now < min(idle, self._end):
-            self._timer = self._loop.call_at(min(idle, self._end), self._due)
+            self._handle = self._loop.call_at(min(idle, self._end), self._due)
             return
         self.passed = "total_timeout" if now >= self._end else "idle_timeout"
         self.task.cancel()

@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from ....gateway.http.request import ClientGone, EventStream, Request
+from ....gateway.waiting import Timers
 from .outbox import KEEP_ALIVE
 from .streams import Stream
 
+_timers = Timers()
 PRIMED_AFTER = 1.0  # seconds of silence after which a client gets an id to come back with
 
 
@@ -35,7 +37,6 @@ class Reply:
         self._opening: asyncio.Lock | None = None
         self._over = False
         self._beats: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
 
     async def send(self, message: bytes) -> bool:
         """Send a message before the result; whether anybody may have got it."""
@@ -67,23 +68,20 @@ class Reply:
         """Do the work, which never fails, and answer with its outcome. ``cancel`` is called when the client
         leaves before."""
         self._request.on_gone(lambda: self._leave(cancel))
-        self._beat_later()
+        silence = _timers.of(KEEP_ALIVE)
+        silence.start(self._beat)
         try:
             outcome = await work
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            silence.stop(self._beat)
         await self.finish(outcome)
-
-    def _beat_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(KEEP_ALIVE, self._beat)
 
     def _beat(self) -> None:
         """Nothing was said for a while: a comment keeps idle connections open."""
         beat = asyncio.create_task(self._idle())
         self._beats.add(beat)
         beat.add_done_callback(self._beats.discard)
-        self._beat_later()
+        _timers.of(KEEP_ALIVE).start(self._beat)
 
     async def _idle(self) -> None:
         with contextlib.suppress(ClientGone):
@@ -153,7 +151,8 @@ class ResumableReply(Reply):
         cancellation."""
         self._request.on_gone(self._left)
         patience = PRIMED_AFTER if self._primes else KEEP_ALIVE
-        timer = asyncio.get_running_loop().call_later(patience, self._serve)
+        timer = _timers.of(patience)
+        timer.start(self._serve)
         try:
             outcome = await work
         except asyncio.CancelledError:
@@ -161,7 +160,7 @@ class ResumableReply(Reply):
                 self._serving.cancel()
             raise
         finally:
-            timer.cancel()
+            timer.stop(self._serve)
         if self._serving is None and self._known is None:
             await self._request.respond(outcome.status, outcome.message, headers=self._headers)
             return

@@ -50,7 +50,7 @@ class Call:
     """A request on its way. ``token`` is the caller's own progress token (UNSET: it wants no progress);
     ``lasting``: it is used beyond the answer."""
 
-    __slots__ = ("asked", "caller", "id", "inbox", "lasting", "method", "span", "token")
+    __slots__ = ("_inbox", "asked", "caller", "id", "lasting", "method", "span", "token")
 
     def __init__(self, id: int, method: str, caller: Caller, token: Any, lasting: bool = False) -> None:
         self.id = id
@@ -58,9 +58,16 @@ class Call:
         self.caller = caller
         self.token = token
         self.lasting = lasting
-        self.inbox: asyncio.Queue[Envelope | UpstreamError] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Envelope | UpstreamError] | None = None
         self.asked: dict[wire.Id, asyncio.Task[None]] = {}  # the server's own open requests
         self.span: Span | None = None
+
+    @property
+    def inbox(self) -> asyncio.Queue[Envelope | UpstreamError]:
+        """What comes for the call on a link that all calls share."""
+        if self._inbox is None:
+            self._inbox = asyncio.Queue()
+        return self._inbox
 
     def lost(self, phrase: str) -> None:
         """Say on the call's span what could not be carried."""

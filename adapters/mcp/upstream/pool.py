@@ -24,6 +24,7 @@ IDLE = 900.0  # seconds after which an unused session is closed
 MAX_SESSIONS = 512
 MAX_PROCESSES = 24
 Key = tuple[str, ...]
+_ALL: Key = ("all",)
 
 
 class Pool:
@@ -45,7 +46,8 @@ class Pool:
         """The caller's link, if it is open."""
         if self._closed or self.era is None:
             return None
-        key = self._key(caller)
+        modern = self.era == "modern" and caller.session is None
+        key = _ALL if modern else self._key(caller)
         link = self._links.get(key)
         if link is None or not link.alive:
             return None
@@ -123,7 +125,7 @@ class Pool:
 
     def _key(self, caller: Caller) -> Key:
         if self.era == "modern" and not self._may_shake(caller):
-            return ("all",)
+            return _ALL
         if caller.session is not None and self._own_session(caller):
             return ("session", caller.session)
         return ("shared", caller.principal.id, caller.can_be_asked)
