@@ -23,7 +23,7 @@ class GatewayHost:
         self.on_changed: Callable[[str], None] = lambda name: None
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
-        return secrets.resolve_headers(record, os.environ)
+        return secrets.resolve_headers(record, os.environ) if record.headers else []
 
     def environment(self, record: Record) -> dict[str, str]:
         return secrets.child_environment(record, os.environ)

@@ -117,11 +117,11 @@ class App:
         if not self._doors.host_allowed(host):
             await _error(request, 421, "misdirected", "this gateway is not known by that Host name")
             return
-        if not self._doors.origin_allowed(request.header(b"origin")):
+        if b"origin" in request.fields and not self._doors.origin_allowed(request.header(b"origin")):
             await _error(request, 403, "forbidden", "requests from this Origin are not allowed")
             return
         request.base_url = self._doors.base_url("http", host or "")
-        if request.header(b"authorization") is not None:
+        if b"authorization" in request.fields:
             request.principal = self._principal(request)
         if request.path in PROBES and request.method in ("GET", "HEAD"):
             await self._probed(request)

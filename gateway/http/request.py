@@ -41,6 +41,7 @@ _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"
 _SAFE_JSON = (*_SAFE, (b"content-type", JSON.encode()))
 _SAFE_EVENTS = ((b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no"), *_SAFE)
 _NO_TRACE = Trace()
+_IDLE, _TOTAL = b"agentgw-idle-timeout", b"agentgw-total-timeout"
 
 
 class Request:
@@ -48,12 +49,12 @@ class Request:
 
     ``path`` is the decoded path; ``rest`` what follows the mount's prefix (set by the dispatcher);
     ``base_url`` is how the client may reach the gateway (public URL, else the allowed Host), without a
-    final slash; ``door`` names the mount ("mcp", "root", …) for counting. Header values are stripped.
+    final slash; ``fields`` are the headers by name; ``door`` names the mount ("mcp", "root", …) for counting. Header values are stripped.
     Exactly one of ``respond`` and ``events`` answers it.
     """
 
     __slots__ = (
-        "_body", "_headers", "_limit", "_nesting", "_query", "_refused", "base_url", "door", "headers",
+        "_body", "_limit", "_nesting", "_query", "_refused", "base_url", "door", "fields", "headers",
         "method", "path", "place", "places", "principal", "responded", "rest", "status", "target", "wire",
     )  # fmt: skip
 
@@ -73,7 +74,8 @@ class Request:
         self.headers = headers  # all of them as they came, names in lower case
         self._limit = body_limit
         self._nesting = nesting
-        self._headers: dict[bytes, bytes] | None = None
+        # By name; the first of a repeated one counts.
+        self.fields: dict[bytes, bytes] = dict(reversed(headers))
         self._query: dict[str, str] | None = None
         self._body: bytes | None = None
         self._refused: CallerError | None = None
@@ -94,17 +96,13 @@ class Request:
 
     def header(self, name: bytes) -> str | None:
         """A header's value (``name`` in lower case), stripped; None when absent. The first one counts."""
-        headers = self._headers
-        if headers is None:
-            headers = self._headers = dict(reversed(self.headers))
-        value = headers.get(name)
+        value = self.fields.get(name)
         return None if value is None else str(value, "latin-1").strip()
 
     @property
     def repeats(self) -> bool:
         """Whether any header comes more than once."""
-        self.header(b"")
-        return self._headers is None or len(self._headers) != len(self.headers)
+        return len(self.fields) != len(self.headers)
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -117,15 +115,15 @@ class Request:
     @property
     def trace(self) -> Trace:
         """The caller's W3C trace context from the headers."""
-        parent = self.header(b"traceparent")
-        baggage = self.header(b"baggage")
-        if parent is None and baggage is None:
+        if b"traceparent" not in self.fields and b"baggage" not in self.fields:
             return _NO_TRACE
-        return Trace(traceparent=parent, tracestate=self.header(b"tracestate"), baggage=baggage)
+        return Trace(self.header(b"traceparent"), self.header(b"tracestate"), self.header(b"baggage"))
 
     @property
     def timeouts(self) -> tuple[float | None, float | None]:
         """See ``timeouts_in``."""
+        if _IDLE not in self.fields and _TOTAL not in self.fields:
+            return None, None
         return timeouts_in(self.header)
 
     def accepts(self, media_type: str) -> bool:
@@ -283,7 +281,7 @@ def timeouts_in(header: Callable[[bytes], str | None]) -> tuple[float | None, fl
     """What the caller grants this call: idle and total seconds, from ``agentgw-idle-timeout`` and
     ``agentgw-total-timeout`` ("30s", "2m", or seconds); None: what the agent is allowed anyway. ``header``
     gives a header's value. Raises InvalidRequest for what is no positive duration."""
-    return _timeout(header, b"agentgw-idle-timeout"), _timeout(header, b"agentgw-total-timeout")
+    return _timeout(header, _IDLE), _timeout(header, _TOTAL)
 
 
 def _timeout(header: Callable[[bytes], str | None], name: bytes) -> float | None:

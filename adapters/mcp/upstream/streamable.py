@@ -77,7 +77,7 @@ class HttpLink(Link):
 
     def headers(self) -> list[tuple[str, str]]:
         """Those of every request: the record's own, resolved now, then the protocol's."""
-        headers = [*(self._host.headers(self._record) if self._record.headers else ()), *self._own]
+        headers = [*self._host.headers(self._record), *self._own]
         if self.session_id is not None:
             headers.append((wire.H_SESSION, self.session_id))
         if self.hello.era == "handshake" and self.hello.version:
