@@ -34,7 +34,9 @@ from .telemetry import Tracer
 from .transport import Transport
 from .waiting import Timers
 
-Tell = Callable[[Event], None]  # never waits: whoever follows the task reads its log
+# Takes an event in, at once. What it gives back is to be awaited before more is read from the agent: all who
+# follow the task are slow. None: go on. Who can't slow its agent down may leave it alone.
+Tell = Callable[[Event], Awaitable[None] | None]
 Handler = Callable[[Request], Awaitable[None]]
 
 

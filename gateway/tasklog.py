@@ -17,6 +17,7 @@ from .model import (
     TaskRef,
     TaskState,
 )
+from .pace import BACKLOG, FAR, NEAR, Pace, size_of
 from .store import StoredTask
 
 SETTLED = TERMINAL | PAUSED
@@ -68,6 +69,7 @@ class TaskLog:
         self._load = load
         self._events: list[Logged] = []
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._pace = Pace()
 
     @property
     def task(self) -> Task:
@@ -110,6 +112,15 @@ class TaskLog:
         if self._waiting:
             self._wake()
 
+    def room(self) -> asyncio.Future[None] | None:
+        """What to wait for before more is logged; None while somebody who reads the log keeps up, or nobody
+        does read it."""
+        count = len(self._events)
+        behind = self._pace.behind(count)
+        if behind <= NEAR or (behind < FAR and behind * size_of(self._events[-1].event) < BACKLOG):
+            return None
+        return self._pace.room(count)
+
     def replace(self, task: Task) -> None:
         """Take over what a relay saw of the task."""
         if self.state not in TERMINAL:
@@ -139,6 +150,7 @@ class TaskLog:
             self._waiting.remove(waiting)
 
     async def events(self, after: int = 0) -> AsyncGenerator[Logged]:
+        reader = object()
         self.watchers += 1
         try:
             if after < self._first:
@@ -150,13 +162,16 @@ class TaskLog:
             position = max(after - self._first, 0)
             while True:
                 while position < len(self._events):
+                    self._pace.at(reader, position)
                     position += 1
                     yield self._events[position - 1]
+                self._pace.at(reader, position)
                 if self.settled_now:
                     return
                 await self._change(_anything)
         finally:
             self.watchers -= 1
+            self._pace.leaves(reader)
 
     async def log(self) -> Sequence[Logged]:
         first = self._first

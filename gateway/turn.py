@@ -26,7 +26,18 @@ class Turn:
     """``idle``, ``total``: how long the agent may be silent, and may take in all. ``changed`` is called
     after each event that was logged, ``started`` with what the agent calls task and conversation."""
 
-    __slots__ = ("_changed", "_entry", "_idle", "_over", "_passed", "_silent", "_slow", "_started", "_total")
+    __slots__ = (
+        "_changed",
+        "_entry",
+        "_idle",
+        "_over",
+        "_passed",
+        "_room",
+        "_silent",
+        "_slow",
+        "_started",
+        "_total",
+    )
 
     def __init__(
         self,
@@ -42,12 +53,14 @@ class Turn:
         self._changed = changed
         self._started = started
         self._over = False
+        self._room: asyncio.Future[None] | None = None  # the agent is kept waiting until then
         self._passed = ""  # the limit that has run out
 
-    def tell(self, event: Event) -> None:
-        """Take in what the agent tells. Once it has ended or asked, nothing more counts."""
+    def tell(self, event: Event) -> Awaitable[None] | None:
+        """Take in what the agent tells. Once it has ended or asked, nothing more counts. Gives back what to
+        wait for, when all who follow the task are slow."""
         if self._over:
-            return
+            return None
         self._idle.start(self._silent)
         if isinstance(event, Started):
             self._started(event)
@@ -55,6 +68,8 @@ class Turn:
             self._over = True
         self._entry.append(event)
         self._changed(self._entry)
+        self._room = self._entry.room()
+        return self._room
 
     async def run(self, work: Work) -> None:
         """Let the upstream ``work``, in the task that is the entry's runner, and see to it that it ends."""
@@ -84,7 +99,11 @@ class Turn:
         self._changed(entry)
 
     def _late(self, limit: str) -> None:
-        """A limit has run out."""
+        """A limit has run out. While the agent is kept waiting it is us who do not listen."""
+        if self._room is not None and limit == "idle_timeout":
+            self._room = None if self._room.done() else self._room
+            self._idle.start(self._silent)
+            return
         if self._entry.runner is not None and not self._passed:
             self._passed = limit
             self._entry.runner.cancel()

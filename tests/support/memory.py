@@ -83,7 +83,8 @@ class MemoryUpstream:
 async def _play(events: AsyncIterator[Event], tell: Tell) -> None:
     async with contextlib.aclosing(cast("AsyncGenerator[Event]", events)):
         async for event in events:
-            tell(event)
+            if (room := tell(event)) is not None:
+                await room
             if isinstance(event, Finished | InputRequired):
                 return
 

@@ -40,3 +40,26 @@ async def _told(work: Work) -> AsyncGenerator[Event]:
     finally:
         job.cancel()
         await asyncio.wait([job])
+
+
+async def held_up(work: Work, at: int) -> tuple[int, int]:
+    """How many events are told when there is no room after the ``at``th; and in all, once there is."""
+    told: list[Event] = []
+    reached = asyncio.Event()
+    room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(event: Event) -> asyncio.Future[None] | None:
+        told.append(event)
+        if len(told) != at:
+            return None
+        reached.set()
+        return room
+
+    job = asyncio.ensure_future(work(tell))
+    await reached.wait()
+    for _ in range(200):
+        await asyncio.sleep(0)
+    before = len(told)
+    room.set_result(None)
+    await job
+    return before, len(told)

@@ -178,7 +178,8 @@ class A2AUpstream:
         async with aclosing(self.rejoined(reader.task_id, call.trace)) as items:
             async for item in items:
                 for event in reader.feed(item):
-                    tell(event)
+                    if (room := tell(event)) is not None:
+                        await room
 
     def _check_skill(self, skill: str) -> None:
         """Raises UnknownSkill. A card that has an extended form need not name all skills."""
@@ -206,7 +207,8 @@ class A2AUpstream:
         async with aclosing(self.stream(Op.STREAM, params, trace=call.trace, losses=losses)) as results:
             async for result in results:
                 for event in reader.feed(self.item(result, v)):
-                    tell(event)
+                    if (room := tell(event)) is not None:
+                        await room
                 if reader.done:
                     return
 

@@ -146,7 +146,8 @@ class ACPUpstream(Server):
         async for chunk in stream.chunks():
             for item in reader.feed(chunk):
                 for event in decoder.feed(_object(item.data, self.record.name)):
-                    tell(event)
+                    if (room := tell(event)) is not None:
+                        await room
                 if decoder.ended:
                     return
 
@@ -159,7 +160,8 @@ class ACPUpstream(Server):
         async with contextlib.aclosing(self.followed(path, trace)) as looks:
             async for found in looks:
                 for event in self._fresh(found, decoder):
-                    tell(event)
+                    if (room := tell(event)) is not None:
+                        await room
                 if decoder.ended:
                     return
 

@@ -41,7 +41,7 @@ from agentgw.gateway.model import (
 from agentgw.registry.memory import MemoryStore
 
 from ...support.memory import MemoryUpstream
-from ...support.telling import invoked, replied
+from ...support.telling import held_up, invoked, replied
 from . import support
 from .support import LocalHost, Way, gateway, last_state, peer_agent, say
 from .test_relay import DONE, agent, answer, breaking, event, message, piece, task
@@ -101,6 +101,20 @@ async def test_another_protocols_client_gets_the_end_and_never_the_beginning() -
         events = [e async for e in at(url, "go")]
         assert text_in(events) == "made"
         assert looks == 3
+
+
+async def test_an_agent_is_read_no_further_than_there_is_room() -> None:
+    async def handle(method: str, params: Any, request: Request) -> Response:
+        pieces = [event(piece(str(n), append=True)) for n in range(50)]
+        body = b"".join([event({"task": task()}), *pieces, event({"task": task(DONE)})])
+        return Response(body, media_type="text/event-stream")
+
+    async with agent(handle) as url:
+        upstream = A2AUpstream(Record(name="x", protocol="a2a", url=url), LocalHost())
+        call = Invocation(agent="x", message=Message(role="user", parts=(Text(text="go"),)))
+        before, all_told = await held_up(lambda tell: upstream.invoke(call, tell), 5)
+    assert before == 5
+    assert all_told > 50
 
 
 # --- streams that break ------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -45,7 +46,7 @@ from agentgw.gateway.model import (
 )
 
 from ...support.ports import find_port
-from ...support.telling import invoked, replied
+from ...support.telling import held_up, invoked, replied
 from .conftest import TestHost, served
 from .servers import RUN, SESSION, Asked, FakeServer, error, part_event, run, run_event, sse
 
@@ -407,6 +408,20 @@ async def test_a_stream_that_is_not_acp(host: TestHost) -> None:
         async with served(FakeServer({"POST /runs": sse(*events)})) as url:
             with pytest.raises(BadUpstream):
                 await collected(invoked(upstream(host, url), call("x")))
+
+
+async def test_an_agent_is_read_no_further_than_there_is_room(host: TestHost) -> None:
+    events = [run_event("created"), *(part_event(str(n)) for n in range(50)), run_event("completed")]
+    body = b"".join([b"data: " + json.dumps(event).encode() + b"\n\n" for event in events])
+
+    async def at_once() -> AsyncIterator[bytes]:
+        yield body
+
+    async with served(FakeServer({"POST /runs": lambda asked: at_once()})) as url:
+        agent = upstream(host, url)
+        before, all_told = await held_up(lambda tell: agent.invoke(call("x"), tell), 5)
+    assert before == 5
+    assert all_told > 50
 
 
 async def test_nobody_is_there(host: TestHost) -> None:

@@ -1,0 +1,117 @@
+"""A client that reads slowly slows the agent down, instead of filling the gateway."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import cast
+
+from agentgw.gateway.config import Config, Limits
+from agentgw.gateway.model import (
+    Event,
+    Finished,
+    Invocation,
+    Logged,
+    MessageDelta,
+    Started,
+    TaskState,
+    Text,
+)
+from agentgw.gateway.pace import BACKLOG, FAR
+
+from ..support.memory import MemoryUpstream, hub, say
+
+LARGE = "x" * 64 * 1024
+
+
+class Talker:
+    """Says ``text`` a number of times; ``said``: how often it got to."""
+
+    def __init__(self, text: str, times: int) -> None:
+        self.text = text
+        self.times = times
+        self.said = 0
+
+    async def __call__(self, call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        for _ in range(self.times):
+            self.said += 1
+            yield MessageDelta(parts=(Text(text=self.text),))
+        yield Finished(state=TaskState.COMPLETED)
+
+
+async def rested() -> None:
+    """Everything that can go on has gone on."""
+    for _ in range(2000):
+        await asyncio.sleep(0)
+
+
+async def opened(events: AsyncIterator[Logged]) -> AsyncGenerator[Logged]:
+    """With its first event read."""
+    await anext(events)
+    return cast("AsyncGenerator[Logged]", events)
+
+
+async def test_an_agent_waits_for_a_client_that_reads_nothing() -> None:
+    talker = Talker(LARGE, 3200)
+    handle = await hub(talker=MemoryUpstream(talker)).invoke(say("x", "talker"))
+    async with aclosing(await opened(handle.events())) as events:
+        await rested()
+        assert 0 < talker.said * len(LARGE) <= 2 * BACKLOG
+        read = [logged async for logged in events]
+    assert len(read) == 3201  # and nothing is lost
+    assert (await handle.settled()).state is TaskState.COMPLETED
+
+
+async def test_many_small_events_may_not_wait_either() -> None:
+    talker = Talker("x", 10_000)
+    handle = await hub(talker=MemoryUpstream(talker)).invoke(say("x", "talker"))
+    async with aclosing(await opened(handle.events())) as events:
+        await rested()
+        assert FAR / 2 < talker.said <= FAR + 1
+        assert len([logged async for logged in events]) == 10_001
+
+
+async def test_who_leaves_no_longer_holds_the_agent_up() -> None:
+    talker = Talker(LARGE, 100)
+    handle = await hub(talker=MemoryUpstream(talker)).invoke(say("x", "talker"))
+    async with aclosing(await opened(handle.events())):
+        await rested()
+        assert talker.said < 100
+    assert (await handle.settled()).state is TaskState.COMPLETED
+
+
+async def test_nobody_reading_holds_nothing_up() -> None:
+    talker = Talker(LARGE, 100)
+    handle = await hub(talker=MemoryUpstream(talker)).invoke(say("x", "talker"))
+    assert (await handle.settled()).state is TaskState.COMPLETED
+
+
+async def test_the_fastest_reader_sets_the_pace() -> None:
+    talker = Talker(LARGE, 100)
+    handle = await hub(talker=MemoryUpstream(talker)).invoke(say("x", "talker"))
+    async with aclosing(await opened(handle.events())) as slow:
+        read = [logged async for logged in handle.events()]
+        assert len(read) == 102
+        assert [read[0], *[logged async for logged in slow]] == read
+
+
+async def test_time_in_which_the_agent_is_kept_waiting_is_no_silence_of_its() -> None:
+    talker = Talker(LARGE, 100)
+    config = Config(limits=Limits(idle_timeout=0.05))
+    handle = await hub(config, talker=MemoryUpstream(talker)).invoke(say("x", "talker"))
+    async with aclosing(await opened(handle.events())) as events:
+        waits = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.2, waits.set_result, None)
+        await waits
+        ends = [logged.event async for logged in events]
+    assert isinstance(ends[-1], Finished) and ends[-1].state is TaskState.COMPLETED
+
+
+async def test_a_task_that_waits_for_its_client_can_be_cancelled() -> None:
+    talker = Talker(LARGE, 100)
+    handle = await (engine := hub(talker=MemoryUpstream(talker))).invoke(say("x", "talker"))
+    async with aclosing(await opened(handle.events())) as events:
+        await rested()
+        assert handle.task.state is TaskState.WORKING
+        await engine.aclose()
+        assert [logged async for logged in events][-1].event.state is TaskState.FAILED  # type: ignore[union-attr]
