@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ....gateway.http.request import Request
-from ....gateway.ports import Engine
+from ....gateway.ports import AgentView, Engine
 from ..card import (
     as_v03,
     fresh_card,
@@ -27,6 +27,19 @@ from .signer import Signer
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _REMEMBERED = 1000
+_KEPT = 64  # cards as bytes: the gateway's own tells of all agents
+
+
+class _Served(msgspec.Struct, frozen=True):
+    """A card as it is sent. ``of``: what it was made of, which never changes itself."""
+
+    of: tuple[object, ...]
+    body: bytes
+    etag: str
+    since: str
+
+    def tells_of(self, those: tuple[object, ...]) -> bool:
+        return all(a is b for a, b in zip(self.of, those, strict=True))
 
 
 class Cards:
@@ -37,47 +50,64 @@ class Cards:
         self._signer = signer
         self._own = OwnAgent(engine)
         self._changed: dict[str, tuple[str, str]] = {}  # per card: ETag, and when it was first seen
+        self._kept: dict[str, _Served] = {}
 
     async def serve(self, request: Request, agent: str, path: str) -> None:
         """Raises UnknownAgent."""
         asked = request.header(b"a2a-version") or request.query.get("A2A-Version")
         version = V03 if path == OLD_CARD_PATH else version_of(asked) if asked else None
-        card = await self._card(request, agent, version)
-        body = _encode(await self._signer.signed(card, request.base_url))
-        etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        served = await self._served(request, agent, version)
         headers = [
-            (b"etag", etag.encode()),
-            (b"last-modified", self._since(f"{agent} {version} {request.base_url}", etag).encode()),
+            (b"etag", served.etag.encode()),
+            (b"last-modified", served.since.encode()),
             (b"cache-control", b"private, max-age=60"),
             (b"vary", b"A2A-Version"),
         ]
-        if request.header(b"if-none-match") == etag:
+        if request.header(b"if-none-match") == served.etag:
             await request.respond(304, headers=headers)
         else:
-            await request.respond(200, body, headers=headers)
+            await request.respond(200, served.body, headers=headers)
 
     async def keys(self, request: Request) -> None:
         """The key that the cards are signed with."""
         headers = [(b"cache-control", b"public, max-age=300"), (b"access-control-allow-origin", b"*")]
         await request.respond(200, await self._signer.keys(), headers=headers)
 
-    async def _card(self, request: Request, agent: str, version: Version | None) -> dict[str, Any]:
-        only_10 = False
+    async def _served(self, request: Request, agent: str, version: Version | None) -> _Served:
+        """The card, made again only when what it tells of is another."""
         if agent == OWN:
+            view, of = None, (self._engine.agents(request.principal),)
+        else:
+            view = await self._engine.described(agent, request.principal)
+            of = (view.record, view.agent)
+        key = f"{agent} {version} {request.base_url}"
+        served = self._kept.pop(key, None)
+        if served is None or not served.tells_of(of):
+            card = self._card(request, view, version)
+            body = _encode(await self._signer.signed(card, request.base_url))
+            etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+            served = _Served(of, body, etag, self._since(key, etag))
+        self._kept[key] = served
+        if len(self._kept) > _KEPT:
+            del self._kept[next(iter(self._kept))]
+        return served
+
+    def _card(self, request: Request, view: AgentView | None, version: Version | None) -> dict[str, Any]:
+        """``view`` None: the gateway's own."""
+        only_10, own = False, "" if view is None else view.name
+        if view is None:
             url = f"{request.base_url}/"
             card = self._own.card(request.principal)
         else:
-            url = f"{request.base_url}/a2a/{agent}/"
-            view = await self._engine.described(agent, request.principal)
+            url = f"{request.base_url}/a2a/{view.name}/"
             raw = raw_card(view.agent.extra) if view.agent and view.record.protocol == "a2a" else None
             only_10 = raw is not None and speaks_only_10(raw)
             if raw is None:
-                card = fresh_card(agent, view.description, view.agent)
+                card = fresh_card(view.name, view.description, view.agent)
             else:
-                card = relayed_card(raw, agent, view.description)
+                card = relayed_card(raw, view.name, view.description)
         if version == V03:
             return as_v03(card, url)
-        own = "" if agent == OWN else agent
         card = with_interfaces(card, url, grpc_interface(self._engine.config.server, request.base_url, own))
         return card if only_10 or version == V10 else hybrid(card, url)
 

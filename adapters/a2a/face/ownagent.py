@@ -15,7 +15,18 @@ import msgspec
 
 from ....gateway.errors import InvalidRequest, NotActive, UnknownAgent
 from ....gateway.lifecycle import PAUSED, TERMINAL
-from ....gateway.model import Data, InputRequest, Message, Principal, Skill, Task, TaskState, Text, text_of
+from ....gateway.model import (
+    Data,
+    InputRequest,
+    Message,
+    Part,
+    Principal,
+    Skill,
+    Task,
+    TaskState,
+    Text,
+    text_of,
+)
 from ....gateway.ports import AgentView, Engine
 from ..card import TEXT_MODES, skill_to
 from ..params import Send
@@ -47,6 +58,7 @@ class OwnAgent:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._choice: tuple[Sequence[AgentView], tuple[Part, ...]] = ((), ())
 
     async def route(self, send: Send, principal: Principal) -> Route:
         """Raises UnknownTask, UnknownAgent, NotActive, InvalidRequest."""
@@ -87,14 +99,11 @@ class OwnAgent:
         self, send: Send, views: Sequence[AgentView], principal: Principal, asked: Task | None = None
     ) -> Question:
         """Ask (again: ``asked``) which agent is meant."""
-        lines = [f"- {v.name}: {v.description}" if v.description else f"- {v.name}" for v in views]
-        agents = [{"name": v.name, "description": v.description} for v in views]
         task_id = asked.id if asked else str(uuid4())
         context_id = asked.context_id if asked else send.message.context_id or str(uuid4())
-        words = "Which agent is this for? Answer with a name:\n" + "\n".join(lines)
         question = Message(
             role="agent",
-            parts=(Text(text=words), Data(data={"agents": agents})),
+            parts=self._parts(views),
             message_id=str(uuid4()),
             task_id=task_id,
             context_id=context_id,
@@ -112,16 +121,25 @@ class OwnAgent:
         self._engine.observe(task, principal, upstream=OWN)
         return Question(task)
 
+    def _parts(self, views: Sequence[AgentView]) -> tuple[Part, ...]:
+        """The question in words and as data; all questions between two changes share it."""
+        if self._choice[0] is not views:
+            lines = [f"- {v.name}: {v.description}" if v.description else f"- {v.name}" for v in views]
+            agents = [{"name": v.name, "description": v.description} for v in views]
+            words = "Which agent is this for? Answer with a name:\n" + "\n".join(lines)
+            self._choice = views, (Text(text=words), Data(data={"agents": agents}))
+        return self._choice[1]
+
     def _answered(self, task: Task, send: Send, principal: Principal) -> Route:
         """The client says which agent it means: its first message goes there."""
         if task.state not in PAUSED or task.input is None:
             raise NotActive(f"the task does not wait for input: it is {task.state.value}")
         if send.message.context_id and send.message.context_id != task.context_id:
             raise InvalidRequest(f"the task belongs to another context: {task.context_id}")
-        views = {v.name: v for v in self._engine.agents(principal)}
-        view = views.get(_name_in(send))
-        if view is None:
-            return Route(send, question=self._ask(send, list(views.values()), principal, task))
+        try:
+            view = self._engine.agent(_name_in(send), principal)
+        except UnknownAgent:
+            return Route(send, question=self._ask(send, self._engine.agents(principal), principal, task))
         metadata: Any = task.extra.get("agentgw", {}).get(_METADATA)
         message = msgspec.structs.replace(task.input, context_id=task.context_id, task_id=None)
         first = Send(
