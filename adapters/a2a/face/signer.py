@@ -45,20 +45,20 @@ class Signer:
         digest = hashlib.sha256(_encode([base_url, bare])).digest()
         signatures = self._known.get(digest)
         if signatures is None:
-            signatures = await self._sign(bare, base_url + JWKS_PATH)
+            made = await self._sign(bare, base_url + JWKS_PATH)
             if len(self._known) >= _REMEMBERED:
                 self._known.pop(next(iter(self._known)))
-            self._known[digest] = signatures
+            signatures = self._known.setdefault(digest, made)  # another request may have been faster
         return {**bare, "signatures": signatures} if signatures else bare
 
     async def _sign(self, card: Json, jku: str) -> list[dict[str, str]]:
+        key = await self._ready()
         try:
-            payloads = forms(card)
+            # In a thread: the gateway's own card may tell of thousands of agents.
+            return await asyncio.to_thread(lambda: [key.signature(payload, jku) for payload in forms(card)])
         except Malformed as e:
             log.debug("a card is left unsigned: %s", e)
             return []
-        key = await self._ready()
-        return [key.signature(payload, jku) for payload in payloads]
 
     async def keys(self) -> bytes:
         """The public key as a JSON Web Key Set."""

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -27,6 +28,7 @@ from agentgw.gateway.model import (
     InputRequired,
     Invocation,
     Message,
+    Principal,
     Progress,
     Skill,
     Started,
@@ -321,6 +323,43 @@ async def test_cards_by_reader() -> None:
         assert {i["url"].rstrip("/") for i in own["supportedInterfaces"]} == {f"{gw.url}/a2a/peer"}
         assert [s["id"] for s in (await card(new))["skills"]] == ["calc", "peer"]
         assert (await gw.http.get(f"{gw.url}/a2a/none{new}")).status_code == 404
+
+
+async def test_cards_follow_what_they_tell_of() -> None:
+    async with gateway(one=MemoryUpstream(), two=MemoryUpstream()) as gw:
+
+        async def cards() -> tuple[list[str], str, str]:
+            own, ours = [
+                await gw.http.get(f"{gw.url}{door}/.well-known/agent-card.json") for door in ("/a2a/one", "")
+            ]
+            skills = [f"{s['id']}: {s['description']}" for s in ours.json()["skills"]]
+            return skills, own.json()["description"], ours.headers["etag"]
+
+        def now(**agents: str) -> None:
+            view = gw.hub.agents(Principal())[0]
+            told = {
+                n: msgspec.structs.replace(
+                    view,
+                    record=msgspec.structs.replace(view.record, name=n),
+                    agent=Agent(name=n, description=words),
+                )
+                for n, words in agents.items()
+            }
+            gw.hub._directory._views = told  # pyright: ignore
+
+        now(one="first", two="second")
+        assert (await cards())[:2] == (["one: first", "two: second"], "first")
+        before = await cards()
+        now(one="first", two="second")
+        assert await cards() == before, "made again, the same comes out"
+        now(one="in other words", two="second", three="third")
+        assert (await cards())[:2] == (
+            ["one: in other words", "three: third", "two: second"],
+            "in other words",
+        )
+        now(one="in other words")
+        assert (await cards())[0] == ["one: in other words"]
+        assert (await cards())[2] != before[2]
 
 
 @pytest.mark.parametrize(
