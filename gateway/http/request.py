@@ -49,8 +49,8 @@ class Request:
 
     ``path`` is the decoded path; ``rest`` what follows the mount's prefix (set by the dispatcher);
     ``base_url`` is how the client may reach the gateway (public URL, else the allowed Host), without a
-    final slash; ``fields`` are the headers by name; ``door`` names the mount ("mcp", "root", …) for counting. Header values are stripped.
-    Exactly one of ``respond`` and ``events`` answers it.
+    final slash; ``fields`` are the headers by name; ``door`` names the mount ("mcp", "root", …) for
+    counting. Header values are stripped. Exactly one of ``respond`` and ``events`` answers it.
     """
 
     __slots__ = (

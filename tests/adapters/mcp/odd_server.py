@@ -137,6 +137,8 @@ async def change(ctx: Context, args: dict[str, Any]) -> Any:
 async def hang_up(ctx: Context, args: dict[str, Any]) -> Any:
     """Ends the response's stream (where that is allowed) before it has answered."""
     if ctx.close_sse_stream is not None:
+        for _ in range(100):  # the SDK may close the stream before its first event is out
+            await asyncio.sleep(0)
         await ctx.close_sse_stream()
     await ctx.session.report_progress(1, 1, "after hanging up")
     return ok("here all the same")
