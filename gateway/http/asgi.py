@@ -80,23 +80,27 @@ async def call(app: ASGI, request: Request) -> None:
         "client": None, "server": None, "state": {"principal": request.principal},
     }  # fmt: skip
     body: bytes | None = await request.body()
+    left = asyncio.Event()  # or has got its answer
 
     async def receive() -> MutableMapping[str, Any]:
         nonlocal body
         if body is not None:
             message, body = {"type": "http.request", "body": body, "more_body": False}, None
             return message
-        await request.disconnected()
+        request.on_gone(left.set)
+        await left.wait()
         return {"type": "http.disconnect"}
 
-    await app(scope, receive, _Answering(request))
+    await app(scope, receive, _Answering(request, left.set))
 
 
 class _Answering:
-    """ASGI's ``send``; keeps browsers from guessing types."""
+    """ASGI's ``send``; keeps browsers from guessing types. ``ended`` is called after a stream's last piece:
+    who waits in ``receive`` beside it waits for no more."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, ended: Callable[[], None]) -> None:
         self._request = request
+        self._ended = ended
         self._begun: MutableMapping[str, Any] | None = None
         self._streams = False
 
@@ -116,6 +120,7 @@ class _Answering:
         await self._request.wire.write(body)
         if not more:
             await self._request.wire.end()
+            self._ended()
 
 
 def _guarded(headers: Headers) -> Headers:
