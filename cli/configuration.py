@@ -33,10 +33,13 @@ def with_server(
     port: int | None,
     grpc_port: int | None = None,
     public_url: str | None,
+    workers: int | None = None,
     allow_anonymous: bool,
 ) -> Config:
     """``config`` with what the command line says instead (None, False: it says nothing)."""
-    changes: dict[str, Any] = {"host": host, "port": port, "grpc_port": grpc_port, "public_url": public_url}
+    changes: dict[str, Any] = {
+        "host": host, "port": port, "grpc_port": grpc_port, "public_url": public_url, "workers": workers,
+    }  # fmt: skip
     changes = {key: value for key, value in changes.items() if value is not None}
     if "public_url" in changes:
         changes["public_url"] = changes["public_url"].rstrip("/")

@@ -20,10 +20,10 @@ import msgspec
 
 from ..gateway.config import Config
 from ..gateway.errors import ConfigError
+from ..gateway.http.app import App
 from ..gateway.http.doors import LOOPBACK
 from ..gateway.http.server import Server
 from ..gateway.seal import Sealer
-from ..gateway.store import Store
 from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
 from . import owner
@@ -33,16 +33,21 @@ from .wiring import Gateway
 
 log = logging.getLogger("agentgw")
 T = TypeVar("T")
+# Serves until the first event is set, then drains until the second; the exit status.
+Serving = Callable[[Config, Path, asyncio.Event, asyncio.Event], Coroutine[Any, Any, int]]
 
 OPEN_FILES = 65_536  # wanted: a call under way holds a client's connection and an agent's
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """The listening socket. Raises ConfigError in one line when that can't be."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """The listening socket. ``shared``: other sockets may listen there, too. Raises ConfigError in one line
+    when that can't be."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
         listener.listen(2048)
         listener.setblocking(False)
@@ -52,9 +57,10 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(config: Config, *, home: Path) -> int:
+def serve(config: Config, *, home: Path, serving: Serving | None = None) -> int:
     """Run the gateway until SIGTERM or SIGINT; a second one does not wait for calls under way. Returns the
-    exit status: 1 when that cut calls off, else 0. Raises ConfigError."""
+    exit status: 1 when that cut calls off, else 0. Raises ConfigError. ``serving``: how, if not in this
+    process alone."""
     bind = config.server.host
     if bind not in LOOPBACK and not config.server.allow_anonymous:
         raise WrongUse(
@@ -64,8 +70,8 @@ def serve(config: Config, *, home: Path) -> int:
     if config.tracing.payloads:
         log.warning("tracing.payloads: what is said can't be recorded yet; spans tell only that it was")
     _raise_file_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, home))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_signalled(serving or _serve, config, home))
 
 
 def _raise_file_limit() -> None:
@@ -84,7 +90,8 @@ def _raise_file_limit() -> None:
             log.debug("the limit of open files stays at %d: %s", soft, e)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop, where there is one."""
     if sys.platform == "win32":
         return None
     import uvloop
@@ -92,24 +99,29 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(config: Config, home: Path) -> int:
+async def _signalled(serving: Serving, config: Config, home: Path) -> int:
     stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (hurry if stopping.is_set() else stopping).set())
+    return await serving(config, home, stopping, hurry)
+
+
+async def _serve(config: Config, home: Path, stopping: asyncio.Event, hurry: asyncio.Event) -> int:
     listener = listen(config.server.host, config.server.port)
-    url = _loopback_url(config.server.host, listener.getsockname()[1])
+    url = loopback_url(config.server.host, listener.getsockname()[1])
     token = secrets.token_urlsafe(32)
     store = SqliteStore(home, spans=config.tracing.spans, tasks=config.limits.tasks, holder="agentgw serve")
     async with contextlib.AsyncExitStack() as stack:
-        starting = running(config, store, listener, token=token, sealer=Sealer(home))
-        gateway = await _unless(stopping, stack.enter_async_context(starting))
-        if gateway is None:
+        gateway = Gateway(config, store, bind=config.server.host, token=token, sealer=Sealer(home))
+        starting = running(gateway, listener)
+        started = await unless(stopping, stack.enter_async_context(starting))
+        if started is None:
             return 0
-        _spare_the_collector()
+        spare_the_collector()
         owner.write(home, url=url, token=token)
         try:
-            print(banner(config.server.public_url or url, _grpc_at(config, url)), flush=True)
+            print(banner(config.server.public_url or url, grpc_at(config, url)), flush=True)
             gateway.control.begin()
             await stopping.wait()
             finished = await gateway.drain(hurry)
@@ -118,7 +130,7 @@ async def _serve(config: Config, home: Path) -> int:
     return int(hurry.is_set() and not finished)
 
 
-async def _unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T | None:
+async def unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T | None:
     """What ``starting`` gives; None when ``stopping`` was set before it was done, which cancels it: it may
     be waiting for the data directory."""
     started, stopped = asyncio.create_task(starting), asyncio.create_task(stopping.wait())
@@ -131,7 +143,7 @@ async def _unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, T]) -> 
     return None
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """What is there after the start stays: the cycle collector need not look at it again. A call makes some
     hundred objects, most of them gone with it, so that by default (at 700) it runs for nearly every call."""
     gc.freeze()
@@ -140,29 +152,35 @@ def _spare_the_collector() -> None:
 
 @contextlib.asynccontextmanager
 async def running(
-    config: Config,
-    store: Store,
-    listener: socket.socket,
+    gateway: Gateway,
+    listener: socket.socket | None,
     *,
-    token: str,
-    sealer: Sealer | None = None,
     refresh: bool = True,
+    local: socket.socket | None = None,
 ) -> AsyncGenerator[Gateway]:
-    """A gateway that serves on ``listener`` inside the block; leaving it stops it in the right order.
-    ``refresh``: see ``Gateway.start``."""
-    gateway = Gateway(config, store, bind=config.server.host, token=token, sealer=sealer)
-    try:
+    """The gateway serves on ``listener`` inside the block, and on ``local`` what other processes hand over;
+    leaving it stops it in the right order. ``refresh``: see ``Gateway.start``."""
+    config = gateway.config
+    async with contextlib.AsyncExitStack() as stack:
+        for opened in filter(None, (listener, local)):
+            stack.callback(opened.close)
+        stack.push_async_callback(gateway.aclose)
         await gateway.start(refresh=refresh)
-        server = Server(gateway.app, config.limits.header)
-        try:
-            await server.start(listener)
-            async with _listening(gateway, _loopback_url(config.server.host, listener.getsockname()[1])):
-                yield gateway
-        finally:
-            await server.aclose()
-    finally:
-        await gateway.aclose()
-        listener.close()
+        if local is not None:
+            await _served(stack, gateway.inner, config, local)
+        if listener is not None:
+            await _served(stack, gateway.app, config, listener)
+            url = loopback_url(config.server.host, listener.getsockname()[1])
+            await stack.enter_async_context(_listening(gateway, url))
+        yield gateway
+
+
+async def _served(
+    stack: contextlib.AsyncExitStack, app: App, config: Config, listener: socket.socket
+) -> None:
+    server = Server(app, config.limits.header)
+    stack.push_async_callback(server.aclose)
+    await server.start(listener)
 
 
 @contextlib.asynccontextmanager
@@ -179,7 +197,7 @@ async def _listening(gateway: Gateway, url: str) -> AsyncGenerator[None]:
         yield
 
 
-def _grpc_at(config: Config, url: str) -> str:
+def grpc_at(config: Config, url: str) -> str:
     """Where gRPC is served beside HTTP at ``url``; "" where it is not."""
     server = config.server
     if not server.grpc_port:
@@ -187,7 +205,7 @@ def _grpc_at(config: Config, url: str) -> str:
     return server.grpc_url or f"{urlsplit(url).netloc.rpartition(':')[0]}:{server.grpc_port}"
 
 
-def _loopback_url(host: str, port: int) -> str:
+def loopback_url(host: str, port: int) -> str:
     """Where commands on this machine reach a gateway that listens on ``host``."""
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
@@ -208,5 +226,6 @@ async def embedded(config: Config, *, home: Path, refresh: bool) -> AsyncGenerat
     token = secrets.token_urlsafe(32)
     server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="", grpc_port=0)
     config = msgspec.structs.replace(config, server=server)
-    async with running(config, store, listener, token=token, refresh=refresh):
+    gateway = Gateway(config, store, bind="127.0.0.1", token=token)
+    async with running(gateway, listener, refresh=refresh):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", token

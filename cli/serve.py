@@ -27,7 +27,10 @@ def serve(
     public_url: Annotated[
         str | None, typer.Option(metavar="URL", help="How clients reach it, when not by its own address.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; one for now.", show_default=False)] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=128, help="Processes that serve; default 1.", show_default=False),
+    ] = None,
     store: Annotated[
         str | None, typer.Option(metavar="URL", help="Where state lives; for now only embedded.")
     ] = None,
@@ -40,8 +43,6 @@ def serve(
     SIGTERM and Ctrl-C let running calls finish (at most limits.shutdown_grace), then stop it. A second one
     does not wait: exit status 1 when that cuts calls off.
     """
-    if workers > 1:
-        raise WrongUse("--workers: only one process is supported so far; leave it out")
     if store is not None and store != "embedded":
         raise WrongUse("--store: only the embedded store is supported so far; leave it out")
     if public_url is not None and not public_url.startswith(("http://", "https://")):
@@ -56,6 +57,10 @@ def serve(
         port=port,
         grpc_port=grpc_port,
         public_url=public_url,
+        workers=workers,
         allow_anonymous=allow_anonymous,
     )
-    raise typer.Exit(process.serve(settings, home=home()))
+    serving = None
+    if settings.server.workers > 1:
+        from .workers import serving
+    raise typer.Exit(process.serve(settings, home=home(), serving=serving))

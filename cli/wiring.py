@@ -6,22 +6,28 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from .. import __version__
 from ..gateway.config import Config
+from ..gateway.control import Control
 from ..gateway.engine import Hub
 from ..gateway.errors import GatewayError
-from ..gateway.http.app import App
+from ..gateway.homes import Homes
+from ..gateway.http.app import App, Elsewhere
 from ..gateway.http.deferred import ASGI, Deferred
 from ..gateway.http.doors import Doors
 from ..gateway.metrics import Metrics
 from ..gateway.plugins import build_faces, load_adapters
+from ..gateway.ports import Adapter, Host
 from ..gateway.seal import Sealer
 from ..gateway.store import Store
 from ..gateway.telemetry import Tracer, export_wanted
 from ..registry.directory import Directory
 from ..registry.manager import Manager
+from ..registry.mirror import Mirror
 from .host import GatewayHost
 
 log = logging.getLogger("agentgw")
@@ -33,7 +39,16 @@ class Gateway:
     """All parts of one gateway, with their life in the right order."""
 
     def __init__(
-        self, config: Config, store: Store, *, bind: str, token: str, sealer: Sealer | None = None
+        self,
+        config: Config,
+        store: Store,
+        *,
+        bind: str,
+        token: str,
+        sealer: Sealer | None = None,
+        homes: Homes | None = None,
+        mirror: Callable[[Mapping[str, Adapter], Host], Mirror] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -41,18 +56,28 @@ class Gateway:
         self.metrics = Metrics()
         self.host = GatewayHost(config, self.tracer)
         self.adapters = load_adapters()
-        self.directory = Directory(store, self.adapters, self.host, config)
+        self.manager: Control | None = None  # a worker has none
+        if mirror is None:
+            self.directory = Directory(store, self.adapters, self.host, config)
+            self.manager = Manager(self.directory, store, self.adapters, self.host, config)
+        else:
+            self.directory = mirror(self.adapters, self.host)
         self.host.on_changed = self.directory.changed
-        self.hub = Hub(self.directory, store, self.tracer, config, sealer, self.host.transport)
-        self.manager = Manager(self.directory, store, self.adapters, self.host, config)
-        self.metrics.gauge("tasks_running", "Tasks that agents are working on.", lambda: self.hub.running)
+        self.hub = Hub(self.directory, store, self.tracer, config, sealer, self.host.transport, homes)
+        self.metrics.gauge(
+            "tasks_running",
+            "Tasks that agents are working on.",
+            lambda: self.hub.running + self.metrics.elsewhere.running,
+        )
+        self.on_flushed: Callable[[], None] = lambda: None
         self.faces = build_faces(self.adapters.values(), self.hub)
         self.ready = False
         self._exporter: Any = None
         self._flusher: asyncio.Task[None] | None = None
         server = config.server
         self.control = Deferred(self._control)
-        self.app = App(
+        front = partial(
+            App,
             self.faces,
             self.control,
             Doors(bind, server.public_url, server.hosts, server.origins),
@@ -61,8 +86,10 @@ class Gateway:
             body_limit=config.limits.body,
             nesting=config.limits.nesting,
             concurrency=config.limits.concurrency,
-            count=self.metrics.response,
         )
+        self.app = front(count=self.metrics.response, elsewhere=elsewhere)
+        # For requests that other processes of the same gateway hand over: they have counted them.
+        self.inner = front()
 
     def _control(self) -> ASGI:
         from ..gateway.http.control_api import build_control_app  # costs more than all other imports
@@ -88,9 +115,10 @@ class Gateway:
     async def _flushing(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_EVERY)
-            await self._flush()
+            await self.flush()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Write out tasks and spans now."""
         try:
             await self.hub.flush()
             spans = self.tracer.drain()
@@ -99,6 +127,7 @@ class Gateway:
                 await self.store.save_spans(spans)
             if spans and self._exporter is not None:
                 self._exporter.export(spans)
+            self.on_flushed()
         except GatewayError as e:
             log.warning("%s", e.message)
         except Exception:
@@ -109,7 +138,7 @@ class Gateway:
         ``hurry`` is set. The rest is failed, and its clients have a second to hear of it. Whether all
         finished."""
         self.ready = False
-        self.app.draining = self.hub.draining = True
+        self.app.draining = self.inner.draining = self.hub.draining = True
         finishing = asyncio.create_task(self._finish())
         hurried = asyncio.create_task((hurry or asyncio.Event()).wait())
         grace = self.config.limits.shutdown_grace
@@ -129,6 +158,7 @@ class Gateway:
             face.drain()
         await self.hub.drain()
         await self.app.idle()
+        await self.inner.idle()
 
     async def aclose(self) -> None:
         """Stop everything; what was acknowledged is on disk afterwards."""
@@ -140,7 +170,7 @@ class Gateway:
         await self.hub.aclose()
         await self.directory.aclose()
         await self.host.transport.aclose()
-        await self._flush()
+        await self.flush()
         if self._exporter is not None:
             await asyncio.to_thread(self._exporter.close)
         await self.store.aclose()

@@ -26,12 +26,13 @@ class Server(_Section, frozen=True):
     """Where the gateway listens, and under which names it may be called.
 
     ``hosts`` and ``origins`` add to the loopback names, the bind address and ``public_url``'s host.
-    ``port`` 0 takes a free one. ``grpc_port`` 0: no gRPC; ``grpc_url`` is how clients reach it, when not
-    under the name that they call the gateway by.
+    ``port`` 0 takes a free one; ``workers``: how many processes serve. ``grpc_port`` 0: no gRPC; ``grpc_url``
+    is how clients reach it, when not under the name that they call the gateway by.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    workers: Annotated[int, msgspec.Meta(ge=1, le=128)] = 1
     grpc_port: Port = 0
     grpc_url: str = ""
     public_url: str = ""

@@ -22,9 +22,10 @@ from .errors import (
     NotActive,
     UnknownAgent,
     UnknownTask,
+    Unsupported,
     UpstreamFailed,
 )
-from .ids import new_id
+from .homes import Homes
 from .lifecycle import PAUSED, TERMINAL
 from .model import (
     Data,
@@ -77,8 +78,10 @@ class Hub:
         config: Config,
         sealer: Sealer | None = None,
         transport: Transport | None = None,
+        homes: Homes | None = None,
     ) -> None:
         self.config = config
+        self.homes = homes or Homes()
         self.tracer = tracer
         self.items: Items = StoredItems(store)
         self.sealer = sealer or Sealer()
@@ -86,7 +89,7 @@ class Hub:
         self.timers = Timers()
         self.draining = False
         self._directory = directory
-        self._book = TaskBook(store, config.limits.tasks)
+        self._book = TaskBook(store, config.limits.tasks, self.homes)
         self._store = store
         self._conversations = Conversations()
         self._running = 0
@@ -179,12 +182,15 @@ class Hub:
         view = self.agent(call.agent, call.principal)
         if call.task_id:
             return await self._answer(call, view)
-        context_id = call.context_id or new_id()
+        if call.context_id:
+            self.homes.claim(call.context_id)
+            self._must_be_here(call.context_id)
+        context_id = call.context_id or self.homes.new()
         known = self._conversations.get(call.principal, call.agent, context_id)
         self._conversations.touch(call.principal, call.agent, context_id)
         at = now()
         task = Task(
-            id=call.new_task_id or new_id(),
+            id=call.new_task_id or self.homes.new(),
             context_id=context_id,
             agent=call.agent,
             input=call.message,
@@ -250,7 +256,16 @@ class Hub:
     # --- tasks -------------------------------------------------------------------------------
 
     async def task(self, task_id: str, principal: Principal) -> TaskLog:
-        return await self._book.get(task_id, principal)
+        entry = await self._book.get(task_id, principal)
+        if entry.state not in TERMINAL:
+            self._must_be_here(task_id)
+        return entry
+
+    def _must_be_here(self, id: str) -> None:
+        """Raises Unsupported for what another process has in memory: requests are served where that is, but
+        one may name two things."""
+        if not self.homes.here(id):
+            raise Unsupported("this task or conversation began outside of this session: begin a new session")
 
     async def tasks(
         self,
@@ -306,6 +321,7 @@ class Hub:
         return self._conversations.is_others(principal, agent, upstream_id)
 
     def converse(self, agent: str, context_id: str, principal: Principal, upstream_id: str) -> None:
+        self.homes.claim(context_id)
         self._conversations.put(principal, agent, context_id, upstream_id)
 
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:

@@ -7,7 +7,9 @@ no door pays for it. Labels are bounded: what is new past ``SERIES`` label sets 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
 
 from .telemetry import LENGTH, Span
 
@@ -30,6 +32,18 @@ class Histogram:
         self.total += seconds
 
 
+class Report(msgspec.Struct, array_like=True):
+    """What another process counted since its last report; how many tasks run, and spans were lost, there."""
+
+    calls: list[tuple[tuple[str, str, str], list[int], float]] = []
+    responses: list[tuple[tuple[str, str], int]] = []
+    running: int = 0
+    dropped: int = 0
+
+
+async def _nothing() -> None: ...
+
+
 class Metrics:
     """Counters of one gateway. ``calls``: by (door, agent, outcome); ``responses``: HTTP answers by (door,
     status); ``gauges``: read when asked, name to (help, value now)."""
@@ -38,6 +52,8 @@ class Metrics:
         self.calls: dict[tuple[str, str, str], Histogram] = {}
         self.responses: dict[tuple[str, str], int] = {}
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.gather: Callable[[], Awaitable[None]] = _nothing  # has other processes report
+        self.elsewhere = Report()  # of all other processes together: ``running`` and ``dropped``
 
     def call(self, door: str, agent: str, outcome: str, seconds: float) -> None:
         """A call ended. ``door``: the client's protocol; ``outcome``: the task's state or an error's type."""
@@ -65,6 +81,21 @@ class Metrics:
         """An HTTP request was answered."""
         key = (door, str(status))
         self.responses[key] = self.responses.get(key, 0) + 1
+
+    def drain(self) -> Report:
+        """What was counted since the last time; it is forgotten here."""
+        calls, self.calls = self.calls, {}
+        responses, self.responses = self.responses, {}
+        return Report([(key, h.counts, h.total) for key, h in calls.items()], [*responses.items()])
+
+    def add(self, report: Report) -> None:
+        """Count what another process counted."""
+        for key, counts, total in report.calls:
+            found = self.calls.setdefault(key, Histogram())
+            found.counts = [a + b for a, b in zip(found.counts, counts, strict=True)]
+            found.total += total
+        for answered, count in report.responses:
+            self.responses[answered] = self.responses.get(answered, 0) + count
 
     def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
         """Show ``read()`` as ``agentgw_{name}``."""

@@ -8,12 +8,13 @@ an agent) and ``Engine`` (to serve clients); the hub sees an adapter only throug
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from .config import Config
 from .errors import GatewayError
+from .homes import Homes
 from .http.asgi import ASGI
 from .http.request import Request
 from .model import (
@@ -93,6 +94,16 @@ class Upstream(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """An upstream that keeps what it has read of its agent's description."""
+
+    def outdated(self) -> None:
+        """Another process has found that the agent describes itself anew: read it again when it is next
+        wanted."""
+        ...
+
+
 # --- towards clients -------------------------------------------------------------------------
 
 
@@ -162,6 +173,10 @@ class Items(Protocol):
         """Add or replace; durable when it returns."""
         ...
 
+    async def first(self, space: str, key: str, value: bytes) -> bytes:
+        """Add, unless the key is there; its value now, whoever was first. Durable when it returns."""
+        ...
+
     async def remove(self, space: str, key: str) -> None:
         """Remove; an unknown key is fine. Durable when it returns."""
         ...
@@ -176,6 +191,7 @@ class Engine(Protocol):
     sealer: Sealer
     transport: Transport
     timers: Timers
+    homes: Homes
 
     def agents(self, principal: Principal) -> Sequence[AgentView]:
         """The enabled agents this principal may reach, in the order of their names. The same object as long
@@ -267,6 +283,12 @@ class Face(Protocol):
 
     async def root(self, request: Request) -> None:
         """Serve a request that ``claims`` said yes to; ``request.rest`` is the whole path."""
+        ...
+
+    async def home(self, request: Request) -> str | None:
+        """The id (a task's, a conversation's, a session's) whose state the request needs: where several
+        processes are one gateway, the request is served by that id's home (``homes``). None: by any. Asked
+        only there, before anything else; never raises for what the request holds."""
         ...
 
     def refusal(self, request: Request, error: GatewayError) -> bytes:

@@ -6,8 +6,10 @@ and spans, never a registration (``put_record`` returns once it is durable).
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -116,6 +118,10 @@ class Store(ABC):
     async def load_contexts(self) -> Sequence[StoredContext]:
         """All conversations."""
 
+    async def settle(self) -> bool:
+        """Have written what other processes, which use the same store, still hold. Whether there are any."""
+        return False
+
     # --- items (``ports.Items``) -----------------------------------------------------------------
 
     @abstractmethod
@@ -125,6 +131,18 @@ class Store(ABC):
     @abstractmethod
     async def put_item(self, space: str, key: str, value: bytes) -> None:
         """Add or replace. Durable when it returns."""
+
+    async def first_item(self, space: str, key: str, value: bytes) -> bytes:
+        """Add, unless the key is there; its value now, whoever was first. Durable when it returns."""
+        async with self._adding:
+            found = (await self.items(space)).get(key)
+            if found is None:
+                await self.put_item(space, key, value)
+            return value if found is None else found
+
+    @cached_property
+    def _adding(self) -> asyncio.Lock:
+        return asyncio.Lock()
 
     @abstractmethod
     async def remove_item(self, space: str, key: str) -> None:
@@ -159,6 +177,9 @@ class StoredItems:
 
     async def put(self, space: str, key: str, value: bytes) -> None:
         await self._store.put_item(space, key, value)
+
+    async def first(self, space: str, key: str, value: bytes) -> bytes:
+        return await self._store.first_item(space, key, value)
 
     async def remove(self, space: str, key: str) -> None:
         await self._store.remove_item(space, key)

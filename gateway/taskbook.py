@@ -16,6 +16,7 @@ import msgspec
 
 from .asking import Asking
 from .errors import UnknownTask
+from .homes import Homes
 from .lifecycle import PAUSED, TERMINAL
 from .model import Logged, Principal, Task, TaskRef, TaskState
 from .store import Store, StoredTask
@@ -30,10 +31,12 @@ IDLE_BYTES = 64 * 1024 * 1024
 
 
 class TaskBook:
-    """``limit``: how many tasks the store keeps: no more idle tasks and open questions are in memory."""
+    """``limit``: how many tasks the store keeps: no more idle tasks and open questions are in memory.
+    ``homes``: which tasks are this process's."""
 
-    def __init__(self, store: Store, limit: int) -> None:
+    def __init__(self, store: Store, limit: int, homes: Homes | None = None) -> None:
         self._store = store
+        self._homes = homes or Homes()
         self._limit = limit
         self._tasks: dict[str, TaskLog] = {}
         self._dirty: dict[str, TaskLog] = {}
@@ -50,11 +53,13 @@ class TaskBook:
         which conversations have an open question."""
         for stored in await self._store.load_tasks(states=[*PAUSED], limit=self._limit):
             task = stored.task
-            self._asking.put(task.id, (stored.principal, task.agent, task.context_id))
+            if self._homes.here(task.id):
+                self._asking.put(task.id, (stored.principal, task.agent, task.context_id))
         running = [s for s in TaskState if s not in TERMINAL and s not in PAUSED]
         found: list[TaskLog] = []
         for stored in await self._store.load_tasks(states=running, limit=self._limit):
-            if not stored.relayed:  # an agent's own task goes on without the gateway
+            # An agent's own task goes on without the gateway.
+            if not stored.relayed and self._homes.here(stored.task.id):
                 entry = self._restored(stored)
                 entry.restore(await self._store.load_events(entry.id, stored.last_seq))
                 found.append(entry)
@@ -74,6 +79,8 @@ class TaskBook:
         entry = self._tasks.get(task_id)
         if entry is None:
             stored = await self._store.load_task(task_id)
+            if stored is None and await self._store.settle():
+                stored = await self._store.load_task(task_id)
             if stored is None:
                 raise UnknownTask(task_id)
             entry = self._tasks.get(task_id) or self._restored(stored)
@@ -88,15 +95,25 @@ class TaskBook:
     ) -> Sequence[Task]:
         """The principal's tasks that fit, newest first."""
         await self.flush()
+        await self._store.settle()
         stored = await self._store.load_tasks(
             principal=None if principal.owner else principal.id,
             agent=agent,
             context_id=context_id,
             states=() if state is None else (state,),
         )
-        # The store has a running task as it was at its last change of state.
-        live = [(self._tasks.get(s.task.id), s.task) for s in stored]
-        return [kept if entry is None else entry.task for entry, kept in live]
+        return [await self._as_it_is(s) for s in stored]
+
+    async def _as_it_is(self, stored: StoredTask) -> Task:
+        """The store has a running task as it was at its last change of state."""
+        entry = self._tasks.get(stored.task.id)
+        if self._homes.here(stored.task.id):
+            return stored.task if entry is None else entry.task
+        if stored.relayed or stored.task.state in PAUSED or stored.task.state in TERMINAL:
+            return stored.task
+        entry = self._log(stored)
+        entry.restore(await self._store.load_events(entry.id, stored.last_seq))
+        return entry.task
 
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:
         """The one task of this conversation that waits for input; None if none or several do."""
@@ -128,6 +145,7 @@ class TaskBook:
                 relayed=True,
             )
             self._tasks[task.id] = self._unproved[task.id] = entry
+            self._homes.claim(task.id)
         elif entry.relayed and (entry.principal, entry.agent) == (principal.id, agent):
             created = entry.task.created_at
             entry.replace(msgspec.structs.replace(task, agent=agent, created_at=created, updated_at=now()))
@@ -151,8 +169,8 @@ class TaskBook:
         else:
             self._idle.drop(entry)
 
-    def _restored(self, stored: StoredTask) -> TaskLog:
-        entry = TaskLog(
+    def _log(self, stored: StoredTask) -> TaskLog:
+        return TaskLog(
             stored.task,
             stored.principal,
             self._store.load_events,
@@ -160,7 +178,10 @@ class TaskBook:
             last_seq=stored.last_seq,
             relayed=stored.relayed,
         )
-        self._tasks[entry.id] = entry
+
+    def _restored(self, stored: StoredTask) -> TaskLog:
+        entry = self._tasks[stored.task.id] = self._log(stored)
+        self._homes.claim(entry.id)
         self._idle.weigh(entry, entry.weighed(len(msgspec.json.encode(stored))))
         if entry.settled_now or entry.relayed:
             self._idle.use(entry)

@@ -14,7 +14,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -35,11 +35,20 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 RETRY_AFTER = (b"retry-after", b"1")
 
 
+class Elsewhere(Protocol):
+    """Where several processes are one gateway: what has requests served by the one that must."""
+
+    async def took(self, request: Request, face: Face | None) -> bool:
+        """Whether the request was answered by another process. ``face``: whose it is, None: the control
+        plane's. Raises GatewayError."""
+        ...
+
+
 class App:
     """The ASGI application. ``control`` serves what no face takes. ``owner_token`` makes a request the
     owner's; ``ready``: whether calls are taken (started, and not draining); ``body_limit`` (bytes),
     ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door and the status of every
-    answer."""
+    answer; ``elsewhere``: see there."""
 
     def __init__(
         self,
@@ -53,6 +62,7 @@ class App:
         nesting: int = 100,
         concurrency: int = 1000,
         count: Callable[[str, int], None] = lambda door, status: None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._faces = faces
         self._control = control
@@ -63,6 +73,7 @@ class App:
         self._nesting = nesting
         self._places = Places(concurrency)
         self._count = count
+        self._elsewhere = elsewhere
         self._mounts: dict[str, tuple[Face, Handler]] = {
             prefix: (face, handler) for face in faces for prefix, handler in face.mounts()
         }
@@ -135,10 +146,7 @@ class App:
             request.place = self._places.take(request.method)
             request.places = self._places
             try:
-                if door is not None:
-                    await door(request)
-                else:
-                    await self._controlled(request)
+                await self._served(request, face, door)
             except asyncio.CancelledError:  # by the server, which would say 500
                 if self.draining:
                     raise Draining from None
@@ -156,6 +164,14 @@ class App:
         elif request.path == "/readyz":
             ready = self._ready()
             await request.json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
+        else:
+            await self._served(request, None, None)
+
+    async def _served(self, request: Request, face: Face | None, door: Handler | None) -> None:
+        if self._elsewhere is not None and await self._elsewhere.took(request, face):
+            return
+        if door is not None:
+            await door(request)
         else:
             await self._controlled(request)
 

@@ -56,23 +56,26 @@ Limit = Annotated[int, Parameter(ge=1, le=1000, description="How many, the newes
 class Plane(msgspec.Struct, frozen=True):
     """What the handlers work on."""
 
-    control: Control
+    control: Any  # a Control, where the handlers are served that ask it
     engine: Engine
     metrics: Metrics
 
 
-def build_control_app(control: Control, engine: Engine, *, metrics: Metrics | None = None) -> Any:
-    """The ASGI app."""
+def build_control_app(control: Control | None, engine: Engine, *, metrics: Metrics | None = None) -> Any:
+    """The ASGI app. ``control`` None: only calls are served here, all else by another process."""
     counted = metrics or Metrics()
     counted.gauge(
         "spans_dropped", "Spans lost because they came faster than they were written.",
-        lambda: engine.tracer.dropped,
+        lambda: engine.tracer.dropped + counted.elsewhere.dropped,
     )  # fmt: skip
-    return Litestar(
-        route_handlers=[
+    handlers: list[Any] = [agents_call, tasks_cancel]
+    if control is not None:
+        handlers += [
             prometheus, home, agents_list, agents_add, agents_show, agents_remove,
-            agents_enable, agents_disable, agents_check, agents_call, tasks_cancel, traces_list, traces_show,
-        ],
+            agents_enable, agents_disable, agents_check, traces_list, traces_show,
+        ]  # fmt: skip
+    return Litestar(
+        route_handlers=handlers,
         state=State({"plane": Plane(control, engine, counted)}),
         exception_handlers={
             errors.GatewayError: _gateway_error, HTTPException: _http_error, Exception: _crash,
@@ -107,6 +110,7 @@ async def prometheus(request: Ask) -> Response[bytes]:
     from .metrics import CONTENT_TYPE, exposition
 
     plane = _plane(request)
+    await plane.metrics.gather()
     text = exposition(plane.metrics, await plane.control.list_agents())
     return Response(text, media_type=CONTENT_TYPE)
 

@@ -24,7 +24,9 @@ class Server:
     async def start(self, listener: socket.socket) -> None:
         """Take connections from now on."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self._home), sock=listener, backlog=2048)
+        local = listener.family == getattr(socket, "AF_UNIX", None)
+        create = loop.create_unix_server if local else loop.create_server
+        self._server = await create(lambda: Connection(self._home), sock=listener, backlog=2048)
         self._sweep()
 
     async def _handle(self, incoming: Incoming, head_too_large: bool) -> None:

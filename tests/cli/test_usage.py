@@ -53,7 +53,7 @@ WRONG = [
     ["connect", "a2a", "--write"],
     ["connect", "cursor", "--agent", "Bad_Name"],
     ["serve", "--port", "ninety"],
-    ["serve", "--workers", "2"],
+    ["serve", "--workers", "0"],
     ["serve", "--host", "0.0.0.0"],
     ["serve", "--config", "/no/such/file"],
     ["serve", "--store", "nats://127.0.0.1"],

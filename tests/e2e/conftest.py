@@ -159,11 +159,16 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def launch_gateway(
-    spawn: Any, free_port: Callable[[], int], agentgw: Path, tmp_path_factory: pytest.TempPathFactory
+    spawn: Any,
+    free_port: Callable[[], int],
+    agentgw: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
 ) -> Callable[..., Gateway]:
     """Start `agentgw serve` in a new data directory, or in a given one; it runs to the end of the session."""
 
     def start(*options: object, home: Path | None = None, **env: str) -> Gateway:
+        env.setdefault("AGENTGW_SERVER__WORKERS", pytestconfig.getoption("--workers"))
         cli = Cli(agentgw, home or tmp_path_factory.mktemp("home"), env)
         port = free_port()
         words = [agentgw, "serve", "--port", port, *options]
@@ -301,6 +306,7 @@ def client_of(lines: Callable[[str], Lines]) -> Callable[..., Any]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--workers", default="1", help="how many processes each gateway serves with")
     parser.addoption("--write-table", action="store_true", help="write docs/e2e-table.md from this run")
 
 

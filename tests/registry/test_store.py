@@ -1,8 +1,9 @@
-"""Both stores keep what they are given; the SQLite one alone also keeps it across processes."""
+"""All stores keep what they are given; the SQLite one alone also keeps it across processes."""
 
 import asyncio
 import contextlib
 import os
+import socket
 import sqlite3
 import stat
 import sys
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgw.gateway.errors import ConfigError
+from agentgw.gateway.link import Link
 from agentgw.gateway.model import (
     Agent,
     Artifact,
@@ -41,6 +43,7 @@ from agentgw.gateway.store import StoredContext, StoredTask
 from agentgw.gateway.telemetry import LENGTH, Span, Tracer, span_json
 from agentgw.registry import lock, schema
 from agentgw.registry.memory import MemoryStore
+from agentgw.registry.remote import remote, served
 from agentgw.registry.sqlite import SqliteStore
 
 encode = msgspec.json.encode
@@ -113,15 +116,23 @@ agents = st.builds(
 
 @asynccontextmanager
 async def opened(kind, home: Path, **options):
-    store = MemoryStore(**options) if kind == "memory" else SqliteStore(home, **({"spans": 100} | options))
+    sqlite = kind == "sqlite"
+    store = SqliteStore(home, **({"spans": 100} | options)) if sqlite else MemoryStore(**options)
     await store.open()
     try:
-        yield store
+        if kind != "remote":
+            yield store
+            return
+        here, there = socket.socketpair()
+        owner, worker = await Link(served(store)).open(here), await Link({}).open(there)
+        yield remote(worker)
+        worker.close()
+        owner.close()
     finally:
         await store.aclose()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "remote"])
 def kind(request):
     return request.param
 
@@ -142,7 +153,7 @@ def test_everything_comes_back_as_it_was(stored, events, record, agent):
             assert list(await store.records()) == [record]
             assert await store.descriptions() == {record.name: agent}
 
-    for kind in ("memory", "sqlite"):
+    for kind in ("memory", "sqlite", "remote"):
         with tempfile.TemporaryDirectory() as home:
             asyncio.run(there_and_back(kind, Path(home)))
 

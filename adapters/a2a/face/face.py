@@ -45,7 +45,15 @@ class A2AFace:
         return path in (CARD_PATH, OLD_CARD_PATH, JWKS_PATH) or is_ours(path)
 
     async def root(self, request: Request) -> None:
-        await self._serve(request, OWN, request.rest)
+        await self._serve(request, *self._place(request))
+
+    async def home(self, request: Request) -> str | None:
+        _, path = self._place(request)
+        if path in (CARD_PATH, OLD_CARD_PATH, JWKS_PATH):
+            return None
+        if path in ("", "/"):
+            return await self._rpc.home(request) if request.method == "POST" else None
+        return await self._rest.home(request, path)
 
     def start(self) -> None:
         self._push.start()
@@ -68,12 +76,19 @@ class A2AFace:
         await self._push.aclose()
 
     async def _mounted(self, request: Request) -> None:
-        name, slash, tail = request.rest.removeprefix("/").partition("/")
-        await self._serve(request, name, slash + tail)
+        await self._serve(request, *self._place(request))
 
-    async def _serve(self, request: Request, agent: str, path: str) -> None:
+    def _place(self, request: Request) -> tuple[str, str]:
+        """The agent that the request's path names, and what follows it there."""
+        name, path = OWN, request.rest
+        if request.door != "root":
+            name, slash, tail = request.rest.removeprefix("/").partition("/")
+            path = slash + tail
         if path.startswith("//"):  # a base URL with its final slash, and a path put behind it
             path = "/" + path.lstrip("/")
+        return name, path
+
+    async def _serve(self, request: Request, agent: str, path: str) -> None:
         if path in (CARD_PATH, OLD_CARD_PATH) and request.method in ("GET", "HEAD"):
             try:
                 await self._cards.serve(request, agent, path)

@@ -12,6 +12,7 @@ from ....gateway.http.request import ClientGone, Request
 from ....gateway.ports import Engine
 from ..problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error
 from ..wire import METHODS, STREAMS, V10, Op, Version
+from . import named
 from .binding import Streams, negotiated, stream
 from .call import Call
 from .operations import Operations
@@ -38,6 +39,15 @@ class JsonRpc:
         self._engine = engine
         self._operations = operations
         self._streams = streams
+
+    async def home(self, request: Request) -> str | None:
+        """See ``ports.Face``."""
+        try:
+            envelope, rpc_id = _read(await request.body())
+            op, version = _method(envelope, rpc_id)
+        except (Problem, GatewayError):
+            return None
+        return named.state(op, envelope.params, version)
 
     async def serve(self, request: Request, agent: str) -> None:
         rpc_id, version = _NULL, V10

@@ -99,8 +99,8 @@ class OwnAgent:
         self, send: Send, views: Sequence[AgentView], principal: Principal, asked: Task | None = None
     ) -> Question:
         """Ask (again: ``asked``) which agent is meant."""
-        task_id = asked.id if asked else str(uuid4())
-        context_id = asked.context_id if asked else send.message.context_id or str(uuid4())
+        task_id = asked.id if asked else self._engine.homes.new()
+        context_id = asked.context_id if asked else send.message.context_id or self._engine.homes.new()
         question = Message(
             role="agent",
             parts=self._parts(views),

@@ -78,6 +78,9 @@ class Push:
                 log.warning("a push notification configuration can't be read any more: it is forgotten")
                 await self._engine.items.remove(SPACE, key)
         for key, entry in sorted(found, key=lambda f: f[1].created):
+            if not self._engine.homes.here(entry.task_id):
+                continue
+            self._engine.homes.claim(entry.task_id)
             self._entries.setdefault(entry.task_id, {})[key] = entry
             self._send_off(key, entry)
 

@@ -16,6 +16,7 @@ from ..codec import Malformed
 from ..problems import INVALID_PARAMS, NO_METHOD, PARSE, Problem, http_error, problem_of
 from ..pushconfig import rest_params, to_rest03
 from ..wire import PUSH, STREAMS, V03, V10, Op, Version
+from . import named
 from .binding import Streams, negotiated, stream
 from .call import Call
 from .operations import Operations
@@ -61,6 +62,16 @@ class Rest:
             await _fail(request, problem, version)
         except GatewayError as error:
             await _fail(request, problem_of(error), version)
+
+    async def home(self, request: Request, path: str) -> str | None:
+        """See ``ports.Face``."""
+        version = V03 if path.startswith("/v1/") else V10
+        try:
+            op, ids = _route(request.method, path.removeprefix("/v1"))
+            body = await request.body() if op in (Op.SEND, Op.STREAM) else b""
+        except (Problem, GatewayError):
+            return None
+        return ids.get("id") or (named.state(op, body, version) if body else None)
 
     async def _serve(self, request: Request, agent: str, path: str, version: Version) -> None:
         op, ids = _route(request.method, path)

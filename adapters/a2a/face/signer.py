@@ -80,6 +80,7 @@ class Signer:
             return Key.load(self._engine.sealer.unseal(sealed.decode(), SPACE))
         except (InvalidRequest, ValueError):
             log.warning("the key that signs agent cards can't be read any more: a new one is made")
+            await self._engine.items.remove(SPACE, "key")
             return None
 
     async def _made(self) -> Key:
@@ -87,5 +88,5 @@ class Signer:
 
         key = Key.new()
         sealed = self._engine.sealer.seal(key.dump(), SPACE)
-        await self._engine.items.put(SPACE, "key", sealed.encode())
-        return key
+        kept = await self._engine.items.first(SPACE, "key", sealed.encode())
+        return Key.load(self._engine.sealer.unseal(kept.decode(), SPACE))

@@ -39,7 +39,7 @@ class GrpcListener:
             options=[
                 ("grpc.max_receive_message_length", self._config.limits.body),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(server.workers > 1)),
             ]
         )
         handlers = {method.name: self._handler(lib, method) for method in schema().methods}

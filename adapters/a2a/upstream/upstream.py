@@ -280,6 +280,9 @@ class A2AUpstream:
                 raise Unsupported(e.message, native=e.native) from e
             raise
 
+    def outdated(self) -> None:
+        self._channel = None
+
     async def aclose(self) -> None:
         """The connections are the transport's, but for those of gRPC."""
         for channel in self._over_grpc:

@@ -56,7 +56,7 @@ class House:
     def __init__(self, engine: Engine, background: Callable[[str, Coroutine[Any, Any, None]], None]) -> None:
         self.engine = engine
         self.background = background
-        self.ids = Ids(engine.items)
+        self.ids = Ids(engine.items, engine.homes)
         self.seen = Recent()
         self.pages = Pages()
         self.timers = Timers()

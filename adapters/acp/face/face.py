@@ -105,6 +105,18 @@ class ACPFace:
     async def _mounted(self, request: Request) -> None:
         await self._serve(request, MOUNT)
 
+    async def home(self, request: Request) -> str | None:
+        match request.rest.strip("/").split("/"):
+            case ["runs"] if request.method == "POST":
+                shown = await _session(request)
+            case ["runs" | "session" | "sessions", shown, *_]:
+                pass
+            case ["resources", name]:
+                shown = name.split(".")[1] if name.count(".") == 2 else name.rpartition("-")[0]
+            case _:
+                return None
+        return await self._house.ids.original(shown) if shown else None
+
     def start(self) -> None:
         """Nothing is left to take up: runs of a former process are the hub's."""
 
@@ -169,6 +181,25 @@ class ACPFace:
         finally:
             self._open.discard(task)
             span.end(x.error)
+
+
+class _Session(msgspec.Struct):
+    id: Any = None
+
+
+class _Head(msgspec.Struct):
+    session_id: Any = None
+    session: _Session | None = None
+
+
+async def _session(request: Request) -> str | None:
+    """The session that a new run names."""
+    try:
+        head = msgspec.json.decode(await request.body(), type=_Head)
+    except (msgspec.MsgspecError, GatewayError, RecursionError, UnicodeError):
+        return None
+    found = head.session.id if head.session is not None else head.session_id
+    return found if isinstance(found, str) else None
 
 
 def _route(path: str) -> tuple[str, str | None]:

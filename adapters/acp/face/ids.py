@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from ....gateway.homes import Homes
 from ....gateway.ports import Items
 from ..ids import as_uuid
 
@@ -19,8 +20,9 @@ RECENT = 10_000
 class Ids:
     """The map, durable in ``items``; read at the first need."""
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: Items, homes: Homes | None = None) -> None:
         self._items = items
+        self._homes = homes or Homes()
         self._originals: dict[str, str] | None = None
 
     async def _known(self) -> dict[str, str]:
@@ -38,6 +40,7 @@ class Ids:
             known = await self._known()
             if known.get(uuid) != original:
                 known[uuid] = original
+                self._homes.claim(uuid)
                 await self._items.put(SPACE, uuid, original.encode())
                 while len(known) > LIMIT:
                     forgotten = next(iter(known))

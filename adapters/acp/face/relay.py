@@ -7,7 +7,6 @@ Run ids are the agent's own. What passed by is recorded with the engine, which t
 from __future__ import annotations
 
 from urllib.parse import quote
-from uuid import uuid4
 
 import msgspec
 from msgspec import structs
@@ -36,7 +35,7 @@ async def create(
         raise codec.wrong("input", "expected at least one message")
     keyed = x.principal.id != "anonymous"
     if keyed and session is None:
-        session = str(uuid4())
+        session = x.engine.homes.new()
     inner = session_id(x.principal.id, session) if session else None
     named = upstream.named or await upstream.remote()
     body = rewrite.create(await x.request.body(), named, inner)

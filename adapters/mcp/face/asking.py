@@ -85,10 +85,12 @@ def _input_required(
     engine: Engine, view: AgentView, exchange: Exchange, handle: TaskHandle, params: dict[str, Any]
 ) -> dict[str, Any]:
     state = _State(handle.task.id, handle.last_seq, view.name, exchange.principal.id)
+    sealed = engine.sealer.seal(msgspec.json.encode(state), PURPOSE)
+    engine.homes.claim(sealed)
     return {
         "resultType": "input_required",
         "inputRequests": {KEY: {"method": wire.ELICIT, "params": params}},
-        "requestState": engine.sealer.seal(msgspec.json.encode(state), PURPOSE),
+        "requestState": sealed,
     }
 
 

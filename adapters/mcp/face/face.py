@@ -15,7 +15,7 @@ from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine, Handler
 from .. import wire
 from ..wire import Envelope, Id, RpcError
-from . import claims, rpc_errors
+from . import claims, named, rpc_errors
 from . import http as face_http
 from .checks import check, check_params
 from .dispatch import Dispatcher
@@ -55,6 +55,15 @@ class McpFace:
     async def root(self, request: Request) -> None:
         request.rest = ""
         await self._serve(request)
+
+    async def home(self, request: Request) -> str | None:
+        session = request.header(_SESSION)
+        if session is not None or request.method != "POST":
+            return session
+        try:
+            return named.state(face_http.read_message(await request.body()))
+        except (Refused, GatewayError):
+            return None
 
     def start(self) -> None:
         """Nothing is left to take up: sessions end with their process."""
@@ -138,7 +147,7 @@ class McpFace:
         params = wire.fields(message.params)
         asked = params.get("protocolVersion")
         revision = asked if asked in wire.HANDSHAKE_VERSIONS else wire.LATEST_HANDSHAKE
-        session = Session(request.principal, scope, str(revision), params)
+        session = Session(request.principal, scope, str(revision), params, self._engine.homes)
         reply = Reply(request, [(_SESSION, session.id.encode())])
         exchange = self._exchange(message, message.id, head, reply, request.principal, session)
         self._begin(exchange, request, view)

@@ -179,13 +179,15 @@ class Parking:
         limit = self._engine.config.limits.question
         call.expiry = asyncio.get_running_loop().call_later(limit, self._give_up, call)
         state = _State(call.id, call.round, agent, exchange.principal.id, call.about)
+        sealed = self._engine.sealer.seal(msgspec.json.encode(state), PURPOSE)
+        self._engine.homes.claim(sealed)
         return {
             "resultType": "input_required",
             "inputRequests": {
                 key: {"method": question.method, "params": eras.question(question.params, exchange.era)}
                 for key, question in call.questions.items()
             },
-            "requestState": self._engine.sealer.seal(msgspec.json.encode(state), PURPOSE),
+            "requestState": sealed,
         }
 
     def _keep(self, call: _Call) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from ....gateway.errors import InvalidRequest
+from ....gateway.homes import Homes
 from ....gateway.model import Principal
 from .. import wire
 from ..wire import Caller, Envelope, Id, RpcError
@@ -40,10 +41,18 @@ class Work(Protocol):
 
 
 class Session:
-    """One client's session at one door (``scope``: the agent's name, "" for all)."""
+    """One client's session at one door (``scope``: the agent's name, "" for all). ``homes`` makes its id."""
 
-    def __init__(self, principal: Principal, scope: str, revision: str, params: dict[str, Any]) -> None:
-        self.id = secrets.token_urlsafe(24)
+    def __init__(
+        self,
+        principal: Principal,
+        scope: str,
+        revision: str,
+        params: dict[str, Any],
+        homes: Homes | None = None,
+    ) -> None:
+        token = secrets.token_urlsafe(24)
+        self.id = token if homes is None else homes.new(token)
         self.principal = principal
         self.scope = scope
         self.revision = revision

@@ -80,6 +80,9 @@ class McpUpstream:
         except RpcError as e:
             raise NotActive("the call has ended") from e
 
+    def outdated(self) -> None:
+        self._catalog = None
+
     async def aclose(self) -> None:
         self._turns.close()
         reading = self._reading

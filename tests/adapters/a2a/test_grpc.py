@@ -464,7 +464,7 @@ async def test_the_whole_gateway_listens_and_stops() -> None:
     port = find_port()
     config = Config(server=Server(port=0, grpc_port=port))
     with contextlib.closing(listening()) as sock:
-        running = process.running(config, MemoryStore(), sock, token="t")
+        running = process.running(process.Gateway(config, MemoryStore(), bind="127.0.0.1", token="t"), sock)
         async with running, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = a2a_pb2_grpc.A2AServiceStub(channel)
             assert (await stub.ListTasks(ListTasksRequest())).total_size == 0

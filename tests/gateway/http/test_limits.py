@@ -66,7 +66,8 @@ async def gateway(**limits: Any) -> AsyncGenerator[tuple[httpx.AsyncClient, proc
     """A whole gateway on a port of its own."""
     listener = process.listen("127.0.0.1", 0)
     config = Config(limits=Limits(**limits))
-    async with process.running(config, MemoryStore(), listener, token="owner") as ours:
+    made = process.Gateway(config, MemoryStore(), bind="127.0.0.1", token="owner")
+    async with process.running(made, listener) as ours:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with httpx.AsyncClient(base_url=url, timeout=10) as http:
             yield http, ours

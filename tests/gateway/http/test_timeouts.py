@@ -68,7 +68,9 @@ async def gateway(agent: str, **limits: Any) -> AsyncGenerator[httpx.AsyncClient
     store = MemoryStore(records=[record], descriptions={"silent": known})
     listener = process.listen("127.0.0.1", 0)
     config = Config(limits=Limits(**limits))
-    async with process.running(config, store, listener, token="owner", refresh=False):
+    async with process.running(
+        process.Gateway(config, store, bind="127.0.0.1", token="owner"), listener, refresh=False
+    ):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with httpx.AsyncClient(base_url=url, timeout=30) as http:
             yield http

@@ -1,0 +1,192 @@
+"""One worker of ``agentgw serve --workers``: doors, hub and connections of its own, the owner's store and
+directory. ``workers`` starts it, as a process that inherits three open files: its end of the link to the
+owner, the socket to listen on, the table of claims."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from ..gateway.config import Config
+from ..gateway.homes import Homes
+from ..gateway.http.handover import Handover, socket_path
+from ..gateway.link import Handler, Link, Unpack, pack
+from ..gateway.ports import Adapter, Host
+from ..gateway.seal import Sealer
+from ..registry.mirror import Mirror, News
+from ..registry.remote import remote
+from .process import loop_factory, running, spare_the_collector
+from .wiring import Gateway
+
+log = logging.getLogger("agentgw.workers")
+_ENDS = 5.0  # seconds that a worker has to let go of everything once its owner is gone
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What a worker is told first. ``home``: the data directory, for its keys; ``directory``: of the sockets;
+    ``news``: all agents."""
+
+    number: int
+    count: int
+    config: Config
+    token: str
+    home: str
+    directory: str
+    news: News
+
+
+unpack_start = Unpack(Start)
+_news = Unpack(News)
+
+
+class Worker:
+    """The owner's calls to it, and what it runs."""
+
+    def __init__(self, listener: socket.socket, table: int) -> None:
+        self._listener = listener
+        self._table = table
+        self._gateway: Gateway | None = None
+        self._mirror: Mirror | None = None
+        self._begun: Start | None = None
+        self._started = asyncio.Event()
+        self._up = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self.link = Link(self._handlers())
+
+    def _handlers(self) -> Mapping[str, Handler]:
+        async def start(payload: bytes) -> bytes:
+            self._begun = unpack_start(payload)
+            self._started.set()
+            await self._up.wait()
+            return pack(None)
+
+        async def news(payload: bytes) -> bytes:
+            if self._mirror is not None:
+                self._mirror.take(_news(payload))
+            return pack(None)
+
+        async def flush(_: bytes) -> bytes:
+            if self._gateway is not None and self._up.is_set():
+                await self._gateway.flush()
+            return pack(None)
+
+        async def drain(_: bytes) -> bytes:
+            return pack(self._gateway is None or await self._gateway.drain(self._hurry))
+
+        async def hurry(_: bytes) -> bytes:
+            self._hurry.set()
+            return pack(None)
+
+        async def stop(_: bytes) -> bytes:
+            self._stopping.set()
+            return pack(None)
+
+        return {f.__name__: f for f in (start, news, flush, drain, hurry, stop)}
+
+    async def run(self, end: socket.socket) -> int:
+        """Serve until the owner says stop, or is gone; the exit status."""
+        await self.link.open(end)
+        try:
+            await _first(self._started, self.link.closed)
+            if self._begun is not None:
+                await self._serve(self._begun)
+        finally:
+            self.link.close()
+        return 0 if self._stopping.is_set() else 1
+
+    async def _serve(self, begun: Start) -> None:
+        config, directory = begun.config, Path(begun.directory)
+        homes = Homes(begun.number, begun.count, self._table)
+        handover = Handover(homes, directory)
+        gateway = self._gateway = Gateway(
+            config,
+            remote(self.link),
+            bind=config.server.host,
+            token=begun.token,
+            sealer=Sealer(Path(begun.home)),
+            homes=homes,
+            mirror=self._made_mirror,
+            elsewhere=handover,
+        )
+        assert self._mirror is not None
+        self._mirror.take(begun.news)
+        gateway.on_flushed = lambda: self._report(gateway)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(handover.close)
+            local = local_socket(socket_path(directory, begun.number))
+            await stack.enter_async_context(running(gateway, self._listener, local=local))
+            spare_the_collector()
+            self._up.set()
+            await _first(self._stopping, self.link.closed)
+            if not self._stopping.is_set():
+                shutil.rmtree(directory, ignore_errors=True)  # nobody else does
+                asyncio.get_running_loop().call_later(_ENDS, os._exit, 1)
+
+    def _made_mirror(self, adapters: Mapping[str, Adapter], host: Host) -> Mirror:
+        assert self._begun is not None
+
+        async def look(name: str) -> None:
+            await self.link.call("look", pack(name))
+
+        def said(name: str) -> None:
+            self.link.tell("said", pack(name))
+
+        self._mirror = Mirror(adapters, host, self._begun.config, look, said)
+        return self._mirror
+
+    def _report(self, gateway: Gateway) -> None:
+        report = gateway.metrics.drain()
+        report.running, report.dropped = gateway.hub.running, gateway.tracer.dropped
+        self.link.tell("report", pack(report))
+
+
+def local_socket(path: Path) -> socket.socket:
+    """A listening socket at ``path``."""
+    path.unlink(missing_ok=True)  # of one that died
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1024)
+    listener.setblocking(False)
+    return listener
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+
+
+def _ignore(number: int, frame: object) -> None:
+    """A handler, unlike SIG_IGN, is not passed on to the agents that are started."""
+
+
+def main() -> None:
+    """``python -m agentgw.cli.worker LINK LISTENER TABLE`` (numbers of open files)."""
+    # The owner alone decides when to stop; a terminal's Ctrl-C, or a service manager, tells the whole group.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ignore)
+    link, listener, table = map(int, sys.argv[1:4])
+
+    async def run() -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+        return await Worker(socket.socket(fileno=listener), table).run(socket.socket(fileno=link))
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        sys.exit(runner.run(run()))
+
+
+if __name__ == "__main__":
+    main()
