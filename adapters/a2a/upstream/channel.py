@@ -105,7 +105,11 @@ class Channel:
                 _tell(answer, activated)
             if answer.status != 405 or op is not Op.SUBSCRIBE or self._rpc:
                 async for result in self._results(op, answer):
-                    yield result
+                    try:
+                        yield result
+                    except GeneratorExit:  # what the caller wanted has come; the end may be on its way
+                        answer.settle()
+                        raise
                 return
         # Which of POST and GET subscribes over REST has changed; who refuses one takes the other.
         async with self._transport.stream("GET", url, headers=sent, address=at) as answer:

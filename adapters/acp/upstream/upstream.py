@@ -149,6 +149,7 @@ class ACPUpstream(Server):
                     if (room := tell(event)) is not None:
                         await room
                 if decoder.ended:
+                    stream.settle()
                     return
 
     async def _recovered(self, decoder: RunDecoder, trace: Trace, tell: Tell) -> None:
