@@ -89,8 +89,10 @@ class App:
             if query := scope["query_string"]:
                 target = b"%b?%b" % (target.partition(b"?")[0], query)
             wire = AsgiWire(receive, send)
-            await self.serve(wire, scope["method"], target, scope["headers"])
-            wire.close()
+            try:
+                await self.serve(wire, scope["method"], target, scope["headers"])
+            finally:
+                wire.close()
         # Websockets: nothing here speaks them; returning closes the handshake with 403.
 
     # --- requests ----------------------------------------------------------------------------
@@ -181,7 +183,7 @@ class App:
 
     def _principal(self, request: Request) -> Principal:
         for name, value in request.headers:
-            if name == b"authorization" and hmac.compare_digest(value, self._bearer):
+            if name == b"authorization" and hmac.compare_digest(value.strip(), self._bearer):
                 return Principal(id="owner", owner=True)
         return Principal()
 

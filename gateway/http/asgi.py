@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import unquote
 
 from .request import Request
 from .wire import ClientGone, Headers
@@ -25,7 +24,7 @@ class AsgiWire:
         self._complete = False
         self._watch: asyncio.Task[None] | None = None
         self._on_gone: list[Callable[[], object]] = []
-        self.gone = False
+        self.gone = self.begun = False
 
     async def read(self) -> bytes:
         while not self._complete:
@@ -39,6 +38,9 @@ class AsgiWire:
         return b""
 
     def on_gone(self, callback: Callable[[], object]) -> None:
+        if self.gone:
+            asyncio.get_running_loop().call_soon(callback)
+            return
         self._on_gone.append(callback)
         if self._watch is None:
             self._watch = asyncio.create_task(self._watching())
@@ -55,6 +57,7 @@ class AsgiWire:
         self.close()
 
     async def start(self, status: int, base: Headers, more: Headers) -> None:
+        self.begun = True
         await self._send({"type": "http.response.start", "status": status, "headers": [*base, *more]})
 
     async def write(self, piece: bytes) -> None:
@@ -75,7 +78,7 @@ async def call(app: ASGI, request: Request) -> None:
     path, _, query = request.target.partition(b"?")
     scope: dict[str, Any] = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
-        "scheme": "http", "method": request.method, "path": unquote(path.decode("latin-1")),
+        "scheme": "http", "method": request.method, "path": request.path,
         "raw_path": path, "query_string": query, "root_path": "", "headers": request.headers,
         "client": None, "server": None, "state": {"principal": request.principal},
     }  # fmt: skip

@@ -15,13 +15,15 @@ from .wire import ClientGone, Headers
 HIGH_WATER = 64 * 1024  # bytes of a body that wait before reading pauses
 _JOINED = 64 * 1024  # a longer body is written by itself: joining would copy it
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BREAK = re.compile(rb"[\r\n\0]")
+_BREAK = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
 _BODYLESS = frozenset({204, 304})
 _STATUS = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
 
 
 class Line(Protocol):
-    """What an incoming request needs of its connection."""
+    """What an incoming request needs of its connection. ``paused``: the client is slow to read."""
+
+    paused: bool
 
     def send(self, data: bytes) -> None: ...
 
@@ -35,12 +37,13 @@ class Line(Protocol):
 
 
 class Incoming:
-    """Implements ``Wire``. ``keep_alive``: whether another request may follow; ``chunks``: whether the client
-    knows the chunked coding (HTTP/1.1)."""
+    """Implements ``Wire``. ``keep_alive``: whether another request may follow; ``chunked``: whether the
+    client knows the chunked coding; ``complete``: the body is all there; ``begun``, ``done``: the answer is.
+    """
 
     __slots__ = (
-        "_chunks", "_line", "_on_gone", "_size", "_wake", "begun", "chunked", "complete",
-        "continues", "done", "gone", "headers", "keep_alive", "method", "target",
+        "_bodyless", "_chunks", "_line", "_on_gone", "_size", "_wake", "begun", "chunked",
+        "complete", "continues", "done", "gone", "headers", "keep_alive", "method", "target", "too_large",
     )  # fmt: skip
 
     def __init__(
@@ -49,10 +52,8 @@ class Incoming:
         method: str,
         target: bytes,
         headers: list[tuple[bytes, bytes]],
-        *,
         keep_alive: bool,
         chunked: bool,
-        continues: bool,
     ) -> None:
         self._line = line
         self.method = method
@@ -60,10 +61,10 @@ class Incoming:
         self.headers = headers
         self.keep_alive = keep_alive
         self.chunked = chunked
-        self.continues = continues  # the client waits for 100 before it sends the body
-        self.complete = False  # the body is all there
-        self.begun = self.done = False  # the answer
+        self.continues = self.too_large = False
+        self.complete = self.begun = self.done = False
         self.gone = False
+        self._bodyless = False  # the answer
         self._chunks: list[bytes] = []
         self._size = 0
         self._wake: asyncio.Future[None] | None = None
@@ -75,16 +76,19 @@ class Incoming:
         """A piece of the body came."""
         if self.done:
             return
+        self.continues = False
         self._chunks.append(piece)
         self._size += len(piece)
         if self._size >= HIGH_WATER:
             self._line.hold()
-        self._awake()
+        if self._wake is not None:
+            self._awake()
 
     def finish(self) -> None:
         """The body has come to its end."""
         self.complete = True
-        self._awake()
+        if self._wake is not None:
+            self._awake()
 
     def leave(self) -> None:
         """The client has left."""
@@ -128,35 +132,41 @@ class Incoming:
     # --- the answer ----------------------------------------------------------------------------
 
     async def answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:
+        head = _head(status, base)
+        if status in _BODYLESS:
+            head, body = b"%b%b\r\n" % (head, self._more(more)), b""
+        else:
+            head = b"%bcontent-length: %d\r\n%b\r\n" % (head, len(body), self._more(more))
         self.begun = True
-        if not self.gone:
-            head = b"%bcontent-length: %d\r\n%b\r\n" % (_head(status, base), len(body), self._more(more))
-            if status in _BODYLESS:
-                self._line.send(_head(status, base) + self._more(more) + b"\r\n")
-            elif self.method == "HEAD":
-                self._line.send(head)
-            elif len(body) <= _JOINED:
-                self._line.send(head + body)
-            else:
-                self._line.send(head)
-                self._line.send(body)
-                await self._line.room()
+        if self.method == "HEAD" or not body:
+            self._line.send(head)
+        elif len(body) <= _JOINED:
+            self._line.send(head + body)
+        else:
+            self._line.send(head)
+            self._line.send(body)
+        if self._line.paused:
+            await self._line.room()
         self._over()
 
     async def start(self, status: int, base: Headers, more: Headers) -> None:
-        self.begun = True
+        self._bodyless = self.method == "HEAD" or status in _BODYLESS
+        self.chunked = self.chunked and status not in _BODYLESS
+        self.keep_alive = self.keep_alive and (self.chunked or self._bodyless)
         coding = b"transfer-encoding: chunked\r\n" if self.chunked else b""
-        self.keep_alive = self.keep_alive and self.chunked
-        self._line.send(_head(status, base) + coding + self._more(more) + b"\r\n")
+        head = b"%b%b%b\r\n" % (_head(status, base), coding, self._more(more))
+        self.begun = True
+        self._line.send(head)
 
     async def write(self, piece: bytes) -> None:
-        if not piece or self.gone or self.method == "HEAD":
+        if not piece or self.gone or self._bodyless:
             return
         self._line.send(b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece)
-        await self._line.room()
+        if self._line.paused:
+            await self._line.room()
 
     async def end(self) -> None:
-        if self.chunked and not self.gone and self.method != "HEAD":
+        if self.chunked and not self._bodyless:
             self._line.send(b"0\r\n\r\n")
         self._over()
 
@@ -168,6 +178,8 @@ class Incoming:
             self._line.answered(self)
 
     def _more(self, more: Headers) -> bytes:
+        if self.continues and not self.complete:
+            self.keep_alive = False  # whether the body will come nobody knows (RFC 9110, 10.1.1)
         lines = b"" if self.keep_alive else b"connection: close\r\n"
         return lines + _lines(more) if more else lines
 

@@ -22,7 +22,6 @@ from .wire import ClientGone, Headers, Wire
 
 __all__ = [
     "JSON",
-    "WATCHED_AFTER",
     "ClientGone",
     "EventStream",
     "Request",
@@ -33,9 +32,6 @@ __all__ = [
 
 _json = msgspec.json.Encoder()
 JSON = "application/json"
-# Seconds after which a door begins to watch for its client to leave: most answers are there before, and a
-# watcher is a task of its own.
-WATCHED_AFTER = 0.02
 # Answers of doors hold data of callers: no cache keeps them, no browser guesses their type.
 _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _SAFE_JSON = (*_SAFE, (b"content-type", JSON.encode()))
@@ -55,7 +51,7 @@ class Request:
 
     __slots__ = (
         "_body", "_limit", "_nesting", "_query", "_refused", "base_url", "door", "fields", "headers",
-        "method", "path", "place", "places", "principal", "responded", "rest", "status", "target", "wire",
+        "method", "path", "place", "places", "principal", "rest", "status", "target", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -87,7 +83,6 @@ class Request:
         self.base_url = ""
         self.door = "api"
         self.principal = Principal()
-        self.responded = False
         self.status = 0  # of the answer, once it has begun
         self.places: Places | None = None  # set by the front, with the kind of the place taken
         self.place = 0
@@ -187,6 +182,11 @@ class Request:
 
     # --- answering ---------------------------------------------------------------------------
 
+    @property
+    def responded(self) -> bool:
+        """Whether the answer has begun."""
+        return self.wire.begun
+
     async def respond(
         self,
         status: int,
@@ -207,7 +207,6 @@ class Request:
         await self._answer(status, base, headers, body)
 
     async def _answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:
-        self.responded = True
         self.status = status
         await self.wire.answer(status, base, more, body)
 
@@ -217,7 +216,6 @@ class Request:
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Begin an answer with just these headers, whose body follows on ``wire``."""
-        self.responded = True
         self.status = status
         await self.wire.start(status, (), headers)
 
@@ -229,7 +227,6 @@ class Request:
 
     async def events(self, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> EventStream:
         """Begin an event stream (200, text/event-stream)."""
-        self.responded = True
         self.status = 200
         await self.wire.start(200, _SAFE_EVENTS, headers)
         return EventStream(self.wire)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
 from .app import App
@@ -29,20 +30,21 @@ class Server:
         self._server = await create(lambda: Connection(self._home), sock=listener, backlog=2048)
         self._sweep()
 
-    async def _handle(self, incoming: Incoming, head_too_large: bool) -> None:
-        await self._app.serve(incoming, incoming.method, incoming.target, incoming.headers, head_too_large)
+    async def _handle(self, incoming: Incoming) -> None:
+        await self._app.serve(
+            incoming, incoming.method, incoming.target, incoming.headers, incoming.too_large
+        )
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._home.idle
+        before = loop.time() - self._home.idle
         for connection in list(self._home.connections):
-            if 0 < connection.idle_since < oldest:
-                connection.end()
+            connection.sweep(before)
         self._sweeping = loop.call_later(SWEEP, self._sweep)
 
     async def aclose(self, grace: float = 1.0) -> None:
         """Take no more connections, and no more requests on those there are; answers under way have ``grace``
-        seconds."""
+        seconds, and so has what was answered to get out."""
         if self._sweeping is not None:
             self._sweeping.cancel()
         if self._server is not None:
@@ -58,4 +60,9 @@ class Server:
             await asyncio.gather(*late, return_exceptions=True)
         for connection in list(self._home.connections):
             connection.end()
+        if self._home.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._home.emptied.wait(), grace)
+        for connection in list(self._home.connections):
+            connection.cut()
         await asyncio.sleep(0)  # the loop lets go of them

@@ -15,10 +15,12 @@ class ClientGone(Exception):
 class Wire(Protocol):
     """One request and its answer: ``answer``, or ``start``, any number of ``write``, ``end``.
 
-    ``gone``: whether the client has left. What is sent after that goes nowhere.
+    ``gone``: whether the client has left. What is sent after that goes nowhere. ``begun``: whether something
+    of the answer was sent.
     """
 
     gone: bool
+    begun: bool
 
     async def read(self) -> bytes:
         """The next piece of the request's body; empty at its end. Raises ClientGone."""
@@ -31,7 +33,8 @@ class Wire(Protocol):
 
     async def answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:
         """The whole answer. ``base`` is one of few sequences of headers, so that its bytes can be kept;
-        content-length is added. Returns when the client takes it, or has left."""
+        content-length is added. Returns when the client takes it, or has left. Raises ValueError, here and in
+        ``start``, for headers that would break its form; nothing was sent then."""
         ...
 
     async def start(self, status: int, base: Headers, more: Headers) -> None:

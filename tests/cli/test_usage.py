@@ -149,10 +149,12 @@ def test_help_loads_nothing_heavy() -> None:
 def test_serving_needs_nothing_heavy() -> None:
     """Not timed either. Doors serve before the control plane's framework is loaded."""
     code = (
-        "import sys; from agentgw.cli.wiring import Gateway; from agentgw.gateway.config import Config; "
+        "import sys; import agentgw.cli.process; from agentgw.cli.wiring import Gateway; "
+        "from agentgw.gateway.config import Config; "
         "from agentgw.registry.memory import MemoryStore; "
         "Gateway(Config(), MemoryStore(), bind='127.0.0.1', token='t'); print(' '.join(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"litestar", "opentelemetry", "httpx", "rich", "jsonschema", "prometheus_client", "cryptography"}
+    heavy |= {"uvicorn", "h11"}
     assert set(done.stdout.split()) & heavy == set()

@@ -174,8 +174,8 @@ class Exchange:
 
 
 def run_header(run_id: str) -> list[tuple[bytes, bytes]]:
-    """The header that names the run."""
-    return [(b"run-id", run_id.encode())]
+    """The header that names the run; none for an agent's own id that is not fit for one."""
+    return [(b"run-id", run_id.encode())] if run_id.isascii() and run_id.isprintable() else []
 
 
 class Silence:

@@ -102,6 +102,23 @@ async def test_events_pass_as_they_come(gateway: Gateway) -> None:
             assert [line async for line in lines][1].startswith('data: {"type":"run.completed"')
 
 
+@pytest.mark.parametrize("id", ["a\r\nx-more: b", "a\nb", "a\0", "é", "\u2028", ""])
+@pytest.mark.parametrize("mode", ["sync", "stream"])
+async def test_an_agent_s_own_id_that_fits_no_header_comes_in_the_body(
+    gateway: Gateway, id: str, mode: str
+) -> None:
+    done = run("completed", run_id=id)
+    answer = sse({"type": "run.completed", "run": done}) if mode == "stream" else (200, done)
+    server = FakeServer({"POST /runs": answer})
+    server.run_id = ""
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        got = await post(gateway, "/runs", request(mode=mode))
+        told = events_of(got)[0]["run"] if mode == "stream" else got.json()
+        assert (got.status_code, told["run_id"], told["status"]) == (200, id, "completed")
+        assert not got.headers.get("run-id") and "x-more" not in got.headers
+
+
 @pytest.mark.parametrize("mode", ["sync", "stream"])
 async def test_a_crash_keeps_its_words_to_itself(gateway: Gateway, mode: str) -> None:
     crash = run("failed", error=error("server_error", "secret crash"))

@@ -1,0 +1,156 @@
+"""A connection's bytes as requests: httptools parses, strictly; what it does not bound is bounded here."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+
+import httptools
+
+from .incoming import Incoming, Line
+
+BadRequest = httptools.HttpParserError  # what came is no HTTP/1.1
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+
+
+class Taker(Line, Protocol):
+    """Who gets what was parsed: requests, when their head is complete, and then their body."""
+
+    def on_request(self, incoming: Incoming) -> None: ...
+
+    def on_body(self, body: bytes) -> None: ...
+
+    def on_message_complete(self) -> None: ...
+
+
+class Parser:
+    """Reads requests. ``limit``: bytes of a head (trailers and chunk extensions count alike).
+
+    ``in_head``: a request has begun and its head is not complete. ``foreign``: what follows is no HTTP.
+    """
+
+    __slots__ = (
+        "_continues", "_fed", "_headers", "_heard", "_hosts", "_limit", "_parser", "_taker", "_unheard",
+        "_url", "foreign", "in_head", "on_message_complete",
+    )  # fmt: skip
+
+    def __init__(self, taker: Taker, limit: int) -> None:
+        self._taker = taker
+        self._limit = limit
+        self._heard = False
+        self._fed = 0  # bytes among which the whole head is
+        self._unheard = 0  # bytes since the parser last said that something was complete
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._hosts = 0
+        self._continues = False
+        self.in_head = False
+        self.foreign = False
+        self.on_message_complete = taker.on_message_complete
+        self._parser = self._new()
+
+    def _new(self) -> Any:
+        parser = httptools.HttpRequestParser(self)
+        # A request after one that said "connection: close" is not ours to answer, nor an error.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def feed(self, data: bytes) -> bool:
+        """Read on; False when something has no end within the limit. Raises BadRequest."""
+        self._heard = False
+        self._fed += len(data)
+        self._feed(data)
+        if not self.in_head:
+            self._fed = 0
+        self._unheard = 0 if self._heard else self._unheard + len(data)
+        return self._unheard <= self._limit
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        while True:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as e:
+                data = memoryview(data)[e.args[0] :]
+                method = self._parser.get_method()
+                if method == b"CONNECT":
+                    self.foreign = True
+                    return
+                # RFC 9110, 7.8: an upgrade may be ignored. The parser takes what follows for another
+                # protocol; it is the request's body, and then the next request.
+                version = self._parser.get_http_version().encode()
+                lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade"]
+                head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, version, b"".join(lines))
+                self._parser = self._new()
+                self._parser.feed_data(head)
+
+    def give_up(self) -> None:
+        """The head that does not end is too large: tell what there is of it."""
+        self._url = self._url[: self._limit] or b"/"
+        self._tell(False, True)
+
+    # --- httptools -------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._heard = self.in_head = True
+        self._url = b""
+        self._headers = []
+        self._hosts = 0
+        self._continues = False
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.in_head:  # else it is a trailer
+            name = name.lower()
+            if name == b"host":
+                self._hosts += 1
+            elif name == b"expect":
+                self._continues = value.strip().lower() == b"100-continue"
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._heard = True
+        keep_alive = self._parser.should_keep_alive()
+        if self._parser.should_upgrade():
+            if self._parser.get_method() != b"CONNECT":
+                return  # it comes again
+            keep_alive = False
+        too_large = False
+        if self._fed > self._limit:  # else it can't be
+            size = sum(len(name) + len(value) + 4 for name, value in self._headers)
+            too_large = len(self._url) + size > self._limit
+        self._tell(keep_alive, too_large)
+
+    def _tell(self, keep_alive: bool, too_large: bool) -> None:
+        self.in_head = False
+        modern = self._parser.get_http_version() == "1.1"
+        target, headers = self._url, self._headers
+        if self._hosts != 1 and (self._hosts or modern) and not too_large:
+            raise BadRequest("not one Host")  # RFC 9112, 3.2
+        if target[:1] != b"/":
+            target, headers = origin_form(target, headers)
+        method = self._parser.get_method().decode("ascii")
+        incoming = Incoming(self._taker, method, target, headers, keep_alive and modern, modern)
+        incoming.continues = self._continues and modern
+        incoming.too_large = too_large
+        self._taker.on_request(incoming)
+
+    def on_chunk_header(self) -> None:
+        self._heard = True
+
+    def on_body(self, body: bytes) -> None:
+        self._heard = True
+        self._taker.on_body(body)
+
+
+def origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """A target in a proxy's form, and the request's headers, as if the host that it names had been asked
+    itself: that counts, whatever Host says (RFC 9112, 3.2.2). Other targets as they are."""
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        return target, headers
+    authority, path = match.groups()
+    path = path if path[:1] == b"/" else b"/" + path
+    return path, [(b"host", authority), *(header for header in headers if header[0] != b"host")]
