@@ -370,7 +370,7 @@ def task_to(
     known_history = "history" in task.extra.get("a2a", {})
     empty_artifacts = wire.pop("artifacts", None) is not None
     if not known_history and task.input is not None:
-        history = [message_to(_of_task(task.input, task), V10)]
+        history = [message_to(of_task(task.input, task), V10)]
     message = task.status_message
     if message is None and task.fault is not None:
         message = Message(role="agent", parts=(Text(text=task.fault.message),))
@@ -394,7 +394,7 @@ def task_to(
     return put(wire, metadata=task.metadata)
 
 
-def _of_task(message: Message, task: Task) -> Message:
+def of_task(message: Message, task: Task) -> Message:
     """The user's message as it stands in the task's history: it names its task."""
     return msgspec.structs.replace(
         message,

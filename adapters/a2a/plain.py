@@ -8,23 +8,27 @@ which take it all and have words for it. What is read here they read the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ...gateway.model import Artifact, ArtifactDelta, Data, Extra, File, Message, Part, Task, TaskState, Text
-from .codec import STATE_OF, message_to, task_from
-from .events import Item, Update, item_from, status_event
+from .codec import STATE_OF, STATES, message_artifact, message_to, of_task, task_from
+from .events import Item, Update, item_from, item_to, status_event
 from .wire import V10, Version
 
+_encode = msgspec.json.Encoder().encode
 _STATES = STATE_OF[V10]
 _ROLES = ("ROLE_USER", "ROLE_AGENT")
-Free = dict[str, Any] | None
+Free = Mapping[str, Any] | None
 
 
-class _Wire(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, gc=False):
-    """What has no other fields than these."""
+class _Wire(
+    msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True, frozen=True, gc=False
+):
+    """What has no other fields than these. ``of``: the way back; None for what holds more."""
 
 
 class WirePart(_Wire, frozen=True):
@@ -53,9 +57,29 @@ class WirePart(_Wire, frozen=True):
             raise msgspec.ValidationError("a part without content")
         return File(uri=self.url, media_type=media, name=name, metadata=metadata)
 
+    @staticmethod
+    def of(part: Part) -> WirePart | None:
+        if part.extra.get("a2a"):
+            return None
+        media, name, metadata = part.media_type, part.name, part.metadata
+        match part:
+            case Text(text=text):
+                return WirePart(text=text, filename=name, media_type=media, metadata=metadata)
+            case Data(data=data):
+                return WirePart(data=data, filename=name, media_type=media, metadata=metadata)
+            case File(content=bytes() as content):
+                return WirePart(raw=content, filename=name, media_type=media, metadata=metadata)
+            case File(uri=uri):
+                return WirePart(url=uri or "", filename=name, media_type=media, metadata=metadata)
+
 
 def _parts(wire: list[WirePart] | None) -> tuple[Part, ...]:
     return tuple([part.read() for part in wire]) if wire else ()
+
+
+def _of_parts(parts: tuple[Part, ...]) -> list[WirePart] | None:
+    made = [wire for part in parts if (wire := WirePart.of(part)) is not None]
+    return made if len(made) == len(parts) else None
 
 
 class WireMessage(_Wire, frozen=True):
@@ -92,6 +116,20 @@ class WireMessage(_Wire, frozen=True):
         named = {"extensions": self.extensions, "referenceTaskIds": self.reference_task_ids}
         return {"a2a": {key: value for key, value in named.items() if value is not UNSET}}
 
+    @staticmethod
+    def of(message: Message) -> WireMessage | None:
+        parts = _of_parts(message.parts)
+        if parts is None or message.extra.get("a2a"):
+            return None
+        return WireMessage(
+            role="ROLE_USER" if message.role == "user" else "ROLE_AGENT",
+            parts=parts,
+            message_id=message.message_id,
+            context_id=message.context_id,
+            task_id=message.task_id,
+            metadata=message.metadata,
+        )
+
 
 # --- results -----------------------------------------------------------------------------------
 
@@ -112,6 +150,19 @@ class WireArtifact(_Wire, frozen=True):
             description=self.description,
             metadata=self.metadata,
             extra={} if self.extensions is UNSET else {"a2a": {"extensions": self.extensions}},
+        )
+
+    @staticmethod
+    def of(artifact: Artifact) -> WireArtifact | None:
+        parts = _of_parts(artifact.parts)
+        if parts is None or artifact.extra.get("a2a"):
+            return None
+        return WireArtifact(
+            artifact_id=artifact.artifact_id,
+            parts=parts,
+            name=artifact.name,
+            description=artifact.description,
+            metadata=artifact.metadata,
         )
 
 
@@ -156,6 +207,28 @@ class WireTask(_Wire, frozen=True):
             updated_at=status.timestamp or "",
             metadata=self.metadata,
             extra={"a2a": extra} if extra else {},
+        )
+
+    @staticmethod
+    def of(task: Task, history_length: int | None = None) -> WireTask | None:
+        """Of a task as one that went well has it. ``history_length``: section 3.2.4."""
+        if task.extra.get("a2a") or task.fault is not None or task.status_message is not None:
+            return None
+        results = [*task.artifacts, *(message_artifact(m, n + 1) for n, m in enumerate(task.messages))]
+        artifacts = [wire for result in results if (wire := WireArtifact.of(result)) is not None]
+        said = (
+            [] if task.input is None or history_length == 0 else [WireMessage.of(of_task(task.input, task))]
+        )
+        history = [wire for wire in said if wire is not None]
+        if len(artifacts) < len(results) or len(history) < len(said):
+            return None
+        return WireTask(
+            id=task.id,
+            context_id=task.context_id,
+            status=WireStatus(state=STATES[V10][task.state], timestamp=task.updated_at or None),
+            artifacts=artifacts or None,
+            history=history or UNSET,
+            metadata=task.metadata,
         )
 
 
@@ -235,6 +308,14 @@ def task_at(result: bytes | Raw, v: Version) -> Task:
         except msgspec.ValidationError:
             pass
     return task_from(msgspec.json.decode(result), v)
+
+
+def task_json(task: Task, v: Version, history_length: int | None = None) -> bytes:
+    """The way back: a unary result that is a task, encoded. ``history_length``: section 3.2.4."""
+    wire = WireTask.of(task, history_length) if v == V10 else None
+    if wire is None:
+        return _encode(item_to(task, v, history_length=history_length))
+    return _encode(WireItem(task=wire))
 
 
 # --- requests ----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ..codec import task_to
 from ..events import item_to
 from ..losses import Loss, of_event, of_task
 from ..params import Send, count_at, send_at, send_from, task_id_of
+from ..plain import task_json
 from ..problems import EXTENDED_CARD, NOT_CANCELABLE, UNSUPPORTED, Problem
 from ..pushconfig import task_of
 from ..upstream.upstream import A2AUpstream
@@ -111,7 +112,7 @@ class Operations:
         task = await handle.settled() if send.wait else handle.task
         call.saw(task)
         call.losses |= of_task(task)
-        return _encode(item_to(task, call.version, history_length=send.history_length))
+        return task_json(task, call.version, send.history_length)
 
     async def _send_stream(self, call: Call) -> AsyncGenerator[bytes]:
         send, route = await self._routed(call)
@@ -165,7 +166,7 @@ class Operations:
         task, seq = handle.task, handle.last_seq
         call.saw(task)
         call.losses |= of_task(task)
-        yield _encode(item_to(task, call.version, history_length=history_length))
+        yield task_json(task, call.version, history_length)
         writer = Writer(task)
         try:
             async for logged in handle.events(seq):

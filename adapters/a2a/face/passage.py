@@ -11,7 +11,7 @@ import msgspec
 
 from ....gateway.errors import BadUpstream, Unreachable
 from ....gateway.lifecycle import Folding
-from ....gateway.model import Message, Task
+from ....gateway.model import Extra, Message, Task
 from ....gateway.ports import AgentView, Engine
 from ....gateway.waiting import Timers
 from ..codec import Malformed, task_to
@@ -28,6 +28,7 @@ from .limits import Limits
 _encode = msgspec.json.Encoder().encode
 TOGETHER = 0.2  # seconds: the hub writes what it knows no more often
 MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agent calls the conversation
+_RELAYED: Extra = {MARK: {"relayed": True}}
 
 
 def is_relayed(task: Task) -> bool:
@@ -211,16 +212,14 @@ class Passage:
         """Tell the hub of the task as it is; returns the client's name for its conversation."""
         theirs, known = task.context_id, self.task
         self._ours = ours = self._ours or theirs
-        mark: dict[str, Any] = {"relayed": True}
-        if ours != theirs:
-            mark["context"] = theirs
+        mark = _RELAYED if ours == theirs else {MARK: {"relayed": True, "context": theirs}}
         said = None if "history" in task.extra.get("a2a", ()) else self._message
         task = msgspec.structs.replace(
             task,
             agent=self._name,
             context_id=ours,
             input=task.input or said,
-            extra={**task.extra, MARK: mark},
+            extra={**task.extra, **mark} if task.extra else mark,
         )
         if known is not None and known.id == task.id:
             task = _with_history(task, known)

@@ -24,9 +24,9 @@ from agentgw.adapters.a2a.codec import (
 )
 from agentgw.adapters.a2a.events import item_from, item_to
 from agentgw.adapters.a2a.params import send_at, send_from
-from agentgw.adapters.a2a.plain import item_at, task_at
+from agentgw.adapters.a2a.plain import item_at, task_at, task_json
 from agentgw.adapters.a2a.wire import V03, V10
-from agentgw.gateway.model import Data, File, Text
+from agentgw.gateway.model import Artifact, Data, File, Message, Task, Text
 
 settings.register_profile("quick", max_examples=80, deadline=None)
 settings.load_profile("quick")
@@ -239,6 +239,40 @@ def test_what_is_wrong_is_left_to_the_long_way(wrong: Any) -> None:
     assert send_at(msgspec.Raw(json.dumps(wire).encode()), V10) is None
     with pytest.raises(Malformed):
         send_from(wire, V10)
+
+
+@given(data=st.data())
+def test_a_task_is_written_to_bytes_as_to_its_dictionary(data: st.DataObject) -> None:
+    wire = data.draw(SHAPES[V10]["task"])
+    messages = SHAPES[V10]["message"]
+    if data.draw(st.integers(0, 3)):
+        wire = {k: x for k, x in usual(wire).items() if k != "history"}
+        wire["status"].pop("message", None)
+        messages = messages.map(lambda m: {k: x for k, x in usual(m).items() if k != "referenceTaskIds"})
+    said = message_from(data.draw(messages), V10)
+    answers = tuple(message_from(m, V10) for m in data.draw(st.lists(messages, max_size=2)))
+    task = msgspec.structs.replace(task_from(wire, V10), input=said, messages=answers)
+    length = data.draw(st.none() | st.integers(0, 2))
+    for version in (V10, V03):
+        made = json.loads(task_json(task, version, length))
+        assert made == json.loads(json.dumps(item_to(task, version, history_length=length)))
+
+
+@pytest.mark.parametrize("where", ["part", "message", "artifact"])
+def test_fields_that_have_no_name_are_written_to_bytes_too(where: str) -> None:
+    def kept(name: str) -> Any:
+        return {"a2a": {"odd": name}} if name == where else {}
+
+    parts = (Text(text="t", extra=kept("part")),)
+    task = Task(
+        id="t",
+        context_id="c",
+        agent="x",
+        input=Message(role="user", parts=(Text(text="t"),), extra=kept("message")),
+        artifacts=(Artifact(artifact_id="a", parts=parts, extra=kept("artifact")),),
+    )
+    assert json.loads(task_json(task, V10)) == item_to(task, V10)
+    assert f'"odd":"{where}"'.encode() in task_json(task, V10)
 
 
 @given(data=st.data())
