@@ -155,10 +155,19 @@ def encode(value: Any) -> bytes:
     return _json.encode(value)
 
 
-def with_member(value: Mapping[str, Any], key: str, item: bytes) -> Raw:
+class Spliced(msgspec.Struct, frozen=True):
+    """JSON in pieces, for what is large: it is put together once, with the envelope."""
+
+    pieces: tuple[bytes, ...]
+
+
+Result = Raw | Spliced | dict[str, Any]  # of a request, as a door gives it
+
+
+def with_member(value: Mapping[str, Any], key: str, item: bytes) -> Spliced:
     """The object with one member more, whose JSON is there already."""
     others = _json.encode(value)[:-1]
-    return Raw(b"".join((others, b"," if value else b"", _json.encode(key), b":", item, b"}")))
+    return Spliced((others, b"," if value else b"", _json.encode(key), b":", item, b"}"))
 
 
 def encode_request(id: Id, method: str, params: Any = None) -> bytes:
@@ -178,9 +187,10 @@ def encode_notification(method: str, params: Any = None) -> bytes:
 
 
 def encode_result(id: Id | None, result: Any) -> bytes:
-    """A successful answer; ``result`` an object or Raw."""
-    if isinstance(result, Raw):  # copied once: it may be large
-        return b"".join((b'{"jsonrpc":"2.0","id":', _json.encode(id), b',"result":', result, b"}"))
+    """A successful answer; ``result`` an object, Raw or Spliced."""
+    if isinstance(result, Raw | Spliced):
+        pieces = result.pieces if isinstance(result, Spliced) else (result,)
+        return b"".join((b'{"jsonrpc":"2.0","id":', _json.encode(id), b',"result":', *pieces, b"}"))
     return _json.encode({"jsonrpc": "2.0", "id": id, "result": result})
 
 

@@ -8,8 +8,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Raw
-
 from .... import __version__
 from ....gateway.errors import GatewayError
 from ....gateway.model import Principal
@@ -63,7 +61,7 @@ class Aggregate(Door):
         self._only = only
         self._offers = offers or Offers(engine)
         self._lists = lists or Lists(engine, self._offers)
-        self._methods: dict[str, Callable[[Exchange], Awaitable[Raw | dict[str, Any]]]] = {
+        self._methods: dict[str, Callable[[Exchange], Awaitable[wire.Result]]] = {
             **dict.fromkeys(_LISTS, self._list),
             wire.TOOLS_CALL: self._tools_call,
             wire.PROMPTS_GET: self._prompts_get,
@@ -91,7 +89,7 @@ class Aggregate(Door):
             instructions=view.description or None,
         )
 
-    async def request(self, exchange: Exchange) -> Raw | dict[str, Any]:
+    async def request(self, exchange: Exchange) -> wire.Result:
         if exchange.method in tasks.METHODS:
             return await self._tasks.request(exchange, self._only)
         handler = self._methods.get(exchange.method)
@@ -124,7 +122,7 @@ class Aggregate(Door):
 
     # --- lists -------------------------------------------------------------------------------
 
-    async def _list(self, exchange: Exchange) -> Raw:
+    async def _list(self, exchange: Exchange) -> wire.Result:
         kind = _LISTS[exchange.method]
         form: Form = "modern"
         if kind == "tools" and exchange.era == "handshake":
@@ -142,7 +140,7 @@ class Aggregate(Door):
 
     # --- what has one owner --------------------------------------------------------------------
 
-    async def _tools_call(self, exchange: Exchange) -> Raw | dict[str, Any]:
+    async def _tools_call(self, exchange: Exchange) -> wire.Result:
         found = await self._find(exchange, "tools")
         if found is None:
             raise RpcError(wire.INVALID_PARAMS, f"Unknown tool: {exchange.name}")
@@ -159,13 +157,13 @@ class Aggregate(Door):
             return eras.completed(exchange.method, result, SERVER_INFO)
         return result
 
-    async def _prompts_get(self, exchange: Exchange) -> Raw | dict[str, Any]:
+    async def _prompts_get(self, exchange: Exchange) -> wire.Result:
         found = await self._find(exchange, "prompts")
         if found is None or found.server is None:
             raise RpcError(wire.INVALID_PARAMS, f"Unknown prompt: {exchange.name}")
         return await self._relay(found.view, found.server, exchange, name=found.own)
 
-    async def _resources_read(self, exchange: Exchange) -> Raw | dict[str, Any]:
+    async def _resources_read(self, exchange: Exchange) -> wire.Result:
         view, server = await self._owner(exchange)
         return await self._relay(view, server, exchange)
 
@@ -177,7 +175,7 @@ class Aggregate(Door):
             raise RpcError(code, "Resource not found", {"uri": uri})
         return owner.view, owner.server
 
-    async def _subscribe(self, exchange: Exchange) -> Raw | dict[str, Any]:
+    async def _subscribe(self, exchange: Exchange) -> wire.Result:
         """Handshake era: the session subscribes to a resource where that is, or no longer does."""
         session = exchange.session
         if session is None:
@@ -228,7 +226,7 @@ class Aggregate(Door):
             if server is not None and server in session.servers:
                 await server.notify(method, params, caller)
 
-    async def _complete(self, exchange: Exchange) -> Raw | dict[str, Any]:
+    async def _complete(self, exchange: Exchange) -> wire.Result:
         """Completion goes to the owner of the prompt or template that it is for."""
         match exchange.arguments().get("ref"):
             case {"type": "ref/prompt", "name": str(name)} as ref:

@@ -6,8 +6,6 @@ import asyncio
 import logging
 from typing import Any
 
-from msgspec import Raw
-
 from ....gateway.errors import GatewayError
 from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine
@@ -104,7 +102,7 @@ class Dispatcher:
         body = wire.encode_error(exchange.id, error.code, error.message, error.data)
         return Outcome(body, rpc_errors.status(error.code, exchange.era))
 
-    async def _result(self, exchange: Exchange, scope: str, view: AgentView | None) -> Raw | dict[str, Any]:
+    async def _result(self, exchange: Exchange, scope: str, view: AgentView | None) -> wire.Result:
         door = self.door(scope, exchange.principal, view)
         match exchange.era, exchange.method:
             case "handshake", wire.INITIALIZE:

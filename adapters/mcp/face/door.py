@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from ....gateway.model import Principal
+from .. import wire
 from .changes import Changes
 from .exchange import Exchange
 from .sessions import Session
@@ -33,7 +33,7 @@ class Door(ABC):
         """Who is here, as this client may know it."""
 
     @abstractmethod
-    async def request(self, exchange: Exchange) -> Raw | dict[str, Any]:
+    async def request(self, exchange: Exchange) -> wire.Result:
         """The result, ready for the client's era. Raises RpcError, GatewayError."""
 
     @abstractmethod
