@@ -12,9 +12,9 @@ import msgspec
 
 from .model import ArtifactDelta, Data, Event, File, MessageDelta, MessageDone, Part, Progress, Text
 
-NEAR = 8  # events: who is no further behind keeps up
+NEAR = 2  # events: who is no further behind keeps up
 FAR = 256  # events: more may not wait, however small they are
-BACKLOG = 1024 * 1024  # bytes that may wait, taken as if all of them were as large as the newest
+BACKLOG = 256 * 1024  # bytes that may wait, taken as if all of them were as large as the newest
 
 _encode = msgspec.json.Encoder().encode
 

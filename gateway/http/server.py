@@ -10,6 +10,7 @@ from .app import App
 from .connection import Connection, Home
 from .incoming import Incoming
 
+UNSENT = 128 * 1024  # bytes that a client has not been sent yet and that the kernel takes all the same
 SWEEP = 5.0  # seconds between looks for connections that are idle for too long
 
 
@@ -24,6 +25,8 @@ class Server:
 
     async def start(self, listener: socket.socket) -> None:
         """Take connections from now on."""
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # its connections take it over
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         loop = asyncio.get_running_loop()
         local = listener.family == getattr(socket, "AF_UNIX", None)
         create = loop.create_unix_server if local else loop.create_server
