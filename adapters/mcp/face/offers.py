@@ -179,7 +179,11 @@ class Offers:
     def known(self, view: AgentView) -> Offer | None:
         """The offer, where nobody has to be asked for it."""
         offer = self._made.get(view.name)
-        return offer if offer is not None and offer.fits(view) else None
+        if offer is not None and offer.fits(view):
+            return offer
+        if view.agent is not None and server_of(view) is None:
+            return self._keep(Offer(view, None, None))
+        return None
 
     async def one(self, view: AgentView, principal: Principal, *, fresh: bool = False) -> Offer:
         """One agent's; a first description is waited for, and so is a catalog. A server that is known to be
@@ -196,10 +200,14 @@ class Offers:
             if view.health.status not in _DOWN:
                 catalog = await _read(server, fresh)
             catalog = catalog or server.last_catalog or (view.agent and remembered(view.agent))
-        made, old = Offer(view, server, catalog), self._made.get(view.name)
+        return self._keep(Offer(view, server, catalog))
+
+    def _keep(self, made: Offer) -> Offer:
+        """What stands now: the old one, if it lists the same."""
+        old = self._made.get(made.view.name)
         if old is not None and old.like(made):
             return old
-        self._made[view.name] = made
+        self._made[made.view.name] = made
         return made
 
     def _changed(self) -> None:
