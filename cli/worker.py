@@ -107,7 +107,7 @@ class Worker:
 
     async def _serve(self, begun: Start) -> None:
         config, directory = begun.config, Path(begun.directory)
-        homes = Homes(begun.number, begun.count, self._table)
+        homes = Homes(begun.number, begun.count, self._table, begun.token.encode())
         handover = Handover(homes, directory)
         gateway = self._gateway = Gateway(
             config,
@@ -121,6 +121,7 @@ class Worker:
         )
         assert self._mirror is not None
         self._mirror.take(begun.news)
+        gateway.hub.pass_on = handover.pass_on
         gateway.on_flushed = lambda: self._report(gateway)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(handover.close)

@@ -21,8 +21,10 @@ from pathlib import Path
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
+import msgspec
+
 from ..gateway.config import Config
-from ..gateway.control import Control
+from ..gateway.control import AddAgent, Added, Control
 from ..gateway.errors import ConfigError, GatewayError
 from ..gateway.homes import TABLE_BYTES, Homes
 from ..gateway.http.handover import OWNER, socket_path
@@ -242,16 +244,25 @@ class Workers:
 
 
 class Told:
-    """The control plane whose changes are visible at every worker's doors when they return (``tell``)."""
+    """The control plane whose changes are visible at every worker's doors when they return (``tell``).
+    ``count``: how many workers there are."""
 
-    def __init__(self, control: Control, tell: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, control: Control, tell: Callable[[], Awaitable[None]], count: int) -> None:
         self._tell = tell
         self.list_agents, self.show_agent = control.list_agents, control.show_agent
         self.traces, self.trace = control.traces, control.trace
-        self.add_agent = self._told(control.add_agent)
+        self._control, self._count = control, count
+        self.add_agent = self._told(self._added)
         self.check_agent = self._told(control.check_agent)
         self.set_enabled = self._told(control.set_enabled)
         self.remove_agent = self._told(control.remove_agent)
+
+    async def _added(self, spec: AddAgent) -> Added:
+        added = await self._control.add_agent(spec)
+        if not spec.command:
+            return added
+        remark = f"each of the {self._count} workers runs this command as a process of its own, the owner too"
+        return msgspec.structs.replace(added, warnings=[*added.warnings, remark])
 
     def _told(self, change: Callable[P, Awaitable[T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
         async def told(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -278,13 +289,13 @@ async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: as
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         table = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
         table.truncate(TABLE_BYTES)
-        homes = Homes(OWNER, len(listeners), table.fileno())
+        homes = Homes(OWNER, len(listeners), table.fileno(), token.encode())
         gateway = Gateway(
             config, store, bind=config.server.host, token=token, sealer=Sealer(home), homes=homes
         )
         workers = Workers(gateway, home, token, listeners, directory, table.fileno())
         assert gateway.manager is not None
-        gateway.manager = Told(gateway.manager, workers.tell)
+        gateway.manager = Told(gateway.manager, workers.tell, len(listeners))
         local = local_socket(socket_path(directory, OWNER))
         up = _up(stack, running(gateway, None, local=local), workers)
         if await unless(stopping, up) is None:

@@ -26,6 +26,8 @@ from .errors import (
     UpstreamFailed,
 )
 from .homes import Homes
+from .http.request import Request
+from .http.wire import Headers
 from .lifecycle import PAUSED, TERMINAL
 from .model import (
     Data,
@@ -40,7 +42,7 @@ from .model import (
     TaskState,
     Text,
 )
-from .ports import AgentView, Items
+from .ports import AgentView, Items, PassOn
 from .seal import Sealer
 from .store import Store, StoredItems
 from .taskbook import TaskBook
@@ -82,6 +84,7 @@ class Hub:
     ) -> None:
         self.config = config
         self.homes = homes or Homes()
+        self.pass_on: PassOn = _nowhere
         self.tracer = tracer
         self.items: Items = StoredItems(store)
         self.sealer = sealer or Sealer()
@@ -265,7 +268,7 @@ class Hub:
         """Raises Unsupported for what another process has in memory: requests are served where that is, but
         one may name two things."""
         if not self.homes.here(id):
-            raise Unsupported("this task or conversation began outside of this session: begin a new session")
+            raise Unsupported("this request names two things that different processes of the gateway have")
 
     async def tasks(
         self,
@@ -329,6 +332,10 @@ class Hub:
 
     def context_agent(self, context_id: str, principal: Principal) -> str | None:
         return self._conversations.agent(principal, context_id)
+
+
+async def _nowhere(request: Request, id: str, headers: Headers) -> None:
+    raise UnknownTask(id)
 
 
 def _action(call: Invocation) -> Any:

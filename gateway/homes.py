@@ -2,10 +2,11 @@
 
 What lives in one process's memory (a running task, a conversation, a session) is found by its id: the id's
 *home* is a worker's number, and every worker comes to the same one without asking. An id that is made here
-has its home here (the last digits are chosen so). One that comes from elsewhere (an agent's own, a client's)
-has the home that its text gives by chance, unless a worker has claimed it before: the first to keep something
-under it. Claims stand in a table in memory that all workers share; past its room old ones are overwritten,
-and then chance decides again, which costs what is only in memory.
+says so itself: its last twelve digits are a keyed digest of the others, mixed with the number. One that comes
+from elsewhere (an agent's own, a client's, one of an earlier start) has the home that its text gives by
+chance, unless a worker has claimed it before: the first to keep something under it. Claims stand in a table
+in memory that all workers share; past its room old ones are overwritten, and then chance decides again, which
+costs what is only in memory.
 """
 
 from __future__ import annotations
@@ -21,30 +22,36 @@ BUCKETS = 1 << 18  # of the table, with WAYS claims each
 WAYS = 8
 TABLE_BYTES = BUCKETS * WAYS * 8
 MOST = 128  # workers
-_TAIL = 4  # hexadecimal digits that are chosen
+_TAIL = 12  # hexadecimal digits that say which worker made an id; of a UUID all of them are random else
 
 
 class Homes:
     """As worker ``number`` of ``count`` sees it. ``table``: a file of ``TABLE_BYTES`` bytes, all zero at
-    first, that all workers have open. By default there is one worker, the home of everything. A ``number`` of
-    none of them (-1): a process that nothing has its home in."""
+    first, that all workers have open. ``key``: the same secret for all of them. By default there is one
+    worker, the home of everything. A ``number`` of none of them (-1): a process that nothing has its home
+    in."""
 
-    def __init__(self, number: int = 0, count: int = 1, table: int | None = None) -> None:
+    def __init__(self, number: int = 0, count: int = 1, table: int | None = None, key: bytes = b"") -> None:
         self.number = number
         self.count = count
+        self._key = key[:64]
         self._table = None if table is None else memoryview(mmap.mmap(table, TABLE_BYTES)).cast("Q")
 
     def of(self, id: str) -> int:
         """The number of the worker that ``id`` has its home in. Upper and lower case are one."""
         if self.count == 1:
             return 0
-        text = id.lower().encode()
-        slot, mark = _place(text)
+        text = id.lower()
+        maker = self._maker(text)
+        if maker is not None:
+            return maker
+        encoded = text.encode()
         if self._table is not None:
+            slot, mark = _place(encoded)
             for claim in self._table[slot : slot + WAYS]:
                 if claim >> 8 == mark:
                     return claim & 0x7F
-        return crc32(text) % self.count
+        return crc32(encoded) % self.count
 
     def here(self, id: str) -> bool:
         """Whether this worker is its home."""
@@ -55,20 +62,15 @@ class Homes:
         if self.count == 1 or self.number < 0:
             return text or new_id()
         head = (text or new_id())[:-_TAIL]
-        sum, start = crc32(head.lower().encode()), randbits(4 * _TAIL)
-        for number in range(start, start + (1 << 4 * _TAIL)):
-            tail = f"{number & 0xFFFF:04x}"
-            if crc32(tail.encode(), sum) % self.count == self.number:
-                return head + tail
-        raise ValueError(f"no id has its home in worker {self.number} of {self.count}")
+        return f"{head}{self._sum(head.lower()) ^ self.number:0{_TAIL}x}"
 
     def claim(self, id: str) -> None:
         """Something is kept here under an id that was made elsewhere: its home is here from now on, unless
-        another worker was first."""
-        table = self._table
-        if table is None or self.number < 0:
+        another worker was first, or has made it."""
+        table, text = self._table, id.lower()
+        if table is None or self.number < 0 or self._maker(text) is not None:
             return
-        slot, mark = _place(id.lower().encode())
+        slot, mark = _place(text.encode())
         free = None
         for at in range(slot, slot + WAYS):
             claim = table[at]
@@ -78,6 +80,23 @@ class Homes:
                 free = at
         at = slot + randbits(8) % WAYS if free is None else free
         table[at] = mark << 8 | 0x80 | self.number
+
+    def _maker(self, text: str) -> int | None:
+        """Which worker has made it; None for one from elsewhere."""
+        try:
+            number = int(text[-_TAIL:], 16) ^ self._sum(text[:-_TAIL])
+        except ValueError:
+            return None
+        return number if number < self.count else None
+
+    def _sum(self, head: str) -> int:
+        return int.from_bytes(blake2b(head.encode(), digest_size=_TAIL // 2, key=self._key).digest())
+
+
+def mentions(body: bytes, *names: bytes) -> bool:
+    """Whether one of these may be the name of a member in the JSON ``body``: most requests go on with
+    nothing, and need not be read for that twice."""
+    return b"\\u" in body or any(name in body for name in names)
 
 
 def _place(text: bytes) -> tuple[int, int]:

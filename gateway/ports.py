@@ -17,6 +17,7 @@ from .errors import GatewayError
 from .homes import Homes
 from .http.asgi import ASGI
 from .http.request import Request
+from .http.wire import Headers
 from .model import (
     Agent,
     Event,
@@ -38,6 +39,7 @@ from .waiting import Timers
 # Takes an event in, at once. What it gives back is to be awaited before more is read from the agent: all who
 # follow the task are slow. None: go on. Who can't slow its agent down may leave it alone.
 Tell = Callable[[Event], Awaitable[None] | None]
+PassOn = Callable[[Request, str, Headers], Awaitable[None]]
 Handler = Callable[[Request], Awaitable[None]]
 
 
@@ -192,6 +194,8 @@ class Engine(Protocol):
     transport: Transport
     timers: Timers
     homes: Homes
+    pass_on: PassOn
+    """Have the home of an id, which is not here, answer a request that has these headers more."""
 
     def agents(self, principal: Principal) -> Sequence[AgentView]:
         """The enabled agents this principal may reach, in the order of their names. The same object as long

@@ -83,10 +83,11 @@ class TaskBook:
                 stored = await self._store.load_task(task_id)
             if stored is None:
                 raise UnknownTask(task_id)
-            entry = self._tasks.get(task_id) or self._restored(stored)
+            here = self._homes.here(task_id)
+            entry = self._tasks.get(task_id) or (self._restored(stored) if here else self._log(stored))
         if entry.principal != principal.id and not principal.owner:
             raise UnknownTask(task_id)
-        if entry.settled_now or entry.relayed:
+        if task_id in self._tasks and (entry.settled_now or entry.relayed):
             self._idle.use(entry)
         return entry
 

@@ -22,7 +22,7 @@ from ..homes import Homes
 from ..link import Cut
 from ..ports import Face
 from .request import Request
-from .wire import ClientGone
+from .wire import ClientGone, Headers
 
 OWNER = -1  # the number of the process that has the control plane
 PATIENCE = 5.0  # seconds that a worker which is being started again is waited for
@@ -79,14 +79,18 @@ class Handover:
         id = body.task_id or body.context_id
         return self._homes.number if id is None else self._homes.of(id)
 
+    async def pass_on(self, request: Request, id: str, headers: Headers) -> None:
+        """Have the home of ``id`` answer the request, which has these headers more."""
+        await self._hand_over(request, self._homes.of(id), headers)
+
     # --- one request -------------------------------------------------------------------------
 
-    async def _hand_over(self, request: Request, number: int) -> None:
+    async def _hand_over(self, request: Request, number: int, more: Headers = ()) -> None:
         body = await request.body()
         connection = await self._connected(number)
         request.on_gone(connection.close)
         try:
-            await connection.send(request.method, _head(request, body), body)
+            await connection.send(request.method, _head(request, body, more), body)
             await _answer(request, connection)
         except Unreachable as e:
             connection.close()
@@ -129,9 +133,9 @@ class Handover:
                 kept.pop()[1].close()
 
 
-def _head(request: Request, body: bytes) -> bytes:
+def _head(request: Request, body: bytes, more: Headers) -> bytes:
     lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.target)]
-    lines += [b"%b: %b\r\n" % (name, value) for name, value in request.headers if name not in _HOP]
+    lines += [b"%b: %b\r\n" % (name, value) for name, value in (*request.headers, *more) if name not in _HOP]
     return b"%bcontent-length: %d\r\n\r\n" % (b"".join(lines), len(body))
 
 

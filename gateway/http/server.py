@@ -25,10 +25,10 @@ class Server:
 
     async def start(self, listener: socket.socket) -> None:
         """Take connections from now on."""
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # its connections take it over
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         loop = asyncio.get_running_loop()
         local = listener.family == getattr(socket, "AF_UNIX", None)
+        if not local and hasattr(socket, "TCP_NOTSENT_LOWAT"):  # its connections take it over
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         create = loop.create_unix_server if local else loop.create_server
         self._server = await create(lambda: Connection(self._home), sock=listener, backlog=2048)
         self._sweep()

@@ -156,6 +156,30 @@ async def test_a_session_is_everybody_s(gateway: Any) -> None:
         assert [answer.status_code for answer in late] == [404] * TRIES
 
 
+async def test_a_session_goes_on_with_what_another_began(gateway: Any) -> None:
+    """Its home may be another worker than that of the task, or of the conversation."""
+    url = f"{gateway.url}/mcp"
+    info = {"name": "t", "version": "1"}
+    client = {"protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}}, "clientInfo": info}
+
+    async def call(**arguments: str) -> dict[str, Any]:
+        begun = await fresh("POST", url, json=rpc("initialize", client), headers=MCP)
+        session = MCP | {"mcp-session-id": begun.headers["mcp-session-id"]}
+        params = {"name": "a2a", "arguments": arguments}
+        answer = await fresh("POST", url, json=rpc("tools/call", params), headers=session)
+        body = answer.text if answer.text.startswith("{") else answer.text.split("data: ")[-1]
+        assert answer.headers["mcp-session-id"] == session["mcp-session-id"]
+        assert "result" in json.loads(body), answer.text
+        return json.loads(body)["result"]
+
+    first = (await call(message="remember swordfish"))["structuredContent"]
+    for _ in range(TRIES):
+        again = await call(message="recall", context_id=first["context_id"])
+        assert "swordfish" in json.dumps(again), again
+        back = await call(task_id=first["task_id"], message="")
+        assert back["structuredContent"]["state"] == "completed", back
+
+
 async def test_a_call_of_the_command_line_is_gone_on_with(gateway: Any) -> None:
     for _ in range(3):
         asked = gateway.cli.json("call", "a2a", "ask", expect=3)

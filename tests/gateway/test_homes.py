@@ -17,7 +17,7 @@ def table():
 
 
 def workers(count, table):
-    return [Homes(number, count, table) for number in range(count)]
+    return [Homes(number, count, table, b"key") for number in range(count)]
 
 
 @pytest.mark.parametrize("count", [2, 3, 16, 128])
@@ -36,7 +36,7 @@ def test_what_a_worker_makes_has_its_home_there(count, table):
 def test_other_texts_keep_all_but_their_end(table):
     _, second = workers(2, table)
     made = second.new("a-token_of-some_kind-0123456789")
-    assert made[:-4] == "a-token_of-some_kind-0123456789"[:-4]
+    assert made[:-12] == "a-token_of-some_kind-0123456789"[:-12]
     assert second.here(made)
 
 
@@ -59,6 +59,16 @@ def test_the_first_to_claim_has_it(table):
         assert first.of(id.lower()) == 1
 
 
+def test_what_a_worker_has_made_nobody_claims(table):
+    first, second = workers(2, table)
+    made = first.new()
+    second.claim(made)
+    assert second.of(made) == 0
+    other = Homes(0, 2, table, b"another start").new()
+    second.claim(other)
+    assert first.of(other) == 1
+
+
 def test_a_full_table_goes_on(table):
     first, second = workers(2, table)
     for number in range(20_000):
@@ -75,7 +85,7 @@ def test_one_process_has_everything():
 
 
 def test_the_owner_has_nothing(table):
-    owner, worker = Homes(-1, 2, table), Homes(1, 2, table)
+    owner, worker = Homes(-1, 2, table, b"key"), Homes(1, 2, table, b"key")
     ids = [owner.new() for _ in range(50)]
     for id in ids:
         owner.claim(id)

@@ -8,6 +8,7 @@ import msgspec
 
 from ....gateway import sse
 from ....gateway.errors import GatewayError
+from ....gateway.homes import mentions
 from ....gateway.http.request import ClientGone, Request
 from ....gateway.ports import Engine
 from ..problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error
@@ -43,7 +44,10 @@ class JsonRpc:
     async def home(self, request: Request) -> str | None:
         """See ``ports.Face``."""
         try:
-            envelope, rpc_id = _read(await request.body())
+            body = await request.body()
+            if not mentions(body, b"contextId", b"ask"):  # a task's id, or a method about tasks
+                return None
+            envelope, rpc_id = _read(body)
             op, version = _method(envelope, rpc_id)
         except (Problem, GatewayError):
             return None

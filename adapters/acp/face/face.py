@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ....gateway.errors import GatewayError
+from ....gateway.homes import mentions
 from ....gateway.http.request import ClientGone, Request
 from ....gateway.model import Fault
 from ....gateway.ports import AgentView, Engine, Handler
@@ -195,7 +196,10 @@ class _Head(msgspec.Struct):
 async def _session(request: Request) -> str | None:
     """The session that a new run names."""
     try:
-        head = msgspec.json.decode(await request.body(), type=_Head)
+        body = await request.body()
+        if not mentions(body, b"session"):
+            return None
+        head = msgspec.json.decode(body, type=_Head)
     except (msgspec.MsgspecError, GatewayError, RecursionError, UnicodeError):
         return None
     found = head.session.id if head.session is not None else head.session_id

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import UNSET
 
 from ....gateway.errors import GatewayError, UnknownAgent
+from ....gateway.homes import mentions
 from ....gateway.http.request import Request
 from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine, Handler
@@ -21,6 +22,7 @@ from .checks import check, check_params
 from .dispatch import Dispatcher
 from .exchange import Exchange, Head
 from .http import Refused, refused
+from .lending import Lending
 from .reply import Outcome, Reply, ResumableReply
 from .sessions import Session, Sessions
 
@@ -39,6 +41,7 @@ class McpFace:
         self._engine = engine
         self._dispatcher = Dispatcher(engine)
         self._sessions = Sessions(self._ended)
+        self._lending = Lending(engine)
         self._background: set[asyncio.Task[Any]] = set()
 
     def mounts(self) -> Sequence[tuple[str, Handler]]:
@@ -61,7 +64,8 @@ class McpFace:
         if session is not None or request.method != "POST":
             return session
         try:
-            return named.state(face_http.read_message(await request.body()))
+            body = await request.body()
+            return named.state(face_http.read_message(body)) if mentions(body, *named.NAMES) else None
         except (Refused, GatewayError):
             return None
 
@@ -131,7 +135,8 @@ class McpFace:
         given = request.header(_SESSION)
         if given is None:
             raise refused(400, "Bad Request: Mcp-Session-Id is missing; begin with initialize")
-        session = self._sessions.get(given, request.principal, scope)
+        session = self._lending.taken(request, scope)
+        session = session or self._sessions.get(given, request.principal, scope)
         if session is None:
             raise refused(404, "Not Found: unknown or expired session; begin again with initialize")
         if version is not None and version not in wire.HANDSHAKE_VERSIONS:
@@ -167,13 +172,18 @@ class McpFace:
             await request.respond(202)
             await self._one_way(session, scope, message)
             return
+        if await self._lending.passed_on(request, session, view, message, head):
+            return
         if message.id in session.running:
             raise Refused(
                 400, RpcError(wire.INVALID_REQUEST, "Invalid Request: this id is in use"), message.id
             )
         headers = [(_SESSION, session.id.encode())]
         primes = session.revision >= _PRIMED
-        reply = ResumableReply(request, headers, session.streams.new, primes=primes)
+        if session.lent:  # events have ids where the session is
+            reply = Reply(request, headers)
+        else:
+            reply = ResumableReply(request, headers, session.streams.new, primes=primes)
         granted = request.timeouts
         exchange = self._exchange(message, message.id, head, reply, request.principal, session, granted)
         self._begin(exchange, request, view)

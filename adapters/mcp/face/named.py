@@ -10,6 +10,8 @@ from msgspec import UNSET
 from .. import wire
 from ..wire import Envelope
 
+NAMES = (b"requestState", b"taskId", b"task_id", b"context_id")  # without one of them there is no state
+
 
 class _Arguments(msgspec.Struct):
     task_id: Any = None

@@ -53,6 +53,7 @@ class Session:
     ) -> None:
         token = secrets.token_urlsafe(24)
         self.id = token if homes is None else homes.new(token)
+        self.lent = False  # another process has it: see ``lending``
         self.principal = principal
         self.scope = scope
         self.revision = revision
