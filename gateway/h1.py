@@ -27,6 +27,12 @@ class Connection(asyncio.Protocol):
     answer; ``answered``: whether anything of it has come. ``over`` is set by a reader who knows that nothing
     but the end of the answer is missing; ``on_end`` is called at that end, or when there will be none."""
 
+    __slots__ = (
+        "_begun", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim", "_keep",
+        "_method", "_parser", "_paused", "_poll", "_silent", "_size", "_unsent", "_wake",
+        "_write_paused", "answered", "headers", "idle_since", "on_end", "over", "status", "transport",
+    )  # fmt: skip
+
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.status = 0

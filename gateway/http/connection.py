@@ -8,7 +8,6 @@ counted, too: a client that stops in the middle of a request would hold its plac
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -45,6 +44,11 @@ class Home:
 class Connection(asyncio.Protocol):
     """Implements ``incoming.Line`` and ``parsing.Taker``."""
 
+    __slots__ = (
+        "_answering", "_drained", "_dropped", "_due", "_held", "_home", "_loop", "_over", "_parser",
+        "_reading", "_refused", "_task", "_timer", "_transport", "_waiting", "idle_since", "paused",
+    )  # fmt: skip
+
     def __init__(self, home: Home) -> None:
         self._home = home
         self._loop = asyncio.get_running_loop()
@@ -53,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._answering: Incoming | None = None
         self._task: Any = None  # which answers it
         self._reading: Incoming | None = None  # whose body is not complete yet
-        self._waiting: deque[Incoming] = deque()  # pipelined
+        self._waiting: list[Incoming] = []  # pipelined
         self._held = False
         self.paused = False  # the client is slow to read
         self._drained: asyncio.Future[None] | None = None
@@ -247,7 +251,7 @@ class Connection(asyncio.Protocol):
         if not incoming.keep_alive:
             self._hang_up()
         elif self._waiting:
-            self._serve(self._waiting.popleft())
+            self._serve(self._waiting.pop(0))
             self.go_on()
         elif self._reading is None and not self._parser.in_head:
             self.idle_since = self._loop.time()

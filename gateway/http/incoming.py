@@ -155,6 +155,7 @@ class Incoming:
         self.keep_alive = self.keep_alive and (self.chunked or self._bodyless)
         coding = b"transfer-encoding: chunked\r\n" if self.chunked else b""
         head = b"%b%b%b\r\n" % (_head(status, base), coding, self._more(more))
+        self.headers.clear()  # nobody reads them any more; the parser holds on to the list
         self.begun = True
         self._line.send(head)
 

@@ -67,7 +67,7 @@ class Request:
         self.wire = wire
         self.method = method
         self.target = target  # the path as it came, with the query
-        self.headers = headers  # all of them as they came, names in lower case
+        self.headers: Headers = headers  # all of them as they came, names in lower case
         self._limit = body_limit
         self._nesting = nesting
         # By name; the first of a repeated one counts.
@@ -226,25 +226,38 @@ class Request:
         await self.respond(status, _json.encode(value), headers=headers, media_type=media_type)
 
     async def events(self, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> EventStream:
-        """Begin an event stream (200, text/event-stream)."""
+        """Begin an event stream (200, text/event-stream). The request's headers and body are let go: a stream
+        may be open for long."""
+        self.headers, self.fields, self._body = (), {}, b""
         self.status = 200
         await self.wire.start(200, _SAFE_EVENTS, headers)
         return EventStream(self.wire)
 
 
 class EventStream:
-    """An open event stream. ``gone`` is set once the client left. Use as an async context manager; leaving it
-    ends the stream."""
+    """An open event stream. Use as an async context manager; leaving it ends the stream."""
 
-    __slots__ = ("_wire", "gone")
+    __slots__ = ("_gone", "_left", "_wire")
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self.gone = asyncio.Event()
+        self._left = False
+        self._gone: asyncio.Event | None = None
 
     async def __aenter__(self) -> EventStream:
-        self._wire.on_gone(self.gone.set)
         return self
+
+    @property
+    def gone(self) -> asyncio.Event:
+        """Set once the client has left; made when it is first wanted, for most streams need none."""
+        if self._gone is None:
+            self._gone = asyncio.Event()
+            self._wire.on_gone(self._gone.set)
+        return self._gone
+
+    def leave(self) -> None:
+        """Nothing more is sent."""
+        self._left = True
 
     async def send(self, data: bytes, *, event: str | None = None, id: str | None = None) -> None:
         """Send one event at once. Raises ClientGone when nobody listens any more."""
@@ -256,12 +269,12 @@ class EventStream:
 
     async def write(self, raw: bytes) -> None:
         """Send bytes that are already in event-stream form (a relay's)."""
-        if self._wire.gone or self.gone.is_set():
+        if self._left or self._wire.gone:
             raise ClientGone
         await self._wire.write(raw)
 
     async def __aexit__(self, *_: object) -> None:
-        if not self.gone.is_set():
+        if not (self._left or self._wire.gone):
             await self._wire.end()
 
 

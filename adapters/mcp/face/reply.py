@@ -104,7 +104,7 @@ class Reply:
         if not self._over:
             self._over = True
             if self._stream is not None:
-                self._stream.gone.set()
+                self._stream.leave()
             cancel()
 
 
