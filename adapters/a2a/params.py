@@ -55,12 +55,13 @@ def send_from(params: Json, v: Version) -> Send:
 
 def send_at(raw: msgspec.Raw, v: Version) -> Send | None:
     """The same in one go, for parameters as most write them; None: read them with ``send_from``."""
-    wire = plain.send_at(raw) if v == V10 else None
-    if wire is None:
+    read = plain.send_at(raw) if v == V10 else None
+    if read is None:
         return None
+    wire, message = read
     configuration = wire.configuration
     return Send(
-        message=wire.message.read(),
+        message=message,
         wait=configuration.return_immediately is not True,
         history_length=configuration.history_length,
         modes=tuple(configuration.accepted_output_modes or ()),

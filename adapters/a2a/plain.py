@@ -40,11 +40,6 @@ class WirePart(_Wire, frozen=True):
     media_type: str | None = None
     metadata: Free = None
 
-    @property
-    def sound(self) -> bool:
-        """Whether it holds anything."""
-        return self.text is not None or self.data is not UNSET or self.raw is not None or self.url is not None
-
     def read(self) -> Part:
         media, name, metadata = self.media_type, self.filename, self.metadata
         if self.text is not None:
@@ -93,11 +88,9 @@ class WireMessage(_Wire, frozen=True):
     reference_task_ids: Any = UNSET
 
     @property
-    def sound(self) -> bool:
+    def whole(self) -> bool:
         """Whether a client's message has all that it must have."""
-        if not (self.message_id and self.parts and self.role in _ROLES):
-            return False
-        return all(part.sound for part in self.parts)
+        return bool(self.message_id and self.parts and self.role in _ROLES)
 
     def read(self) -> Message:
         return Message(
@@ -335,19 +328,16 @@ class WireSend(_Wire, frozen=True):
     metadata: Free = None
     tenant: Any = None
 
-    @property
-    def sound(self) -> bool:
-        """Whether nothing speaks against it."""
-        return self.message.sound and (self.configuration.history_length or 0) >= 0
-
 
 _send = msgspec.json.Decoder(WireSend)
 
 
-def send_at(params: bytes | Raw) -> WireSend | None:
-    """The parameters of a message; None for what is to be read the long way."""
+def send_at(params: bytes | Raw) -> tuple[WireSend, Message] | None:
+    """The parameters of a message, and it; None for what is to be read the long way."""
     try:
         wire = _send.decode(params)
+        if not wire.message.whole or (wire.configuration.history_length or 0) < 0:
+            return None
+        return wire, wire.message.read()
     except msgspec.DecodeError:
         return None
-    return wire if wire.sound else None

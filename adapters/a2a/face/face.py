@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -45,7 +45,7 @@ class A2AFace:
         return path in (CARD_PATH, OLD_CARD_PATH, JWKS_PATH) or is_ours(path)
 
     async def root(self, request: Request) -> None:
-        await self._serve(request, *self._place(request))
+        await self._mounted(request)
 
     async def home(self, request: Request) -> str | None:
         _, path = self._place(request)
@@ -75,8 +75,11 @@ class A2AFace:
         self._streams.close()
         await self._push.aclose()
 
-    async def _mounted(self, request: Request) -> None:
-        await self._serve(request, *self._place(request))
+    def _mounted(self, request: Request) -> Awaitable[None]:
+        agent, path = self._place(request)
+        if request.method == "POST" and path in ("", "/"):
+            return self._rpc.serve(request, agent)
+        return self._serve(request, agent, path)
 
     def _place(self, request: Request) -> tuple[str, str]:
         """The agent that the request's path names, and what follows it there."""
@@ -99,8 +102,6 @@ class A2AFace:
             await self._cards.keys(request)
         elif path not in ("", "/"):
             await self._rest.serve(request, agent, path)
-        elif request.method == "POST":
-            await self._rpc.serve(request, agent)
         else:
             status, body = http_error(Problem(NO_METHOD, "POST JSON-RPC here"), V10)
             await request.json(405 if agent else status, body, headers=[(b"allow", b"POST")])

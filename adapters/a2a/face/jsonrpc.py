@@ -9,7 +9,7 @@ import msgspec
 from ....gateway import sse
 from ....gateway.errors import GatewayError
 from ....gateway.homes import mentions
-from ....gateway.http.request import ClientGone, Request
+from ....gateway.http.request import JSON, ClientGone, Request
 from ....gateway.ports import Engine
 from ..problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error
 from ..wire import METHODS, STREAMS, V10, Op, Version
@@ -56,7 +56,8 @@ class JsonRpc:
     async def serve(self, request: Request, agent: str) -> None:
         rpc_id, version = _NULL, V10
         try:
-            envelope, rpc_id = _read(await _body(request))
+            _check_type(request)
+            envelope, rpc_id = _read(await request.body())
             op, version = _method(envelope, rpc_id)
             negotiated(request, version)
             with Call(self._engine, op, version, agent, envelope.params, request) as call:
@@ -91,11 +92,10 @@ class _Writing:
         return sse.encode(failure(self._id, problem, self._version))
 
 
-async def _body(request: Request) -> bytes:
+def _check_type(request: Request) -> None:
     declared = request.header(b"content-type")
-    if declared and "json" not in declared.lower():
+    if declared and declared != JSON and "json" not in declared.lower():
         raise Problem(CONTENT_TYPE, "the request's content type must be application/json")
-    return await request.body()
 
 
 def _read(body: bytes) -> tuple[_Envelope, bytes]:

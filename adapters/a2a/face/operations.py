@@ -6,7 +6,7 @@ others are called through the engine, and always answer with a task.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Any
 
@@ -47,19 +47,19 @@ class Operations:
         self._relay = Relay(engine, push)
         self._own = OwnAgent(engine)
 
-    async def unary(self, call: Call) -> bytes:
+    def unary(self, call: Call) -> Awaitable[bytes]:
         """Any operation but the streaming ones."""
         match call.op:
             case Op.SEND:
-                return await self._send(call)
+                return self._send(call)
             case Op.GET | Op.CANCEL:
-                return await self._task(call)
+                return self._task(call)
             case Op.LIST:
-                return await self._list(call)
+                return self._list(call)
             case Op.CARD:
-                return await self._card(call)
+                return self._card(call)
             case op if op in PUSH:
-                return await self._push.run(call, (await self._known(call))[0].task)
+                return self._configured(call)
             case _:
                 raise Problem(UNSUPPORTED, f"{call.op.value} is a streaming operation")
 
@@ -72,7 +72,10 @@ class Operations:
 
     # --- messages ----------------------------------------------------------------------------
 
-    async def _routed(self, call: Call) -> tuple[Send, Route]:
+    async def _routed(self, call: Call) -> tuple[Send, Route, A2AUpstream | None]:
+        """What is said, where it goes, and the A2A agent to relay to. None of that where the engine is to run
+        the turn: for agents of other protocols, and for tasks of an A2A agent that the engine runs already
+        (another door began them)."""
         send = send_at(call.raw, call.version) or send_from(call.params, call.version)
         if send.message.message_id:
             call.attributes["a2a.message.id"] = send.message.message_id
@@ -83,27 +86,23 @@ class Operations:
         else:
             view = self._engine.agent(call.agent, call.principal)
             route = Route(view=view, send=send, skill=send.meta("skill"))
-        if route.view is not None:
-            call.goes_to(route.view.name, route.view.record.protocol)
-        return send, route
-
-    async def _relayed(self, call: Call, route: Route) -> A2AUpstream | None:
-        """The A2A agent to relay to; None where the engine is to run the turn: for agents of other protocols,
-        and for tasks of an A2A agent that the engine runs already (another door began them)."""
-        view, task_id = route.view, route.send.message.task_id
-        if view is None or route.new_task_id or not isinstance(view.upstream, A2AUpstream):
-            return None
+        view = route.view
+        if view is None:
+            return send, route, None
+        call.goes_to(view.name, view.record.protocol)
+        agent, task_id = view.upstream, route.send.message.task_id
+        if route.new_task_id or not isinstance(agent, A2AUpstream):
+            return send, route, None
         if task_id:
             known = (await self._engine.task(task_id, call.principal)).task
             if known.agent != view.name:
                 raise UnknownTask(task_id)
             if not is_relayed(known):
-                return None
-        return view.upstream
+                return send, route, None
+        return send, route, agent
 
     async def _send(self, call: Call) -> bytes:
-        send, route = await self._routed(call)
-        agent = await self._relayed(call, route)
+        send, route, agent = await self._routed(call)
         if agent is not None and route.view is not None:
             return await self._relay.send(call, route.view, agent, send)
         if route.question is not None:
@@ -115,8 +114,7 @@ class Operations:
         return task_json(task, call.version, send.history_length)
 
     async def _send_stream(self, call: Call) -> AsyncGenerator[bytes]:
-        send, route = await self._routed(call)
-        agent = await self._relayed(call, route)
+        send, route, agent = await self._routed(call)
         if agent is not None and route.view is not None:
             async with aclosing(self._relay.stream(call, route.view, agent, send)) as results:
                 async for result in results:
@@ -197,6 +195,10 @@ class Operations:
             call.goes_to(name, view.record.protocol)
         call.saw(handle.task)
         return handle, view
+
+    async def _configured(self, call: Call) -> bytes:
+        """The operations on push notification configurations."""
+        return await self._push.run(call, (await self._known(call))[0].task)
 
     async def _task(self, call: Call) -> bytes:
         """GetTask and CancelTask."""

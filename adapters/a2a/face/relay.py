@@ -96,7 +96,11 @@ class Relay:
         message = send.message
         known = (await self._engine.task(message.task_id, call.principal)).task if message.task_id else None
         passage = self._passage(call, view, agent, version, known, message)
-        theirs = passage.context_sent(message.context_id)
+        try:
+            theirs = passage.context_sent(message.context_id)
+        except BaseException:
+            passage.close()
+            raise
         wait = send.wait and (send.push is None or call.op is Op.STREAM)
         if version == call.version:
             raw = call.raw
