@@ -107,7 +107,7 @@ class Tracer:
         attributes are the span's from now on."""
         context = parse_traceparent(parent.traceparent)
         if context is None:
-            trace_id, parent_id = _randbytes(16).hex(), None
+            trace_id, parent_id = f"{_random(128):032x}", None
             sampled = int(trace_id[16:], 16) < self._bound
         else:
             trace_id, parent_id, sampled = context
@@ -115,7 +115,7 @@ class Tracer:
             name,
             kind,
             trace_id,
-            _randbytes(8).hex(),
+            f"{_random(64):016x}",
             parent_id,
             sampled,
             parent,
@@ -137,10 +137,10 @@ class Tracer:
 
 
 # Ids need not be secret, only unique: a generator of this process, which is another one after a fork.
-_random = random.Random()
-_randbytes = _random.randbytes
+_generator = random.Random()
+_random = _generator.getrandbits
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=_random.seed)
+    os.register_at_fork(after_in_child=_generator.seed)
 
 
 _traceparent = re.compile(

@@ -70,11 +70,11 @@ class Dispatcher:
             return Aggregate(self._engine, self._relay, self._tasks, scope, self._offers, self._lists)
         return RelayDoor(self._engine, view, server, self._relay, self._tasks)
 
-    async def answer(self, exchange: Exchange, scope: str, view: AgentView | None = None) -> Outcome:
+    async def answer(self, exchange: Exchange, door: Door) -> Outcome:
         """Handle the request and end its span. Raises only CancelledError, where it is not the
         exchange that was canceled."""
         try:
-            result = await self._result(exchange, scope, view)
+            result = await self._result(exchange, door)
             return Outcome(wire.encode_result(exchange.id, result))
         except RpcError as e:
             return self._failed(exchange, e)
@@ -102,8 +102,7 @@ class Dispatcher:
         body = wire.encode_error(exchange.id, error.code, error.message, error.data)
         return Outcome(body, rpc_errors.status(error.code, exchange.era))
 
-    async def _result(self, exchange: Exchange, scope: str, view: AgentView | None) -> wire.Result:
-        door = self.door(scope, exchange.principal, view)
+    async def _result(self, exchange: Exchange, door: Door) -> wire.Result:
         match exchange.era, exchange.method:
             case "handshake", wire.INITIALIZE:
                 return await self._initialized(exchange, door)

@@ -20,6 +20,7 @@ from . import claims, named, rpc_errors
 from . import http as face_http
 from .checks import check, check_params
 from .dispatch import Dispatcher
+from .door import Door
 from .exchange import Exchange, Head
 from .http import Refused, refused
 from .lending import Lending
@@ -156,7 +157,8 @@ class McpFace:
         reply = Reply(request, [(_SESSION, session.id.encode())])
         exchange = self._exchange(message, message.id, head, reply, request.principal, session)
         self._begin(exchange, request, view)
-        outcome = await self._dispatcher.answer(exchange, scope, view)
+        door = self._dispatcher.door(scope, exchange.principal, view)
+        outcome = await self._dispatcher.answer(exchange, door)
         if exchange.error_type is None:
             self._sessions.add(session)
         else:
@@ -188,13 +190,12 @@ class McpFace:
         exchange = self._exchange(message, message.id, head, reply, request.principal, session, granted)
         self._begin(exchange, request, view)
         session.running[message.id] = exchange
-        await reply.run(self._worked(session, exchange, scope, view), exchange.cancel)
+        door = self._dispatcher.door(scope, exchange.principal, view)
+        await reply.run(self._worked(session, exchange, door), exchange.cancel)
 
-    async def _worked(
-        self, session: Session, exchange: Exchange, scope: str, view: AgentView | None
-    ) -> Outcome:
+    async def _worked(self, session: Session, exchange: Exchange, door: Door) -> Outcome:
         try:
-            return await self._dispatcher.answer(exchange, scope, view)
+            return await self._dispatcher.answer(exchange, door)
         finally:
             del session.running[exchange.id]
 
@@ -258,22 +259,20 @@ class McpFace:
             request.listens()
         reply = Reply(request)
         exchange = self._exchange(message, message.id, head, reply, request.principal, None, request.timeouts)
+        door = self._dispatcher.door(scope, exchange.principal, view)
         try:
             exchange.revision = check(request, exchange.method, head)
-            await self._check_params(request, exchange, scope, view)
+            await self._check_params(request, exchange, door)
         except RpcError as e:
             raise Refused(400, e, exchange.id) from None
         self._begin(exchange, request, view)
         # 2026-07-28: closing the response cancels the request.
-        await reply.run(self._dispatcher.answer(exchange, scope, view), exchange.cancel)
+        await reply.run(self._dispatcher.answer(exchange, door), exchange.cancel)
 
-    async def _check_params(
-        self, request: Request, exchange: Exchange, scope: str, view: AgentView | None
-    ) -> None:
+    async def _check_params(self, request: Request, exchange: Exchange, door: Door) -> None:
         if exchange.method != wire.TOOLS_CALL:
             return
         try:
-            door = self._dispatcher.door(scope, exchange.principal, view)
             schema = await door.input_schema(exchange)
         except (GatewayError, RpcError):
             return  # the call itself will say what is wrong

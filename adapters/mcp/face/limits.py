@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any
 
 from ....gateway.config import Limits
 from ....gateway.errors import UpstreamTimeout
@@ -12,7 +12,6 @@ from ....gateway.ports import AgentView
 from ....gateway.waiting import Timers
 from ..wire import Caller
 
-T = TypeVar("T")
 Timeouts = tuple[float | None, float | None]
 
 
@@ -23,31 +22,19 @@ def granted(view: AgentView, limits: Limits, asked: Timeouts) -> tuple[float, fl
     return min(idle, asked[0] or idle), min(total, asked[1] or total)
 
 
-async def bounded(
-    agent: str, seconds: tuple[float, float], caller: Caller, send: Callable[[Caller], Awaitable[T]]
-) -> T:
-    """``send(caller)`` within ``seconds`` (idle, total). What the server tells renews the idle time; while it
-    waits for an answer of the client only the total counts. Raises UpstreamTimeout."""
-    deadline = Deadline(seconds, caller)
-    try:
-        return await send(deadline.watched)
-    except asyncio.CancelledError:
-        if not deadline.passed or deadline.task.uncancel():
-            raise
-        data = {"limit": deadline.passed}
-        raise UpstreamTimeout(f"{agent} did not answer in time", data=data) from None
-    finally:
-        deadline.stop()
-
-
 _timers = Timers()
 
 
 class Deadline:
-    """Cancels the current task when time is up: ``passed`` then names the limit. Signs of life only note the
-    time; they are counted when the timer would go off. ``watched``: the caller, whose signs count."""
+    """A block of the current task that takes no longer than ``seconds`` (idle, total): entered, it gives the
+    caller whose signs of life renew the idle time; while it waits for an answer of the client only the total
+    counts. Raises UpstreamTimeout.
+
+    Signs of life only note the time; they are counted when the timer would go off.
+    """
 
     __slots__ = (
+        "_agent",
         "_ask",
         "_asking",
         "_end",
@@ -55,25 +42,26 @@ class Deadline:
         "_idle",
         "_life",
         "_loop",
+        "_passed",
+        "_task",
         "_tell",
         "_timer",
-        "passed",
-        "task",
-        "watched",
+        "_watched",
     )
 
-    def __init__(self, seconds: tuple[float, float], caller: Caller) -> None:
+    def __init__(self, agent: str, seconds: tuple[float, float], caller: Caller) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self.task = task
-        self.passed = ""
+        self._agent = agent
+        self._task = task
+        self._passed = ""  # the limit that has run out
         self._loop = asyncio.get_running_loop()
         self._idle, total = seconds
         self._life = self._loop.time()
         self._end = self._life + total
         self._asking = 0
         self._tell, self._ask = caller.on_notification, caller.on_request
-        self.watched = Caller(
+        self._watched = Caller(
             caller.trace,
             caller.principal,
             caller.session,
@@ -89,10 +77,18 @@ class Deadline:
         self._timer = _timers.of(min(seconds))
         self._timer.start(self._due)
 
-    def stop(self) -> None:
+    def __enter__(self) -> Caller:
+        return self._watched
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._timer.stop(self._due)
         if self._handle is not None:
             self._handle.cancel()
+        if self._passed and kind is asyncio.CancelledError and not self._task.uncancel():
+            data = {"limit": self._passed}
+            raise UpstreamTimeout(f"{self._agent} did not answer in time", data=data) from None
 
     def _due(self) -> None:
         now = self._loop.time()
@@ -100,8 +96,8 @@ class Deadline:
         if now < min(idle, self._end):
             self._handle = self._loop.call_at(min(idle, self._end), self._due)
             return
-        self.passed = "total_timeout" if now >= self._end else "idle_timeout"
-        self.task.cancel()
+        self._passed = "total_timeout" if now >= self._end else "idle_timeout"
+        self._task.cancel()
 
     async def _told(self, method: str, params: dict[str, Any]) -> None:
         self._life = self._loop.time()

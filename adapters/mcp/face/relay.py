@@ -171,12 +171,8 @@ class Relay:
         async def send(caller: Caller, params: dict[str, Any] = params) -> Raw:
             if exchange.method == tasks.RESULT:  # waits for a task, which has its own limits
                 return await server.request(exchange.method, params, caller=caller)
-            return await limits.bounded(
-                view.name,
-                seconds,
-                caller,
-                lambda watched: server.request(exchange.method, params, caller=watched),
-            )
+            with limits.Deadline(view.name, seconds, caller) as watched:
+                return await server.request(exchange.method, params, caller=watched)
 
         if exchange.era == hello.era:
             return await send(caller)

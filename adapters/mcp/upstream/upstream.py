@@ -222,7 +222,11 @@ class McpUpstream:
             span.attributes["network.transport"] = link.transport
             if link.session_id is not None:
                 span.attributes["mcp.session.id"] = link.session_id
-            schema = await self._schema(method, params, link)
+            schema = None
+            if method == wire.TOOLS_CALL and link.hello.era == "modern" and link.transport == "tcp":
+                # Headers must mirror arguments.
+                catalog = self._catalog or await self.catalog()
+                schema = self.mirroring(catalog).get(str(params.get("name")))
             try:
                 return await link.request(method, params, caller, span, schema)
             except Expired:
@@ -237,12 +241,6 @@ class McpUpstream:
                 else:
                     raise
         raise UpstreamFailed(self.record.name, detail="the server forgets each session at once")
-
-    async def _schema(self, method: str, params: dict[str, Any], link: Link) -> Any:
-        """The called tool's inputSchema, where headers must mirror arguments (modern HTTP)."""
-        if method != wire.TOOLS_CALL or link.hello.era != "modern" or link.transport != "tcp":
-            return None
-        return self.mirroring(self._catalog or await self.catalog()).get(str(params.get("name")))
 
     def mirroring(self, catalog: Catalog) -> Mapping[str, Any]:
         """The inputSchemas of the tools whose arguments are mirrored into headers, by name; worked out once
