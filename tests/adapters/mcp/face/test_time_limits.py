@@ -87,18 +87,16 @@ async def test_a_question_to_the_client_stops_the_clock_and_progress_renews_it()
 
     told: list[str] = []
     caller = Caller(on_request=slow, on_notification=heard)
-    assert await limits.bounded("a", (0.02, 10), caller, send) == "accept"
+    with limits.Deadline("a", (0.02, 10), caller) as watched:
+        assert await send(watched) == "accept"
     assert told == ["notifications/progress"]
-    with pytest.raises(UpstreamTimeout) as caught:
-        await limits.bounded("a", (10, 0.02), caller, send)
+    with pytest.raises(UpstreamTimeout) as caught, limits.Deadline("a", (10, 0.02), caller) as watched:
+        await send(watched)
     assert caught.value.data == {"limit": "total_timeout"}
 
 
 async def test_a_servers_own_time_out_is_its_own() -> None:
-    async def send(caller: Caller) -> str:
+    with pytest.raises(TimeoutError, match="the server's"), limits.Deadline("a", (10, 10), Caller()):
         raise TimeoutError("the server's")
-
-    with pytest.raises(TimeoutError, match="the server's"):
-        await limits.bounded("a", (10, 10), Caller(), send)
     assert msgspec.structs.asdict(Caller())["on_request"] is None
     assert Config().limits.idle_timeout == 300
