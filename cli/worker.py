@@ -102,6 +102,8 @@ class Worker:
             if self._begun is not None:
                 await self._serve(self._begun)
         finally:
+            if self.link.closed.is_set() and self._begun is not None:
+                shutil.rmtree(self._begun.directory, ignore_errors=True)  # nobody else does
             self.link.close()
         return 0 if self._stopping.is_set() else 1
 
@@ -131,7 +133,6 @@ class Worker:
             self._up.set()
             await _first(self._stopping, self.link.closed)
             if not self._stopping.is_set():
-                shutil.rmtree(directory, ignore_errors=True)  # nobody else does
                 asyncio.get_running_loop().call_later(_ENDS, os._exit, 1)
 
     def _made_mirror(self, adapters: Mapping[str, Adapter], host: Host) -> Mirror:
