@@ -127,6 +127,10 @@ def _streams(text: str) -> list[tuple[str, Row]]:
     ]
 
 
+def _documents(text: str) -> list[tuple[str, Row]]:
+    return [(f"{row.name}, one document", row) for row in relays(text)[:2]]
+
+
 def _left(port: int) -> int:
     """Connections at the agents, once those that are kept for a while have gone."""
     end = time.monotonic() + 30
@@ -148,17 +152,19 @@ def pressure(b: Bench) -> None:
     )
     b.table("answer", "growth MB", "sent MiB", "the rest came", "verdict growth", "verdict sent")
     count = FLOOD * 2**20 // PIECE
-    rows = _streams(f"stream {count} 0 {PIECE}")[:-1]
-    rows += [(f"{row.name}, one document", row) for row in relays(f"plain {count} {PIECE}")[:2]]
+    rows, warm = (
+        _streams(f"stream {n} 0 {PIECE}")[:-1] + _documents(f"plain {n} {PIECE}") for n in (count, 3)
+    )
     for number, (name, row) in enumerate(rows):
         home, extra = b.home / f"pressure{number}", '[limits]\nbody = "256MiB"\n'
         with agents() as port, gateway(home, port, extra=extra) as fresh:
             settled(fresh)
-            _stalled(b, fresh, port, name, row)
+            _stalled(b, fresh, port, name, row, warm[number][1])
 
 
-def _stalled(b: Bench, fresh: Proxy, port: int, name: str, row: Row) -> None:
-    b.ask(relays()[0].job(fresh.port, count=100, connections=4))
+def _stalled(b: Bench, fresh: Proxy, port: int, name: str, row: Row, warm: Row) -> None:
+    b.ask(warm.job(fresh.port, expect="", count=100, connections=4))
+    settled(fresh)
     base, sent = rss(fresh.pids), _count(port, "sent")
     try:
         b.ask(row.job(fresh.port, expect="", kind="stall"))

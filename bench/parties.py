@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Generator
 from pathlib import Path
@@ -117,12 +118,18 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def until_up(port: int, path: str, started: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 30
+def until_up(port: int, path: str, started: subprocess.Popen[bytes], seconds: float = 30) -> None:
+    """Until it answers, whatever its status. Raises RuntimeError."""
+    end = time.monotonic() + seconds
     while time.monotonic() < end and started.poll() is None:
-        with contextlib.suppress(OSError):
+        try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1).close()
             return
+        except urllib.error.HTTPError as e:
+            if e.code < 500:
+                return
+        except OSError:
+            pass
         time.sleep(0.02)
     raise RuntimeError("it did not start")
 

@@ -35,12 +35,13 @@ class Row(msgspec.Struct):
             f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n{self.head}"
         )
         if self.session:
-            head += f"mcp-session-id: {initialized(port, path)}\r\n"
+            named = initialized(port, path)
+            head += f"mcp-session-id: {named}\r\n" if named else ""
         return Job(port=port, head=head, body=self.body, expect=options.pop("expect", SMALL[:50]), **options)
 
 
-def initialized(port: int, path: str) -> str:
-    """A new session of MCP's handshake."""
+def initialized(port: int, path: str) -> str | None:
+    """A new session of MCP's handshake; None from a server that has none."""
     params = {
         "protocolVersion": "2025-11-25",
         "capabilities": {},
@@ -50,7 +51,7 @@ def initialized(port: int, path: str) -> str:
     headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
     url = f"http://127.0.0.1:{port}{path}"
     with urlopen(Request(url, json.dumps(body).encode(), headers)) as answer:
-        return str(answer.headers["mcp-session-id"])
+        return answer.headers["mcp-session-id"]
 
 
 def mcp(

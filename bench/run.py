@@ -25,6 +25,7 @@ from calls import load, many_agents, payload, relay, translations, workers
 from measure import Bench, summary
 from memory import memory, pressure
 from parties import agents, clients, gateway, nginx
+from peers import peers
 from startup import startup
 from streams import streams
 
@@ -39,6 +40,7 @@ PARTS = {
     "memory": memory,
     "pressure": pressure,
     "workers": workers,
+    "peers": peers,
 }
 
 
