@@ -126,8 +126,6 @@ class Connection(asyncio.Protocol):
         last = self._waiting[-1] if self._waiting else self._answering
         if last is not None and last is not bad:
             last.keep_alive = False
-        elif bad is not None and bad.begun and not bad.done:
-            self.cut()
         else:
             if bad is None or not bad.begun:
                 self._transport.write(_BAD)
@@ -174,8 +172,6 @@ class Connection(asyncio.Protocol):
             return
         self.idle_since = 0.0
         self._reading = incoming
-        if self._home.closing:
-            incoming.keep_alive = False
         if self._answering is None:
             self._serve(incoming)
         else:
@@ -201,7 +197,7 @@ class Connection(asyncio.Protocol):
 
     async def room(self) -> None:
         """Wait while the client is slow; no longer when it has left."""
-        while self.paused and not self._over:
+        while self.paused:
             if self._drained is None:
                 self._drained = self._loop.create_future()
             await asyncio.shield(self._drained)
@@ -267,7 +263,6 @@ class Connection(asyncio.Protocol):
             if incoming is not None:
                 incoming.leave()
         self._reading = None
-        self._waiting.clear()
 
     def _hang_up(self) -> None:
         """Close. A client that may be sending still is listened to for a moment: else its system would learn

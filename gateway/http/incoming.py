@@ -152,7 +152,6 @@ class Incoming:
     async def start(self, status: int, base: Headers, more: Headers) -> None:
         self._bodyless = self.method == "HEAD" or status in _BODYLESS
         self.chunked = self.chunked and status not in _BODYLESS
-        self.keep_alive = self.keep_alive and (self.chunked or self._bodyless)
         coding = b"transfer-encoding: chunked\r\n" if self.chunked else b""
         head = b"%b%b%b\r\n" % (_head(status, base), coding, self._more(more))
         self.headers.clear()  # nobody reads them any more; the parser holds on to the list

@@ -47,13 +47,7 @@ class Parser:
         self.in_head = False
         self.foreign = False
         self.on_message_complete = taker.on_message_complete
-        self._parser = self._new()
-
-    def _new(self) -> Any:
-        parser = httptools.HttpRequestParser(self)
-        # A request after one that said "connection: close" is not ours to answer, nor an error.
-        parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        return parser
+        self._parser: Any = httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes) -> bool:
         """Read on; False when something has no end within the limit. Raises BadRequest."""
@@ -81,7 +75,7 @@ class Parser:
                 version = self._parser.get_http_version().encode()
                 lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade"]
                 head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, version, b"".join(lines))
-                self._parser = self._new()
+                self._parser = httptools.HttpRequestParser(self)
                 self._parser.feed_data(head)
 
     def give_up(self) -> None:

@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 import h11
 
+from agentgw.cli.process import listen
+from agentgw.gateway.http.app import App
 from agentgw.gateway.http.connection import Connection, Home
 from agentgw.gateway.http.incoming import Incoming
+from agentgw.gateway.http.server import Server
 from agentgw.gateway.http.wire import ClientGone
 
 Door = Callable[[Incoming], Awaitable[None]]
@@ -110,6 +113,7 @@ class Served:
     def __init__(self, door: Door | None) -> None:
         self.seen: list[tuple[str, bytes, bytes]] = []
         self.requests: list[Incoming] = []
+        self.errors: list[BaseException] = []
         self.home = Home(self._handle, LIMIT)
         self.port = 0
         self._door = door or self._echo
@@ -125,8 +129,14 @@ class Served:
     async def _handle(self, request: Incoming) -> None:
         self.requests.append(request)
         self._changed.set()
-        with contextlib.suppress(ClientGone):
+        try:
             await self._door(request)
+        except ClientGone:
+            pass
+        except BaseException as e:
+            self.errors.append(e)
+            if isinstance(e, asyncio.CancelledError):
+                raise
 
     async def _echo(self, request: Incoming) -> None:
         body = await read_all(request)
@@ -159,8 +169,9 @@ async def read_all(request: Incoming) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def served(door: Door | None = None) -> AsyncGenerator[Served]:
-    """A server whose ``door`` answers; without one, with the body or target. Nothing may be left of it."""
+async def served(door: Door | None = None, *, fails: bool = False) -> AsyncGenerator[Served]:
+    """A server whose ``door`` answers; without one, with the body or target. Nothing may be left of it.
+    ``fails``: the door raises."""
     ours = Served(door)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(ours.home), "127.0.0.1", 0)
@@ -168,6 +179,7 @@ async def served(door: Door | None = None) -> AsyncGenerator[Served]:
     try:
         yield ours
         await ours.empty()
+        assert bool(ours.errors) == fails, ours.errors
     finally:
         server.close()
 
@@ -177,9 +189,10 @@ class Wire(asyncio.Transport):
     not read yet; past ``HIGH`` of it the connection is told so. ``reading``: it wants to hear more;
     ``ended``: it says no more."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, *, closing: bool = False) -> None:
         super().__init__()
         self.home = Home(door, LIMIT)
+        self.home.closing = closing
         self.written = b""
         self.reading = True
         self.closed = self.ended = False
@@ -230,3 +243,15 @@ async def settled(turns: int = 50) -> None:
     """Let what can go on without the client go on."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def serving(app: App) -> AsyncGenerator[tuple[int, Server]]:
+    """``app`` behind the gateway's own server; its port."""
+    server, listener = Server(app, LIMIT), listen("127.0.0.1", 0)
+    await server.start(listener)
+    try:
+        yield listener.getsockname()[1], server
+    finally:
+        await server.aclose()
+        listener.close()

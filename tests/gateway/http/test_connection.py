@@ -107,6 +107,59 @@ async def test_what_is_good_is_answered_before_garbage_ends_the_connection() -> 
         assert [(a.body, a.headers.get("connection")) for a in answers] == [(b"/a", None), (b"/b", "close")]
 
 
+async def test_garbage_in_the_next_body_does_not_come_before_the_answer() -> None:
+    go_on = asyncio.Event()
+
+    async def door(request: Incoming) -> None:
+        await go_on.wait()
+        await request.answer(200, (), (), request.target)
+
+    async with served(door) as server, server.client() as client:
+        client.send(get(b"/a") + get(b"/b", b"transfer-encoding: chunked\r\n", b"POST") + b"xyz\r\n")
+        await server.reached(1)
+        go_on.set()
+        assert [a.body for a in await client.all()] == [b"/a"]
+        assert len(server.requests) == 1
+
+
+async def test_who_never_leaves_after_garbage_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LINGER", 0.02)
+    async with served() as server, server.client() as client:
+        client.send(b"garbage\r\n\r\n")
+        await server.empty()
+        assert b" 400 " in await client.rest()
+
+
+async def test_a_last_answer_ends_the_connection_at_once() -> None:
+    async def door(request: Incoming) -> None:
+        await request.answer(200, (), (), b"")
+
+    client = Wire(door)
+    client.send(END)
+    await settled()
+    assert client.closed
+
+
+async def test_who_comes_while_the_server_ends_is_left() -> None:
+    async def door(request: Incoming) -> None:
+        raise AssertionError("no request is taken")
+
+    client = Wire(door, closing=True)
+    assert client.closed
+
+
+async def test_patience_is_not_for_who_has_said_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.02)
+    async with served() as server, server.client() as client:
+        client.send(get(b"/a"))
+        assert (await client.answer()).body == b"/a"
+        for _ in range(3):
+            async with server.client() as silent:
+                await silent.rest()  # was left
+        client.send(get(b"/b"))
+        assert (await client.answer()).body == b"/b"
+
+
 async def test_garbage_after_the_answer_and_before_its_door_is_done_ends_the_connection() -> None:
     go_on = asyncio.Event()
 
@@ -139,7 +192,10 @@ async def test_100_is_said_when_the_body_is_wanted() -> None:
 
 async def test_100_is_not_said_to_who_sends_anyway_or_does_not_know_it() -> None:
     async with served() as server, server.client() as client:
-        client.send(post(b"/a", b"x", b"expect: 100-continue\r\n"))
+        half = post(b"/a", b"xy", b"expect: 100-continue\r\n")
+        client.send(half[:-1])
+        await server.reached(1)
+        client.send(half[-1:])
         client.send(b"POST /b HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n")
         assert (await client.answer()).informed == []
         client.send(b"y")
@@ -159,6 +215,59 @@ async def test_whose_body_was_never_asked_for_is_read_no_further() -> None:
         client.send(END)  # too long to be the body
         assert await client.rest() == b""
         assert len(server.requests) == 1
+
+    client = Wire(door)
+    client.send(get(b"/a", b"content-length: 3\r\nexpect: 100-continue\r\n", b"POST"))
+    await settled()
+    assert not client.ended
+    client.send(b"xyz" + END)
+    assert client.closed
+    assert not client.home.tasks
+
+
+async def test_a_body_that_nobody_reads_is_not_taken_in() -> None:
+    go_on = asyncio.Event()
+
+    async def door(request: Incoming) -> None:
+        await go_on.wait()
+        await request.answer(200, (), (), await read_all(request))
+
+    body = b"x" * 1_000_000
+    data, sent = post(b"/", body), 0
+    client = Wire(door)
+    while client.reading and sent < len(data):
+        client.send(data[sent : sent + 10_000])
+        sent += 10_000
+        await settled(5)
+    assert sent < 200_000
+    go_on.set()
+    await settled()
+    assert client.reading
+    client.send(data[sent:])
+    await settled()
+    client.reads()
+    await settled()
+    client.leaves()
+    await settled()
+    assert not client.home.tasks
+
+
+async def test_the_last_of_many_that_wait_may_be_half_there() -> None:
+    go_on = asyncio.Event()
+
+    async def door(request: Incoming) -> None:
+        await go_on.wait()
+        await request.answer(200, (), (), await read_all(request))
+
+    async with served(door) as server, server.client() as client:
+        half = post(b"/", b"half")
+        client.send(get(b"/") * 8 + half[:-2])
+        await server.reached(1)
+        go_on.set()
+        for _ in range(8):
+            await client.answer()
+        client.send(half[-2:])
+        assert (await client.answer()).body == b"half"
 
 
 async def test_an_early_answer_lets_the_next_request_through() -> None:
@@ -213,8 +322,10 @@ async def test_what_has_no_body_sends_none(status: int, method: str, streams: bo
 
 
 @pytest.mark.parametrize("streams", [False, True])
-@pytest.mark.parametrize("name", [b"x", b"x y", b""])
-@pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"\0", b"\x1b"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(b"x", b"a\r\nb: c"), (b"x", b"a\nb"), (b"x", b"\0"), (b"x", b"\x1b"), (b"x\r\nb", b""), (b"", b"")],
+)
 async def test_a_header_never_splits_an_answer_and_a_refusal_is_possible(
     name: bytes, value: bytes, streams: bool
 ) -> None:
@@ -365,8 +476,7 @@ async def test_what_a_door_leaves_unanswered_is_cut(begun: bool, error: Callable
             await request.write(b"half")
         raise error
 
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    async with served(door) as server, server.client() as client:
+    async with served(door, fails=True) as server, server.client() as client:
         client.send(get(b"/") + END)
         data = await client.rest()
         assert data.endswith(b"half\r\n" if begun else b"")  # no end of it: the client knows
@@ -419,8 +529,7 @@ async def test_who_does_not_take_its_last_answer_is_cut_at_last() -> None:
         request._line.send(b"x" * 20_000_000)  # a door that does not wait for room
         raise RuntimeError
 
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    async with served(door) as server, server.client() as client:
+    async with served(door, fails=True) as server, server.client() as client:
         client.send(get(b"/"))
         await client.reader.readexactly(1)
         client.reader._transport.pause_reading()  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import pytest
 
 from agentgw.gateway.http.incoming import Incoming
 
-from .support import Client, read_all, served
+from .support import LIMIT, Client, Wire, read_all, served, settled
 
 NEXT = b"GET /next HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 POST = b"POST /p HTTP/1.1\r\nhost: a\r\n"
@@ -146,7 +146,8 @@ async def test_nothing_is_a_request_after_connect(more: bytes) -> None:
 
 
 async def test_nothing_is_a_request_after_a_last_one() -> None:
-    for head in (b"GET /a HTTP/1.1\r\nconnection: close\r\n", b"GET /a HTTP/1.0\r\n"):
+    last = b"GET /a HTTP/1.0\r\n"
+    for head in (last, last + b"connection: keep-alive\r\n", b"GET /a HTTP/1.1\r\nconnection: close\r\n"):
         async with served() as server, server.client() as client:
             client.send(head + b"host: a\r\n\r\n" + NEXT * 1000)
             answers = await client.all()
@@ -206,3 +207,22 @@ async def test_what_ends_too_late_is_dropped_after_what_was_asked_before() -> No
     async with served(door) as server, server.client() as client:
         client.send(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n" + CHUNKED + b"0\r\nx: " + b"a" * 400_000)
         assert (await client.all())[0].status == 200  # a 400 may follow
+
+
+@pytest.mark.parametrize("size", [8000, 9000])
+async def test_a_head_counts_as_a_whole_however_it_comes(size: int) -> None:
+    too_large: list[bool] = []
+
+    async def door(request: Incoming) -> None:
+        too_large.append(request.too_large)
+        await request.answer(200, (), (), b"")
+
+    data = b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n" * 3
+    data += b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * size + b"\r\n\r\n"
+    for step in (1000, 5000, 100_000):
+        client = Wire(door)
+        for start in range(0, len(data), step):
+            client.send(data[start : start + step])
+        await settled()
+        client.leaves()
+        assert too_large[-4:] == [False] * 3 + [size > LIMIT]

@@ -6,19 +6,20 @@ import asyncio
 import base64
 import hashlib
 import html.parser
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
-import uvicorn
 
 from agentgw.gateway import sse
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import AgentError, UpstreamTimeout
+from agentgw.gateway.http.app import App
 from agentgw.gateway.http.control_api import build_control_app
+from agentgw.gateway.http.doors import Doors
 from agentgw.gateway.metrics import Metrics
 from agentgw.gateway.model import (
     Finished,
@@ -37,6 +38,7 @@ from agentgw.gateway.telemetry import Tracer, span_json
 from agentgw.registry.memory import MemoryStore
 
 from ...support.agents import World, WorldUpstream, adapter, registry
+from .support import serving
 
 URL = "http://agent.example/"
 
@@ -292,25 +294,11 @@ async def test_a_failed_call_says_why_in_its_task(plane):
 
 
 @asynccontextmanager
-async def served(app: Any):
-    """A real server on a port of its own."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none"))
-    server.capture_signals = nullcontext
-    started = asyncio.Event()
-    startup = server.startup
-
-    async def announced(sockets: Any = None) -> None:
-        await startup(sockets)
-        started.set()
-
-    server.startup = announced
-    serving = asyncio.create_task(server.serve())
-    await started.wait()
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = server.force_exit = True
-        await serving
+async def served(control: Any):
+    """The control plane behind the front on a port of its own."""
+    app = App([], control, Doors("127.0.0.1", ""), owner_token="owner", body_limit=1 << 20)
+    async with serving(app) as (port, _):
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_leaving_does_not_cancel_and_canceling_does(plane):

@@ -9,6 +9,7 @@ import pytest
 
 from agentgw.gateway.errors import GatewayError, InvalidRequest
 from agentgw.gateway.http.app import App
+from agentgw.gateway.http.asgi import AsgiWire
 from agentgw.gateway.http.deferred import Deferred
 from agentgw.gateway.http.doors import Doors, hostname
 from agentgw.gateway.http.request import Request
@@ -186,6 +187,7 @@ async def test_the_owner_is_known_by_the_token() -> None:
         return msgspec.json.decode((await ask(app(), "/x", authorization=f"Bearer {token}"))[1])["who"]
 
     assert (await who("token"), await who("other")) == ("owner", "anonymous")
+    assert await who("token \t") == "owner"  # httptools leaves the blanks at the end
 
 
 @pytest.mark.parametrize(
@@ -193,3 +195,49 @@ async def test_the_owner_is_known_by_the_token() -> None:
 )
 def test_hostname(host: str, name: str) -> None:
     assert hostname(host) == name
+
+
+async def test_over_asgi_too_a_door_learns_who_left() -> None:
+    gone = asyncio.Event()
+    messages = asyncio.Queue[dict[str, Any]]()
+
+    async def send(message: Any) -> None:
+        pass
+
+    wire = AsgiWire(messages.get, send)
+    wire.on_gone(gone.set)
+    messages.put_nowait({"type": "http.disconnect"})
+    await asyncio.wait_for(gone.wait(), 10)
+    gone.clear()
+    wire.on_gone(gone.set)  # later than that
+    await asyncio.wait_for(gone.wait(), 10)
+
+
+async def test_nothing_is_left_of_a_request_over_asgi_that_is_cancelled() -> None:
+    before = asyncio.all_tasks()
+    watching = asyncio.Event()
+
+    class Waits(Face):
+        async def serve(self, request: Request) -> None:
+            await request.body()
+            request.on_gone(watching.set)
+            watching.set()
+            await asyncio.Event().wait()
+
+    front = App([Waits()], control, Doors("127.0.0.1", ""), owner_token="token", body_limit=1000)
+    bodies = [{"type": "http.request", "body": b""}]
+
+    async def receive() -> Any:
+        return bodies.pop() if bodies else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b""}
+    headers = [(b"host", b"127.0.0.1")]
+    call = asyncio.create_task(front(scope | {"headers": headers}, receive, send))
+    await watching.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
