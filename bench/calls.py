@@ -128,22 +128,28 @@ def settled(proxy: Proxy) -> None:
 
 def workers(b: Bench) -> None:
     """More processes must not make a request cost more."""
-    b.part("Workers: CPU a request, 64 at once, on as many cores as workers")
+    b.part(
+        "Workers: CPU a request, 64 at once",
+        "One worker may use the same cores as several; where there are only two, clients and agents are on",
+        "one of them, too.",
+    )
     said = subprocess.run([SCRIPT, "serve", "--help"], capture_output=True, text=True).stdout
     counts = [n for n in (2, 4) if n <= len(CORES.all)]
     if "--workers" not in said or not counts:
         b.say("Left out: " + ("one core." if "--workers" in said else "serve has no --workers yet."))
         return
     b.table("row", "workers", "µs", "1 worker µs", "ratio", "/s", "1 worker /s", "verdict")
-    with gateway(b.home / "one", b.direct.port, workers=1) as one:
-        for count in counts:
-            with gateway(b.home / f"workers{count}", b.direct.port, workers=count) as many:
-                for row in (*relays(), translated()[0]):
-                    rounds = b.alternating(b.calls(row, many, 64), b.calls(row, one, 64))
-                    new, old = middle(rounds[0]), middle(rounds[1])
-                    more = ratio(*rounds)
-                    b.row(
-                        row.name, str(count), f"{new.us:.0f}", f"{old.us:.0f}", f"{more:.2f}",
-                        f"{new.rate:.0f}", f"{old.rate:.0f}",
-                        b.verdict(f"{row.name}, {count} workers, CPU over one's", more, WORKERS),
-                    )  # fmt: skip
+    for count in counts:
+        with (
+            gateway(b.home / f"one{count}", b.direct.port, workers=1, cores=count) as one,
+            gateway(b.home / f"workers{count}", b.direct.port, workers=count, cores=count) as many,
+        ):
+            for row in (*relays(), translated()[0]):
+                rounds = b.alternating(b.calls(row, many, 64), b.calls(row, one, 64))
+                new, old = middle(rounds[0]), middle(rounds[1])
+                more = ratio(*rounds)
+                b.row(
+                    row.name, str(count), f"{new.us:.0f}", f"{old.us:.0f}", f"{more:.2f}",
+                    f"{new.rate:.0f}", f"{old.rate:.0f}",
+                    b.verdict(f"{row.name}, {count} workers, CPU over one's", more, WORKERS),
+                )  # fmt: skip

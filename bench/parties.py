@@ -136,10 +136,17 @@ def until_up(port: int, path: str, started: subprocess.Popen[bytes], seconds: fl
 
 @contextlib.contextmanager
 def gateway(
-    home: Path, agents_port: int, *, more: int = 0, workers: int = 0, stdio: bool = False, extra: str = ""
+    home: Path,
+    agents_port: int,
+    *,
+    more: int = 0,
+    workers: int = 0,
+    cores: int = 1,
+    stdio: bool = False,
+    extra: str = "",
 ) -> Generator[Proxy]:
     """agentgw with one agent of each kind, ``more`` besides, and with ``stdio`` one that is a command.
-    ``workers``: 0 says nothing of them. ``extra``: more of the configuration."""
+    ``workers``: 0 says nothing of them. ``cores``: how many it may use. ``extra``: more configuration."""
     base = f"http://127.0.0.1:{agents_port}"
     declared = {
         "mcp": (f"{base}/mcp", "mcp"),
@@ -159,8 +166,7 @@ def gateway(
     if workers:
         words += ["--workers", str(workers)]
     environment = {**os.environ, "AGENTGW_HOME": str(home / "data")}
-    cores = CORES.proxy(max(workers, 1))
-    with process(*words, cores=cores, env=environment, stdout=subprocess.DEVNULL) as started:
+    with process(*words, cores=CORES.proxy(cores), env=environment, stdout=subprocess.DEVNULL) as started:
         until_up(port, "/readyz", started)
         yield Proxy("agentgw", port, family(started.pid))
 
