@@ -23,6 +23,7 @@ from ..gateway.ports import Adapter, AgentView, Host, Upstream
 from ..gateway.store import Store
 from . import discovery, health, records
 from .lasthealth import LastHealth
+from .listeners import Listeners
 from .upstreams import Broken, Jobs, Upstreams, close
 
 log = logging.getLogger("agentgw.registry")
@@ -69,8 +70,7 @@ class Directory:
         self._asked: set[str] = set()  # since the start
         self._last = LastHealth(store)
         self._due: set[str] = set()
-        self._callbacks: list[Callable[[], None]] = []
-        self._notifying = False
+        self._listeners = Listeners()
 
     # --- life --------------------------------------------------------------------------------
 
@@ -135,13 +135,7 @@ class Directory:
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, on the loop and soon, when agents or their descriptions changed; several changes at
         one time are one call. Returns the way to unsubscribe."""
-        self._callbacks.append(callback)
-
-        def unsubscribe() -> None:
-            with contextlib.suppress(ValueError):
-                self._callbacks.remove(callback)
-
-        return unsubscribe
+        return self._listeners.add(callback)
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -321,14 +315,5 @@ class Directory:
 
     def _swap(self, *, notify: bool = True) -> None:
         self._views = None
-        if notify and not self._notifying:
-            self._notifying = True
-            asyncio.get_running_loop().call_soon(self._notify)
-
-    def _notify(self) -> None:
-        self._notifying = False
-        for callback in list(self._callbacks):
-            try:
-                callback()
-            except Exception:
-                log.exception("a listener to changes failed")
+        if notify:
+            self._listeners.changed()

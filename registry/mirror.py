@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
@@ -19,9 +18,8 @@ from ..gateway.errors import GatewayError, Unreachable
 from ..gateway.model import Agent, Health, Record
 from ..gateway.ports import Adapter, AgentView, Host, Remembers, Upstream
 from . import records
+from .listeners import Listeners
 from .upstreams import Broken, Upstreams, close
-
-log = logging.getLogger("agentgw.registry")
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -71,8 +69,7 @@ class Mirror:
         self._look = look
         self._upstreams = Upstreams(adapters, host, config.limits.shutdown_grace)
         self._views: Mapping[str, AgentView] = MappingProxyType({})
-        self._callbacks: list[Callable[[], None]] = []
-        self._notifying = False
+        self._listeners = Listeners()
 
     async def start(self, *, refresh: bool = True) -> None:
         """Nothing is there until the owner tells."""
@@ -101,13 +98,7 @@ class Mirror:
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, on the loop and soon, when agents or their descriptions changed. Returns the way to
         unsubscribe."""
-        self._callbacks.append(callback)
-
-        def unsubscribe() -> None:
-            with contextlib.suppress(ValueError):
-                self._callbacks.remove(callback)
-
-        return unsubscribe
+        return self._listeners.add(callback)
 
     def take(self, news: News) -> None:
         """The owner tells what has changed."""
@@ -121,9 +112,8 @@ class Mirror:
             views[seen.record.name] = new = self._view(seen, old)
             notify = notify or old is None or (old.record, old.agent) != (new.record, new.agent)
         self._views = MappingProxyType(views)
-        if notify and not self._notifying:
-            self._notifying = True
-            asyncio.get_running_loop().call_soon(self._notify)
+        if notify:
+            self._listeners.changed()
 
     def _view(self, seen: Seen, old: AgentView | None) -> AgentView:
         if old is not None and records.reaches_same(old.record, seen.record):
@@ -138,11 +128,3 @@ class Mirror:
         if record.protocol == "auto":
             return Broken(lambda: Unreachable(f"{record.name} has not answered yet"))
         return self._upstreams.make(record)
-
-    def _notify(self) -> None:
-        self._notifying = False
-        for callback in list(self._callbacks):
-            try:
-                callback()
-            except Exception:
-                log.exception("a listener to changes failed")
