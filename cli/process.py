@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -118,16 +118,30 @@ async def _serve(config: Config, home: Path, stopping: asyncio.Event, hurry: asy
         started = await unless(stopping, stack.enter_async_context(starting))
         if started is None:
             return 0
-        spare_the_collector()
-        owner.write(home, url=url, token=token)
-        try:
-            print(banner(config.server.public_url or url, grpc_at(config, url)), flush=True)
-            gateway.control.begin()
-            await stopping.wait()
-            finished = await gateway.drain(hurry)
-        finally:
-            owner.remove(home)
+        finished = await until_stopped(gateway, home, url, token, stopping, lambda: gateway.drain(hurry))
     return int(hurry.is_set() and not finished)
+
+
+async def until_stopped(
+    gateway: Gateway,
+    home: Path,
+    url: str,
+    token: str,
+    stopping: asyncio.Event,
+    drain: Callable[[], Awaitable[bool]],
+) -> bool:
+    """The gateway is ready at ``url``: say so, be found by the command line until ``stopping`` is set, then
+    ``drain``; what that says."""
+    spare_the_collector()
+    owner.write(home, url=url, token=token)
+    try:
+        config = gateway.config
+        print(banner(config.server.public_url or url, grpc_at(config, url)), flush=True)
+        gateway.control.begin()
+        await stopping.wait()
+        return await drain()
+    finally:
+        owner.remove(home)
 
 
 async def unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T | None:

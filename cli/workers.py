@@ -34,9 +34,7 @@ from ..gateway.seal import Sealer
 from ..registry.mirror import News, Telling
 from ..registry.remote import served
 from ..registry.sqlite import SqliteStore
-from . import owner
-from .banner import banner
-from .process import grpc_at, listen, loopback_url, running, spare_the_collector, unless
+from .process import listen, loopback_url, running, unless, until_stopped
 from .wiring import Gateway
 from .worker import Start, local_socket
 
@@ -300,15 +298,7 @@ async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: as
         up = _up(stack, running(gateway, None, local=local), workers)
         if await unless(stopping, up) is None:
             return 0
-        spare_the_collector()
-        owner.write(home, url=url, token=token)
-        try:
-            print(banner(config.server.public_url or url, grpc_at(config, url)), flush=True)
-            gateway.control.begin()
-            await stopping.wait()
-            finished = await workers.drain(hurry)
-        finally:
-            owner.remove(home)
+        finished = await until_stopped(gateway, home, url, token, stopping, lambda: workers.drain(hurry))
     return int(hurry.is_set() and not finished)
 
 
