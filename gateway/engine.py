@@ -29,6 +29,7 @@ from .homes import Homes
 from .http.request import Request
 from .http.wire import Headers
 from .lifecycle import PAUSED, TERMINAL
+from .limits import allowed
 from .model import (
     Data,
     Finished,
@@ -232,7 +233,7 @@ class Hub:
         return entry
 
     def _launch(self, entry: TaskLog, view: AgentView, call: Invocation, work: Work) -> None:
-        idle, total = self._limits(view, call)
+        idle, total = allowed(view.record, self.config.limits, (call.idle_timeout, call.total_timeout))
 
         def started(event: Started) -> None:
             if event.context_id:
@@ -248,13 +249,6 @@ class Hub:
             await turn.run(work)
         finally:
             self._running -= 1
-
-    def _limits(self, view: AgentView, call: Invocation) -> tuple[float, float]:
-        """Idle and total timeout in seconds: the agent's, else the configuration's; a call may want less."""
-        record, limits = view.record, self.config.limits
-        idle = record.idle_timeout or limits.idle_timeout
-        total = record.total_timeout or limits.total_timeout
-        return min(idle, call.idle_timeout or idle), min(total, call.total_timeout or total)
 
     # --- tasks -------------------------------------------------------------------------------
 

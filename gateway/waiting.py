@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from itertools import takewhile
 from types import TracebackType
+from typing import Self
 
 KEPT = 64  # lengths: callers may choose any
 _EARLY = 0.001  # seconds: loops count in milliseconds
@@ -98,13 +99,14 @@ class Waiting:
             if self._inside:
                 self._cancelled = self._task.cancel()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if self._error is not None:
             raise self._error
         self._inside = True
         self._cancelling = self._task.cancelling()
         for timer, callback in self.timed:
             timer.start(callback)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

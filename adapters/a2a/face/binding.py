@@ -33,8 +33,8 @@ def negotiated(request: Request, spoken: Version) -> Version:
 class Streams:
     """What the streams of the door share: timers, and that the gateway stops."""
 
-    def __init__(self) -> None:
-        self.timers = Timers()
+    def __init__(self, timers: Timers) -> None:
+        self.timers = timers
         self._open: set[Callable[[], None]] = set()
         self._closing = False
 

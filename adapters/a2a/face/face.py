@@ -26,7 +26,7 @@ class A2AFace:
     """Implements ``ports.Face``."""
 
     def __init__(self, engine: Engine) -> None:
-        self._streams = Streams()
+        self._streams = Streams(engine.timers)
         signer = Signer(engine)
         self._push = Push(engine)
         operations = Operations(engine, signer, self._push)

@@ -11,9 +11,9 @@ import msgspec
 
 from ....gateway.errors import BadUpstream, Unreachable
 from ....gateway.lifecycle import Folding
+from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Extra, Message, Task
 from ....gateway.ports import AgentView, Engine
-from ....gateway.waiting import Timers
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
 from ..events import Item, Update, is_settled, item_to
@@ -23,7 +23,6 @@ from ..upstream.channel import Params
 from ..upstream.upstream import A2AUpstream
 from ..wire import Op, Version
 from .call import Call
-from .limits import Limits
 
 _encode = msgspec.json.Encoder().encode
 TOGETHER = 0.2  # seconds: the hub writes what it knows no more often
@@ -43,7 +42,6 @@ class Passage:
     def __init__(
         self,
         engine: Engine,
-        timers: Timers,
         call: Call,
         view: AgentView,
         agent: A2AUpstream,
@@ -62,7 +60,8 @@ class Passage:
         self._told = known  # as the hub knows it
         self._told_at = 0.0
         self._ours = known.context_id if known else None  # what the client calls the conversation
-        self._limits = Limits(timers, view.record, engine.config.limits, call.timeouts)
+        seconds = allowed(view.record, engine.config.limits, call.timeouts)
+        self._limits = CallLimits(engine.timers, view.name, *seconds)
 
     @property
     def task(self) -> Task | None:

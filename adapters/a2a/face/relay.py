@@ -18,7 +18,6 @@ from ....gateway.errors import BadUpstream, GatewayError
 from ....gateway.lifecycle import PAUSED, TERMINAL
 from ....gateway.model import Fault, Message, Task, TaskState
 from ....gateway.ports import AgentView, Engine
-from ....gateway.waiting import Timers
 from ..card import relayed_card
 from ..codec import Malformed, task_to
 from ..contexts import in_context
@@ -41,7 +40,6 @@ class Relay:
     def __init__(self, engine: Engine, push: Push) -> None:
         self._engine = engine
         self._push = push
-        self._timers = Timers()
 
     # --- messages ----------------------------------------------------------------------------
 
@@ -181,7 +179,7 @@ class Relay:
         known: Task | None = None,
         message: Message | None = None,
     ) -> Passage:
-        return Passage(self._engine, self._timers, call, view, agent, version, known, message)
+        return Passage(self._engine, call, view, agent, version, known, message)
 
     # --- the extended card -------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class House:
         self.ids = Ids(engine.items, engine.homes)
         self.seen = Recent()
         self.pages = Pages()
-        self.timers = Timers()
+        self.timers = engine.timers
 
 
 class Exchange:

@@ -16,6 +16,7 @@ import msgspec
 from ....gateway import sse
 from ....gateway.errors import GatewayError, Unreachable
 from ....gateway.http.request import ClientGone, EventStream
+from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Trace
 from ....gateway.telemetry import Attribute
 from ....gateway.transport import Reply, Stream
@@ -23,7 +24,6 @@ from ..upstream.server import error_of, turn_begin
 from ..upstream.upstream import ACPUpstream
 from ..wire import JSON_TYPE, LAST_EVENTS, SETTLED, EventHead, Mode, RunHead
 from .exchange import Exchange, Silence
-from .limits import Limits
 from .passage import Passage
 
 _head = msgspec.json.Decoder(RunHead)
@@ -33,7 +33,7 @@ async def forward(
     x: Exchange, upstream: ACPUpstream, path: str, body: bytes, mode: Mode, passage: Passage
 ) -> None:
     """Send ``body`` to the agent, and its answer to the client."""
-    limits = Limits(x, upstream, renewing=mode == "stream")
+    limits = _limits(x, upstream, renewing=mode == "stream")
     try:
         with Hop(x, upstream, "POST", path if path == "/runs" else "/runs/{run_id}") as trace:
             if mode == "stream":
@@ -54,10 +54,17 @@ async def forward(
         x.house.background(passage.run_id, follow(x, upstream, passage))
 
 
+def _limits(x: Exchange, upstream: ACPUpstream, *, renewing: bool = False) -> CallLimits:
+    """``renewing``: whether signs of life can be seen; else only the total counts."""
+    record, configured = upstream.record, upstream.host.config.limits
+    idle, total = allowed(record, configured, x.request.timeouts)
+    return CallLimits(x.house.timers, record.name, idle if renewing else None, total)
+
+
 async def follow(x: Exchange, upstream: ACPUpstream, passage: Passage) -> None:
     """Ask after a run that nobody reads until it has settled, for the record, and for whoever watches it
     through another door."""
-    limits = Limits(x, upstream)
+    limits = _limits(x, upstream)
     try:
         with contextlib.suppress(GatewayError):
             with limits:
@@ -103,7 +110,7 @@ async def _streamed(
     body: bytes,
     trace: Trace,
     passage: Passage,
-    limits: Limits,
+    limits: CallLimits,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
         with limits:
@@ -130,7 +137,7 @@ async def _streamed(
 class _Turn:
     """The events of one turn on their way to the client, up to the last one."""
 
-    def __init__(self, out: EventStream, passage: Passage, limits: Limits) -> None:
+    def __init__(self, out: EventStream, passage: Passage, limits: CallLimits) -> None:
         self._out = out
         self._passage = passage
         self._limits = limits

@@ -55,16 +55,6 @@ class Server:
         self.named = record.remote or named
         self.address = server_attributes(self.base)
 
-    @property
-    def idle_timeout(self) -> float:
-        """Seconds without a sign of life."""
-        return self.record.idle_timeout or self.host.config.limits.idle_timeout
-
-    @property
-    def total_timeout(self) -> float:
-        """Seconds for a whole answer."""
-        return self.record.total_timeout or self.host.config.limits.total_timeout
-
     # --- what is there -----------------------------------------------------------------------
 
     async def describe(self) -> Sequence[Agent]:

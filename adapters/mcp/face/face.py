@@ -154,7 +154,7 @@ class McpFace:
         asked = params.get("protocolVersion")
         revision = asked if asked in wire.HANDSHAKE_VERSIONS else wire.LATEST_HANDSHAKE
         session = Session(request.principal, scope, str(revision), params, self._engine.homes)
-        reply = Reply(request, [(_SESSION, session.id.encode())])
+        reply = Reply(request, self._engine.timers, [(_SESSION, session.id.encode())])
         exchange = self._exchange(message, message.id, head, reply, request.principal, session)
         self._begin(exchange, request, view)
         door = self._dispatcher.door(scope, exchange.principal, view)
@@ -163,7 +163,7 @@ class McpFace:
             self._sessions.add(session)
         else:
             self._ended(session)
-            reply = Reply(request)
+            reply = Reply(request, self._engine.timers)
         await reply.finish(outcome)
 
     async def _handshaken(
@@ -183,9 +183,9 @@ class McpFace:
         headers = [(_SESSION, session.id.encode())]
         primes = session.revision >= _PRIMED
         if session.lent:  # events have ids where the session is
-            reply = Reply(request, headers)
+            reply = Reply(request, self._engine.timers, headers)
         else:
-            reply = ResumableReply(request, headers, session.streams.new, primes=primes)
+            reply = ResumableReply(request, self._engine.timers, headers, session.streams.new, primes=primes)
         granted = request.timeouts
         exchange = self._exchange(message, message.id, head, reply, request.principal, session, granted)
         self._begin(exchange, request, view)
@@ -257,7 +257,7 @@ class McpFace:
         listens = message.method == wire.SUBSCRIPTIONS_LISTEN
         if listens:
             request.listens()
-        reply = Reply(request)
+        reply = Reply(request, self._engine.timers)
         exchange = self._exchange(message, message.id, head, reply, request.principal, None, request.timeouts)
         door = self._dispatcher.door(scope, exchange.principal, view)
         try:

@@ -10,15 +10,17 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ....gateway.errors import BadUpstream
+from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from .. import wire
 from ..upstream.link import Hello
 from ..upstream.upstream import McpUpstream
 from ..wire import Caller, Catalog, Era, RpcError
-from . import eras, limits, links, rpc_errors, tasks
+from . import eras, links, rpc_errors, tasks
 from .exchange import Exchange
 from .parked import MAY_ASK, Parking
+from .signs import Signs
 from .watching import Watches
 
 SET_LEVEL = "logging/setLevel"
@@ -166,13 +168,19 @@ class Relay:
     ) -> Raw | dict[str, Any]:
         """One request, and what the server asks in between, in the way of the client's era. An object is an
         InputRequiredResult."""
-        seconds = limits.granted(view, self._engine.config.limits, exchange.timeouts)
+        engine = self._engine
+        seconds = allowed(view.record, engine.config.limits, exchange.timeouts)
 
         async def send(caller: Caller, params: dict[str, Any] = params) -> Raw:
             if exchange.method == tasks.RESULT:  # waits for a task, which has its own limits
                 return await server.request(exchange.method, params, caller=caller)
-            with limits.Deadline(view.name, seconds, caller) as watched:
-                return await server.request(exchange.method, params, caller=watched)
+            bounds = CallLimits(engine.timers, view.name, *seconds)
+            try:
+                with bounds:
+                    watched = Signs(bounds, caller).watched
+                    return await server.request(exchange.method, params, caller=watched)
+            finally:
+                bounds.close()
 
         if exchange.era == hello.era:
             return await send(caller)

@@ -16,7 +16,6 @@ from ....gateway.waiting import Timers
 from .outbox import KEEP_ALIVE
 from .streams import Stream
 
-_timers = Timers()
 PRIMED_AFTER = 1.0  # seconds of silence after which a client gets an id to come back with
 
 
@@ -30,8 +29,9 @@ class Outcome(msgspec.Struct, frozen=True):
 class Reply:
     """Answers ``request``. ``send`` may be called from several tasks; after the client left it drops."""
 
-    def __init__(self, request: Request, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(self, request: Request, timers: Timers, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._request = request
+        self._timers = timers
         self._headers = headers
         self._stream: EventStream | None = None
         self._opening: asyncio.Lock | None = None
@@ -68,7 +68,7 @@ class Reply:
         """Do the work, which never fails, and answer with its outcome. ``cancel`` is called when the client
         leaves before."""
         self._request.on_gone(lambda: self._leave(cancel))
-        silence = _timers.of(KEEP_ALIVE)
+        silence = self._timers.of(KEEP_ALIVE)
         silence.start(self._beat)
         try:
             outcome = await work
@@ -81,7 +81,7 @@ class Reply:
         beat = asyncio.create_task(self._idle())
         self._beats.add(beat)
         beat.add_done_callback(self._beats.discard)
-        _timers.of(KEEP_ALIVE).start(self._beat)
+        self._timers.of(KEEP_ALIVE).start(self._beat)
 
     async def _idle(self) -> None:
         with contextlib.suppress(ClientGone):
@@ -115,12 +115,13 @@ class ResumableReply(Reply):
     def __init__(
         self,
         request: Request,
+        timers: Timers,
         headers: Sequence[tuple[bytes, bytes]],
         stream: Callable[[], Stream],
         *,
         primes: bool,
     ) -> None:
-        super().__init__(request, headers)
+        super().__init__(request, timers, headers)
         self._new = stream
         self._primes = primes
         self._known: Stream | None = None
@@ -151,7 +152,7 @@ class ResumableReply(Reply):
         cancellation."""
         self._request.on_gone(self._left)
         patience = PRIMED_AFTER if self._primes else KEEP_ALIVE
-        timer = _timers.of(patience)
+        timer = self._timers.of(patience)
         timer.start(self._serve)
         try:
             outcome = await work

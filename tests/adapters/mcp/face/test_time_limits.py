@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentgw.adapters.mcp.face import limits
+from agentgw.adapters.mcp.face.signs import Signs
 from agentgw.adapters.mcp.wire import Caller
 from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.errors import UpstreamTimeout
-from agentgw.gateway.model import Agent, Health, Record
-from agentgw.gateway.ports import AgentView
+from agentgw.gateway.limits import CallLimits, allowed
+from agentgw.gateway.model import Record
+from agentgw.gateway.waiting import Timers
 
 from ....support.memory import MemoryUpstream
 from .support import META, by_hand, rpc, served, serving
@@ -65,11 +66,10 @@ async def test_a_relayed_call_ends_when_the_server_is_silent(client: str) -> Non
 
 def test_the_agents_own_limits_count_and_a_call_can_not_raise_them() -> None:
     record = Record(name="a", protocol="mcp", url="http://a", idle_timeout=7)
-    view = AgentView(record=record, agent=Agent(name="a"), health=Health(), upstream=MemoryUpstream())
     configured = Limits(idle_timeout=50, total_timeout=100)
-    assert limits.granted(view, configured, (None, None)) == (7, 100)
-    assert limits.granted(view, configured, (9, 200)) == (7, 100)
-    assert limits.granted(view, configured, (3, 30)) == (3, 30)
+    assert allowed(record, configured, (None, None)) == (7, 100)
+    assert allowed(record, configured, (9, 200)) == (7, 100)
+    assert allowed(record, configured, (3, 30)) == (3, 30)
 
 
 async def test_a_question_to_the_client_stops_the_clock_and_progress_renews_it() -> None:
@@ -87,16 +87,16 @@ async def test_a_question_to_the_client_stops_the_clock_and_progress_renews_it()
 
     told: list[str] = []
     caller = Caller(on_request=slow, on_notification=heard)
-    with limits.Deadline("a", (0.02, 10), caller) as watched:
-        assert await send(watched) == "accept"
+    with CallLimits(Timers(), "a", 0.02, 10) as limits:
+        assert await send(Signs(limits, caller).watched) == "accept"
     assert told == ["notifications/progress"]
-    with pytest.raises(UpstreamTimeout) as caught, limits.Deadline("a", (10, 0.02), caller) as watched:
-        await send(watched)
+    with pytest.raises(UpstreamTimeout) as caught, CallLimits(Timers(), "a", 10, 0.02) as limits:
+        await send(Signs(limits, caller).watched)
     assert caught.value.data == {"limit": "total_timeout"}
 
 
 async def test_a_servers_own_time_out_is_its_own() -> None:
-    with pytest.raises(TimeoutError, match="the server's"), limits.Deadline("a", (10, 10), Caller()):
+    with pytest.raises(TimeoutError, match="the server's"), CallLimits(Timers(), "a", 10, 10):
         raise TimeoutError("the server's")
     assert msgspec.structs.asdict(Caller())["on_request"] is None
     assert Config().limits.idle_timeout == 300
