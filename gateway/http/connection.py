@@ -16,6 +16,7 @@ from .parsing import BadRequest, Parser
 
 PATIENCE = 30.0  # seconds without (much of) the rest of a request, or without a first one
 IDLE = 75.0  # seconds between two requests
+STALLED = 60.0  # seconds in which a client takes nothing of what it is being sent
 SLOWEST = 1024  # bytes a second that a client may be as slow as for longer than its patience
 QUEUED = 8  # pipelined requests that wait before reading pauses
 LINGER = 2.0  # seconds, and
@@ -35,6 +36,7 @@ class Home:
         self.limit = limit
         self.patience = PATIENCE
         self.idle = IDLE
+        self.stalled = STALLED
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.closing = False
@@ -46,7 +48,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answering", "_drained", "_dropped", "_due", "_held", "_home", "_loop", "_over", "_parser",
-        "_reading", "_refused", "_task", "_timer", "_transport", "_waiting", "idle_since", "paused",
+        "_reading", "_refused", "_sent", "_taken", "_task", "_timer", "_took", "_transport", "_waiting",
+        "idle_since", "paused",
     )  # fmt: skip
 
     def __init__(self, home: Home) -> None:
@@ -67,6 +70,8 @@ class Connection(asyncio.Protocol):
         self._due = 0.0  # when patience ends, in the loop's time
         self._timer: asyncio.TimerHandle | None = None
         self.idle_since = 0.0  # in the loop's time; 0: not idle
+        self._sent = 0  # bytes of answers
+        self._taken, self._took = 0, 0.0  # of them, by the system; and since when that many, as last seen
 
     # --- asyncio.Protocol ------------------------------------------------------------------------
 
@@ -79,6 +84,8 @@ class Connection(asyncio.Protocol):
             self.end()
 
     def eof_received(self) -> None:
+        """Who says no more has left, though it might still listen: no client of ours does that, and a call
+        whose client has died looks just so."""
         self.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -193,6 +200,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         if not self._over:
+            self._sent += len(data)
             self._transport.write(data)
 
     async def room(self) -> None:
@@ -290,10 +298,19 @@ class Connection(asyncio.Protocol):
         else:
             self._answering.keep_alive = False
 
-    def sweep(self, before: float) -> None:
-        """Close what is idle since before then; nor wait any longer for a client to take what was written."""
-        if 0 < self.idle_since < before:
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long; nor wait any longer for a client to take what was written.
+        ``now``: the loop's time."""
+        if 0 < self.idle_since < now - self._home.idle:
             (self.cut if self._transport.is_closing() else self.end)()
+        elif unsent := self._transport.get_write_buffer_size():
+            taken = self._sent - unsent
+            if taken != self._taken or not self._took:
+                self._taken, self._took = taken, now
+            elif self._took < now - self._home.stalled:
+                self.cut()
+        else:
+            self._took = 0.0
 
     def cut(self) -> None:
         """Close at once."""

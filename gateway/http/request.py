@@ -235,7 +235,9 @@ class Request:
 
 
 class EventStream:
-    """An open event stream. Use as an async context manager; leaving it ends the stream."""
+    """An open event stream. Use as an async context manager; leaving it ends the stream. An exception cuts it:
+    it gets no end, and the connection closes, so that its client does not take what came for all there is.
+    """
 
     __slots__ = ("_gone", "_left", "_wire")
 
@@ -273,9 +275,14 @@ class EventStream:
             raise ClientGone
         await self._wire.write(raw)
 
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
+        """All was sent."""
         if not (self._left or self._wire.gone):
             await self._wire.end()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            await self.close()
 
 
 def accepted(accept: str | None, media_type: str) -> bool:

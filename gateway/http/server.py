@@ -11,7 +11,7 @@ from .connection import Connection, Home
 from .incoming import Incoming
 
 UNSENT = 128 * 1024  # bytes that a client has not been sent yet and that the kernel takes all the same
-SWEEP = 5.0  # seconds between looks for connections that are idle for too long
+SWEEP = 5.0  # seconds between looks for connections that are idle, or take nothing, for too long
 
 
 class Server:
@@ -40,9 +40,9 @@ class Server:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        before = loop.time() - self._home.idle
+        now = loop.time()
         for connection in list(self._home.connections):
-            connection.sweep(before)
+            connection.sweep(now)
         self._sweeping = loop.call_later(SWEEP, self._sweep)
 
     async def aclose(self, grace: float = 1.0) -> None:

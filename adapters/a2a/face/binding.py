@@ -67,7 +67,8 @@ async def stream(
     request: Request, call: Call, results: AsyncGenerator[bytes], streams: Streams, writing: Writing
 ) -> None:
     """Answer with the results as they come, until they end, the client leaves (ClientGone) or the gateway
-    stops. What goes wrong before the answer's head is raised; later it is also written into the stream.
+    stops, which cuts the stream. What goes wrong before the answer's head is raised; later it is also written
+    into the stream.
 
     The head waits for the first result, so that an error can still be one of HTTP, but no longer than
     ``HEARTBEAT``: from then on silence is broken by comments, lest a proxy takes the stream for dead."""
@@ -87,11 +88,13 @@ async def stream(
                 async for result in results:
                     await out.write(writing.result(result))
             await out.write(b"")
+        await out.end()
     except (GatewayError, Problem, Malformed) as e:
         if not request.responded:
             raise
         if e is not stopping:
             await out.write(writing.failure(as_problem(e, call.span.trace_id)))
+            await out.end()
             raise
     finally:
         streams.discard(stop)
@@ -121,7 +124,7 @@ class _Out:
 
     async def _begun(self) -> EventStream:
         self._events = await self._request.events(headers=self._call.answered)
-        return await self._events.__aenter__()
+        return self._events
 
     def _silent(self) -> None:
         self._saying = asyncio.create_task(self._say())
@@ -132,11 +135,15 @@ class _Out:
         self._saying = None
         self._timer.start(self._silent)
 
+    async def end(self) -> None:
+        """All was written."""
+        await self.close()
+        if self._events is not None:
+            await self._events.close()
+
     async def close(self) -> None:
-        """It ends, however far it has come."""
+        """Nothing more is written; without ``end`` the client learns that it is not whole."""
         if self._saying is not None:
             self._saying.cancel()
             await asyncio.wait([self._saying])
         self._timer.stop(self._silent)
-        if self._events is not None:
-            await self._events.__aexit__()

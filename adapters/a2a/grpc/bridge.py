@@ -132,6 +132,7 @@ class _Exchange:
         self._body: bytes | None = body
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
         self._gone = asyncio.Event()
+        self._whole = False
         self.status = 500
         self._headers: dict[bytes, bytes] = {}
 
@@ -152,8 +153,10 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._headers = dict(message["headers"])
-        elif body := message.get("body"):
+            return
+        if body := message.get("body"):
             await self._put(body)
+        self._whole = not message.get("more_body")
 
     async def _put(self, piece: bytes | None) -> None:
         """Keep a piece for the client, waiting while it is slow, and no longer when it has left."""
@@ -170,9 +173,11 @@ class _Exchange:
         return None if value is None else value.decode("latin-1")
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes."""
+        """The body as it comes. Raises Refused for one that was cut."""
         while (piece := await self._pieces.get()) is not None:
             yield piece
+        if not self._whole:
+            raise Refused(503, {"message": "the answer was cut off"})
 
     def leave(self) -> None:
         self._gone.set()

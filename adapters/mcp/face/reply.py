@@ -98,7 +98,7 @@ class Reply:
             return
         with contextlib.suppress(ClientGone):
             await self._stream.send(outcome.message, event="message")
-        await self._stream.__aexit__()
+        await self._stream.close()
 
     def _leave(self, cancel: Callable[[], None]) -> None:
         if not self._over:

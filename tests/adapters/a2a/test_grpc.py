@@ -50,6 +50,7 @@ from agentgw.adapters.a2a.card import Interface, grpc_interface
 from agentgw.adapters.a2a.codec import Malformed
 from agentgw.adapters.a2a.face.face import A2AFace
 from agentgw.adapters.a2a.grpc import optional, proto, status
+from agentgw.adapters.a2a.grpc.bridge import Bridge, Refused
 from agentgw.adapters.a2a.grpc.channel import GrpcChannel
 from agentgw.adapters.a2a.grpc.server import GrpcListener
 from agentgw.adapters.a2a.upstream.address import beside, of_grpc
@@ -750,3 +751,19 @@ def test_an_agents_own_error_keeps_its_details() -> None:
 )  # fmt: skip
 def test_the_fronts_refusals(http: int, error: Any, code: str) -> None:
     assert status.failure(http, error).code == code
+
+
+async def test_an_answer_that_is_cut_is_an_error_not_an_end() -> None:
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        body = b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n'
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def told(_: str) -> None: ...
+
+    results = Bridge(cut, "127.0.0.1").call("SendStreamingMessage", {}, [], "peer", told)
+    assert await anext(results) == {}
+    with pytest.raises(Refused) as refused:
+        await anext(results)
+    assert refused.value.http == 503

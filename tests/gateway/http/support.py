@@ -227,6 +227,13 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None:
         self.reading = True
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.written)
+
+    def sweep(self, now: float) -> None:
+        """The server looks at the connection."""
+        self._connection.sweep(now)
+
     def is_closing(self) -> bool:
         return self.closed
 

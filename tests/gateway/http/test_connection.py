@@ -391,6 +391,57 @@ async def test_answers_do_not_pile_up_for_who_asks_and_does_not_read(size: int) 
     assert not client.home.tasks
 
 
+@pytest.mark.parametrize("waits", [True, False])
+async def test_who_takes_nothing_of_its_answer_is_cut_and_who_is_slow_is_not(waits: bool) -> None:
+    """However much waits for it: a stream that has little to say would hold its place for ever, too."""
+    go_on = asyncio.Event()
+
+    async def door(request: Incoming) -> None:
+        await request.start(200, (), ())
+        await request.write(b"x" * (3 * HIGH if waits else 1000))
+        gone = asyncio.Event()
+        request.on_gone(gone.set)
+        await gone.wait()
+        go_on.set()
+
+    client = Wire(door)
+    client.send(get(b"/"))
+    await settled()
+    at = 1000.0
+    for _ in range(10):
+        client.sweep(at := at + connection.STALLED * 0.9)
+        client.written = client.written[1:]  # slow
+    assert not client.closed
+    client.sweep(at := at + connection.STALLED * 0.9)
+    assert not client.closed
+    client.sweep(at + connection.STALLED * 1.1)
+    assert client.closed
+    client.leaves()
+    await settled()
+    assert go_on.is_set()
+    assert not client.home.tasks
+
+
+async def test_a_place_is_given_back_by_who_never_reads() -> None:
+    """Over a real socket, whose system takes a part of the answer all the same."""
+
+    async def door(request: Incoming) -> None:
+        await request.answer(200, (), (), b"x" * 50_000_000)
+
+    async with served(door) as server, server.client() as client:
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        client.send(get(b"/"))
+        await server.reached(1)
+        connections = server.home.connections
+        now = asyncio.get_running_loop().time()
+        for number in range(1000):  # until the system takes no more
+            for each in list(connections):
+                each.sweep(now + 2 * number * connection.STALLED)
+            await asyncio.sleep(0)
+        assert not connections
+        assert not server.home.tasks
+
+
 async def test_a_large_answer_to_who_leaves_ends_its_task() -> None:
     async def door(request: Incoming) -> None:
         await request.answer(200, (), (), b"x" * 50_000_000)
@@ -416,9 +467,9 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("data", MOMENTS.values(), ids=MOMENTS)
-@pytest.mark.parametrize("how", ["reset", "close"])
+@pytest.mark.parametrize("how", ["reset", "close", "half-close"])
 async def test_who_leaves_leaves_nothing_behind(data: bytes, how: str) -> None:
-    """Doors learn of it, and what waits in the queue is not begun."""
+    """Doors learn of it, and what waits in the queue is not begun. Who says no more has left, too."""
     learned: list[Incoming] = []
 
     async def door(request: Incoming) -> None:
@@ -439,7 +490,13 @@ async def test_who_leaves_leaves_nothing_behind(data: bytes, how: str) -> None:
         await client.writer.drain()
         if data != MOMENTS["in the head"]:
             await server.reached(1)
-        client.reset() if how == "reset" else client.writer.close()
+        match how:
+            case "reset":
+                client.reset()
+            case "close":
+                client.writer.close()
+            case _:
+                client.writer.write_eof()
         await server.empty()
         assert learned == server.requests
         assert len(learned) <= 1
@@ -489,7 +546,7 @@ async def test_what_a_door_leaves_unanswered_is_cut(begun: bool, error: Callable
 def swept(server: Served) -> None:
     """As if a long time had gone by."""
     for each in list(server.home.connections):
-        each.sweep(asyncio.get_running_loop().time() + 1)
+        each.sweep(asyncio.get_running_loop().time() + connection.IDLE + 1)
 
 
 async def test_only_who_is_idle_is_swept_away() -> None:
