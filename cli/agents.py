@@ -56,7 +56,9 @@ def add(
     ] = "auto",
     header: Annotated[
         list[str] | None,
-        typer.Option(help="'Name: value', sent with every request; the value may hold ${ENV_NAME}."),
+        typer.Option(
+            help="'Name: value', sent with every request; the value may hold references (see below)."
+        ),
     ] = None,
     remote: Annotated[
         str | None, typer.Option(metavar="AGENT", help="Which of several agents behind the URL.")
@@ -65,7 +67,7 @@ def add(
         bool, typer.Option("--all", help="Every agent behind the URL, each under its own name.")
     ] = False,
     env: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="The command's environment; may hold ${ENV_NAME}.")
+        list[str] | None, typer.Option(metavar="K=V", help="The command's environment; may hold references.")
     ] = None,
     cwd: Annotated[
         str | None, typer.Option(metavar="DIR", help="The command's directory; default: the current one.")
@@ -79,6 +81,10 @@ def add(
     agentgw agents add research https://research.example/a2a
 
     agentgw agents add analyst -- python analyst_server.py
+
+    Secrets are references, read only when used: ${NAME} is a variable of the gateway's environment,
+    ${file:/path} what a file holds (read again when it changes), ${keyring:service/user} an entry of the
+    system's keyring (pip install 'agentgw[keyring]').
     """
     from . import registering
 

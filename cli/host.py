@@ -9,24 +9,25 @@ from ..gateway.config import Config
 from ..gateway.model import Record
 from ..gateway.telemetry import Tracer
 from ..gateway.transport import HttpTransport, Transport
-from ..registry import secrets
+from ..registry.resolver import Resolver
 
 
 class GatewayHost:
-    """Implements ``ports.Host``: references in headers and environments are resolved from this process's
-    own environment. ``on_changed`` is told the names of agents whose description changed."""
+    """Implements ``ports.Host``: references in headers and environments are resolved in this process.
+    ``on_changed`` is told the names of agents whose description changed."""
 
     def __init__(self, config: Config, tracer: Tracer) -> None:
         self.config = config
         self.tracer = tracer
         self.transport: Transport = HttpTransport(config.limits.connect_timeout, config.limits.body)
+        self._resolver = Resolver(os.environ)
         self.on_changed: Callable[[str], None] = lambda name: None
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
-        return secrets.resolve_headers(record, os.environ) if record.headers else []
+        return self._resolver.headers(record)
 
     def environment(self, record: Record) -> dict[str, str]:
-        return secrets.child_environment(record, os.environ)
+        return self._resolver.environment(record)
 
     def changed(self, agent: str) -> None:
         self.on_changed(agent)

@@ -96,10 +96,10 @@ def _explained(error: Exception) -> tuple[str, int]:
         context = getattr(error, "ctx", None)
         path = getattr(context, "command_path", "agentgw")
         return f"{message.rstrip('.')} (see: {path} --help)", getattr(error, "exit_code", 2)
-    from ..gateway.errors import GatewayError
+    from ..gateway.errors import GatewayError, for_operator
 
     if isinstance(error, GatewayError):
-        return error.message, 1
+        return for_operator(error), 1
     first = (str(error).splitlines() or [""])[0]
     what = f"{type(error).__name__}: {first}" if first else type(error).__name__
     return f"unexpected error: {what} (run it again with AGENTGW_DEBUG=1 to see where)", 1

@@ -167,4 +167,23 @@ class Busy(GatewayError):
 
 
 class ConfigError(GatewayError):
+    """``operator``: the same for whoever runs the gateway, with what is not a client's business (paths)."""
+
     code = "config"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        data: Any = None,
+        native: Mapping[str, Any] | None = None,
+        detail: str = "",
+        operator: str = "",
+    ) -> None:
+        super().__init__(message, data=data, native=native, detail=detail)
+        self.operator = operator
+
+
+def for_operator(error: GatewayError) -> str:
+    """What to tell whoever runs the gateway: at the admin API, the command line, in an agent's health."""
+    return (error.operator if isinstance(error, ConfigError) else "") or error.message

@@ -54,7 +54,8 @@ class Host(Protocol):
     config: Config
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
-        """The record's headers with ``${NAME}`` resolved. Raises ConfigError naming an unset one."""
+        """The record's headers with their references resolved: the same list as long as they are the same,
+        not to be altered. Raises ConfigError for a reference to nothing."""
         ...
 
     def environment(self, record: Record) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ..gateway.config import Config
-from ..gateway.errors import GatewayError, InvalidRequest, UnknownAgent, Unreachable
+from ..gateway.errors import GatewayError, InvalidRequest, UnknownAgent, Unreachable, for_operator
 from ..gateway.model import Agent, Health, Record
 from ..gateway.ports import Adapter, AgentView, Host, Upstream
 from ..gateway.store import Store
@@ -282,7 +282,7 @@ class Directory:
         except GatewayError as e:
             status = "needs-auth" if health.needs_auth(e) else "down"
             new = msgspec.structs.replace(
-                entry, health=msgspec.structs.replace(health.down(e.message), status=status)
+                entry, health=msgspec.structs.replace(health.down(for_operator(e)), status=status)
             )
         if self._entries.get(record.name) is not entry:
             return None

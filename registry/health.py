@@ -18,6 +18,7 @@ from ..gateway.errors import (
     GatewayError,
     Unauthenticated,
     UpstreamFailed,
+    for_operator,
 )
 from ..gateway.model import Agent, Health, Record
 from ..gateway.ports import Upstream
@@ -47,7 +48,7 @@ async def ask(record: Record, upstream: Upstream, *, known: bool, timeout: float
     except GatewayError as e:
         if e.detail:
             log.debug("checking %s: %s: %s", record.name, e.message, e.detail)
-        return _outcome(_status(e, known), e.message)
+        return _outcome(_status(e, known), for_operator(e))
     except Exception:
         log.exception("checking %s failed", record.name)
         return _outcome("down", "the check failed")

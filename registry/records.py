@@ -8,7 +8,7 @@ import msgspec
 
 from ..gateway.config import AgentEntry
 from ..gateway.model import Agent, Record
-from . import secrets
+from . import references, secrets
 
 log = logging.getLogger("agentgw.registry")
 
@@ -18,6 +18,9 @@ def of_file(name: str, entry: AgentEntry) -> Record:
     for header, value in entry.headers.items():
         if secrets.is_exposed(header, value):
             log.warning("the configuration file's agent %s: %s", name, secrets.exposed(header))
+    for key, value in {**entry.headers, **entry.env}.items():
+        if references.miswritten(value):
+            log.warning("the configuration file's agent %s: %s", name, secrets.miswritten(key))
     return Record(
         name=name,
         protocol="mcp" if entry.command and entry.protocol == "auto" else entry.protocol,

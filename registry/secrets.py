@@ -1,4 +1,4 @@
-"""Secrets are references: ``${NAME}`` is kept as it was registered and resolved only when used.
+"""Secrets are references (see ``references``), kept as they were registered and resolved only when used.
 
 A credential header (``Authorization``, ``Cookie``, …) must be a reference, but for an authentication scheme
 or a cookie's name before it: ``Bearer ${TOKEN}``. Other headers and environment values may be literal;
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from ..gateway.errors import ConfigError, InvalidRequest
 from ..gateway.model import Record
+from . import references
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # What may stand around references in clear: a scheme, a cookie's name, separators.
 _SCHEME = re.compile(r"(?i:\s*(?:Bearer|Basic|Token|ApiKey|Api-Key|Digest|DPoP|Key)\s+)\Z")
 _COOKIE = re.compile(r"[;\s]*[A-Za-z0-9_.-]{1,64}=\Z")
@@ -41,27 +41,13 @@ INHERITED = (
 
 
 def resolve(mapping: Mapping[str, str], environ: Mapping[str, str], *, agent: str) -> dict[str, str]:
-    """``mapping`` with every ``${NAME}`` replaced from ``environ``. Raises ConfigError naming the variable
-    that is not set, the key that needs it and the agent; never with a value in it."""
-
-    def value_of(key: str, match: re.Match[str]) -> str:
-        try:
-            return environ[match[1]]
-        except KeyError:
-            raise ConfigError(
-                f"{key} of agent {agent} needs the environment variable {match[1]}, which is not set",
-                data={"agent": agent, "variable": match[1]},
-            ) from None
-
-    resolved: dict[str, str] = {}
-    for key, value in mapping.items():
-        resolved[key] = _REFERENCE.sub(lambda m, key=key: value_of(key, m), value)
-    return resolved
+    """``mapping`` with every reference replaced. Raises ConfigError for one that stands for nothing."""
+    return {key: references.resolved(key, value, environ, agent=agent) for key, value in mapping.items()}
 
 
 def resolve_headers(record: Record, environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The record's headers ready to send, names in lower case. Raises ConfigError for an unset variable
-    and for a value that no header can hold (a line break)."""
+    """The record's headers ready to send, names in lower case. Raises ConfigError for a reference to
+    nothing and for a value that no header can hold (a line break)."""
     resolved = resolve(record.headers, environ, agent=record.name)
     for key, value in resolved.items():
         if _CONTROL.search(value.strip()):
@@ -71,7 +57,7 @@ def resolve_headers(record: Record, environ: Mapping[str, str]) -> list[tuple[st
 
 def child_environment(record: Record, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of the record's command: its own ``env``, resolved, over the few variables every
-    program needs (``INHERITED``). Raises ConfigError for an unset variable."""
+    program needs (``INHERITED``). Raises ConfigError for a reference to nothing."""
     inherited = {name: environ[name] for name in INHERITED if name in environ}
     return inherited | resolve(record.env, environ, agent=record.name)
 
@@ -90,6 +76,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
             raise InvalidRequest(f"{name!r} is not a header's name")
         if _CONTROL.search(value) or not value.isascii():
             raise InvalidRequest(f"the value of {name} holds characters that no header can hold")
+        _check_references(name, value)
         if is_exposed(name, value):
             raise InvalidRequest(exposed(name))
 
@@ -101,11 +88,25 @@ def check_env(env: Mapping[str, str]) -> None:
             raise InvalidRequest(f"{name!r} is not an environment variable's name")
         if "\0" in value:
             raise InvalidRequest(f"the value of {name} holds a NUL character")
+        _check_references(name, value)
+
+
+def _check_references(name: str, value: str) -> None:
+    if references.miswritten(value):
+        raise InvalidRequest(miswritten(name))
+
+
+def miswritten(name: str) -> str:
+    """The line that says how references are written."""
+    return (
+        f"the value of {name} holds a reference that is none: they are written ${{NAME}}, "
+        "${file:/whole/path} and ${keyring:service/user}"
+    )
 
 
 def is_exposed(name: str, value: str) -> bool:
     """Whether a credential header holds its secret in clear instead of a reference."""
-    return name.lower() in CREDENTIALS and ("***" in _redacted(value) or not _REFERENCE.search(value))
+    return name.lower() in CREDENTIALS and ("***" in _redacted(value) or not references.PATTERN.search(value))
 
 
 def exposed(name: str) -> str:
@@ -120,10 +121,18 @@ def exposed(name: str) -> str:
 
 
 def _redacted(value: str) -> str:
-    if not _REFERENCE.search(value):
+    shown: list[str] = []
+    end = 0
+    for match in references.in_text(value):
+        shown += [_clear(value[end : match.start()]), match[0]]
+        end = match.end()
+    if not shown:
         return "***"
-    pieces = re.split(r"(\$\{[A-Za-z_][A-Za-z0-9_]*\})", value)
-    return "".join(piece if at % 2 or _harmless(piece) else "***" for at, piece in enumerate(pieces))
+    return "".join((*shown, _clear(value[end:])))
+
+
+def _clear(piece: str) -> str:
+    return piece if _harmless(piece) else "***"
 
 
 def _harmless(piece: str) -> bool:

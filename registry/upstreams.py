@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NoReturn
 
-from ..gateway.errors import ConfigError, GatewayError
+from ..gateway.errors import ConfigError, GatewayError, for_operator
 from ..gateway.model import Agent, InputReply, Invocation, Record, TaskRef
 from ..gateway.ports import Adapter, Host, Tell, Upstream
 
@@ -56,8 +56,8 @@ class Upstreams:
         try:
             return adapter.upstream(record, self._host)
         except GatewayError as e:
-            message = e.message
-            return Broken(lambda: ConfigError(message))
+            message, operator = e.message, for_operator(e)
+            return Broken(lambda: ConfigError(message, operator=operator))
 
     def unknown(self, protocol: str) -> str:
         """What to say of a protocol that no adapter calls agents over."""

@@ -216,8 +216,8 @@ def status_of(error: errors.GatewayError) -> int:
     reason = _in(error.data, "reason")
     if reason in _REASONS:
         return _REASONS[reason]
-    if isinstance(error, errors.ConfigError):  # an unset variable is the registration's fault
-        return 500 if _in(error.data, "variable") is None else 400
+    if isinstance(error, errors.ConfigError):  # a reference to nothing is the registration's fault
+        return 500 if not {"variable", "reference"} & _keys(error.data) else 400
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
@@ -225,10 +225,14 @@ def _in(data: Any, key: str) -> Any:
     return cast(dict[str, Any], data).get(key) if isinstance(data, dict) else None
 
 
+def _keys(data: Any) -> set[str]:
+    return set(cast(dict[str, Any], data)) if isinstance(data, dict) else set()
+
+
 def _gateway_error(request: ASGIConnection[Any, Any, Any, Any], error: errors.GatewayError) -> Response[Any]:
     if error.detail:
         log.debug("%s: %s", error.message, error.detail)
-    return _error(status_of(error), error.code, error.message, error.data)
+    return _error(status_of(error), error.code, errors.for_operator(error), error.data)
 
 
 def _http_error(request: ASGIConnection[Any, Any, Any, Any], error: HTTPException) -> Response[Any]:

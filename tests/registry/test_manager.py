@@ -158,6 +158,17 @@ async def test_what_does_not_answer_is_registered_with_a_warning_where_the_proto
         assert "new" in directory.views()
 
 
+async def test_the_health_of_an_agent_says_which_secret_is_missing(tmp_path):
+    reference = f"${{file:{tmp_path}/token}}"
+    async with manager() as (here, _):
+        added = await here.add_agent(spec(protocol="a2a", headers={"Authorization": f"Bearer {reference}"}))
+        assert added.agents[0].health == "down"
+        assert reference in added.agents[0].detail and reference in added.warnings[0]
+        (tmp_path / "token").write_text("s3cret\n")
+        checked = await here.check_agent("new")
+        assert (checked.health, checked.detail) == ("ok", "")
+
+
 async def test_a_command_is_an_mcp_server_unless_said_otherwise():
     async with manager() as (here, directory):
         added = await here.add_agent(spec(url=None, command=["server"], env={"A": "${TOKEN}", "B": "b"}))

@@ -12,7 +12,7 @@ from ....gateway.errors import BadUpstream, InvalidRequest
 from ..card import Interface
 from ..codec import Malformed
 from ..schema import Method, schema
-from ..upstream.channel import Activated, Headers, Params, mapping
+from ..upstream.channel import Activated, Credentials, Headers, Params, mapping
 from ..upstream.discovery import elsewhere_at
 from ..wire import V10, Op
 from .bridge import EXTENSIONS
@@ -32,12 +32,13 @@ class GrpcChannel:
         self,
         agent: str,
         interface: Interface,
-        headers: Headers,
+        credentials: Credentials,
         limit: int,
         allow: Sequence[str] | None = None,
     ) -> None:
         self.interface = interface
-        self.headers = headers
+        self.here = allow is None
+        self._credentials = credentials
         self._lib = grpc()
         self._agent = agent
         self._limit = limit
@@ -114,7 +115,7 @@ class GrpcChannel:
     # --- messages ----------------------------------------------------------------------------
 
     def _metadata(self, headers: Headers) -> tuple[tuple[str, str], ...]:
-        sent = [*self.headers, *headers, ("a2a-version", V10)]
+        sent = [*self._credentials(), *headers, ("a2a-version", V10)]
         return tuple((name.lower(), value) for name, value in sent)
 
     def _request(self, method: Method, params: Params) -> bytes:

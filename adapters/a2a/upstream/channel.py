@@ -24,6 +24,7 @@ from ..wire import V03, V10, Json, Op, RpcReply, method_name
 from .discovery import elsewhere_at
 
 Headers = Sequence[tuple[str, str]]
+Credentials = Callable[[], Headers]
 Params = Json | msgspec.Raw
 Activated = Callable[[str], None]
 
@@ -52,7 +53,8 @@ class Way(Protocol):
 
 
 class Channel:
-    """``Way`` over HTTP. ``headers``: what goes with every call (credentials, where they may).
+    """``Way`` over HTTP. ``credentials``: what goes with every call, where credentials may; asked for each
+    time, and the very same object as long as it has not changed.
     ``allow``: for an interface off the registered origin the networks of ``outbound.allow``; its address is
     checked at every use, and connected to as it was checked. None: it is the registered one."""
 
@@ -61,19 +63,30 @@ class Channel:
         agent: str,
         interface: Interface,
         transport: Transport,
-        headers: Headers,
+        credentials: Credentials,
         allow: Sequence[str] | None = None,
     ) -> None:
         self.interface = interface
         self._agent = agent
         self._transport = transport
-        own = [*headers, ("content-type", "application/json"), ("a2a-version", interface.version)]
-        self._unary = [*own, ("accept", "application/json")]
-        self._streaming = [*own, ("accept", "text/event-stream")]
+        self._credentials = credentials
+        self._known: Headers | None = None  # the credentials in the two that follow
+        self._unary: Headers = ()
+        self._streaming: Headers = ()
         self._ids = count(1)
         self._rpc = interface.binding == "JSONRPC"
         self._base = interface.url.rstrip("/")
         self._allow = allow
+
+    def _headers(self, more: Headers, *, streaming: bool) -> list[tuple[str, str]]:
+        """Those of every call, with the credentials as they are now, and ``more``."""
+        known = self._credentials()
+        if known is not self._known:
+            own = [*known, ("content-type", "application/json"), ("a2a-version", self.interface.version)]
+            self._unary = [*own, ("accept", "application/json")]
+            self._streaming = [*own, ("accept", "text/event-stream")]
+            self._known = known
+        return [*(self._streaming if streaming else self._unary), *more]
 
     async def call(
         self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
@@ -82,9 +95,8 @@ class Channel:
         Raises GatewayError: the agent's own, or what kept it from coming."""
         method, url, body = self._request(op, params)
         at = None if self._allow is None else await self._address(self._allow)
-        answer = await self._transport.request(
-            method, url, headers=[*self._unary, *headers], body=body, address=at
-        )
+        sent = self._headers(headers, streaming=False)
+        answer = await self._transport.request(method, url, headers=sent, body=body, address=at)
         if activated is not None:
             _tell(answer, activated)
         if self._rpc:
@@ -98,7 +110,7 @@ class Channel:
     ) -> AsyncGenerator[msgspec.Raw]:
         """A streaming operation's results as they come. Closing it does not stop the agent's task."""
         method, url, body = self._request(op, params)
-        sent = [*self._streaming, *headers]
+        sent = self._headers(headers, streaming=True)
         at = None if self._allow is None else await self._address(self._allow)
         async with self._transport.stream(method, url, headers=sent, body=body, address=at) as answer:
             if activated is not None:

@@ -95,7 +95,7 @@ class A2AUpstream:
             self._note = await trust.verify(record.name, card, record.url, headers, host)
         allow = host.config.outbound.allow
         interface, here = await discovery.choose(record.name, card, record.url, allow)
-        self._channel = self._opened(interface, headers if here else [], None if here else allow)
+        self._channel = self._opened(interface, None if here else allow)
         self._attributes = {
             "a2a.protocol.version": interface.version,
             "gen_ai.agent.name": self.name,
@@ -109,21 +109,26 @@ class A2AUpstream:
         required = [e for e in objects_at(capabilities, "extensions") if e.get("required") is True]
         self.required_extensions = [uri for e in required if (uri := text_at(e, "uri"))]
 
-    def _opened(self, interface: Interface, headers: Headers, allow: Sequence[str] | None) -> Way:
-        """A way to the agent; over gRPC the one that is open, while it is the same."""
+    def _opened(self, interface: Interface, allow: Sequence[str] | None) -> Way:
+        """A way to the agent; over gRPC the one that is open, while it is the same. ``allow``: see
+        ``Channel``; an interface that lies elsewhere gets no credentials."""
+        credentials = self._credentials if allow is None else _no_credentials
         if interface.binding != "GRPC":
-            return Channel(self.name, interface, self._host.transport, headers, allow)
+            return Channel(self.name, interface, self._host.transport, credentials, allow)
         from ..grpc.optional import grpc
 
         grpc()  # raises ConfigError that says what to install
         from ..grpc.channel import GrpcChannel
 
         for channel in self._over_grpc:
-            if channel.interface == interface and channel.headers == headers:
+            if channel.interface == interface and channel.here == (allow is None):
                 return channel
         limit = self._host.config.limits.body
-        self._over_grpc.append(GrpcChannel(self.name, interface, headers, limit, allow))
+        self._over_grpc.append(GrpcChannel(self.name, interface, credentials, limit, allow))
         return self._over_grpc[-1]
+
+    def _credentials(self) -> Headers:
+        return self._host.headers(self._record)
 
     async def _ready(self) -> Way:
         if self._channel is None:
@@ -355,6 +360,10 @@ class A2AUpstream:
         if losses:
             attributes["agentgw.losses"] = "; ".join(sorted(losses))
         return self._host.tracer.start(op.value, "client", trace, attributes)
+
+
+def _no_credentials() -> Headers:
+    return ()
 
 
 def _headers(channel: Way, span: Span, extensions: str | None) -> list[tuple[str, str]]:

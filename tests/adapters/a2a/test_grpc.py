@@ -454,7 +454,7 @@ async def test_the_tenant_of_the_agents_interface_is_sent() -> None:
 
     async with front(app) as stub:
         interface = Interface(f"http://{stub.target}", "GRPC", "1.0", "us")
-        channel = GrpcChannel("far", interface, [], 1 << 20)
+        channel = GrpcChannel("far", interface, list, 1 << 20)
         got = await channel.call(Op.GET, {"id": "t", "tenant": "not the agent's"})
         assert bytes(got) == b'{"id":"t"}'
         await channel.aclose()
