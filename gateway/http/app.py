@@ -25,9 +25,10 @@ from ..ports import Face, Handler
 from . import asgi
 from .asgi import ASGI, AsgiWire, Receive, Scope, Send
 from .doors import Doors
+from .heads import Head
 from .places import Places
 from .request import Request
-from .wire import ClientGone, Headers, Wire
+from .wire import ClientGone, Wire
 
 log = logging.getLogger("agentgw.http")
 
@@ -90,22 +91,20 @@ class App:
                 target = b"%b?%b" % (target.partition(b"?")[0], query)
             wire = AsgiWire(receive, send)
             try:
-                await self.serve(wire, scope["method"], target, scope["headers"])
+                await self.serve(wire, Head(scope["method"], target, scope["headers"]))
             finally:
                 wire.close()
         # Websockets: nothing here speaks them; returning closes the handshake with 403.
 
     # --- requests ----------------------------------------------------------------------------
 
-    async def serve(
-        self, wire: Wire, method: str, target: bytes, headers: Headers, head_too_large: bool = False
-    ) -> None:
-        """Answer one request. ``head_too_large``: ``headers`` are not all of them."""
-        request = Request(wire, method, target, headers, body_limit=self._body_limit, nesting=self._nesting)
+    async def serve(self, wire: Wire, head: Head, head_too_large: bool = False) -> None:
+        """Answer one request. ``head_too_large``: its headers are not all of them."""
+        request = Request(wire, head, body_limit=self._body_limit, nesting=self._nesting)
         self.running += 1
         self._idle.clear()
         try:
-            await self._checked(request, not head_too_large)
+            await self._checked(request, head, not head_too_large)
         except ClientGone:
             pass
         except GatewayError as e:
@@ -125,15 +124,18 @@ class App:
         """Wait until no request is under way."""
         await self._idle.wait()
 
-    async def _checked(self, request: Request, head_fits: bool) -> None:
-        host = request.header(b"host")
-        if not self._doors.host_allowed(host):
-            await _error(request, 421, "misdirected", "this gateway is not known by that Host name")
-            return
-        if b"origin" in request.fields and not self._doors.origin_allowed(request.header(b"origin")):
-            await _error(request, 403, "forbidden", "requests from this Origin are not allowed")
-            return
-        request.base_url = self._doors.base_url("http", host or "")
+    async def _checked(self, request: Request, head: Head, head_fits: bool) -> None:
+        if head.checked is not self._doors:
+            host = request.header(b"host")
+            if not self._doors.host_allowed(host):
+                await _error(request, 421, "misdirected", "this gateway is not known by that Host name")
+                return
+            if b"origin" in request.fields and not self._doors.origin_allowed(request.header(b"origin")):
+                await _error(request, 403, "forbidden", "requests from this Origin are not allowed")
+                return
+            head.base_url = self._doors.base_url("http", host or "")
+            head.checked = self._doors
+        request.base_url = head.base_url
         if b"authorization" in request.fields:
             request.principal = self._principal(request)
         if request.path in PROBES and request.method in ("GET", "HEAD"):

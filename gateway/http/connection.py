@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+from .heads import KnownHeads
 from .incoming import Incoming
 from .parsing import BadRequest, Parser
 
@@ -34,6 +35,7 @@ class Home:
     def __init__(self, handle: Callable[[Incoming], Awaitable[None]], limit: int) -> None:
         self.handle = handle
         self.limit = limit
+        self.heads = KnownHeads()
         self.patience = PATIENCE
         self.idle = IDLE
         self.stalled = STALLED
@@ -56,7 +58,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._parser: Any = Parser(self, home.limit)
+        self._parser: Any = Parser(self, home.limit, home.heads)
         self._answering: Incoming | None = None
         self._task: Any = None  # which answers it
         self._reading: Incoming | None = None  # whose body is not complete yet

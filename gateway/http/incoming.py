@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
+from .heads import NO_HEAD, Head
 from .wire import ClientGone, Headers
 
 HIGH_WATER = 64 * 1024  # bytes of a body that wait before reading pauses
@@ -43,22 +44,13 @@ class Incoming:
 
     __slots__ = (
         "_bodyless", "_chunks", "_line", "_on_gone", "_size", "_wake", "begun", "chunked",
-        "complete", "continues", "done", "gone", "headers", "keep_alive", "method", "target", "too_large",
+        "complete", "continues", "done", "gone", "head", "keep_alive", "method", "too_large",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        line: Line,
-        method: str,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        keep_alive: bool,
-        chunked: bool,
-    ) -> None:
+    def __init__(self, line: Line, head: Head, keep_alive: bool, chunked: bool) -> None:
         self._line = line
-        self.method = method
-        self.target = target
-        self.headers = headers
+        self.head = head
+        self.method = head.method
         self.keep_alive = keep_alive
         self.chunked = chunked
         self.continues = self.too_large = False
@@ -154,7 +146,7 @@ class Incoming:
         self.chunked = self.chunked and status not in _BODYLESS
         coding = b"transfer-encoding: chunked\r\n" if self.chunked else b""
         head = b"%b%b%b\r\n" % (_head(status, base), coding, self._more(more))
-        self.headers.clear()  # nobody reads them any more; the parser holds on to the list
+        self.head = NO_HEAD  # nobody reads it any more
         self.begun = True
         self._line.send(head)
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import httptools
 
+from .heads import Head, KnownHeads
 from .incoming import Incoming, Line
 
 BadRequest = httptools.HttpParserError  # what came is no HTTP/1.1
@@ -30,12 +31,16 @@ class Parser:
     """
 
     __slots__ = (
-        "_continues", "_fed", "_headers", "_heard", "_hosts", "_limit", "_parser", "_taker", "_unheard",
-        "_url", "foreign", "in_head", "on_message_complete",
+        "_continues", "_fed", "_first", "_headers", "_heard", "_hosts", "_known", "_left", "_limit", "_open",
+        "_parser", "_taker", "_unheard", "_url", "foreign", "in_head",
     )  # fmt: skip
 
-    def __init__(self, taker: Taker, limit: int) -> None:
+    def __init__(self, taker: Taker, limit: int, known: KnownHeads) -> None:
         self._taker = taker
+        self._known = known
+        self._first: bytes | None = None  # what a request began with whose head is not complete yet
+        self._open = False  # a request has begun and is not complete
+        self._left = 0  # bytes that the body of one with a known head still has
         self._limit = limit
         self._heard = False
         self._fed = 0  # bytes among which the whole head is
@@ -46,11 +51,41 @@ class Parser:
         self._continues = False
         self.in_head = False
         self.foreign = False
-        self.on_message_complete = taker.on_message_complete
         self._parser: Any = httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes) -> bool:
         """Read on; False when something has no end within the limit. Raises BadRequest."""
+        while not self._open:
+            found = self._known.find(data)
+            if found is None:
+                break
+            data = self._begun(*found, data)
+            if not data:
+                return True
+        if self._left:
+            data = self._more(data)
+            return self.feed(data) if data else True
+        return self._parsed(data)
+
+    def _begun(self, head: Head, size: int, data: bytes) -> bytes:
+        """A request with a known head; what follows it in ``data``."""
+        self._taker.on_request(Incoming(self._taker, head, keep_alive=True, chunked=True))
+        self._left = head.length
+        self._open = True
+        return self._more(data[size:])
+
+    def _more(self, data: bytes) -> bytes:
+        """Of the body of one with a known head; what follows it."""
+        body, data = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
+        self._left -= len(body)
+        if body:
+            self._taker.on_body(body)
+        if not self._left:
+            self.on_message_complete()
+        return data
+
+    def _parsed(self, data: bytes) -> bool:
+        self._first = None if self._open else data
         self._heard = False
         self._fed += len(data)
         self._feed(data)
@@ -86,7 +121,7 @@ class Parser:
     # --- httptools -------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._heard = self.in_head = True
+        self._heard = self.in_head = self._open = True
         self._url = b""
         self._headers = []
         self._hosts = 0
@@ -125,8 +160,13 @@ class Parser:
             raise BadRequest("not one Host")  # RFC 9112, 3.2
         if target[:1] != b"/":
             target, headers = origin_form(target, headers)
-        method = self._parser.get_method().decode("ascii")
-        incoming = Incoming(self._taker, method, target, headers, keep_alive and modern, modern)
+        head = Head(self._parser.get_method().decode("ascii"), target, headers)
+        self._headers = []  # it may be a long time until the next ones
+        if self._first is not None:
+            if keep_alive and modern and not too_large and target is self._url:
+                self._known.note(self._first, head)
+            self._first = None
+        incoming = Incoming(self._taker, head, keep_alive and modern, modern)
         incoming.continues = self._continues and modern
         incoming.too_large = too_large
         self._taker.on_request(incoming)
@@ -137,6 +177,10 @@ class Parser:
     def on_body(self, body: bytes) -> None:
         self._heard = True
         self._taker.on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._open = False
+        self._taker.on_message_complete()
 
 
 def origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, list[tuple[bytes, bytes]]]:

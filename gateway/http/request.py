@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -16,6 +16,7 @@ from .. import sse
 from ..durations import duration
 from ..errors import CallerError, InvalidRequest, TooDeep, TooLarge
 from ..model import Principal, Trace
+from .heads import Head
 from .nesting import too_deep
 from .places import Places
 from .wire import ClientGone, Headers, Wire
@@ -46,40 +47,28 @@ class Request:
     ``path`` is the decoded path; ``rest`` what follows the mount's prefix (set by the dispatcher);
     ``base_url`` is how the client may reach the gateway (public URL, else the allowed Host), without a
     final slash; ``fields`` are the headers by name; ``door`` names the mount ("mcp", "root", …) for
-    counting. Header values are stripped. Exactly one of ``respond`` and ``events`` answers it.
+    counting; ``method``, ``target``, ``headers`` and ``fields`` are those of its ``Head``. Header values are
+    stripped. Exactly one of ``respond`` and ``events`` answers it.
     """
 
     __slots__ = (
-        "_body", "_limit", "_nesting", "_query", "_refused", "base_url", "door", "fields", "headers",
-        "method", "path", "place", "places", "principal", "rest", "status", "target", "wire",
+        "_body", "_limit", "_nesting", "_query", "_refused", "_texts", "base_url", "door", "fields",
+        "headers", "method", "path", "place", "places", "principal", "rest", "status", "target", "wire",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        wire: Wire,
-        method: str,
-        target: bytes,
-        headers: Headers,
-        *,
-        body_limit: int,
-        nesting: int = 100,
-    ) -> None:
+    def __init__(self, wire: Wire, head: Head, *, body_limit: int, nesting: int = 100) -> None:
         self.wire = wire
-        self.method = method
-        self.target = target  # the path as it came, with the query
-        self.headers: Headers = headers  # all of them as they came, names in lower case
+        self.method = head.method
+        self.target = head.target
+        self.headers = head.headers
+        self.fields = head.fields
+        self._texts = head.texts
+        self.path = self.rest = head.path
         self._limit = body_limit
         self._nesting = nesting
-        # By name; the first of a repeated one counts.
-        self.fields: dict[bytes, bytes] = dict(reversed(headers))
         self._query: dict[str, str] | None = None
         self._body: bytes | None = None
         self._refused: CallerError | None = None
-        path = target.partition(b"?")[0].decode("latin-1")
-        if path[:1] != "/":  # RFC 9112, 3.2.2: a proxy's form
-            path = "/" + path.partition("://")[2].partition("/")[2]
-        self.path: str = unquote(path) if "%" in path else path
-        self.rest: str = self.path
         self.base_url = ""
         self.door = "api"
         self.principal = Principal()
@@ -91,8 +80,12 @@ class Request:
 
     def header(self, name: bytes) -> str | None:
         """A header's value (``name`` in lower case), stripped; None when absent. The first one counts."""
+        texts = self._texts
+        if name in texts:
+            return texts[name]
         value = self.fields.get(name)
-        return None if value is None else str(value, "latin-1").strip()
+        text = texts[name] = None if value is None else str(value, "latin-1").strip()
+        return text
 
     @property
     def repeats(self) -> bool:
@@ -228,7 +221,7 @@ class Request:
     async def events(self, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> EventStream:
         """Begin an event stream (200, text/event-stream). The request's headers and body are let go: a stream
         may be open for long."""
-        self.headers, self.fields, self._body = (), {}, b""
+        self.headers, self.fields, self._texts, self._body = (), {}, {}, b""
         self.status = 200
         await self.wire.start(200, _SAFE_EVENTS, headers)
         return EventStream(self.wire)

@@ -34,9 +34,7 @@ class Server:
         self._sweep()
 
     async def _handle(self, incoming: Incoming) -> None:
-        await self._app.serve(
-            incoming, incoming.method, incoming.target, incoming.headers, incoming.too_large
-        )
+        await self._app.serve(incoming, incoming.head, incoming.too_large)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

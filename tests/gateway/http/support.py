@@ -140,8 +140,8 @@ class Served:
 
     async def _echo(self, request: Incoming) -> None:
         body = await read_all(request)
-        self.seen.append((request.method, request.target, body))
-        await request.answer(200, (), (), body or request.target)
+        self.seen.append((request.method, request.head.target, body))
+        await request.answer(200, (), (), body or request.head.target)
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncGenerator[Client]:

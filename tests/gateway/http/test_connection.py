@@ -41,7 +41,7 @@ async def test_one_is_answered_at_a_time_while_the_next_is_half_read() -> None:
     go_on, running = asyncio.Event(), []
 
     async def door(request: Incoming) -> None:
-        running.append(request.target)
+        running.append(request.head.target)
         body = await read_all(request)
         await go_on.wait()
         await request.answer(200, (), (), body)
@@ -66,9 +66,9 @@ async def test_a_half_head_does_not_end_an_answer_that_takes_its_time(
     go_on = asyncio.Event()
 
     async def door(request: Incoming) -> None:
-        if request.target == b"/slow":
+        if request.head.target == b"/slow":
             await go_on.wait()
-        await request.answer(200, (), (), request.target)
+        await request.answer(200, (), (), request.head.target)
 
     async with served(door) as server, server.client() as client:
         client.send(get(b"/slow") + b"GET /n")
@@ -97,7 +97,7 @@ async def test_what_is_good_is_answered_before_garbage_ends_the_connection() -> 
 
     async def door(request: Incoming) -> None:
         await go_on.wait()
-        await request.answer(200, (), (), request.target)
+        await request.answer(200, (), (), request.head.target)
 
     async with served(door) as server, server.client() as client:
         client.send(get(b"/a") + get(b"/b") + b"garbage\r\n\r\n" + get(b"/c"))
@@ -112,7 +112,7 @@ async def test_garbage_in_the_next_body_does_not_come_before_the_answer() -> Non
 
     async def door(request: Incoming) -> None:
         await go_on.wait()
-        await request.answer(200, (), (), request.target)
+        await request.answer(200, (), (), request.head.target)
 
     async with served(door) as server, server.client() as client:
         client.send(get(b"/a") + get(b"/b", b"transfer-encoding: chunked\r\n", b"POST") + b"xyz\r\n")
@@ -272,7 +272,7 @@ async def test_the_last_of_many_that_wait_may_be_half_there() -> None:
 
 async def test_an_early_answer_lets_the_next_request_through() -> None:
     async def door(request: Incoming) -> None:
-        await request.answer(413 if request.target == b"/a" else 200, (), (), b"")
+        await request.answer(413 if request.head.target == b"/a" else 200, (), (), b"")
 
     big = b"x" * 5_000_000
     async with served(door) as server, server.client() as client:
@@ -297,7 +297,7 @@ async def test_who_sends_on_after_an_early_last_answer_gets_it() -> None:
 @pytest.mark.parametrize("streams", [False, True])
 async def test_what_has_no_body_sends_none(status: int, method: str, streams: bool) -> None:
     async def door(request: Incoming) -> None:
-        if request.target == b"/end":
+        if request.head.target == b"/end":
             await request.answer(200, (), (), b"end")
         elif streams:
             await request.start(status, (), ())
@@ -554,7 +554,7 @@ async def test_only_who_is_idle_is_swept_away() -> None:
 
     async def door(request: Incoming) -> None:
         body = await read_all(request)
-        if request.target == b"/slow":
+        if request.head.target == b"/slow":
             await go_on.wait()
         await request.answer(200, (), (), body)
 

@@ -95,7 +95,7 @@ async def test_what_is_odd_and_allowed_is_read_to_its_end(data: bytes, body: byt
     async with served() as server, server.client() as client:
         await in_steps(client, data + NEXT, step)
         assert [a.body for a in await client.all()] == [body, b"/next"]
-        assert b"host" not in [name for name, _ in server.requests[0].headers[1:]]
+        assert b"host" not in [name for name, _ in server.requests[0].head.headers[1:]]
 
 
 async def in_steps(client: Client, data: bytes, step: int) -> None:
@@ -175,9 +175,9 @@ async def test_a_proxy_s_form_is_read_as_its_host_was_asked() -> None:
         for target in (b"http://b/c?d", b"HTTP://b/c?d", b"http://b?d", b"http://b"):
             client.send(b"GET " + target + b" HTTP/1.1\r\nhost: a\r\nx: y\r\n\r\n")
             await client.answer()
-        assert [request.target for request in server.requests] == [b"/c?d", b"/c?d", b"/?d", b"/"]
+        assert [request.head.target for request in server.requests] == [b"/c?d", b"/c?d", b"/?d", b"/"]
         for request in server.requests:
-            assert request.headers == [(b"host", b"b"), (b"x", b"y")]
+            assert request.head.headers == [(b"host", b"b"), (b"x", b"y")]
         client.send(b"OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n")
         assert (await client.answer()).body == b"*"
 

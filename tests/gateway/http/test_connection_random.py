@@ -57,7 +57,7 @@ class Asked:
 
 
 async def door(request: Incoming) -> None:
-    how = dict(request.headers)[b"how"].split(b",")
+    how = dict(request.head.headers)[b"how"].split(b",")
     number, reads, streams, status = how[0], how[1] == b"1", how[2] == b"1", int(how[3])
     try:
         body = number + b":" + (await read_all(request) if reads else b"")
