@@ -22,6 +22,7 @@ from ..gateway.http.doors import Doors
 from ..gateway.metrics import Metrics
 from ..gateway.plugins import build_faces, load_adapters
 from ..gateway.ports import Adapter, Host
+from ..gateway.rates import Rates
 from ..gateway.seal import Sealer
 from ..gateway.store import Store
 from ..gateway.telemetry import Tracer, export_wanted
@@ -49,6 +50,7 @@ class Gateway:
         homes: Homes | None = None,
         mirror: Callable[[Mapping[str, Adapter], Host], Mirror] | None = None,
         elsewhere: Elsewhere | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -87,7 +89,9 @@ class Gateway:
             nesting=config.limits.nesting,
             concurrency=config.limits.concurrency,
         )
-        self.app = front(count=self.metrics.response, elsewhere=elsewhere)
+        if rates is None and config.limits.rate:
+            rates = Rates(config.limits.rate, config.limits.burst)
+        self.app = front(count=self.metrics.response, rates=rates, elsewhere=elsewhere)
         # For requests that other processes of the same gateway hand over: they have counted them.
         self.inner = front()
 

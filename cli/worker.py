@@ -1,6 +1,6 @@
 """One worker of ``agentgw serve --workers``: doors, hub and connections of its own, the owner's store and
 directory. ``workers`` starts it, as a process that inherits three open files: its end of the link to the
-owner, the socket to listen on, the table of claims."""
+owner, the socket to listen on, the table of claims and rates."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from pathlib import Path
 import msgspec
 
 from ..gateway.config import Config
-from ..gateway.homes import Homes
+from ..gateway.homes import TABLE_BYTES, Homes
 from ..gateway.http.handover import Handover, socket_path
 from ..gateway.link import Handler, Link, Unpack, pack
 from ..gateway.ports import Adapter, Host
+from ..gateway.rates import Rates
 from ..gateway.seal import Sealer
 from ..registry.mirror import Mirror, News
 from ..registry.remote import remote
@@ -120,6 +121,7 @@ class Worker:
             homes=homes,
             mirror=self._made_mirror,
             elsewhere=handover,
+            rates=shared_rates(config, self._table),
         )
         assert self._mirror is not None
         self._mirror.take(begun.news)
@@ -151,6 +153,12 @@ class Worker:
         report = gateway.metrics.drain()
         report.running, report.dropped = gateway.hub.running, gateway.tracer.dropped
         self.link.tell("report", pack(report))
+
+
+def shared_rates(config: Config, table: int) -> Rates | None:
+    """The rates that all workers keep in the one table, behind the claims."""
+    limits = config.limits
+    return Rates(limits.rate, limits.burst, table, TABLE_BYTES) if limits.rate else None
 
 
 def local_socket(path: Path) -> socket.socket:

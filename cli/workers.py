@@ -23,6 +23,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
+from ..gateway import rates
 from ..gateway.config import Config
 from ..gateway.control import AddAgent, Added, Control
 from ..gateway.errors import ConfigError, GatewayError
@@ -286,7 +287,7 @@ async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: as
         directory = Path(tempfile.mkdtemp(prefix="agentgw-"))  # mode 0700
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         table = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-        table.truncate(TABLE_BYTES)
+        table.truncate(TABLE_BYTES + rates.TABLE_BYTES)
         homes = Homes(OWNER, len(listeners), table.fileno(), token.encode())
         gateway = Gateway(
             config, store, bind=config.server.host, token=token, sealer=Sealer(home), homes=homes

@@ -1,7 +1,7 @@
 """The configuration's shape. Defaults here and in ``config.toml`` are the same (a test compares them).
 
-Durations are seconds and sizes bytes in the structs; ``config_file`` reads them from text like ``"5s"``
-and ``"64MiB"``.
+Durations are seconds, sizes bytes and rates a second's in the structs; ``config_file`` reads them from text
+like ``"5s"``, ``"64MiB"`` and ``"100/s"``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ Duration = Annotated[float, msgspec.Meta(ge=0, extra_json_schema={"format": "dur
 Size = Annotated[int, msgspec.Meta(ge=1, extra_json_schema={"format": "size"})]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Depth = Annotated[int, msgspec.Meta(ge=1, le=200)]  # decoders recurse: past some hundreds they give up
+Rate = Annotated[float, msgspec.Meta(ge=0, extra_json_schema={"format": "rate"})]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -42,7 +43,9 @@ class Server(_Section, frozen=True):
 
 
 class Limits(_Section, frozen=True):
-    """Bounds on time and size. ``idle_timeout`` is renewed by every event of the agent."""
+    """Bounds on time, size and number. ``idle_timeout`` is renewed by every event of the agent. ``rate``:
+    requests a second of each principal, 0: any number; ``burst``: how many of them at once, 0: see ``rates``.
+    """
 
     connect_timeout: Duration = 5.0
     idle_timeout: Duration = 300.0
@@ -54,6 +57,8 @@ class Limits(_Section, frozen=True):
     header: Size = 64 * 1024
     nesting: Depth = 100
     concurrency: Count = 1000
+    rate: Rate = 0.0
+    burst: Annotated[int, msgspec.Meta(ge=0)] = 0
     tasks: Count = 10_000
 
 

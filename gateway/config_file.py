@@ -1,7 +1,8 @@
 """Reading the configuration: a TOML file, then ``AGENTGW_SECTION__KEY`` variables over it.
 
 Durations are text like ``"250ms"``, ``"5s"``, ``"1h30m"`` or a number of seconds; sizes text like ``"64KiB"``
-or ``"10MB"``, or a number of bytes. What is not known is an error that names the nearest thing that is.
+or ``"10MB"``, or a number of bytes; rates text like ``"100/s"`` or ``"10/m"``, or a number for each second.
+What is not known is an error that names the nearest thing that is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Optional
 import msgspec
 
 from . import names
-from .config import AgentEntry, Config, Duration, Size
+from .config import AgentEntry, Config, Duration, Rate, Size
 from .durations import duration
 from .errors import ConfigError
 
@@ -28,6 +29,8 @@ _SIZES = {
     "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
     "K": 2**10, "M": 2**20, "G": 2**30,
 }  # fmt: skip
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/\s*([smh]))?")
+_UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
@@ -109,6 +112,11 @@ def _scalar(kind: Any, value: Any, where: str, path: str) -> Any:
         if size is None:
             raise ConfigError(f'{where}: {path} = "{value}" is not a size like "64KiB" or "10MB"')
         return size
+    if kind == Rate and isinstance(value, str):
+        match = _RATE.fullmatch(value.strip())
+        if match is None:
+            raise ConfigError(f'{where}: {path} = "{value}" is not a rate like "100/s", "10/m" or "0"')
+        return float(match[1]) / _UNITS[match[2]]
     return value
 
 
@@ -145,7 +153,7 @@ def _override(tree: dict[str, Any], name: str, text: str, warnings: list[str]) -
 
 
 def _is_text(kind: Any) -> bool:
-    return kind in (str, *_DURATIONS, Size)
+    return kind in (str, *_DURATIONS, Size, Rate)
 
 
 def _parsed(text: str) -> Any:

@@ -22,6 +22,7 @@
     │   └── AgentError                agent_error       (its own words, meant for the client)
     ├── Draining                      draining          (the gateway is stopping)
     ├── Busy                          busy              (limits.concurrency is reached)
+    ├── RateLimited                   rate_limited      (limits.rate is)
     └── ConfigError                   config            (the operator's mistake)
 
 Each face has one table from code to its protocol's own error. ``message`` is always safe to show; what
@@ -31,6 +32,7 @@ is not (crash texts, paths) goes to ``detail``, which only the debug log sees.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, ClassVar
 
 from .model import Fault
@@ -164,6 +166,18 @@ class Busy(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("the gateway has too many requests under way; try again in a moment")
+
+
+class RateLimited(GatewayError):
+    """``seconds`` until the next request is taken; ``data``: ``{"retry_after": whole seconds}``."""
+
+    code = "rate_limited"
+
+    def __init__(self, seconds: float) -> None:
+        self.retry_after = max(1, ceil(seconds))
+        super().__init__(
+            f"too many requests; try again in {self.retry_after} s", data={"retry_after": self.retry_after}
+        )
 
 
 class ConfigError(GatewayError):

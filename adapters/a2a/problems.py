@@ -90,6 +90,7 @@ _HTTP = {
     "upstream_timeout": (504, "DEADLINE_EXCEEDED"),
     "draining": (503, "UNAVAILABLE"),
     "busy": (503, "UNAVAILABLE"),
+    "rate_limited": (429, "RESOURCE_EXHAUSTED"),
 }
 
 

@@ -30,6 +30,7 @@ _TABLE = {
     "upstream_invalid": (502, SERVER_ERROR),
     "draining": (503, SERVER_ERROR),
     "busy": (503, SERVER_ERROR),
+    "rate_limited": (429, SERVER_ERROR),
 }
 # FastAPI ends its validation messages with the place in the server's source.
 _PLACE = re.compile(r'\s*^\s*File ".*', re.MULTILINE | re.DOTALL)

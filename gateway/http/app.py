@@ -4,8 +4,8 @@ It checks Host and Origin, finds the door by the first path segment, and calls i
 here, before Litestar, which serves only what no face took (health, admin API, console). A request to the
 bare address goes to the face that claims it.
 
-What is refused here (the gateway drains, too many requests are under way, a head or body past its limit) is
-refused in the form of the door's protocol.
+What is refused here (the gateway drains, too many requests came or are under way, a head or body past its
+limit) is refused in the form of the door's protocol.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from ..errors import Busy, CallerError, Draining, GatewayError, HeadTooLarge, TooLarge
+from ..errors import Busy, CallerError, Draining, GatewayError, HeadTooLarge, RateLimited, TooLarge
 from ..model import Principal
 from ..ports import Face, Handler
+from ..rates import Rates
 from . import asgi
 from .asgi import ASGI, AsgiWire, Receive, Scope, Send
 from .doors import Doors
@@ -33,7 +34,6 @@ from .wire import ClientGone, Wire
 log = logging.getLogger("agentgw.http")
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-RETRY_AFTER = (b"retry-after", b"1")
 
 
 class Elsewhere(Protocol):
@@ -49,7 +49,7 @@ class App:
     """The ASGI application. ``control`` serves what no face takes. ``owner_token`` makes a request the
     owner's; ``ready``: whether calls are taken (started, and not draining); ``body_limit`` (bytes),
     ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door and the status of every
-    answer; ``elsewhere``: see there."""
+    answer; ``rates``: what bounds each principal's requests, but the owner's; ``elsewhere``: see there."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class App:
         nesting: int = 100,
         concurrency: int = 1000,
         count: Callable[[str, int], None] = lambda door, status: None,
+        rates: Rates | None = None,
         elsewhere: Elsewhere | None = None,
     ) -> None:
         self._faces = faces
@@ -74,6 +75,7 @@ class App:
         self._nesting = nesting
         self._places = Places(concurrency)
         self._count = count
+        self._rates = rates
         self._elsewhere = elsewhere
         self._mounts: dict[str, tuple[Face, Handler]] = {
             prefix: (face, handler) for face in faces for prefix, handler in face.mounts()
@@ -147,6 +149,8 @@ class App:
                 raise HeadTooLarge("the request's headers are too large")
             if self.draining and door is not None:
                 raise Draining
+            if self._rates is not None and not request.principal.owner:
+                self._rates.take(request.principal.id)
             request.place = self._places.take(request.method)
             request.places = self._places
             try:
@@ -216,7 +220,10 @@ async def _refuse(request: Request, error: GatewayError, face: Face | None) -> N
         log.debug("after the answer began: %s", error.message)
         return
     status = _status(error)
-    headers = [RETRY_AFTER] if status == 503 else []
+    headers: list[tuple[bytes, bytes]] = []
+    if status in (429, 503):
+        again = error.retry_after if isinstance(error, RateLimited) else 1
+        headers.append((b"retry-after", b"%d" % again))
     if face is not None:
         await request.respond(status, face.refusal(request, error), headers=headers)
     else:
@@ -227,6 +234,8 @@ def _status(error: GatewayError) -> int:
     match error:
         case Draining() | Busy():
             return 503
+        case RateLimited():
+            return 429
         case TooLarge():
             return 413
         case HeadTooLarge():

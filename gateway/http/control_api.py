@@ -47,6 +47,7 @@ _STATUS: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.UpstreamError, 502),
     (errors.Draining, 503),
     (errors.Busy, 503),
+    (errors.RateLimited, 429),
 )
 
 Ask = Request[Any, Any, State]

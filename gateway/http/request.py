@@ -228,9 +228,9 @@ class Request:
 
 
 class EventStream:
-    """An open event stream. Use as an async context manager; leaving it ends the stream. An exception cuts it:
-    it gets no end, and the connection closes, so that its client does not take what came for all there is.
-    """
+    """An open event stream. Use as an async context manager; leaving it ends the stream. An exception cuts
+    it: it gets no end, and the connection closes, so that its client does not take what came for all there
+    is."""
 
     __slots__ = ("_gone", "_left", "_wire")
 

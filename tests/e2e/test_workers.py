@@ -253,3 +253,10 @@ def test_workers_end_with_their_owner(start_gateway: Any, until: Any) -> None:
     os.kill(gateway.process.popen.pid, signal.SIGKILL)
     gateway.process.popen.wait(10)
     until("the workers are gone", lambda: not any(worker.is_running() for worker in workers))
+
+
+async def test_a_key_has_one_rate_whichever_worker_it_reaches(launch_gateway: Callable[..., Any]) -> None:
+    limits = {"AGENTGW_LIMITS__RATE": "1/h", "AGENTGW_LIMITS__BURST": "6"}
+    gateway = launch_gateway("--workers", 2, **limits)
+    answers = [await fresh("GET", f"{gateway.url}/acp/ping") for _ in range(4 * TRIES)]
+    assert [answer.status_code for answer in answers].count(200) == 6

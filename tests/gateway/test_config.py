@@ -76,6 +76,22 @@ def test_sizes(text, size, tmp_path):
     assert load(f"[limits]\nbody = {text}", tmp_path).limits.body == size
 
 
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ('"100/s"', 100),
+        ('"30/m"', 0.5),
+        ('"36 / h"', 0.01),
+        ('"0"', 0),
+        ('"2.5"', 2.5),
+        ("3", 3),
+        ('"0/s"', 0),
+    ],
+)
+def test_rates(text, rate, tmp_path):
+    assert load(f"[limits]\nrate = {text}", tmp_path).limits.rate == rate
+
+
 def test_agents_of_the_file(tmp_path):
     config = load(
         """
@@ -187,6 +203,9 @@ def test_an_unknown_variable_warns(name, near):
         ("[limits]\nidle_timeout = -1", "limits.idle_timeout: Expected `float` >= 0"),
         ("[limits]\nidle_timeout = true", "limits.idle_timeout: Expected `float`, got `bool`"),
         ("[limits]\nbody = 'huge'", 'limits.body = "huge" is not a size'),
+        ("[limits]\nrate = 'often'", 'limits.rate = "often" is not a rate like "100/s"'),
+        ("[limits]\nrate = '5/d'", 'limits.rate = "5/d" is not a rate'),
+        ("[limits]\nrate = -1", "limits.rate: Expected `float` >= 0"),
         ("[tracing]\nsampling = 2", "tracing.sampling: Expected `float` <= 1"),
         ("[outbound]\nallow = ['localhost']", "outbound.allow: 'localhost' does not appear to be"),
         ("limits = 3", "limits must be a table"),

@@ -286,3 +286,25 @@ async def test_listeners_keep_no_call_from_being_served_and_have_a_bound() -> No
         assert (await http.post("/acp/runs", content=b"{}")).status_code == 422
         assert (await http.post("/mcp", json=LISTEN, headers=LISTEN_HEADERS)).status_code == 503
         assert (await http.get("/acp/agents")).status_code == 503
+
+
+# --- requests in a time -----------------------------------------------------------------------------
+
+
+async def test_requests_past_the_rate_are_refused_in_the_door_s_form() -> None:
+    async with gateway(rate=0.001, burst=1) as (http, _):
+        assert (await http.get("/acp/ping")).status_code == 200
+        for method, path, headers, form in DOORS:
+            answer = await http.request(method, path, headers=headers, content=b"{}")
+            assert answer.status_code == 429, path
+            assert 900 < int(answer.headers["retry-after"]) <= 1000
+            assert "too many requests" in said(form, answer.content)[1]
+        for probe in ("/healthz", "/readyz", "/metrics"):
+            assert (await http.get(probe)).status_code == 200
+        owner = {"authorization": "Bearer owner"}
+        assert (await http.get("/api/agents", headers=owner)).status_code == 200
+
+
+async def test_by_default_any_number_of_requests_is_served() -> None:
+    async with gateway() as (http, _):
+        assert {(await http.get("/acp/ping")).status_code for _ in range(50)} == {200}
