@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..gateway import errors, sse
-from ..gateway.control import AddAgent, Added, AgentInfo
+from ..gateway.control import AddAgent, Added, AgentInfo, Rotated
 from ..gateway.transport import Stream, Transport
 from .find import Target
 from .terminal import Stop
@@ -142,6 +142,9 @@ class RemoteControl:
 
     async def remove_agent(self, name: str) -> None:
         await self._gateway.request("DELETE", f"/agents/{_quoted(name)}")
+
+    async def rotate_seal(self, keep: float) -> Rotated:
+        return await self._get("POST", "/seal/rotate", Rotated, {"keep": keep})
 
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
         return await self._get("GET", f"/traces?limit={limit}", list[dict[str, Any]])

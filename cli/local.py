@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 from ..gateway.control import Control
 from ..gateway.plugins import load_adapters
+from ..gateway.seal import Sealer
 from ..gateway.telemetry import Tracer
 from ..registry.directory import Directory
 from ..registry.manager import Manager
@@ -29,12 +30,14 @@ async def local_control() -> AsyncGenerator[Control]:
     )
     host = GatewayHost(config, Tracer(0))
     adapters = load_adapters()
+    sealer = Sealer(owner.home())
     directory = Directory(store, adapters, host, config)
     await store.open()
     try:
+        sealer.open()
         await directory.start(refresh=False)
         try:
-            yield Manager(directory, store, adapters, host, config)
+            yield Manager(directory, store, adapters, host, config, sealer)
         finally:
             await directory.aclose()
     finally:

@@ -29,6 +29,7 @@ from ..gateway.telemetry import Tracer, export_wanted
 from ..registry.directory import Directory
 from ..registry.manager import Manager
 from ..registry.mirror import Mirror
+from ..registry.resealing import reseal
 from .host import GatewayHost
 
 log = logging.getLogger("agentgw")
@@ -58,14 +59,15 @@ class Gateway:
         self.metrics = Metrics()
         self.host = GatewayHost(config, self.tracer)
         self.adapters = load_adapters()
+        self.sealer = sealer or Sealer()
         self.manager: Control | None = None  # a worker has none
         if mirror is None:
             self.directory = Directory(store, self.adapters, self.host, config)
-            self.manager = Manager(self.directory, store, self.adapters, self.host, config)
+            self.manager = Manager(self.directory, store, self.adapters, self.host, config, self.sealer)
         else:
             self.directory = mirror(self.adapters, self.host)
         self.host.on_changed = self.directory.changed
-        self.hub = Hub(self.directory, store, self.tracer, config, sealer, self.host.transport, homes)
+        self.hub = Hub(self.directory, store, self.tracer, config, self.sealer, self.host.transport, homes)
         self.metrics.gauge(
             "tasks_running",
             "Tasks that agents are working on.",
@@ -104,7 +106,9 @@ class Gateway:
         """Open the store and begin; never waits for an agent. ``refresh``: ask all agents how they are, now
         and every minute."""
         await self.store.open()
-        self.hub.sealer.open()
+        self.sealer.open()
+        if self.manager is not None and len(self.sealer.ring()) > 1:
+            await reseal(self.store, self.sealer)  # a rotation may have been cut off
         if export_wanted(os.environ):
             from ..gateway.otlp import Exporter
 

@@ -250,6 +250,7 @@ class Told:
         self._tell = tell
         self.list_agents, self.show_agent = control.list_agents, control.show_agent
         self.traces, self.trace = control.traces, control.trace
+        self.rotate_seal = control.rotate_seal
         self._control, self._count = control, count
         self.add_agent = self._told(self._added)
         self.check_agent = self._told(control.check_agent)

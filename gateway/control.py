@@ -68,6 +68,14 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     warnings: Sequence[str] = ()
 
 
+class Rotated(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``seal rotate`` did: ``resealed`` items of the store; ``former``: until when each former key opens
+    (UTC, ISO 8601), newest first."""
+
+    resealed: int
+    former: Sequence[str] = ()
+
+
 class Control(Protocol):
     """Registry and traces. Raises GatewayError: UnknownAgent, InvalidRequest (NameTaken; also: the
     agent is read-only, several agents are behind the URL), UpstreamError (nothing answered), ConfigError (a
@@ -90,6 +98,10 @@ class Control(Protocol):
     async def set_enabled(self, name: str, enabled: bool) -> AgentInfo: ...
 
     async def remove_agent(self, name: str) -> None: ...
+
+    async def rotate_seal(self, keep: float) -> Rotated:
+        """Seal with a new key; the former one opens for ``keep`` seconds more. Durable when it returns."""
+        ...
 
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]: ...
 

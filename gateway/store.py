@@ -148,6 +148,14 @@ class Store(ABC):
     async def remove_item(self, space: str, key: str) -> None:
         """Remove; an unknown key is fine. Durable when it returns."""
 
+    @abstractmethod
+    async def replace_item(self, space: str, key: str, old: bytes, new: bytes) -> bool:
+        """Replace, if the value is ``old``; whether it was. Durable when it returns."""
+
+    @abstractmethod
+    async def spaces(self) -> Sequence[str]:
+        """The spaces that hold items."""
+
     # --- spans ---------------------------------------------------------------------------------
 
     @abstractmethod

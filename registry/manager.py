@@ -11,14 +11,16 @@ import msgspec
 
 from ..gateway import names
 from ..gateway.config import Config
-from ..gateway.control import AddAgent, Added, AgentInfo, NameTaken
+from ..gateway.control import AddAgent, Added, AgentInfo, NameTaken, Rotated
 from ..gateway.errors import ConfigError, InvalidRequest, UnknownAgent, Unreachable
 from ..gateway.model import Record
 from ..gateway.ports import Adapter, AgentView, Host
+from ..gateway.seal import Sealer, stamp
 from ..gateway.store import Store
 from . import discovery, secrets, traces
 from .directory import Directory, Trial
 from .discovery import Detected
+from .resealing import reseal
 
 TOGETHER = 8  # agents of one URL that are tried at the same time
 
@@ -33,7 +35,9 @@ class Manager:
         adapters: Mapping[str, Adapter],
         host: Host,
         config: Config,
+        sealer: Sealer | None = None,
     ) -> None:
+        self._sealer = sealer or Sealer()
         self._directory = directory
         self._store = store
         self._adapters = adapters
@@ -51,6 +55,12 @@ class Manager:
     async def check_agent(self, name: str) -> AgentInfo:
         await self._directory.check(name)
         return self._info(name)
+
+    async def rotate_seal(self, keep: float) -> Rotated:
+        self._sealer.rotate(keep)
+        resealed = await reseal(self._store, self._sealer)
+        former = [stamp(key.until) for key in self._sealer.ring() if key.until is not None]
+        return Rotated(resealed=resealed, former=former)
 
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
         return await self._store.traces(limit)

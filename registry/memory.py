@@ -137,6 +137,15 @@ class MemoryStore(Store):
     async def remove_item(self, space: str, key: str) -> None:
         self._items.pop((space, key), None)
 
+    async def replace_item(self, space: str, key: str, old: bytes, new: bytes) -> bool:
+        same = self._items.get((space, key)) == old
+        if same:
+            self._items[space, key] = new
+        return same
+
+    async def spaces(self) -> Sequence[str]:
+        return sorted({space for space, _ in self._items})
+
     # --- spans ---------------------------------------------------------------------------------
 
     async def save_spans(self, spans: Sequence[Span]) -> None:

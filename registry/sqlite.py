@@ -236,6 +236,14 @@ class SqliteStore(Store):
         query = "DELETE FROM items WHERE space = ? AND key = ?"
         await self._run(lambda: self._db.execute(query, (space, key)))
 
+    async def replace_item(self, space: str, key: str, old: bytes, new: bytes) -> bool:
+        query = "UPDATE items SET value = ? WHERE space = ? AND key = ? AND value = ?"
+        return await self._run(lambda: self._db.execute(query, (new, space, key, old)).rowcount > 0)
+
+    async def spaces(self) -> Sequence[str]:
+        query = "SELECT DISTINCT space FROM items ORDER BY space"
+        return await self._run(lambda: [space for (space,) in self._db.execute(query)])
+
     # --- spans ---------------------------------------------------------------------------------
 
     async def save_spans(self, spans: Sequence[Span]) -> None:

@@ -23,7 +23,7 @@ from litestar.params import FromPath, JSONBody, Parameter
 from litestar.response import Stream
 
 from .. import errors
-from ..control import AddAgent, Added, AgentInfo, Control
+from ..control import AddAgent, Added, AgentInfo, Control, Rotated
 from ..metrics import Metrics
 from ..model import Principal, Task, Trace
 from ..ports import Engine
@@ -73,7 +73,7 @@ def build_control_app(control: Control | None, engine: Engine, *, metrics: Metri
     if control is not None:
         handlers += [
             prometheus, home, agents_list, agents_add, agents_show, agents_remove,
-            agents_enable, agents_disable, agents_check, traces_list, traces_show,
+            agents_enable, agents_disable, agents_check, seal_rotate, traces_list, traces_show,
         ]  # fmt: skip
     return Litestar(
         route_handlers=handlers,
@@ -193,6 +193,23 @@ async def agents_call(request: Ask, name: FromPath[str], data: JSONBody[CallBody
 @post("/api/tasks/{task_id:str}/cancel", summary="Cancel a task at its agent", status_code=200)
 async def tasks_cancel(request: Ask, task_id: FromPath[str]) -> Task:
     return (await _plane(request).engine.cancel(task_id, _principal(request))).task
+
+
+# --- the keys that seal ----------------------------------------------------------------------
+
+
+class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``keep``: seconds that the former key still opens."""
+
+    keep: Annotated[float, msgspec.Meta(ge=0)]
+
+
+@post("/api/seal/rotate", summary="Seal with a new key", status_code=200)
+async def seal_rotate(request: Ask, data: JSONBody[Keep]) -> Rotated:
+    """Sealed state that clients hold, and secrets in the store. The gateway's owner only."""
+    if not _principal(request).owner:
+        raise errors.Forbidden("only the gateway's owner may do this: run agentgw seal rotate on its machine")
+    return await _plane(request).control.rotate_seal(data.keep)
 
 
 # --- traces ----------------------------------------------------------------------------------
