@@ -123,9 +123,23 @@ class Sealer:
         """Seal with a new key from now on; the one that sealed so far opens for ``keep`` seconds more.
         Durable when it returns. Whoever calls has the directory's lock. Raises ConfigError."""
         self._look(at_once=True)
-        until = self._clock() + keep
-        former = [key if key.until is not None else Key(key.secret, until) for key in self._valid()]
-        keys = [Key(_new_secret()), *(key for key in former if key.until and key.until > self._clock())]
+        self._write([Key(_new_secret()), *self._former(self._valid(), self._clock() + keep)])
+
+    def shorten(self, keep: float) -> None:
+        """No former key opens for longer than ``keep`` seconds from now. As ``rotate`` otherwise."""
+        self._look(at_once=True)
+        most = self._clock() + keep
+        first, *rest = self._valid()
+        cut = [Key(key.secret, min(key.until or most, most)) for key in rest]
+        self._write([first, *self._former(cut, most)])
+
+    def _former(self, keys: list[Key], until: float) -> list[Key]:
+        """Keys that open until then, or until their own time; those whose time is over are left out."""
+        now = self._clock()
+        ends = [(key.secret, until if key.until is None else key.until) for key in keys]
+        return [Key(secret, end) for secret, end in ends if end > now]
+
+    def _write(self, keys: list[Key]) -> None:
         if self._path is not None:
             try:
                 _write(self._path, "".join(f"{_line(key)}\n" for key in keys))

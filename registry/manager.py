@@ -22,6 +22,7 @@ from .directory import Directory, Trial
 from .discovery import Detected
 from .resealing import reseal
 
+RESEALING = 3600.0  # seconds that a former key opens at least while the store is sealed anew
 TOGETHER = 8  # agents of one URL that are tried at the same time
 
 
@@ -57,8 +58,10 @@ class Manager:
         return self._info(name)
 
     async def rotate_seal(self, keep: float) -> Rotated:
-        self._sealer.rotate(keep)
+        self._sealer.rotate(max(keep, RESEALING))
         resealed = await reseal(self._store, self._sealer)
+        if keep < RESEALING:
+            self._sealer.shorten(keep)
         former = [stamp(key.until) for key in self._sealer.ring() if key.until is not None]
         return Rotated(resealed=resealed, former=former)
 
