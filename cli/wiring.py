@@ -95,7 +95,7 @@ class Gateway:
             rates = Rates(config.limits.rate, config.limits.burst)
         self.app = front(count=self.metrics.response, rates=rates, elsewhere=elsewhere)
         # For requests that other processes of the same gateway hand over: they have counted them.
-        self.inner = front()
+        self.inner = front(inner=True)
 
     def _control(self) -> ASGI:
         from ..gateway.http.control_api import build_control_app  # costs more than all other imports

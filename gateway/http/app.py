@@ -25,7 +25,7 @@ from ..ports import Face, Handler
 from ..rates import Rates
 from . import asgi
 from .asgi import ASGI, AsgiWire, Receive, Scope, Send
-from .doors import Doors
+from .doors import Doors, preflight
 from .heads import Head
 from .places import Places
 from .request import Request
@@ -34,6 +34,8 @@ from .wire import ClientGone, Wire
 log = logging.getLogger("agentgw.http")
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+_CONTROL = ("/api/", "/metrics")  # what pages of other origins never read
+_ASKS = b"access-control-request-method"  # a browser asks before it sends (CORS)
 
 
 class Elsewhere(Protocol):
@@ -49,7 +51,8 @@ class App:
     """The ASGI application. ``control`` serves what no face takes. ``owner_token`` makes a request the
     owner's; ``ready``: whether calls are taken (started, and not draining); ``body_limit`` (bytes),
     ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door and the status of every
-    answer; ``rates``: what bounds each principal's requests, but the owner's; ``elsewhere``: see there."""
+    answer; ``rates``: what bounds each principal's requests, but the owner's; ``elsewhere``: see there.
+    ``inner``: requests come from another process' front, through which the answers go, too."""
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class App:
         count: Callable[[str, int], None] = lambda door, status: None,
         rates: Rates | None = None,
         elsewhere: Elsewhere | None = None,
+        inner: bool = False,
     ) -> None:
         self._faces = faces
         self._control = control
@@ -77,6 +81,7 @@ class App:
         self._count = count
         self._rates = rates
         self._elsewhere = elsewhere
+        self._inner = inner
         self._mounts: dict[str, tuple[Face, Handler]] = {
             prefix: (face, handler) for face in faces for prefix, handler in face.mounts()
         }
@@ -136,8 +141,16 @@ class App:
                 await _error(request, 403, "forbidden", "requests from this Origin are not allowed")
                 return
             head.base_url = self._doors.base_url("http", host or "")
+            if not (self._inner or head.path.startswith(_CONTROL)):
+                head.shared = self._doors.readable(request.header(b"origin"))
             head.checked = self._doors
         request.base_url = head.base_url
+        request.shared = head.shared
+        if request.method == "OPTIONS" and _ASKS in request.fields and b"origin" in request.fields:
+            named = request.fields.get(b"access-control-request-headers", b"")
+            allowed = preflight(named) if len(request.shared) > 1 else ()
+            await request.respond(204 if allowed else 403, headers=allowed)
+            return
         if b"authorization" in request.fields:
             request.principal = self._principal(request)
         if request.path in PROBES and request.method in ("GET", "HEAD"):

@@ -1,6 +1,7 @@
 """Who may come in under which name: Host and Origin checks (DNS rebinding, cross-site requests).
 
-A browser that was lured to another site still sends that site's Host or Origin; both must be ours.
+A browser that was lured to another site still sends that site's Host or Origin; both must be ours. What is
+answered its pages may read only from origins that the configuration names (CORS, the Fetch standard).
 """
 
 from __future__ import annotations
@@ -9,9 +10,15 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from .wire import Headers
+
 # A name or a bracketed address, and a port: nothing else (no user, no path) may stand in a card's URL.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s@/?#\[\]:]+)(:\d{1,5})?")
+# Headers that pages may read beside those that every page may.
+_EXPOSED = b"Mcp-Session-Id, Run-ID, A2A-Extensions, X-A2A-Extensions, WWW-Authenticate, Retry-After"
+_NAMES = re.compile(rb"[\w, -]{0,2000}", re.ASCII)
 KEPT = 256  # Host headers that are remembered as allowed
+_VARY = ((b"vary", b"Origin"),)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -20,6 +27,7 @@ class Doors:
 
     ``hosts``: further host names (with or without port; a leading dot allows subdomains); ``origins``:
     further origins (``https://app.example``), ``*`` allows any. ``public_url`` adds its host and origin.
+    Pages of ``origins`` may read answers, too.
     """
 
     def __init__(
@@ -61,12 +69,32 @@ class Doors:
         except ValueError:
             return False
 
+    def readable(self, origin: str | None) -> Headers:
+        """The headers with which an answer may be read by the pages of ``origin``, if it is one of
+        ``origins``; without an Origin, what keeps caches from giving them what has none."""
+        if not self._origins:
+            return ()
+        if origin is None or ("*" not in self._origins and origin.lower() not in self._origins):
+            return _VARY
+        allowed = (b"access-control-allow-origin", origin.encode("latin-1"))
+        return (*_VARY, allowed, (b"access-control-expose-headers", _EXPOSED))
+
     def _known(self, name: str) -> bool:
         return name in self._names or any(n[0] == "." and name.endswith(n) for n in self._names if n)
 
     def base_url(self, scheme: str, host: str) -> str:
         """How a client with this (allowed) Host reaches the gateway, without a final slash."""
         return self._public_url or f"{scheme}://{host}"
+
+
+def preflight(wanted: bytes) -> Headers:
+    """What a page may send that has asked first. ``wanted``: the headers that it names. Whatever they are: of
+    an origin that the configuration names nothing is kept."""
+    return (
+        (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
+        (b"access-control-allow-headers", wanted if _NAMES.fullmatch(wanted) else b""),
+        (b"access-control-max-age", b"3600"),
+    )
 
 
 def hostname(host: str) -> str:

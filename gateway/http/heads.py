@@ -21,11 +21,12 @@ class Head:
 
     ``headers``: all of them as they came, names in lower case; ``fields``: by name, the first of a repeated
     one counts; ``path``: decoded, without the query; ``texts``: values as text, where somebody asked;
-    ``checked``: whose check of Host and Origin it has passed, and ``base_url``, see ``Request``.
+    ``checked``: whose check of Host and Origin it has passed, and ``base_url`` and ``shared``, see
+    ``Request``.
     """
 
     __slots__ = (
-        "base_url", "checked", "fields", "headers", "length", "method", "path", "target", "texts",
+        "base_url", "checked", "fields", "headers", "length", "method", "path", "shared", "target", "texts",
     )  # fmt: skip
 
     def __init__(self, method: str, target: bytes, headers: Headers) -> None:
@@ -41,6 +42,7 @@ class Head:
         self.texts: dict[bytes, str | None] = {}
         self.checked: object = None
         self.base_url = ""
+        self.shared: Headers = ()
 
 
 NO_HEAD = Head("", b"/", ())

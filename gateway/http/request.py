@@ -53,7 +53,8 @@ class Request:
 
     __slots__ = (
         "_body", "_limit", "_nesting", "_query", "_refused", "_texts", "base_url", "door", "fields",
-        "headers", "method", "path", "place", "places", "principal", "rest", "status", "target", "wire",
+        "headers", "method", "path", "place", "places", "principal", "rest", "shared", "status", "target",
+        "wire",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, head: Head, *, body_limit: int, nesting: int = 100) -> None:
@@ -75,6 +76,7 @@ class Request:
         self.status = 0  # of the answer, once it has begun
         self.places: Places | None = None  # set by the front, with the kind of the place taken
         self.place = 0
+        self.shared: Headers = ()  # of every answer: who may read it (see ``Doors.readable``)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -201,6 +203,8 @@ class Request:
 
     async def _answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:
         self.status = status
+        if self.shared:
+            more = (*more, *self.shared)
         await self.wire.answer(status, base, more, body)
 
     async def raw(self, status: int, headers: Headers, body: bytes) -> None:
@@ -210,7 +214,7 @@ class Request:
     async def begin(self, status: int, headers: Headers) -> None:
         """Begin an answer with just these headers, whose body follows on ``wire``."""
         self.status = status
-        await self.wire.start(status, (), headers)
+        await self.wire.start(status, (), (*headers, *self.shared))
 
     async def json(
         self, status: int, value: Any, *, headers: Sequence[tuple[bytes, bytes]] = (), media_type: str = JSON
@@ -223,7 +227,7 @@ class Request:
         may be open for long."""
         self.headers, self.fields, self._texts, self._body = (), {}, {}, b""
         self.status = 200
-        await self.wire.start(200, _SAFE_EVENTS, headers)
+        await self.wire.start(200, _SAFE_EVENTS, (*headers, *self.shared) if self.shared else headers)
         return EventStream(self.wire)
 
 

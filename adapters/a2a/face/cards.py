@@ -70,7 +70,7 @@ class Cards:
 
     async def keys(self, request: Request) -> None:
         """The key that the cards are signed with."""
-        headers = [(b"cache-control", b"public, max-age=300"), (b"access-control-allow-origin", b"*")]
+        headers = [(b"cache-control", b"public, max-age=300")]
         await request.respond(200, await self._signer.keys(), headers=headers)
 
     async def _served(self, request: Request, agent: str, version: Version | None) -> _Served:
