@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -23,19 +24,19 @@ from .errors import (
     UnknownAgent,
     UnknownTask,
     Unsupported,
-    UpstreamFailed,
 )
 from .homes import Homes
 from .http.request import Request
 from .http.wire import Headers
 from .lifecycle import PAUSED, TERMINAL
-from .limits import allowed
+from .limits import Timeouts, allowed
 from .model import (
     Data,
     Finished,
     InputReply,
     Invocation,
     Principal,
+    Record,
     Started,
     StateChanged,
     Task,
@@ -43,6 +44,7 @@ from .model import (
     TaskState,
     Text,
 )
+from .pickup import Pickup
 from .ports import AgentView, Items, PassOn
 from .seal import Sealer
 from .store import Store, StoredItems
@@ -95,6 +97,7 @@ class Hub:
         self._directory = directory
         self._book = TaskBook(store, config.limits.tasks, self.homes)
         self._store = store
+        self._pickup = Pickup(directory.views, self._book)
         self._conversations = Conversations()
         self._running = 0
         self._snapshot: Mapping[str, AgentView] = {}
@@ -104,28 +107,54 @@ class Hub:
     # --- life --------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load conversations; tasks that a former process left running are failed, not working for ever."""
+        """Load conversations; tasks that a former process left running are picked up in the background, or
+        failed: they are not working for ever."""
         self._conversations.load(await self._store.load_contexts())
+        relayed: list[TaskLog] = []
         for entry in await self._book.interrupted():
-            fault = UpstreamFailed(entry.agent).fault()
-            fault = msgspec.structs.replace(fault, message="the gateway was restarted")
-            entry.append(Finished(state=TaskState.FAILED, fault=fault))
-            self._book.changed(entry)
+            if entry.relayed:
+                relayed.append(entry)
+            else:
+                self._pick_up(entry)
+        self._in_background(self._pickup.look_after(relayed))
         await self.flush()
+
+    def _pick_up(self, entry: TaskLog) -> None:
+        canceling = entry.state is TaskState.CANCELING
+        if (reason := self._pickup.hopeless(entry)) is not None:
+            state = TaskState.CANCELED if canceling else TaskState.FAILED
+            entry.append(Finished(state=state, fault=None if canceling else reason.fault()))
+            self._book.changed(entry)
+            return
+        entry.canceled_by_client = canceling
+        record = self._directory.views()[entry.agent].record
+        turn = self._turn(entry, record, (None, None), lambda event: None)
+        entry.runner = asyncio.create_task(self._run(turn, partial(self._pickup.rejoined, entry)))
+        if canceling:
+            self._in_background(self._stop(entry, paused=False))
 
     async def drain(self) -> None:
         """Refuse new calls and wait for the running ones; the caller bounds the wait."""
         self.draining = True
+        for entry in list(self._pickup.unheard):
+            self._leave(entry)
         if runners := [entry.runner for entry in self._book.running if entry.runner]:
             await asyncio.wait(runners)
 
     async def stop(self) -> None:
-        """End what still runs: its tasks are failed, and whoever watches them is told."""
+        """End what still runs here. A task that its agent can be asked about is left to the next process,
+        the others are failed; whoever watches them is told."""
         self.draining = True
-        runners = [entry.runner for entry in self._book.running if entry.runner]
-        for runner in runners:
-            runner.cancel()
-        await asyncio.gather(*runners, return_exceptions=True)
+        running = list(self._book.running)
+        for entry in running:
+            self._leave(entry)
+        await asyncio.gather(*(entry.runner for entry in running if entry.runner), return_exceptions=True)
+
+    def _leave(self, entry: TaskLog) -> None:
+        if self._pickup.hopeless(entry) is None:
+            entry.leave()
+        if entry.runner is not None:
+            entry.runner.cancel()
 
     async def aclose(self) -> None:
         """End what still runs and write everything out."""
@@ -233,15 +262,18 @@ class Hub:
         return entry
 
     def _launch(self, entry: TaskLog, view: AgentView, call: Invocation, work: Work) -> None:
-        idle, total = allowed(view.record, self.config.limits, (call.idle_timeout, call.total_timeout))
-
         def started(event: Started) -> None:
             if event.context_id:
                 self._conversations.put(call.principal, call.agent, entry.context_id, event.context_id)
 
-        of = self.timers.of
-        turn = Turn(entry, of(idle), of(total), self._book.changed, started)
+        turn = self._turn(entry, view.record, (call.idle_timeout, call.total_timeout), started)
         entry.runner = asyncio.create_task(self._run(turn, work))
+
+    def _turn(
+        self, entry: TaskLog, record: Record, less: Timeouts, started: Callable[[Started], None]
+    ) -> Turn:
+        idle, total = allowed(record, self.config.limits, less)
+        return Turn(entry, self.timers.of(idle), self.timers.of(total), self._book.changed, started)
 
     async def _run(self, turn: Turn, work: Work) -> None:
         self._running += 1
@@ -283,10 +315,13 @@ class Hub:
             entry.canceled_by_client = True
             entry.append(StateChanged(state=TaskState.CANCELING))
             self._book.changed(entry)
-            job = asyncio.create_task(self._stop(entry, paused))
-            self._background.add(job)
-            job.add_done_callback(self._background.discard)
+            self._in_background(self._stop(entry, paused))
         return entry
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        job = asyncio.create_task(work)
+        self._background.add(job)
+        job.add_done_callback(self._background.discard)
 
     async def _stop(self, entry: TaskLog, paused: bool) -> None:
         """Ask the agent to stop; if it does not say that it did, stop listening."""
@@ -301,6 +336,8 @@ class Hub:
                         await entry.ended()
         except Exception:  # whatever it says, the task ends
             log.debug("cancelling at %s", entry.agent, exc_info=True)
+        if entry.left:
+            return
         if entry.runner is not None and entry.running:
             entry.runner.cancel()
             await asyncio.wait([entry.runner])

@@ -107,6 +107,11 @@ def _continues(last: Text, first: Text) -> bool:
 _OPEN = {"gateway": {"open": True}}
 
 
+def is_open(message: Message) -> bool:
+    """Whether a message of a task is still being written."""
+    return "gateway" in message.extra
+
+
 class Folding:
     """A task as its events come in. Reading it costs what came since the last reading, not each event."""
 
@@ -198,7 +203,7 @@ class Folding:
     def _take_open(self) -> Message | None:
         """Take the message that is being written off the end of the task's."""
         messages = self._messages
-        if not messages or "gateway" not in messages[-1].extra:
+        if not messages or not is_open(messages[-1]):
             return None
         self._messages = messages[:-1]
         return messages[-1]

@@ -30,6 +30,7 @@ from .model import (
     Task,
     TaskRef,
     TaskState,
+    Trace,
 )
 from .seal import Sealer
 from .telemetry import Tracer
@@ -104,6 +105,20 @@ class Remembers(Protocol):
     def outdated(self) -> None:
         """Another process has found that the agent describes itself anew: read it again when it is next
         wanted."""
+        ...
+
+
+@runtime_checkable
+class Rejoins(Protocol):
+    """An upstream whose agent keeps tasks: what another process began there can be picked up."""
+
+    async def rejoin(
+        self, task: TaskRef, known: Task, trace: Trace, tell: Tell, *, follow: bool = True
+    ) -> None:
+        """Go on with a task. Tells Started once the agent has shown that it knows the task, then what has
+        happened to it beyond ``known``, the task as far as it was told, up to Finished or InputRequired;
+        without ``follow`` what one look shows. Raises UnknownTask when the agent has forgotten it,
+        GatewayError else, as ``invoke`` does."""
         ...
 
 

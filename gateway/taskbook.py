@@ -49,8 +49,8 @@ class TaskBook:
     # --- at the start ------------------------------------------------------------------------
 
     async def interrupted(self) -> Sequence[TaskLog]:
-        """The tasks that a former process left at work, as far as their events were written; remembers
-        which conversations have an open question."""
+        """The tasks that a former process left at work, as far as their events were written, and those that
+        relays saw at work; remembers which conversations have an open question."""
         for stored in await self._store.load_tasks(states=[*PAUSED], limit=self._limit):
             task = stored.task
             if self._homes.here(task.id):
@@ -58,10 +58,10 @@ class TaskBook:
         running = [s for s in TaskState if s not in TERMINAL and s not in PAUSED]
         found: list[TaskLog] = []
         for stored in await self._store.load_tasks(states=running, limit=self._limit):
-            # An agent's own task goes on without the gateway.
-            if not stored.relayed and self._homes.here(stored.task.id):
+            if self._homes.here(stored.task.id):
                 entry = self._restored(stored)
-                entry.restore(await self._store.load_events(entry.id, stored.last_seq))
+                if not stored.relayed:
+                    entry.restore(await self._store.load_events(entry.id, stored.last_seq))
                 found.append(entry)
         return found
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from time import time_ns
 
+from .errors import Draining
 from .lifecycle import PAUSED, TERMINAL, Folding
 from .model import (
     Event,
@@ -41,6 +42,8 @@ class TaskLog:
     ``stored``: how many events are in the store already; those before ``first`` are only there (a task that
     was loaded back), and ``load`` fetches them. ``relayed``: a relay saw it pass; there is no log, and its
     agent knows best what it is. ``watchers``: how many follow it.
+
+    Whoever follows a task that is ``left`` to the next process of the gateway gets Draining raised.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class TaskLog:
         self.canceled_by_client = False
         self.watchers = 0
         self.booked: TaskState | None = None  # the state by which the book has it
+        self.left = False
         self._folding = Folding(task)
         self._saved: TaskState | None = None  # the state that the store has seen
         self._first = last_seq
@@ -105,12 +109,15 @@ class TaskLog:
         folding.add(event, at)
         self._events.append(Logged(seq=self._first + len(self._events) + 1, at=at, event=event))
         if isinstance(event, Started):
-            self.upstream = TaskRef(
-                task_id=event.task_id or (self.upstream.task_id if self.upstream else ""),
-                context_id=event.context_id or (self.upstream.context_id if self.upstream else None),
-            )
+            self._named(event)
         if self._waiting:
             self._wake()
+
+    def _named(self, event: Started) -> None:
+        known = self.upstream or TaskRef(task_id="")
+        self.upstream = TaskRef(
+            task_id=event.task_id or known.task_id, context_id=event.context_id or known.context_id
+        )
 
     def room(self) -> asyncio.Future[None] | None:
         """What to wait for before more is logged; None while somebody who reads the log keeps up, or nobody
@@ -141,7 +148,16 @@ class TaskLog:
         finally:
             self.watchers -= 1
 
+    def leave(self) -> None:
+        """This process does not go on with it, another will."""
+        self.left = True
+        for _, waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(Draining())
+
     async def _change(self, reached: Callable[[], bool]) -> None:
+        if self.left:
+            raise Draining
         waiting = (reached, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         try:
@@ -232,6 +248,8 @@ class TaskLog:
             if logged.seq == self._first + 1:
                 self._folding.add(logged.event, logged.at)
                 self._first = self.stored = logged.seq
+                if isinstance(logged.event, Started):
+                    self._named(logged.event)
 
 
 def _anything() -> bool:

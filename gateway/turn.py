@@ -93,6 +93,8 @@ class Turn:
             self._over = True
             self._idle.stop(self._silent)
             self._total.stop(self._slow)
+        if entry.left:
+            return
         if not entry.settled_now:  # else it has asked, and only what came after that went wrong
             state = TaskState.CANCELED if fault is None else TaskState.FAILED
             entry.append(Finished(state=state, fault=fault))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from ...gateway.lifecycle import Pieces, joined
+from ...gateway.catchup import artifact_news
+from ...gateway.lifecycle import Pieces
 from ...gateway.model import (
     Artifact,
     ArtifactDelta,
@@ -12,49 +13,12 @@ from ...gateway.model import (
     Finished,
     Message,
     MessageDone,
-    Part,
     Started,
     StateChanged,
     Task,
     TaskState,
-    Text,
 )
 from .events import Item, StatusEvent, Update, status_event
-
-
-def artifact_news(old: Artifact | None, new: Artifact) -> ArtifactDelta | None:
-    """What a client that has seen ``old`` must be told to have ``new``: what was joined on, all of it, or
-    nothing. How text is cut into parts does not count."""
-    if old is None:
-        return ArtifactDelta(artifact=new)
-    before, after = _whole(old.parts), _whole(new.parts)
-    if before == after:
-        same = (old.name, old.description, old.metadata) == (new.name, new.description, new.metadata)
-        return None if same else ArtifactDelta(artifact=new)
-    n = len(before) - 1
-    if n >= 0 and len(after) > n and before[:n] == after[:n]:
-        rest = _continuation(before[n], after[n])
-        if rest is not None:
-            piece = msgspec.structs.replace(new, parts=(*rest, *after[n + 1 :]))
-            return ArtifactDelta(artifact=piece, append=True)
-    return ArtifactDelta(artifact=new)
-
-
-def _whole(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    whole: tuple[Part, ...] = ()
-    for part in parts:
-        whole = joined(whole, (part,))
-    return whole
-
-
-def _continuation(old: Part, new: Part) -> tuple[Part, ...] | None:
-    if old == new:
-        return ()
-    if not isinstance(old, Text) or not isinstance(new, Text) or not new.text.startswith(old.text):
-        return None
-    if msgspec.structs.replace(old, text=new.text) != new:
-        return None
-    return (msgspec.structs.replace(new, text=new.text[len(old.text) :]),)
 
 
 def updates_between(old: Task, new: Task) -> list[Update]:
@@ -71,15 +35,17 @@ def updates_between(old: Task, new: Task) -> list[Update]:
 class Reader:
     """Feed an agent's items, get canonical events. After ``done`` the turn is over.
 
-    Snapshots may come again (polling): what was told already is not told twice.
+    Snapshots may come again (polling): what was told already is not told twice, nor what ``known`` holds, the
+    task as another reader has told it.
     """
 
-    def __init__(self, agent: str) -> None:
+    def __init__(self, agent: str, known: Task | None = None) -> None:
         self._agent = agent
         self._started = False
-        self._artifacts: dict[str, Artifact] = {}  # as far as they were told, but for what has grown
+        # As far as they were told, but for what has grown.
+        self._artifacts: dict[str, Artifact] = {a.artifact_id: a for a in known.artifacts} if known else {}
         self._grown: dict[str, Pieces] = {}
-        self._state: tuple[TaskState, Message | None] | None = None
+        self._state = (known.state, known.status_message) if known else None
         self.task_id = ""
         self.context_id = ""
         self.done = False

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .. import sse
-from ..errors import GatewayError
+from ..errors import Draining, GatewayError
 from ..model import Invocation, Logged, Message, Part, Principal, Task, Trace
 from ..ports import Engine, TaskHandle
 from ..telemetry import Span
@@ -83,9 +83,10 @@ async def begin(
 async def _events(handle: TaskHandle, after: int, span: Span) -> AsyncGenerator[bytes]:
     try:
         yield sse.encode(_task(handle.task, span), event="task")
-        async with contextlib.aclosing(_or_silence(handle.events(after))) as log:
-            async for logged in log:
-                yield b": \n\n" if logged is None else sse.encode(_encode(logged), event="event")
+        with contextlib.suppress(Draining):  # the next process goes on with it
+            async with contextlib.aclosing(_or_silence(handle.events(after))) as log:
+                async for logged in log:
+                    yield b": \n\n" if logged is None else sse.encode(_encode(logged), event="event")
         yield sse.encode(_task(handle.task, span), event="task")
     finally:
         task = handle.task

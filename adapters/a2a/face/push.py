@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import msgspec
 
-from ....gateway.errors import Forbidden, GatewayError, InvalidRequest, UnknownTask, Unreachable
+from ....gateway.errors import Draining, Forbidden, GatewayError, InvalidRequest, UnknownTask, Unreachable
 from ....gateway.http.request import JSON
 from ....gateway.lifecycle import TERMINAL
 from ....gateway.model import Fault, Principal, Task, TaskState
@@ -227,6 +227,8 @@ class Push:
             await asyncio.sleep(max(entry.ended + KEPT - time(), 0))
             self._couriers.pop(key, None)
             await self._remove(key, entry.task_id)
+        except Draining:
+            return  # the next process goes on
         except GatewayError as e:
             log.warning("the webhook of task %s is not told any more: %s", entry.task_id, e.message)
         except Exception:

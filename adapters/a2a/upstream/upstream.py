@@ -15,6 +15,7 @@ from ....gateway.errors import (
     GatewayError,
     NotActive,
     UnknownSkill,
+    UnknownTask,
     Unreachable,
     Unsupported,
     UpstreamTimeout,
@@ -216,6 +217,27 @@ class A2AUpstream:
                         await room
                 if reader.done:
                     return
+
+    async def rejoin(
+        self, task: TaskRef, known: Task, trace: Trace, tell: Tell, *, follow: bool = True
+    ) -> None:
+        """Implements ``ports.Rejoins``."""
+        reader = Reader(self.name, known)
+        try:
+            if not follow:
+                version = (await self._ready()).interface.version
+                for event in reader.feed(await self._snapshot(task.task_id, version, trace)):
+                    tell(event)
+                return
+            async with aclosing(self.rejoined(task.task_id, trace)) as items:
+                async for item in items:
+                    for event in reader.feed(item):
+                        if (room := tell(event)) is not None:
+                            await room
+        except AgentError as e:
+            if (e.native or {}).get("code") != TASK_NOT_FOUND:
+                raise
+            raise UnknownTask(task.task_id) from e
 
     async def rejoined(self, task_id: str, trace: Trace) -> AsyncGenerator[Item]:
         """A task that nobody follows any more (its stream broke, or there never was one): as it is now, then

@@ -11,16 +11,18 @@ import msgspec
 from msgspec import Raw
 
 from ....gateway import sse
+from ....gateway.catchup import CatchUp
 from ....gateway.errors import (
     AgentError,
     BadUpstream,
     GatewayError,
     InvalidRequest,
     NotActive,
+    UnknownTask,
     Unreachable,
     Unsupported,
 )
-from ....gateway.model import Data, Event, InputReply, Invocation, Message, TaskRef, Trace
+from ....gateway.model import Data, Event, InputReply, Invocation, Message, Task, TaskRef, Trace
 from ....gateway.ports import Tell
 from ....gateway.telemetry import Span
 from ....gateway.transport import Reply, Stream
@@ -80,6 +82,37 @@ class ACPUpstream(Server):
         body: Json = {"await_resume": {"type": "message", "message": answer}, "mode": "stream"}
         losses = (*phrases(codec.message_losses(message)), *request_losses(call))
         await self._turn(path, body, call, losses, tell, asked)
+
+    async def rejoin(
+        self, task: TaskRef, known: Task, trace: Trace, tell: Tell, *, follow: bool = True
+    ) -> None:
+        """Implements ``ports.Rejoins``: from the log that the server keeps of the run, else from the Run."""
+        decoder, catching = RunDecoder(self.record.name), CatchUp(known)
+        path = f"/runs/{quote(task.task_id, safe='')}"
+        try:
+            async with contextlib.aclosing(self.followed(path, trace)) as looks:
+                async for found in looks:
+                    for event in catching.news(self._replayed(found, decoder)):
+                        if (room := tell(event)) is not None:
+                            await room
+                    if decoder.ended or not follow:
+                        return
+        except InvalidRequest as e:
+            raise BadUpstream(f"{self.record.name} sent what is not ACP ({e.message})") from e
+        except AgentError as e:
+            if (e.native or {}).get("status") not in (404, 410):
+                raise
+            raise UnknownTask(task.task_id) from e
+
+    def _replayed(self, found: list[Raw] | Raw, decoder: RunDecoder) -> list[Event]:
+        """The events of all turns that were not fed yet; ``decoder`` has ended when the last one has."""
+        if isinstance(found, Raw):
+            return decoder.whole(_object(found, self.record.name))
+        events: list[Event] = []
+        for raw in found[decoder.seen :]:
+            decoder.ended = False
+            events += decoder.feed(_object(raw, self.record.name))
+        return events
 
     async def cancel(self, task: TaskRef) -> None:
         reply = await self.request("POST", f"/runs/{quote(task.task_id, safe='')}/cancel")

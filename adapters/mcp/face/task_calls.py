@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Raw
 
-from ....gateway.errors import GatewayError, NotActive, UnknownTask
+from ....gateway.errors import Draining, GatewayError, NotActive, UnknownTask
 from ....gateway.lifecycle import TERMINAL
 from ....gateway.model import Data, Finished, Invocation, Message, Task, TaskState
 from ....gateway.ports import AgentView, Engine, TaskHandle
@@ -60,7 +60,10 @@ class TaskCalls:
         asks = "elicitation" in session.client_capabilities
         known = tasks.status(handle.task, "handshake", asks)
         while known not in tasks.ENDED:
-            await handle.changed()
+            try:
+                await handle.changed()
+            except Draining:  # the next process goes on with it
+                return
             fields = tasks.shape(handle.task, "handshake", asks)
             if fields["status"] != known:
                 session.push(wire.encode_notification(tasks.STATUS["handshake"], fields))
@@ -286,7 +289,10 @@ class TaskCalls:
             known = fields["status"]
             if handle.task.state in TERMINAL:
                 return
-            await handle.changed()
+            try:
+                await handle.changed()
+            except Draining:
+                return
 
 
 def _key(handle: TaskHandle) -> str:

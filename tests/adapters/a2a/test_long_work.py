@@ -15,9 +15,9 @@ from google.protobuf.json_format import MessageToDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from agentgw.adapters.a2a.reader import artifact_news
 from agentgw.adapters.a2a.upstream import upstream as upstream_module
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
+from agentgw.gateway.catchup import artifact_news
 from agentgw.gateway.errors import UnknownSkill, Unreachable
 from agentgw.gateway.model import (
     Artifact,

@@ -1,0 +1,167 @@
+"""Tasks that a former process left at work: taken up again where their agents still know them.
+
+Who waits for such a task gets its end as if nothing had been. What can't be taken up is failed, with a
+reason: nothing works for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from .errors import GatewayError, UnknownTask, Unreachable, UpstreamFailed, UpstreamTimeout
+from .lifecycle import PAUSED, TERMINAL, Folding
+from .model import Event, Finished, Principal, Started, TaskRef, TaskState, Trace
+from .ports import AgentView, Rejoins, Tell
+from .taskbook import TaskBook
+from .tasklog import TaskLog
+
+log = logging.getLogger("agentgw.engine")
+
+AT_ONCE = 32  # tasks that agents are asked about at the same time
+AGAIN_FIRST, AGAIN_MOST, AGAIN_GROWTH = (
+    0.2,
+    10.0,
+    1.6,
+)  # seconds before an agent that is not there is asked again
+LOOK_FIRST, LOOK_MOST = 2.0, 300.0  # seconds between looks at tasks that relays saw
+
+
+class Pickup:
+    """``views``: the agents now."""
+
+    def __init__(self, views: Callable[[], Mapping[str, AgentView]], book: TaskBook) -> None:
+        self._views = views
+        self._book = book
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self.unheard: set[TaskLog] = set()  # whose agents have not answered yet
+
+    def hopeless(self, entry: TaskLog) -> UpstreamFailed | None:
+        """Why the task can't be taken up; None: it can be tried."""
+        view = self._views().get(entry.agent)
+        if view is None:
+            return lost(entry, f"{entry.agent} is not there any more")
+        if entry.upstream is None or not entry.upstream.task_id:
+            return lost(entry, f"{entry.agent} had not said yet how to find the task again")
+        if view.record.protocol != "auto" and not isinstance(view.upstream, Rejoins):
+            return lost(entry, f"{entry.agent} can't be asked what became of the call")
+        return None
+
+    async def rejoined(self, entry: TaskLog, tell: Tell) -> None:
+        """The work of the task's runner: what the agent has done and does. An agent that is not there is
+        tried again until the runner's limits of time end it."""
+        self.unheard.add(entry)
+        try:
+            await self._until_rejoined(entry, tell)
+        except UnknownTask:
+            raise lost(entry, f"{entry.agent} no longer knows the task") from None
+        finally:
+            self.unheard.discard(entry)
+
+    async def _until_rejoined(self, entry: TaskLog, tell: Tell) -> None:
+        pause = AGAIN_FIRST
+        while True:
+            if (reason := self.hopeless(entry)) is not None:
+                raise reason
+            try:
+                await self._rejoin(entry, tell)
+                return
+            except (Unreachable, UpstreamTimeout) as e:
+                log.debug("a task of %s can't be taken up yet: %s", entry.agent, e.message)
+            self.unheard.add(entry)
+            await asyncio.sleep(pause)
+            pause = min(pause * AGAIN_GROWTH, AGAIN_MOST)
+
+    async def _rejoin(self, entry: TaskLog, tell: Tell) -> None:
+        """Holds a place until the agent has shown that it knows the task."""
+        upstream, ref = self._views()[entry.agent].upstream, entry.upstream
+        if not isinstance(upstream, Rejoins) or ref is None:
+            raise Unreachable(f"{entry.agent} has not answered yet")
+        async with _Place(self._gate) as place:
+
+            def told(event: Event) -> Awaitable[None] | None:
+                if isinstance(event, Started):
+                    self.unheard.discard(entry)
+                    place.free()
+                    return None
+                return tell(event)
+
+            await upstream.rejoin(ref, entry.task, Trace(), told)
+
+    # --- what relays saw ---------------------------------------------------------------------
+
+    async def look_after(self, entries: Sequence[TaskLog]) -> None:
+        """Learn what becomes of tasks that agents keep themselves and whose clients may not come back."""
+        pause, open_ = LOOK_FIRST, list(entries)
+        while open_:
+            jobs = (self._look(entry) for entry in open_)
+            ended = await asyncio.gather(*jobs)
+            open_ = [entry for entry, end in zip(open_, ended, strict=True) if not end]
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LOOK_MOST)
+
+    async def _look(self, seen: TaskLog) -> bool:
+        """Take down how the task stands; whether there is nothing more to learn."""
+        principal = Principal(id=seen.principal)
+        try:
+            entry = await self._book.get(seen.id, principal)
+        except GatewayError:  # forgotten
+            return True
+        if entry.state in TERMINAL or entry.state in PAUSED:
+            return True
+        folding = Folding(entry.task)
+        view = self._views().get(entry.agent)
+        if view is None:
+            folding.add(_failure(lost(entry, f"{entry.agent} is not there any more")))
+        elif isinstance(view.upstream, Rejoins):
+            await self._looked(view.upstream, entry, folding)
+        elif view.record.protocol != "auto":
+            return True
+        if folding.state is not entry.state:
+            self._book.observe(folding.task, principal, entry.agent)
+        return folding.state in TERMINAL or folding.state in PAUSED
+
+    async def _looked(self, upstream: Rejoins, entry: TaskLog, folding: Folding) -> None:
+        async with self._gate:
+            try:
+                ref = TaskRef(task_id=entry.id)
+                await upstream.rejoin(ref, entry.task, Trace(), lambda e: folding.add(e), follow=False)
+            except UnknownTask:
+                folding.add(_failure(lost(entry, f"{entry.agent} no longer knows the task")))
+            except GatewayError as e:
+                log.debug("looking at a task of %s: %s", entry.agent, e.message)
+            except Exception:
+                log.exception("looking at a task of %s failed", entry.agent)
+
+
+def lost(entry: TaskLog, why: str) -> UpstreamFailed:
+    """The error of a task that is not taken up again."""
+    error = UpstreamFailed(entry.agent)
+    error.message = f"the gateway was restarted, and {why}"
+    return error
+
+
+def _failure(error: GatewayError) -> Finished:
+    return Finished(state=TaskState.FAILED, fault=error.fault())
+
+
+class _Place:
+    """A place at a gate, which may be given up before the block ends."""
+
+    def __init__(self, gate: asyncio.Semaphore) -> None:
+        self._gate = gate
+        self._held = False
+
+    async def __aenter__(self) -> _Place:
+        await self._gate.acquire()
+        self._held = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.free()
+
+    def free(self) -> None:
+        if self._held:
+            self._held = False
+            self._gate.release()

@@ -1,0 +1,277 @@
+"""What a former process left at work, with agents in memory: each piece once, an end in every case."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentgw.gateway import pickup
+from agentgw.gateway.catchup import CatchUp
+from agentgw.gateway.engine import Hub
+from agentgw.gateway.errors import UnknownTask, Unreachable
+from agentgw.gateway.lifecycle import fold
+from agentgw.gateway.model import (
+    Artifact,
+    ArtifactDelta,
+    Event,
+    Finished,
+    Invocation,
+    Message,
+    MessageDelta,
+    MessageDone,
+    Principal,
+    Progress,
+    Started,
+    Task,
+    TaskRef,
+    TaskState,
+    Text,
+    Trace,
+    text_of,
+)
+from agentgw.gateway.ports import Tell
+from agentgw.registry.memory import MemoryStore
+
+from ..support.memory import MemoryUpstream, hub, say
+
+
+class Keeps(MemoryUpstream):
+    """An agent that keeps its tasks: ``there(known)`` is what happens when one is picked up."""
+
+    def __init__(self, there: Callable[[Task], AsyncIterator[Event]]) -> None:
+        super().__init__(begins)
+        self.there = there
+
+    async def rejoin(
+        self, task: TaskRef, known: Task, trace: Trace, tell: Tell, *, follow: bool = True
+    ) -> None:
+        assert task.task_id == "theirs"
+        tell(Started(task_id=task.task_id))
+        async for event in self.there(known):
+            tell(event)
+
+
+async def begins(call: Invocation) -> AsyncIterator[Event]:
+    yield Started(task_id="theirs")
+    yield MessageDelta(parts=(Text(text="begun "),))
+    await asyncio.Event().wait()
+
+
+async def ends(known: Task) -> AsyncIterator[Event]:
+    assert text_of(known.messages[-1].parts) == "begun "
+    yield MessageDelta(parts=(Text(text="and ended"),))
+    yield Finished(state=TaskState.COMPLETED)
+
+
+async def killed(store: MemoryStore, agent: MemoryUpstream) -> tuple[Hub, str]:
+    """A hub that had a call at work when it died."""
+    first = hub(None, store, echo=agent)
+    handle = await first.invoke(say("x", "echo"))
+    async for logged in handle.events():
+        if logged.seq == 2:
+            break
+    await first.flush()
+    return first, handle.id
+
+
+async def test_the_log_goes_on_where_it_was() -> None:
+    store, agent = MemoryStore(), Keeps(ends)
+    _, task_id = await killed(store, agent)
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    handle = await engine.task(task_id, Principal())
+    logged = [e async for e in handle.events()]
+    assert [e.seq for e in logged] == [1, 2, 3, 4]
+    assert [type(e.event) for e in logged] == [Started, MessageDelta, MessageDelta, Finished]
+    assert text_of(handle.task.messages[0].parts) == "begun and ended"
+
+
+async def test_an_agent_that_is_not_there_is_tried_again() -> None:
+    tries: list[Task] = []
+
+    async def there(known: Task) -> AsyncIterator[Event]:
+        tries.append(known)
+        if len(tries) == 1:
+            raise Unreachable("echo is not there")
+        if len(tries) == 2:
+            yield MessageDelta(parts=(Text(text="and "),))
+            raise Unreachable("the connection broke")
+        assert text_of(known.messages[-1].parts) == "begun and "
+        yield Finished(state=TaskState.COMPLETED)
+
+    store, agent = MemoryStore(), Keeps(there)
+    _, task_id = await killed(store, agent)
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    task = await (await engine.task(task_id, Principal())).settled()
+    assert (task.state, len(tries)) == (TaskState.COMPLETED, 3)
+
+
+async def test_what_is_forgotten_has_failed() -> None:
+    async def there(known: Task) -> AsyncIterator[Event]:
+        raise UnknownTask("theirs")
+        yield
+
+    store, agent = MemoryStore(), Keeps(there)
+    _, task_id = await killed(store, agent)
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    task = await (await engine.task(task_id, Principal())).settled()
+    assert task.fault is not None
+    assert task.fault.message == "the gateway was restarted, and echo no longer knows the task"
+
+
+async def test_without_the_agent_it_has_failed() -> None:
+    store = MemoryStore()
+    _, task_id = await killed(store, Keeps(ends))
+    engine = hub(None, store)
+    await engine.start()
+    task = (await engine.task(task_id, Principal())).task
+    assert task.fault is not None
+    assert task.fault.message == "the gateway was restarted, and echo is not there any more"
+
+
+async def test_what_was_being_canceled_is_canceled() -> None:
+    async def there(known: Task) -> AsyncIterator[Event]:
+        await agent.canceled.wait()
+        yield Finished(state=TaskState.CANCELED)
+
+    store, agent = MemoryStore(), Keeps(there)
+    first, task_id = await killed(store, agent)
+    agent.on_cancel = lambda ref: asyncio.Event().wait()  # pyright: ignore[reportAttributeAccessIssue]
+    await first.cancel(task_id, Principal())
+    await first.flush()
+    agent.canceled.clear()
+    agent.on_cancel = None
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    handle = await engine.task(task_id, Principal())
+    assert (await handle.ended()).state is TaskState.CANCELED
+
+
+async def test_a_stop_leaves_it_to_the_next_process() -> None:
+    """Who follows it hears that the gateway stops; the task itself goes on."""
+    store, agent = MemoryStore(), Keeps(ends)
+    first, task_id = await killed(store, agent)
+    handle = await first.task(task_id, Principal())
+    following = asyncio.create_task(handle.settled())
+    await asyncio.sleep(0)
+    await first.aclose()
+    assert type(following.exception()).__name__ == "Draining"
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    assert (await (await engine.task(task_id, Principal())).settled()).state is TaskState.COMPLETED
+
+
+async def test_a_stop_does_not_wait_for_an_absent_agent() -> None:
+    async def there(known: Task) -> AsyncIterator[Event]:
+        raise Unreachable("echo is not there")
+        yield
+
+    store, agent = MemoryStore(), Keeps(there)
+    _, task_id = await killed(store, agent)
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    await asyncio.wait_for(engine.drain(), 5)
+    await engine.aclose()
+    stored = await store.load_task(task_id)
+    assert stored is not None
+    assert stored.task.state is TaskState.WORKING
+
+
+async def test_agents_are_not_asked_about_all_tasks_at_once() -> None:
+    asked: list[Task] = []
+    gate = asyncio.Event()
+
+    class Silent(Keeps):
+        async def rejoin(
+            self, task: TaskRef, known: Task, trace: Trace, tell: Tell, *, follow: bool = True
+        ) -> None:
+            asked.append(known)
+            await gate.wait()
+            await super().rejoin(task, known, trace, tell)
+
+    store, agent = MemoryStore(), Silent(ends)
+    first = hub(None, store, echo=agent)
+    handles = [await first.invoke(say("x", "echo")) for _ in range(pickup.AT_ONCE + 5)]
+    for handle in handles:
+        async for logged in handle.events():
+            if logged.seq == 2:
+                break
+    await first.flush()
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(asked) == pickup.AT_ONCE
+    gate.set()
+    for handle in handles:
+        assert (await (await engine.task(handle.id, Principal())).settled()).state is TaskState.COMPLETED
+
+
+# --- each piece once -------------------------------------------------------------------------
+
+
+def _events() -> st.SearchStrategy[list[Event]]:
+    """The events of a turn as an agent tells them."""
+    words = st.sampled_from(["a", "b ", "aa", "ab"])
+    delta = st.builds(lambda w: MessageDelta(parts=(Text(text=w),)), words)
+    piece = st.builds(
+        lambda n, w, more: ArtifactDelta(
+            artifact=Artifact(artifact_id=n, parts=(Text(text=w),)), append=more
+        ),
+        st.sampled_from(["x", "y"]),
+        words,
+        st.booleans(),
+    )
+    progress = st.just(Progress(message="busy"))
+    return st.lists(st.one_of(delta, piece, progress, st.just("done")), max_size=12).map(_closed)
+
+
+def _closed(said: list[Event | str]) -> list[Event]:
+    """With messages that end where it says so."""
+    events: list[Event] = [Started(task_id="theirs")]
+    text = ""
+    for event in said:
+        if isinstance(event, str):
+            if text:
+                events.append(MessageDone(message=Message(role="agent", parts=(Text(text=text),))))
+            text = ""
+            continue
+        if isinstance(event, MessageDelta):
+            text += text_of(event.parts)
+        events.append(event)
+    return events
+
+
+BLANK = Task(id="t", context_id="c", agent="echo")
+
+
+@given(_events(), st.integers(0, 12), st.integers(1, 12))
+def test_whatever_was_told_before_the_rest_follows(events: list[Event], told: int, cut: int) -> None:
+    """From any point on, in looks of any size: the task comes out as if it had been told at one go."""
+    known, whole = BLANK, BLANK
+    for event in events:
+        whole = fold(whole, event)
+    for event in events[:told]:
+        known = fold(known, event)
+    catching, looks = CatchUp(known), [events[at : at + cut] for at in range(0, len(events), cut)]
+    got = known
+    for look in looks:
+        for event in catching.news(look):
+            got = fold(got, event)
+    assert [(m.parts, m.extra) for m in got.messages] == [(m.parts, m.extra) for m in whole.messages]
+    assert {a.artifact_id: a.parts for a in got.artifacts} == {
+        a.artifact_id: a.parts for a in whole.artifacts
+    }
+
+
+def test_nothing_is_told_twice() -> None:
+    events: list[Event] = [Started(), MessageDelta(parts=(Text(text="a"),)), Progress(message="busy")]
+    known = BLANK
+    for event in events:
+        known = fold(known, event)
+    assert CatchUp(known).news(events) == [Started()]

@@ -1,0 +1,139 @@
+"""After kill -9, what ran at an A2A or ACP agent goes on where it was; the rest has failed, and says why."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+from ..conftest import wait_until
+from ..e2e.conftest import Journal, Peers
+from .conftest import Gateway, a2a_message
+
+COUNT, LONG = 60, 400  # pieces of work, 20 ms each
+
+
+def whole(count: int = COUNT) -> str:
+    return " ".join(f"p{at}" for at in range(count))
+
+
+def noted(journal: Journal, line: str) -> None:
+    asyncio.run(journal.holds(line))
+
+
+def started(gateway: Gateway, peers: Peers) -> None:
+    gateway.start()
+    gateway.cli("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
+    gateway.cli("agents", "add", "acp", peers.acp, "--protocol", "acp", "--remote", "worker")
+
+
+def output(run: dict[str, Any]) -> str:
+    return "".join(p["content"] for message in run["output"] for p in message["parts"])
+
+
+def begun(gateway: Gateway, run_id: str) -> None:
+    """The run has said something, and it is written."""
+    wait_until("it has begun", lambda: output(gateway.get(f"/acp/runs/{run_id}").json()))
+    query = "SELECT count(*) FROM chunks JOIN tasks USING (n) WHERE id = ?"
+    wait_until("it is written", lambda: gateway.rows(query, run_id)[0][0])
+
+
+def test_a_run_at_an_a2a_agent_goes_on(gateway: Gateway, peers: Peers) -> None:
+    started(gateway, peers)
+    run_id = gateway.run("a2a", f"work {gateway.port}-a {COUNT}")
+    begun(gateway, run_id)
+    gateway.kill()
+    gateway.start()
+    run = gateway.settled_run(run_id)
+    assert run["status"] == "completed", run
+    assert output(run) == whole()
+    events = gateway.get(f"/acp/runs/{run_id}/events").json()["events"]
+    pieces = "".join(e["part"]["content"] for e in events if e["type"] == "message.part")
+    assert pieces == whole()
+    assert [e["type"] for e in events].count("run.completed") == 1
+
+
+def test_a_task_at_an_acp_agent_goes_on_for_who_subscribes_again(gateway: Gateway, peers: Peers) -> None:
+    started(gateway, peers)
+    params = a2a_message(f"{gateway.port}-b {LONG}")
+    params["configuration"] = {"returnImmediately": True}
+    task = gateway.a2a("acp", "SendMessage", params)["result"]["task"]
+    noted(peers.journal, f"{gateway.port}-b started")
+    query = "SELECT count(*) FROM chunks JOIN tasks USING (n) WHERE id = ?"
+    wait_until("it is written", lambda: gateway.rows(query, task["id"])[0][0])
+    gateway.kill()
+    gateway.start()
+    results = [e["result"] for e in gateway.a2a_stream("acp", "SubscribeToTask", {"id": task["id"]})]
+    assert results[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED", results[-1]
+    said = gateway.a2a("acp", "GetTask", {"id": task["id"]})["result"]
+    texts = [p["text"] for a in said.get("artifacts", []) for p in a["parts"]]
+    assert "".join(texts) == whole(LONG), said
+
+
+def test_what_relays_saw_is_followed_to_its_end(gateway: Gateway, peers: Peers) -> None:
+    """Nobody asks after these tasks: the record learns of their end all the same."""
+    started(gateway, peers)
+    params = a2a_message(f"work {gateway.port}-c {COUNT}")
+    params["configuration"] = {"returnImmediately": True}
+    task_id = gateway.a2a("a2a", "SendMessage", params)["result"]["task"]["id"]
+    run_id = gateway.run("acp", f"{gateway.port}-d {COUNT}")
+
+    def states() -> set[str]:
+        query = "SELECT state FROM tasks WHERE id IN (?, ?)"
+        return {state for (state,) in gateway.rows(query, task_id, run_id)}
+
+    wait_until("both are written", lambda: states() and states() <= {"submitted", "working"})
+    gateway.kill()
+    assert states() <= {"submitted", "working"}
+    gateway.start()
+    wait_until("both have ended", lambda: states() == {"completed"})
+
+
+def test_what_the_agent_forgot_has_failed(gateway: Gateway, own_a2a: Any, spawn: Any) -> None:
+    url, _, agent = own_a2a
+    gateway.start()
+    gateway.cli("agents", "add", "mine", url, "--protocol", "a2a")
+    run_id = gateway.run("mine", "work e 1000")
+    begun(gateway, run_id)
+    gateway.kill()
+    os.kill(agent.popen.pid, signal.SIGKILL)
+    agent.popen.wait()
+    gateway.start()
+    assert gateway.get(f"/acp/runs/{run_id}").json()["status"] == "in-progress"  # it may come back
+    again = spawn("own-a2a-again", agent.popen.args, port=int(url.rsplit(":", 1)[1].strip("/")))
+    try:
+        run = gateway.settled_run(run_id)
+    finally:
+        again.stop()
+    assert run["status"] == "failed"
+    assert run["error"]["message"] == "the gateway was restarted, and mine no longer knows the task"
+
+
+def test_an_agent_that_stays_away_is_waited_for_as_long_as_its_limit(gateway: Gateway, own_a2a: Any) -> None:
+    url, _, agent = own_a2a
+    gateway.start()
+    gateway.cli("agents", "add", "mine", url, "--protocol", "a2a")
+    run_id = gateway.run("mine", "work f 1000")
+    begun(gateway, run_id)
+    gateway.kill()
+    agent.stop(signal.SIGKILL)
+    gateway.start(AGENTGW_LIMITS__IDLE_TIMEOUT="1s")
+    run = gateway.settled_run(run_id)
+    assert run["status"] == "failed"
+    assert run["error"]["message"] == "mine did not answer in time"
+
+
+def test_a_call_of_a_tool_has_failed(gateway: Gateway, peers: Peers) -> None:
+    """An MCP server can't be asked what became of a call."""
+    gateway.start()
+    gateway.cli("agents", "add", "tools", "--", sys.executable, *peers.mcp_stdio[1:])
+    run_id = gateway.run("tools", '{"tool": "slow", "arguments": {"seconds": 60}}', "application/json")
+    query = "SELECT state FROM tasks WHERE id = ?"
+    wait_until("it is written", lambda: gateway.rows(query, run_id))
+    gateway.kill()
+    gateway.start()
+    run = gateway.settled_run(run_id)
+    assert run["status"] == "failed", run
+    assert run["error"]["message"].startswith("the gateway was restarted, and ")
