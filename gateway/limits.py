@@ -45,6 +45,7 @@ class CallLimits(Waiting):
     def close(self) -> None:
         """The call is over."""
         self._total.stop(self._over)
+        self.timed = ()  # they hold on to this object, and it to its task
 
     def _over(self) -> None:
         self._end("total_timeout")

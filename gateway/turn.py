@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from .errors import BadUpstream, Draining, GatewayError, UpstreamFailed, UpstreamTimeout
 from .model import Event, Fault, Finished, InputRequired, Started, TaskState
@@ -33,8 +32,6 @@ class Turn:
         "_over",
         "_passed",
         "_room",
-        "_silent",
-        "_slow",
         "_started",
         "_total",
     )
@@ -48,8 +45,7 @@ class Turn:
         started: Callable[[Started], None],
     ) -> None:
         self._entry = entry
-        self._idle, self._silent = idle, partial(self._late, "idle_timeout")
-        self._total, self._slow = total, partial(self._late, "total_timeout")
+        self._idle, self._total = idle, total
         self._changed = changed
         self._started = started
         self._over = False
@@ -100,12 +96,18 @@ class Turn:
             entry.append(Finished(state=state, fault=fault))
         self._changed(entry)
 
-    def _late(self, limit: str) -> None:
-        """A limit has run out. While the agent is kept waiting it is us who do not listen."""
-        if self._room is not None and limit == "idle_timeout":
+    def _silent(self) -> None:
+        """The agent is silent; unless it is kept waiting: then it is us who do not listen."""
+        if self._room is not None:
             self._room = None if self._room.done() else self._room
             self._idle.start(self._silent)
             return
+        self._late("idle_timeout")
+
+    def _slow(self) -> None:
+        self._late("total_timeout")
+
+    def _late(self, limit: str) -> None:
         if self._entry.runner is not None and not self._passed:
             self._passed = limit
             self._entry.runner.cancel()

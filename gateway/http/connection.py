@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
         if self._home.closing and not self._home.connections:
             self._home.emptied.set()
         self._leave()
+        self._parser.close()
         self._parser = None  # it holds on to this object
 
     def data_received(self, data: bytes) -> None:

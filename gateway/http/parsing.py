@@ -113,6 +113,10 @@ class Parser:
                 self._parser = httptools.HttpRequestParser(self)
                 self._parser.feed_data(head)
 
+    def close(self) -> None:
+        """Nothing more is read. What parses holds on to this object, and it to its taker."""
+        self._parser = None
+
     def give_up(self) -> None:
         """The head that does not end is too large: tell what there is of it."""
         self._url = self._url[: self._limit] or b"/"

@@ -188,7 +188,10 @@ class Silence:
         self._out = out
         self._timer = timers.of(HEARTBEAT)
         self._saying: asyncio.Task[None] | None = None
-        self.timed = (self._timer, self._over)
+
+    @property
+    def timed(self) -> tuple[Timer, Callable[[], object]]:
+        return self._timer, self._over
 
     def _over(self) -> None:
         if self._saying is None or self._saying.done():  # else the client takes nothing

@@ -41,6 +41,16 @@ _LISTS: Mapping[str, Kind] = {
     wire.RESOURCES_LIST: "resources",
     wire.TEMPLATES_LIST: "resourceTemplates",
 }
+_HANDLERS = {  # methods of Aggregate
+    **dict.fromkeys(_LISTS, "_list"),
+    wire.TOOLS_CALL: "_tools_call",
+    wire.PROMPTS_GET: "_prompts_get",
+    wire.RESOURCES_READ: "_resources_read",
+    SUBSCRIBE: "_subscribe",
+    UNSUBSCRIBE: "_subscribe",
+    "completion/complete": "_complete",
+    SET_LEVEL: "_set_level",
+}
 
 
 class Aggregate(Door):
@@ -61,16 +71,6 @@ class Aggregate(Door):
         self._only = only
         self._offers = offers or Offers(engine)
         self._lists = lists or Lists(engine, self._offers)
-        self._methods: dict[str, Callable[[Exchange], Awaitable[wire.Result]]] = {
-            **dict.fromkeys(_LISTS, self._list),
-            wire.TOOLS_CALL: self._tools_call,
-            wire.PROMPTS_GET: self._prompts_get,
-            wire.RESOURCES_READ: self._resources_read,
-            SUBSCRIBE: self._subscribe,
-            UNSUBSCRIBE: self._subscribe,
-            "completion/complete": self._complete,
-            SET_LEVEL: self._set_level,
-        }
 
     async def card(self, exchange: Exchange) -> Card:
         if self._only is None:
@@ -92,9 +92,10 @@ class Aggregate(Door):
     async def request(self, exchange: Exchange) -> wire.Result:
         if exchange.method in tasks.METHODS:
             return await self._tasks.request(exchange, self._only)
-        handler = self._methods.get(exchange.method)
-        if handler is None or (self._only is not None and not exchange.method.startswith("tools/")):
+        name = _HANDLERS.get(exchange.method)
+        if name is None or (self._only is not None and not exchange.method.startswith("tools/")):
             raise RpcError(wire.METHOD_NOT_FOUND, f"Method not found: {exchange.method}")
+        handler: Callable[[Exchange], Awaitable[wire.Result]] = getattr(self, name)
         return await handler(exchange)
 
     async def input_schema(self, exchange: Exchange) -> Any:

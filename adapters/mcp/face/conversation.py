@@ -103,18 +103,21 @@ async def converse(
     waiting = Waiting()
     if patience is not None:
         waiting.timed = ((engine.timers.of(patience), partial(waiting.end, TimeoutError())),)
-    for _ in range(_QUESTIONS):
-        try:
-            with waiting:
-                await follow(exchange, handle, after, numbers, exchange.progress_token)
-        except TimeoutError:
-            return None
-        params = asking.question(handle, exchange)
-        turned = None if params is None else await asking.ask(engine, view, exchange, handle, params)
-        if turned is None or isinstance(turned, dict):
-            return turned
-        handle, after = turned
-    return None
+    try:
+        for _ in range(_QUESTIONS):
+            try:
+                with waiting:
+                    await follow(exchange, handle, after, numbers, exchange.progress_token)
+            except TimeoutError:
+                return None
+            params = asking.question(handle, exchange)
+            turned = None if params is None else await asking.ask(engine, view, exchange, handle, params)
+            if turned is None or isinstance(turned, dict):
+                return turned
+            handle, after = turned
+        return None
+    finally:
+        waiting.timed = ()  # it holds on to what waits
 
 
 def _arguments(exchange: Exchange) -> dict[str, Any]:

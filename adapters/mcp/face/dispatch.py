@@ -92,8 +92,7 @@ class Dispatcher:
             log.exception("%s failed", exchange.method)
             return self._failed(exchange, RpcError(wire.INTERNAL_ERROR, "internal error"))
         finally:
-            if exchange.span is not None:
-                exchange.span.end(exchange.error_type)
+            exchange.end()
 
     def _failed(self, exchange: Exchange, error: RpcError) -> Outcome:
         exchange.error_type = str(error.code)

@@ -182,6 +182,12 @@ class Exchange:
             attributes["mcp.resource.uri"] = name
         self.span = tracer.start(title, "server", outer, attributes)
 
+    def end(self) -> None:
+        """It is answered: end its span."""
+        if self.span is not None:
+            self.span.end(self.error_type)
+        self._caller = None  # it holds on to this object
+
     @property
     def trace(self) -> Trace:
         return Trace() if self.span is None else self.span.trace
