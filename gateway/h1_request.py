@@ -18,6 +18,13 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
+# Of those that a request always has, which has the caller given?
+_MARKS = {"host": 1, "user-agent": 2, "accept-encoding": 4, "authorization": 8}
+_BREAK = re.compile(r"[\r\n\0]")
+# Lines of headers that were sent before; most are in every request to an agent.
+_lines: dict[tuple[str, str], tuple[int, bytes]] = {}
+_KEPT, _LONGEST = 2048, 512
+_VARYING = frozenset({"traceparent", "tracestate", "baggage", "last-event-id"})
 
 
 class Target(NamedTuple):
@@ -66,44 +73,50 @@ def head_of(
     """The head of a request. ``length``: bytes of its body, None: it has none. ``proxied``: in the form for a
     proxy, with the whole URL. Headers about the connection and the framing are left out: they are not the
     caller's. Raises BadUpstream for a header that cannot be sent."""
-    path = f"{target.scheme}://{target.authority}{target.path}" if proxied else target.path
-    lines = [f"{method} {path} HTTP/1.1"]
-    names: set[str] = set()
-    for name, value in headers:
-        key = _key(name)
-        if key is None:
-            raise BadUpstream("a header for the agent is not valid", detail=repr(name))
-        if key:
-            names.add(key)
-            lines.append(f"{name}: {value}")
-    if "host" not in names:
-        lines.insert(1, f"host: {target.authority}")
-    if "user-agent" not in names:
-        lines.append("user-agent: agentgw")
-    if "accept-encoding" not in names:
-        lines.append("accept-encoding: identity")
-    if target.authorization and "authorization" not in names:
-        lines.append(f"authorization: {target.authorization}")
+    lines = [b""]
+    given = 0
+    for header in headers:
+        mark, line = _lines.get(header) or _line(*header)
+        given |= mark
+        lines.append(line)
+    lines[0] = _start(method, target, proxied, given)
     if proxy_authorization:
-        lines.append(f"proxy-authorization: {proxy_authorization}")
+        lines.append(_line("proxy-authorization", proxy_authorization)[1])
     if length is not None or method in ("POST", "PUT", "PATCH"):
-        lines.append(f"content-length: {length or 0}")
-    lines.append("\r\n")
-    head = "\r\n".join(lines)
-    if not head.count("\r") == head.count("\n") == len(lines) or "\0" in head:
-        raise BadUpstream("a header for the agent is not valid", detail="it holds a line break")
-    try:
-        return head.encode("latin-1")
-    except UnicodeEncodeError as e:
-        raise BadUpstream("a header for the agent is not valid", detail=str(e)) from e
+        lines.append(b"content-length: %d\r\n" % (length or 0))
+    lines.append(b"\r\n")
+    return b"".join(lines)
 
 
 @lru_cache(maxsize=1024)
-def _key(name: str) -> str | None:
-    """The name in lower case; "" for one that is decided here, None for what is no name."""
+def _start(method: str, target: Target, proxied: bool, given: int) -> bytes:
+    """The request line, and the headers that every request has; ``given``: those that the caller has."""
+    path = f"{target.scheme}://{target.authority}{target.path}" if proxied else target.path
+    own = [("host", target.authority), ("user-agent", "agentgw"), ("accept-encoding", "identity")]
+    if target.authorization:
+        own.append(("authorization", target.authorization))
+    lines = [_line(name, value)[1] for name, value in own if not given & _MARKS[name]]
+    return b"".join([f"{method} {path} HTTP/1.1\r\n".encode("latin-1"), *lines])
+
+
+def _line(name: str, value: str) -> tuple[int, bytes]:
+    """A header's line, nothing for one that is decided here, and its mark. Raises BadUpstream."""
     if not _TOKEN.fullmatch(name):
-        return None
-    return "" if name.lower() in _OWN else name.lower()
+        raise BadUpstream("a header for the agent is not valid", detail=repr(name))
+    key = name.lower()
+    if key in _OWN:
+        return 0, b""
+    if _BREAK.search(value):
+        raise BadUpstream("a header for the agent is not valid", detail="it holds a line break")
+    try:
+        line = _MARKS.get(key, 0), f"{name}: {value}\r\n".encode("latin-1")
+    except UnicodeEncodeError as e:
+        raise BadUpstream("a header for the agent is not valid", detail=str(e)) from e
+    if key not in _VARYING and len(value) <= _LONGEST:
+        if len(_lines) >= _KEPT:
+            _lines.clear()
+        _lines[name, value] = line
+    return line
 
 
 def connect_head(authority: str, authorization: str | None) -> bytes:
