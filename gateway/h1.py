@@ -9,17 +9,29 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import httptools
 
 from .errors import BadUpstream, GatewayError, Unreachable
+from .recurring import Recurring, has_lines
 
 HIGH_WATER = 256 * 1024  # bytes of a body that wait before reading pauses
 MAX_HEAD = 64 * 1024  # bytes of an answer (give or take a piece) in which nothing of its body is
 MAX_INTERIM = 256  # 1xx answers before the answer
 PIECE = 64 * 1024  # bytes of a request written, or of an answer parsed, at once
 _BODYLESS = frozenset({204, 304})
+
+
+class _Known(NamedTuple):
+    """The head of an answer that came before, with a body of ``length`` bytes."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    length: int
+
+
+_known: Recurring[_Known] = Recurring(256 * 1024)
 
 
 class Connection(asyncio.Protocol):
@@ -151,7 +163,10 @@ class Connection(asyncio.Protocol):
         if not self._begun or self._complete:
             self.close()  # nobody asked
             return
+        first = not self.answered
         self.answered = True
+        if first and self._recognized(data):
+            return
         try:
             if len(data) <= PIECE:
                 self._parse(data)
@@ -162,6 +177,39 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
             self._fail(BadUpstream("the agent's answer is not valid HTTP", detail=repr(e)))
             self.close()
+
+        else:
+            if first and self._complete:
+                self._learn(data)
+
+    def _recognized(self, data: bytes) -> bool:
+        """Whether this is a whole answer with a head that is known."""
+        found = _known.find(data)
+        if found is None or self._method in ("HEAD", "CONNECT"):
+            return False
+        known, size = found
+        if len(data) != size + known.length:
+            return False
+        self.status, self.headers, self._framed = known.status, known.headers, True
+        if not self._head.done():
+            self._head.set_result(None)
+        self._judge()
+        if known.length:
+            self._chunks.append(data[size:])
+        self._finish(keep=True)
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        """``data`` was a whole answer."""
+        if not self._keep or self._error is not None or self.status in _BODYLESS or self._interim:
+            return
+        head = _known.again(data)
+        if head is None or not has_lines(head, len(self.headers) + 2):
+            return
+        framing = [(k, v) for k, v in self.headers if k in ("content-length", "transfer-encoding")]
+        length = len(data) - len(head)
+        if framing == [("content-length", str(length))] and self._method not in ("HEAD", "CONNECT"):
+            _known.keep(head, _Known(self.status, self.headers, length))
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._silent += len(data)
@@ -230,11 +278,14 @@ class Connection(asyncio.Protocol):
             self._refuse("the agent's answer has a transfer encoding that nobody asked for")
         if not self._head.done():
             self._head.set_result(None)
-        if status >= 400 and self._unsent is not None:  # it does not want the rest
-            self._unsent = None
-            self._cut = True
+        self._judge()
         if status in _BODYLESS or self._method == "HEAD" or (self._method == "CONNECT" and status < 300):
             self._finish(keep=bool(self._parser.should_keep_alive()))
+
+    def _judge(self) -> None:
+        if self._unsent is not None and self.status >= 400:  # it does not want the rest
+            self._unsent = None
+            self._cut = True
 
     def on_body(self, body: bytes) -> None:
         if self._complete:

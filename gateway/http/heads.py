@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
+from ..recurring import Recurring, has_lines
 from .wire import Headers
 
 KEPT = 512 * 1024  # bytes of known heads, after which they are learnt anew
-LONGEST = 4096  # bytes of a head that is kept
-_ONCE = 4096  # heads that came once
-_END = b"\r\n\r\n"
 # Headers that say more about the framing than Content-Length does.
 _FRAMING = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"trailer"})
 
@@ -48,47 +46,25 @@ class Head:
 NO_HEAD = Head("", b"/", ())
 
 
-class KnownHeads:
+class KnownHeads(Recurring[Head]):
     """Heads by their bytes: those that came twice. Only such as leave no doubt about the request's framing:
     HTTP/1.1, kept alive, a body of a given length or none."""
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, Head] = {}
-        self._size = 0
-        self._once: set[int] = set()
-
-    def find(self, data: bytes) -> tuple[Head, int] | None:
-        """The head that ``data`` begins with, and how long it is, if it is known."""
-        size = data.find(_END) + 4
-        head = self._heads.get(data[:size])
-        return None if head is None else (head, size)
+        super().__init__(KEPT)
 
     def note(self, data: bytes, head: Head) -> None:
         """A request was parsed whose first piece was ``data``."""
-        end = data.find(_END)
-        if end < 0:  # it began in pieces
-            return
-        raw = data[: end + 4]
-        if (seen := hash(raw)) not in self._once:
-            if len(self._once) >= _ONCE:
-                self._once.clear()
-            self._once.add(seen)
-            return
-        length = _length(raw, head)
-        if length is None:
-            return
-        if self._size > KEPT:
-            self._heads.clear()
-            self._size = 0
-        head.length = length
-        self._heads[raw] = head
-        self._size += len(raw)
+        raw = self.again(data)
+        length = None if raw is None else _length(raw, head)
+        if raw is not None and length is not None:
+            head.length = length
+            self.keep(raw, head)
 
 
 def _length(raw: bytes, head: Head) -> int | None:
     """How long the body is; None where it takes a parser to know, or ``raw`` is not just this head."""
-    lines = len(head.headers) + 2
-    if len(raw) > LONGEST or raw.count(b"\r\n") != lines or raw.count(b"\n") != lines or raw[:2] == b"\r\n":
+    if not has_lines(raw, len(head.headers) + 2):
         return None
     if not _FRAMING.isdisjoint(head.fields) or _connection(head) not in (b"", b"keep-alive"):
         return None

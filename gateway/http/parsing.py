@@ -31,15 +31,16 @@ class Parser:
     """
 
     __slots__ = (
-        "_continues", "_fed", "_first", "_headers", "_heard", "_hosts", "_known", "_left", "_limit", "_open",
-        "_parser", "_taker", "_unheard", "_url", "foreign", "in_head",
+        "_continues", "_fed", "_first", "_headers", "_heard", "_hosts", "_known", "_last", "_left", "_limit",
+        "_open", "_parser", "_taker", "_unheard", "_url", "foreign", "in_head",
     )  # fmt: skip
 
     def __init__(self, taker: Taker, limit: int, known: KnownHeads) -> None:
         self._taker = taker
         self._known = known
         self._first: bytes | None = None  # what a request began with whose head is not complete yet
-        self._open = False  # a request has begun and is not complete
+        self._open = False  # a request has begun and is not complete, or was the last one
+        self._last = False  # after this one the client sends none
         self._left = 0  # bytes that the body of one with a known head still has
         self._limit = limit
         self._heard = False
@@ -158,6 +159,7 @@ class Parser:
 
     def _tell(self, keep_alive: bool, too_large: bool) -> None:
         self.in_head = False
+        self._last = not keep_alive
         modern = self._parser.get_http_version() == "1.1"
         target, headers = self._url, self._headers
         if self._hosts != 1 and (self._hosts or modern) and not too_large:
@@ -183,7 +185,7 @@ class Parser:
         self._taker.on_body(body)
 
     def on_message_complete(self) -> None:
-        self._open = False
+        self._open = self._last
         self._taker.on_message_complete()
 
 

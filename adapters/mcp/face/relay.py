@@ -102,9 +102,9 @@ class Relay:
         if exchange.session is not None:
             exchange.session.servers.add(server)
         caller = exchange.caller()
-        catalog = await server.catalog()
-        hello = await server.hello(caller)
-        params = {**exchange.members(), **changes}
+        catalog = server.known_catalog or await server.catalog()
+        hello = server.known_hello(caller) or await server.hello(caller)
+        params = exchange.members() | changes
         if self._mirrors(server, catalog, exchange, params):
             params["arguments"] = exchange.arguments().get("arguments")
         if hello.era == "handshake":
@@ -154,8 +154,10 @@ class Relay:
         self, server: McpUpstream, catalog: Catalog, exchange: Exchange, params: Mapping[str, Any]
     ) -> bool:
         """Whether arguments are mirrored into headers, for which they must be decoded."""
-        name = str(params.get("name"))
-        return exchange.method == wire.TOOLS_CALL and name in server.mirroring(catalog)
+        if exchange.method != wire.TOOLS_CALL:
+            return False
+        mirroring = server.mirroring(catalog)
+        return bool(mirroring) and str(params.get("name")) in mirroring
 
     async def _request(
         self,

@@ -68,8 +68,9 @@ class RelayDoor(Door):
         return await self._relay(self._view, self._server, exchange)
 
     async def input_schema(self, exchange: Exchange) -> Any:
-        catalog = await self._server.catalog()
-        return self._server.mirroring(catalog).get(exchange.name or "")
+        catalog = self._server.known_catalog or await self._server.catalog()
+        mirroring = self._server.mirroring(catalog)
+        return mirroring.get(exchange.name or "") if mirroring else None
 
     async def lists(self, principal: Principal) -> Mapping[str, Sequence[bytes]]:
         catalog = await self._server.catalog()

@@ -72,9 +72,12 @@ class TaskCalls:
     async def runs(self, view: AgentView, server: McpUpstream, exchange: Exchange, own: str) -> bool:
         """Whether a tool's call is run by the gateway as a task, because the server's tasks are of the other
         era than the client's."""
-        hello = await server.hello(exchange.caller())
+        if exchange.era == "handshake" and not exchange.wants_task:
+            return False
+        caller = exchange.caller()
+        hello = server.known_hello(caller) or await server.hello(caller)
         if exchange.era == "handshake":
-            if not exchange.wants_task or following.has_tasks(hello.capabilities):
+            if following.has_tasks(hello.capabilities):
                 return False
             return tasks.known((await server.catalog()).capabilities)
         if hello.era == "modern" or not following.has_tasks(hello.capabilities):

@@ -125,8 +125,12 @@ class McpUpstream:
     async def hello(self, caller: Caller) -> Hello:
         """What the server says of itself to ``caller``, and the era in which it is spoken to on the
         caller's behalf: opens what is needed for that. Raises UpstreamError, ConfigError."""
+        return self.known_hello(caller) or (await self._link(caller)).hello
+
+    def known_hello(self, caller: Caller) -> Hello | None:
+        """What ``hello`` answers, where nothing has to be opened for it."""
         link = self._pool.ready(caller)
-        return (await self._link(caller) if link is None else link).hello
+        return None if link is None else link.hello
 
     async def request(
         self,
@@ -217,7 +221,8 @@ class McpUpstream:
     async def _sent(self, method: str, params: dict[str, Any], caller: Caller, span: Span) -> msgspec.Raw:
         """Send; once more where the server has forgotten the session, changed its era or its headers."""
         for last in (False, True):
-            link = await self._link(caller)
+            link = None if caller.session is not None else self._pool.ready(caller)
+            link = link or await self._link(caller)
             span.attributes["mcp.protocol.version"] = link.hello.version
             span.attributes["network.transport"] = link.transport
             if link.session_id is not None:
@@ -226,7 +231,8 @@ class McpUpstream:
             if method == wire.TOOLS_CALL and link.hello.era == "modern" and link.transport == "tcp":
                 # Headers must mirror arguments.
                 catalog = self._catalog or await self.catalog()
-                schema = self.mirroring(catalog).get(str(params.get("name")))
+                mirroring = self.mirroring(catalog)
+                schema = mirroring.get(str(params.get("name"))) if mirroring else None
             try:
                 return await link.request(method, params, caller, span, schema)
             except Expired:

@@ -108,5 +108,5 @@ def test_what_is_kept_is_bounded() -> None:
         raw = b"GET /%d HTTP/1.1\r\nhost: %b\r\n\r\n" % (n, b"x" * 1000)
         for _ in range(2):
             known.note(raw, Head("GET", b"/%d" % n, [(b"host", b"x" * 1000)]))
-    held = sum(len(raw) for raw in known._heads)  # pyright: ignore[reportPrivateUsage]
+    held = sum(len(raw) for raw in known._values)  # pyright: ignore[reportPrivateUsage]
     assert 0 < held <= KEPT + 2000

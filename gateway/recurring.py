@@ -1,0 +1,53 @@
+"""Bytes that come again and again, such as the heads of a client's requests: what was made of them the first
+times is kept, so that they need not be parsed any more."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+LONGEST = 4096  # bytes of a head that is kept
+_ONCE = 4096  # heads that came once and are remembered for it
+_END = b"\r\n\r\n"
+T = TypeVar("T")
+
+
+class Recurring(Generic[T]):
+    """Values by heads of HTTP messages. ``limit``: bytes of all heads, past which they are learnt anew."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: dict[bytes, T] = {}
+        self._size = 0
+        self._once: set[int] = set()
+
+    def find(self, data: bytes) -> tuple[T, int] | None:
+        """What is kept for the head that ``data`` begins with, and how long that is."""
+        size = data.find(_END) + 4
+        value = self._values.get(data[:size])
+        return None if value is None else (value, size)
+
+    def again(self, data: bytes) -> bytes | None:
+        """The head that ``data`` begins with, if it came before; it has come now."""
+        end = data.find(_END)
+        if end < 0 or end > LONGEST:
+            return None
+        head = data[: end + 4]
+        if (seen := hash(head)) in self._once:
+            return head
+        if len(self._once) >= _ONCE:
+            self._once.clear()
+        self._once.add(seen)
+        return None
+
+    def keep(self, head: bytes, value: T) -> None:
+        """From now on ``find`` has it."""
+        if self._size > self._limit:
+            self._values.clear()
+            self._size = 0
+        self._values[head] = value
+        self._size += len(head)
+
+
+def has_lines(head: bytes, count: int) -> bool:
+    """Whether the head has just so many lines, among them the first and the empty one."""
+    return head.count(b"\r\n") == head.count(b"\n") == count and head[:2] != b"\r\n"
