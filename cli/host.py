@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from ..gateway.breaker import Breaker
 from ..gateway.config import Config
 from ..gateway.model import Record
 from ..gateway.telemetry import Tracer
@@ -19,6 +20,7 @@ class GatewayHost:
     def __init__(self, config: Config, tracer: Tracer) -> None:
         self.config = config
         self.tracer = tracer
+        self.breaker = Breaker(0)  # of nobody: each agent has its own, see ``reach``
         self.transport: Transport = HttpTransport(config.limits.connect_timeout, config.limits.body)
         self._resolver = Resolver(os.environ)
         self.on_changed: Callable[[str], None] = lambda name: None

@@ -151,12 +151,15 @@ def stale(agents: Sequence[AgentInfo], at: datetime | None = None) -> str | None
     return min(times) if (at or datetime.now(UTC)) - oldest > FRESH else None
 
 
+def _health(agent: AgentInfo) -> str:
+    if not agent.enabled:
+        return "disabled"
+    return agent.health if agent.circuit == "closed" else f"{agent.health} ({one_line(agent.detail)})"
+
+
 def listing(agents: Sequence[AgentInfo]) -> str:
     """The agents as a table."""
-    rows = [
-        (a.name, a.protocol, a.health if a.enabled else "disabled", str(len(a.skills)), a.target)
-        for a in agents
-    ]
+    rows = [(a.name, a.protocol, _health(a), str(len(a.skills)), a.target) for a in agents]
     return table(("NAME", "PROTOCOL", "HEALTH", "SKILLS", "TARGET"), rows)
 
 

@@ -45,6 +45,7 @@ class Server(_Section, frozen=True):
 class Limits(_Section, frozen=True):
     """Bounds on time, size and number. ``idle_timeout`` is renewed by every event of the agent. ``rate``:
     requests a second of each principal, 0: any number; ``burst``: how many of them at once, 0: see ``rates``.
+    ``circuit_*``: see ``breaker``.
     """
 
     connect_timeout: Duration = 5.0
@@ -53,6 +54,10 @@ class Limits(_Section, frozen=True):
     handover: Duration = 45.0
     question: Duration = 600.0
     shutdown_grace: Duration = 10.0
+    retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
+    circuit_failures: Annotated[int, msgspec.Meta(ge=0)] = 5
+    circuit_pause: Duration = 5.0
+    circuit_longest: Duration = 60.0
     body: Size = 64 * 1024 * 1024
     header: Size = 64 * 1024
     nesting: Depth = 100

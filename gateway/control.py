@@ -27,7 +27,8 @@ class NameTaken(InvalidRequest):
 
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A registered agent as ``agents list --json`` prints it. Never holds a secret: header and environment
-    values are shown as they were registered only where they are references, else as ``***``."""
+    values are shown as they were registered only where they are references, else as ``***``. ``circuit``:
+    closed, open or half-open; where it is not closed, ``health`` is down and ``detail`` says for how long."""
 
     name: str
     protocol: str
@@ -43,6 +44,7 @@ class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     headers: Mapping[str, str] = {}
     env: Mapping[str, str] = {}
+    circuit: str = "closed"
 
 
 class AddAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

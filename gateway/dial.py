@@ -9,10 +9,12 @@ import socket
 import ssl
 from typing import NamedTuple, cast
 
-from .errors import Unconnected, UpstreamError
-from .h1 import Connection
+from .errors import NoRoom, Unconnected, UpstreamError
+from .h1 import PEER, Connection
 from .h1_request import connect_head
 from .proxies import Proxy
+
+_FULL = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Route(NamedTuple):
@@ -37,9 +39,10 @@ class Dialer:
         self._timeout = timeout
         self._context: ssl.SSLContext | None = None
 
-    async def dial(self, route: Route) -> Connection:
-        """A new connection. Raises Unconnected: none came about."""
+    async def dial(self, route: Route, peer: str = PEER) -> Connection:
+        """A new connection to ``peer``, as errors call it. Raises Unconnected: none came about."""
         connection = Connection()
+        connection.peer = peer
         try:
             await self._reach(connection, route)
         except BaseException:
@@ -48,18 +51,19 @@ class Dialer:
         return connection
 
     async def _reach(self, connection: Connection, route: Route) -> None:
-        where = f"{route.host}:{route.port}"
+        where, peer = f"{route.host}:{route.port}", connection.peer
         try:
             async with asyncio.timeout(self._timeout):
                 await self._go(connection, route)
         except Unconnected:
             raise
         except ssl.SSLCertVerificationError as e:
-            message = f"the agent's certificate is not trusted: {e.verify_message}"
+            message = f"{peer}'s certificate is not trusted: {e.verify_message}"
             raise Unconnected(message, detail=f"{where}: {e!r}") from e
         except (OSError, TimeoutError, ValueError, UpstreamError) as e:  # a name may be unfit for DNS
             way = " through the system's proxy" if route.proxy else ""
-            raise Unconnected(f"the agent can't be reached{way}{_reason(e)}", detail=f"{where}: {e!r}") from e
+            kind = NoRoom if isinstance(e, OSError) and e.errno in _FULL else Unconnected
+            raise kind(f"{peer} can't be reached{way}{_reason(e)}", detail=f"{where}: {e!r}") from e
 
     async def _go(self, connection: Connection, route: Route) -> None:
         """All the way to the origin, or to a proxy that takes requests for it."""
@@ -75,7 +79,8 @@ class Dialer:
         authority = f"[{host}]:{route.port}" if ":" in host else f"{host}:{route.port}"
         await connection.send("CONNECT", connect_head(authority, proxy.authorization))
         if connection.status >= 300:
-            raise Unconnected(f"the agent can't be reached: the proxy answered with HTTP {connection.status}")
+            status = connection.status
+            raise Unconnected(f"{connection.peer} can't be reached: the proxy answered with HTTP {status}")
         if tls_name is not None:
             await self._start_tls(connection, tls_name)
 
@@ -123,7 +128,7 @@ def _reason(error: Exception) -> str:
             return ": its name has no address"
         case ssl.SSLError():
             return ": no TLS connection comes about"
-        case OSError(errno=errno.EMFILE | errno.ENFILE):
+        case OSError(errno=number) if number in _FULL:
             return ": the gateway has too many files open"
         case _:
             return ""

@@ -16,6 +16,8 @@
     ├── UpstreamError                 the agent, or the way to it
     │   ├── Unreachable               upstream_unreachable
     │   │   └── Unconnected           (the same: nothing was sent)
+    │   │       ├── NoRoom            (the same: the gateway has too many connections)
+    │   │       └── CircuitOpen       circuit_open      (it was not even tried, see breaker)
     │   ├── UpstreamTimeout           upstream_timeout
     │   ├── BadUpstream               upstream_invalid  (it does not speak its protocol)
     │   ├── UpstreamFailed            upstream_failed   (it crashed: its words are withheld)
@@ -31,6 +33,7 @@ is not (crash texts, paths) goes to ``detail``, which only the debug log sees.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from math import ceil
 from typing import Any, ClassVar
@@ -129,6 +132,24 @@ class Unreachable(UpstreamError):
 
 class Unconnected(Unreachable):
     """No connection came about: nothing was sent, or nothing that must not be sent twice."""
+
+
+class NoRoom(Unconnected):
+    """No connection came about, which is not the agent's fault: too many are open."""
+
+
+class CircuitOpen(Unconnected):
+    """The agent could not be reached several times in a row: for a while it is not tried.
+    ``data["retry_after"]``: whole seconds until it is."""
+
+    code = "circuit_open"
+
+    def __init__(self, agent: str, seconds: float) -> None:
+        wait = max(1, math.ceil(seconds))
+        super().__init__(
+            f"{agent} can't be reached; the next try is in {wait} s",
+            data={"agent": agent, "retry_after": wait},
+        )
 
 
 class UpstreamTimeout(UpstreamError):

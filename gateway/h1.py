@@ -20,6 +20,7 @@ HIGH_WATER = 256 * 1024  # bytes of a body that wait before reading pauses
 MAX_HEAD = 64 * 1024  # bytes of an answer (give or take a piece) in which nothing of its body is
 MAX_INTERIM = 256  # 1xx answers before the answer
 PIECE = 64 * 1024  # bytes of a request written, or of an answer parsed, at once
+PEER = "the agent"  # for want of a name
 _BODYLESS = frozenset({204, 304})
 
 
@@ -37,12 +38,13 @@ _known: Recurring[_Known] = Recurring(256 * 1024)
 class Connection(asyncio.Protocol):
     """Carries one request at a time. ``status`` and ``headers`` (names in lower case) are those of the last
     answer; ``answered``: whether anything of it has come. ``over`` is set by a reader who knows that nothing
-    but the end of the answer is missing; ``on_end`` is called at that end, or when there will be none."""
+    but the end of the answer is missing; ``on_end`` is called at that end, or when there will be none.
+    ``peer``: what errors call the other side."""
 
     __slots__ = (
         "_begun", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim", "_keep",
         "_method", "_parser", "_paused", "_poll", "_silent", "_size", "_unsent", "_wake",
-        "_write_paused", "answered", "headers", "idle_since", "on_end", "over", "status", "transport",
+        "_write_paused", "answered", "headers", "idle_since", "on_end", "over", "peer", "status", "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -56,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._method = ""
         self.over = False
         self.on_end: Callable[[Connection], None] | None = None
+        self.peer = PEER
         self._write_paused = False
         self._begun = self._complete = False
         self._error: GatewayError | None = None
@@ -175,7 +178,7 @@ class Connection(asyncio.Protocol):
                 for start in range(0, len(data), PIECE):
                     self._parse(view[start : start + PIECE])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
-            self._fail(BadUpstream("the agent's answer is not valid HTTP", detail=repr(e)))
+            self._fail(BadUpstream(f"{self.peer}'s answer is not valid HTTP", detail=repr(e)))
             self.close()
 
         else:
@@ -215,7 +218,7 @@ class Connection(asyncio.Protocol):
         self._silent += len(data)
         self._parser.feed_data(data)  # sets ``_silent`` to 0 with every piece of a body
         if self._silent > MAX_HEAD and not self._complete:
-            self._refuse("the head of the agent's answer is too large")
+            self._refuse(f"the head of {self.peer}'s answer is too large")
 
     def eof_received(self) -> None:
         self._ended(None)
@@ -229,9 +232,9 @@ class Connection(asyncio.Protocol):
         if self._complete or not self._begun:
             return
         if not self._head.done():
-            self._fail(Unreachable("the agent closed the connection", detail=repr(exc)))
+            self._fail(Unreachable(f"{self.peer} closed the connection", detail=repr(exc)))
         elif self._framed or exc is not None:
-            message = "the agent closed the connection before its answer was complete"
+            message = f"{self.peer} closed the connection before its answer was complete"
             self._fail(Unreachable(message, detail=repr(exc)))
         elif self._error is None:
             self._finish(keep=False)  # the end of the connection is the end of such a body
@@ -256,7 +259,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._complete:
-            self._refuse("the agent sent an answer that nobody asked for")
+            self._refuse(f"{self.peer} sent an answer that nobody asked for")
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -271,11 +274,11 @@ class Connection(asyncio.Protocol):
         if status < 200:
             self._interim += 1
             if status < 100 or status == 101 or self._interim > MAX_INTERIM:
-                self._refuse("the agent's answer is not valid HTTP")
+                self._refuse(f"{self.peer}'s answer is not valid HTTP")
             self._framed = False
             return
         if any(k == "transfer-encoding" and v.strip().lower() != "chunked" for k, v in self.headers):
-            self._refuse("the agent's answer has a transfer encoding that nobody asked for")
+            self._refuse(f"{self.peer}'s answer has a transfer encoding that nobody asked for")
         if not self._head.done():
             self._head.set_result(None)
         self._judge()
@@ -289,7 +292,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         if self._complete:
-            self._refuse("the agent sent a body where there must be none")
+            self._refuse(f"{self.peer} sent a body where there must be none")
         self._silent = 0
         self._chunks.append(body)
         self._size += len(body)

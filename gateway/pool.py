@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .dial import Dialer, Route
-from .errors import Unconnected, Unreachable
-from .h1 import Connection
+from .errors import NoRoom, Unreachable
+from .h1 import PEER, Connection
 from .h1_request import Target, head_of, target_of
 from .proxies import Proxies
 
@@ -73,9 +73,11 @@ class Pool:
         headers: Sequence[tuple[str, str]],
         body: bytes | None,
         address: str | None,
+        peer: str = PEER,
     ) -> Connection:
         """Send a request, wait for the head of the answer. Whoever gets the connection gives it to
-        ``release``. Raises Unreachable, BadUpstream; cancelled, it closes the connection."""
+        ``release``. ``peer``: what errors call the other side.
+        Raises Unreachable, BadUpstream; cancelled, it closes the connection."""
         way = self._ways.get((url, address)) or self._way(url, address)
         length = None if body is None else len(body)
         head = head_of(method, way.target, headers, length, way.proxied, way.authorization)
@@ -84,12 +86,12 @@ class Pool:
             lane = self._lanes[way.route] = _Lane(way.route)
         lane.users += 1
         if self._full(lane):
-            await self._turn(lane)
+            await self._turn(lane, peer)
         else:
             lane.taken += 1
             self._taken += 1
         try:
-            return await self._sent(lane, method, head, body or b"")
+            return await self._sent(lane, method, head, body or b"", peer)
         except BaseException:
             self._leave(lane)
             raise
@@ -104,15 +106,16 @@ class Pool:
         self._ways[url, address] = way
         return way
 
-    async def _sent(self, lane: _Lane, method: str, head: bytes, body: bytes) -> Connection:
+    async def _sent(self, lane: _Lane, method: str, head: bytes, body: bytes, peer: str) -> Connection:
         if (kept := self._kept(lane, IDLE if method in _REPEATABLE else FRESH)) is not None:
+            kept.peer = peer
             try:
                 return await self._send(lane, kept, method, head, body)
             except Unreachable:
                 # The agent was closing it while the request was on its way.
                 if kept.answered or method not in _REPEATABLE:
                     raise
-        fresh = await self._dialer.dial(lane.route)
+        fresh = await self._dialer.dial(lane.route, peer)
         return await self._send(lane, fresh, method, head, body)
 
     async def _send(
@@ -173,8 +176,8 @@ class Pool:
     def _full(self, lane: _Lane) -> bool:
         return lane.taken >= self._per_route or self._taken >= self._total
 
-    async def _turn(self, lane: _Lane) -> None:
-        """Wait for a place on the route, and take it. Raises Unconnected when none gets free in time."""
+    async def _turn(self, lane: _Lane, peer: str) -> None:
+        """Wait for a place on the route, and take it. Raises NoRoom when none gets free in time."""
         free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((lane, free))
         try:
@@ -187,8 +190,8 @@ class Pool:
                 self._waiting.remove((lane, free))
                 self._forget(lane)
             if isinstance(e, TimeoutError):
-                message = "the agent can't be reached: too many requests to it are under way"
-                raise Unconnected(message) from e
+                message = f"{peer} can't be reached: too many requests to it are under way"
+                raise NoRoom(message) from e
             raise
 
     def _leave(self, lane: _Lane) -> None:

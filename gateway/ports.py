@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from .breaker import Breaker
 from .config import Config
 from .errors import GatewayError
 from .homes import Homes
@@ -53,6 +54,8 @@ class Host(Protocol):
     transport: Transport
     tracer: Tracer
     config: Config
+    breaker: Breaker
+    """Whether the agent is to be called now. ``transport`` minds it; other ways to an agent ask it."""
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         """The record's headers with their references resolved: the same list as long as they are the same,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+LIMIT = 64 * 1024 * 1024  # bytes of an event
+
 
 class ServerEvent(msgspec.Struct, frozen=True):
     """One event. ``data`` is the joined data lines, undecoded; ``id`` None where the event has none."""
@@ -25,7 +27,7 @@ class Decoder:
     ``limit`` bounds one event's bytes; ``feed`` raises ValueError past it.
     """
 
-    def __init__(self, limit: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
         self.retry: int | None = None
         self._pieces: list[bytes] = []  # of a line that is not complete; joined once, when it is
         self._held = 0

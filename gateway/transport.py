@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import msgspec
 
 from .errors import BadUpstream, UpstreamTimeout
-from .h1 import Connection
+from .h1 import PEER, Connection
 from .pool import PER_ROUTE, TOTAL, Pool
 
 LIMIT = 64 * 1024 * 1024  # bytes of an answer that is read as a whole
 Headers = Sequence[tuple[str, str]]
+# Method, URL, headers, body, address: see ``Pool.open``.
+Opening = Callable[[str, str, Headers, bytes | None, str | None], Coroutine[Any, Any, Connection]]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -111,6 +113,8 @@ class HttpTransport:
     ) -> None:
         self._limit = limit
         self._pool = Pool(connect_timeout, per_route, total)
+        self._open: Opening = self._pool.open
+        self._peer = PEER
 
     async def request(
         self,
@@ -128,12 +132,12 @@ class HttpTransport:
             async with asyncio.timeout(timeout):
                 return await self._whole(method, url, headers, body, address)
         except TimeoutError as e:
-            raise UpstreamTimeout("the agent did not answer in time", detail=url) from e
+            raise UpstreamTimeout(f"{self._peer} did not answer in time", detail=url) from e
 
     async def _whole(
         self, method: str, url: str, headers: Headers, body: bytes | None, address: str | None
     ) -> Reply:
-        connection = await self._pool.open(method, url, headers, body, address)
+        connection = await self._open(method, url, headers, body, address)
         try:
             answer = Answer(connection, self._limit)
             return Reply(answer.status, answer.headers, await answer.read())
@@ -149,7 +153,7 @@ class HttpTransport:
         body: bytes | None = None,
         address: str | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        return _Open(self._pool, self._pool.open(method, url, headers, body, address), self._limit)
+        return _Open(self._pool, self._open(method, url, headers, body, address), self._limit)
 
     async def aclose(self) -> None:
         """Close every connection, whatever is under way on it."""
@@ -178,6 +182,7 @@ class Answer:
     def __init__(self, connection: Connection, limit: int) -> None:
         self._connection = connection
         self._limit = limit
+        self._peer = connection.peer
         self.status = connection.status
         self.headers: Headers = connection.headers
 
@@ -200,7 +205,7 @@ class Answer:
             async for chunk in self._unpacked():
                 yield chunk
         else:
-            raise BadUpstream(f"the agent's answer is compressed ({coding}), which nobody asked for")
+            raise BadUpstream(f"{self._peer}'s answer is compressed ({coding}), which nobody asked for")
 
     async def _unpacked(self) -> AsyncIterator[bytes]:
         """In pieces of bounded size, however much a little of it unpacks to."""
@@ -214,9 +219,9 @@ class Answer:
                         yield piece
                     chunk = packed.unconsumed_tail
         except zlib.error as e:
-            raise BadUpstream("the agent's answer is not valid gzip", detail=str(e)) from e
+            raise BadUpstream(f"{self._peer}'s answer is not valid gzip", detail=str(e)) from e
         if begun and not packed.eof:
-            raise BadUpstream("the agent's answer is not valid gzip", detail="it ends too early")
+            raise BadUpstream(f"{self._peer}'s answer is not valid gzip", detail="it ends too early")
 
     def settle(self) -> None:
         self._connection.over = True
@@ -225,13 +230,13 @@ class Answer:
         limit = self._limit if limit is None else limit
         if not self._coded and (whole := self._connection.whole()) is not None:
             if len(whole) > limit:
-                raise BadUpstream(f"the agent's answer is larger than {limit} bytes")
+                raise BadUpstream(f"{self._peer}'s answer is larger than {limit} bytes")
             return whole
         pieces: list[bytes] = []
         size = 0
         async for chunk in self.chunks():
             size += len(chunk)
             if size > limit:
-                raise BadUpstream(f"the agent's answer is larger than {limit} bytes")
+                raise BadUpstream(f"{self._peer}'s answer is larger than {limit} bytes")
             pieces.append(chunk)
         return b"".join(pieces)

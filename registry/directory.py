@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from ..gateway.breaker import Breaker
 from ..gateway.config import Config
 from ..gateway.errors import GatewayError, InvalidRequest, UnknownAgent, Unreachable, for_operator
 from ..gateway.model import Agent, Health, Record
@@ -114,6 +115,11 @@ class Directory:
     def get(self, name: str) -> AgentView | None:
         """An agent, disabled ones too."""
         return self._entries.get(name)
+
+    def breaker(self, name: str) -> Breaker | None:
+        """The circuit breaker of an agent; None where it can't be called at all."""
+        entry = self._entries.get(name)
+        return None if entry is None else self._upstreams.breaker(entry.upstream)
 
     def records(self) -> Sequence[Record]:
         """All registered agents by name, disabled ones too."""
@@ -214,9 +220,12 @@ class Directory:
             self._check_soon(name)
 
     async def check(self, name: str) -> Health:
-        """Speak the agent's protocol to it now (joins a check under way). Raises UnknownAgent."""
+        """Speak the agent's protocol to it now (joins a check under way), also when its circuit is open.
+        Raises UnknownAgent."""
         if name not in self._entries:
             raise UnknownAgent(name)
+        if (breaker := self.breaker(name)) is not None:
+            breaker.hurry()
         await asyncio.wait([self._check_soon(name)])
         entry = self._entries.get(name)
         if entry is None:

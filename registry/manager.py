@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os.path
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..gateway import names
+from ..gateway.breaker import Breaker, State
 from ..gateway.config import Config
 from ..gateway.control import AddAgent, Added, AgentInfo, NameTaken, Rotated
 from ..gateway.errors import ConfigError, InvalidRequest, UnknownAgent, Unreachable
@@ -87,7 +89,7 @@ class Manager:
         view = self._directory.get(name)
         if view is None:
             raise UnknownAgent(name)
-        return info(view)
+        return info(view, self._directory.breaker(name))
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -222,9 +224,14 @@ class Manager:
         return Added(agents=[self._info(t.record.name) for t in trials], warnings=said)
 
 
-def info(view: AgentView) -> AgentInfo:
+def info(view: AgentView, breaker: Breaker | None = None) -> AgentInfo:
     """An agent as listings show it, without a secret in it."""
     record, agent, health = view.record, view.agent, view.health
+    circuit = State.CLOSED if breaker is None else breaker.state
+    if breaker is not None and circuit is not State.CLOSED:
+        wait = math.ceil(breaker.wait)
+        when = f"next try in {wait} s" if wait else "next try with the next call"
+        health = msgspec.structs.replace(health, status="down", detail=f"circuit {circuit}, {when}")
     return AgentInfo(
         name=record.name,
         protocol=record.protocol,
@@ -240,6 +247,7 @@ def info(view: AgentView) -> AgentInfo:
         version=agent.version if agent else None,
         headers=secrets.redact(record.headers),
         env=secrets.redact(record.env),
+        circuit=circuit.value,
     )
 
 

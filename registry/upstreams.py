@@ -6,10 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
+from ..gateway.breaker import Breaker
 from ..gateway.errors import ConfigError, GatewayError, for_operator
 from ..gateway.model import Agent, InputReply, Invocation, Record, TaskRef
 from ..gateway.ports import Adapter, Host, Tell, Upstream
+from ..gateway.reach import AgentHost
 
 log = logging.getLogger("agentgw.registry")
 
@@ -47,17 +50,25 @@ class Upstreams:
         self._host = host
         self._grace = grace
         self._closing: dict[asyncio.Task[None], Upstream] = {}
+        self._breakers: WeakKeyDictionary[Upstream, Breaker] = WeakKeyDictionary()
 
     def make(self, record: Record) -> Upstream:
         """The record's upstream; cheap, nothing is connected. Never raises: see ``Broken``."""
         adapter = self._adapters.get(record.protocol)
         if adapter is None or adapter.upstream is None:
             return Broken(lambda: ConfigError(f"{record.name}: {self.unknown(record.protocol)}"))
+        host = AgentHost(self._host, record)
         try:
-            return adapter.upstream(record, self._host)
+            upstream = adapter.upstream(record, host)
         except GatewayError as e:
             message, operator = e.message, for_operator(e)
             return Broken(lambda: ConfigError(message, operator=operator))
+        self._breakers[upstream] = host.breaker
+        return upstream
+
+    def breaker(self, upstream: Upstream) -> Breaker | None:
+        """The circuit breaker of an upstream that was made here; None for one that is ``Broken``."""
+        return self._breakers.get(upstream)
 
     def unknown(self, protocol: str) -> str:
         """What to say of a protocol that no adapter calls agents over."""

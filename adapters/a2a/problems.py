@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from ...gateway.errors import AgentError, BadUpstream, GatewayError, UpstreamFailed
+from ...gateway.readable import UNREADABLE
 from .wire import V10, RpcError, Version
 
 TASK_NOT_FOUND = -32001
@@ -87,6 +88,7 @@ _HTTP = {
     "unauthenticated": (401, "UNAUTHENTICATED"),
     "forbidden": (403, "PERMISSION_DENIED"),
     "upstream_unreachable": (502, "UNAVAILABLE"),
+    "circuit_open": (503, "UNAVAILABLE"),
     "upstream_timeout": (504, "DEADLINE_EXCEEDED"),
     "draining": (503, "UNAVAILABLE"),
     "busy": (503, "UNAVAILABLE"),
@@ -212,7 +214,7 @@ def _rest_error(body: bytes) -> RpcError | None:
     """What the body of a failed REST call says: 1.0's Status, else 0.3's ``type`` or ``code``."""
     try:
         value: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     match value:
         case {"error": {"message": str() as message, "details": [*details]}}:

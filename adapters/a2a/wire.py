@@ -84,5 +84,6 @@ class RpcError(msgspec.Struct, frozen=True):
 class RpcReply(msgspec.Struct, frozen=True):
     """A JSON-RPC response (or one event of a stream) with its result left as it came; empty: none."""
 
+    id: int | str | None = None
     result: msgspec.Raw = msgspec.Raw()
     error: RpcError | None = None

@@ -26,6 +26,7 @@ _TABLE = {
     "unauthenticated": (401, INVALID_INPUT),
     "forbidden": (403, INVALID_INPUT),
     "upstream_unreachable": (502, SERVER_ERROR),
+    "circuit_open": (503, SERVER_ERROR),
     "upstream_timeout": (504, SERVER_ERROR),
     "upstream_invalid": (502, SERVER_ERROR),
     "draining": (503, SERVER_ERROR),

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ...gateway.model import Principal, Trace
+from ...gateway.readable import UNREADABLE, must_be_text
 
 # --- revisions -------------------------------------------------------------------------------
 
@@ -135,8 +136,9 @@ def decode(data: bytes) -> list[Envelope]:
     """The messages in one body, event or line: one, or a batch (JSON-RPC batches: 2025-03-26 only).
     Raises ValueError for what is not JSON-RPC."""
     try:
+        must_be_text(data)
         return _envelopes.decode(data) if data[:16].lstrip()[:1] == b"[" else [_envelope.decode(data)]
-    except (msgspec.MsgspecError, RecursionError) as e:
+    except UNREADABLE as e:
         raise ValueError(str(e)) from e
 
 
@@ -146,7 +148,7 @@ def fields(raw: Raw | UnsetType) -> dict[str, Any]:
         return {}
     try:
         return _object.decode(raw) or {}
-    except (msgspec.MsgspecError, RecursionError) as e:
+    except UNREADABLE as e:
         raise ValueError(str(e)) from e
 
 

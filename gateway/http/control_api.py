@@ -30,6 +30,7 @@ from ..ports import Engine
 from . import call_api, console
 from .call_api import CallBody
 from .request import timeouts_in
+from .wire import retry_after
 
 log = logging.getLogger("agentgw.http")
 
@@ -44,6 +45,7 @@ _STATUS: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.Forbidden, 403),
     (errors.CallerError, 400),
     (errors.UpstreamTimeout, 504),
+    (errors.CircuitOpen, 503),
     (errors.UpstreamError, 502),
     (errors.Draining, 503),
     (errors.Busy, 503),
@@ -250,7 +252,9 @@ def _keys(data: Any) -> set[str]:
 def _gateway_error(request: ASGIConnection[Any, Any, Any, Any], error: errors.GatewayError) -> Response[Any]:
     if error.detail:
         log.debug("%s: %s", error.message, error.detail)
-    return _error(status_of(error), error.code, errors.for_operator(error), error.data)
+    answer = _error(status_of(error), error.code, errors.for_operator(error), error.data)
+    answer.headers.update({name.decode(): value.decode() for name, value in retry_after(error.data)})
+    return answer
 
 
 def _http_error(request: ASGIConnection[Any, Any, Any, Any], error: HTTPException) -> Response[Any]:

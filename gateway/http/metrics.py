@@ -40,6 +40,12 @@ class _Collector(Collector):
         for state in ("ok", "degraded", "down", "unknown", "needs-auth", "disabled"):
             health.add_metric([state], states[state])
         yield health
+        circuits = GaugeMetricFamily(
+            "agentgw_circuit_open", "Agents that are left alone, for they can't be reached.", labels=["agent"]
+        )
+        for agent in self._agents:
+            circuits.add_metric([agent.name], 0 if agent.circuit == "closed" else 1)
+        yield circuits
         for name, (text, read) in self._metrics.gauges.items():
             yield GaugeMetricFamily(f"agentgw_{name}", text, value=read())
 

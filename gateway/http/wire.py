@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+
+def retry_after(data: Any) -> Headers:
+    """The header that says when to come back (RFC 9110, 10.2.3): what an error's ``data`` has as
+    ``retry_after``, in seconds; none where it says nothing."""
+    seconds = cast("dict[str, Any]", data).get("retry_after") if isinstance(data, dict) else None
+    return [(b"retry-after", b"%d" % seconds)] if isinstance(seconds, int) else []
 
 
 class ClientGone(Exception):

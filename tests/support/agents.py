@@ -6,11 +6,13 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from agentgw.gateway.breaker import Breaker
 from agentgw.gateway.config import Config
 from agentgw.gateway.errors import GatewayError, Unreachable
 from agentgw.gateway.model import Agent, Record, Skill
 from agentgw.gateway.ports import Adapter, Found, Host
 from agentgw.gateway.telemetry import Tracer
+from agentgw.gateway.transport import HttpTransport
 from agentgw.registry import secrets
 from agentgw.registry.directory import Directory
 from agentgw.registry.manager import Manager
@@ -69,6 +71,8 @@ class FakeHost:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.config = Config()
         self.tracer = Tracer()
+        self.transport = HttpTransport()
+        self.breaker = Breaker(0)
         self.environ = os.environ if environ is None else environ
 
     def headers(self, record: Record) -> list[tuple[str, str]]:

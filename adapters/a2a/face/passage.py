@@ -14,6 +14,7 @@ from ....gateway.lifecycle import Folding
 from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Extra, Message, Task
 from ....gateway.ports import AgentView, Engine
+from ....gateway.readable import UNREADABLE
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
 from ..events import Item, Update, is_settled, item_to
@@ -103,7 +104,8 @@ class Passage:
             )
 
     async def stream(self, op: Op, params: Params) -> AsyncGenerator[bytes]:
-        """A streaming operation, for the client. A stream that breaks is taken up where it broke."""
+        """A streaming operation, for the client. A stream that breaks, or ends while the task goes on, is
+        taken up where it broke."""
         call = self._call
         source = self._agent.stream(
             op, params, trace=call.span.trace, extensions=call.extensions, activated=call.activated
@@ -115,18 +117,20 @@ class Passage:
                     with self._limits:
                         result = await anext(source, None)
                     if result is None:
-                        return
+                        break
                     item = self._read(result)
-                    settled = item is not None and is_settled(item)
+                    settled = item is None or is_settled(item)
                     passed = True
                     yield self._written(result, item)
         except Unreachable:
-            if not passed or self._task is None:
+            if not passed or self.task is None:
                 raise
-            if not settled:
-                async with aclosing(self.rejoined()) as rest:
-                    async for result in rest:
-                        yield result
+        if not passed:
+            raise BadUpstream(f"{self._name} ended its answer without a result")
+        if not settled and self.task is not None:
+            async with aclosing(self.rejoined()) as rest:
+                async for result in rest:
+                    yield result
 
     async def rejoined(self, *, fresh: bool = False) -> AsyncGenerator[bytes]:
         """What has happened to the task since the client last heard of it, and what comes. ``fresh``: it has
@@ -170,7 +174,7 @@ class Passage:
         """What the agent said; it is noted. None: something newer than we know, which is the client's."""
         try:
             item = item_at(result, self._version)
-        except (Malformed, msgspec.DecodeError) as e:
+        except (Malformed, *UNREADABLE) as e:
             if self._version == self._call.version:
                 return None
             raise BadUpstream(f"{self._name} gave an answer that is not A2A", detail=str(e)) from e

@@ -18,6 +18,7 @@ from ....gateway.errors import BadUpstream, GatewayError
 from ....gateway.lifecycle import PAUSED, TERMINAL
 from ....gateway.model import Fault, Message, Task, TaskState
 from ....gateway.ports import AgentView, Engine
+from ....gateway.readable import UNREADABLE
 from ..card import relayed_card
 from ..codec import Malformed, task_to
 from ..contexts import in_context
@@ -190,7 +191,7 @@ class Relay:
             value: Any = msgspec.json.decode(result)
             await agent.verify(value)
             return relayed_card(value, view.name, view.record.description or "")
-        except (msgspec.DecodeError, Malformed, AttributeError) as e:
+        except (*UNREADABLE, Malformed, AttributeError) as e:
             raise BadUpstream(f"{view.name} gave a card that is none", detail=str(e)) from e
 
 

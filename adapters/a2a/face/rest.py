@@ -10,6 +10,7 @@ import msgspec
 from ....gateway import sse
 from ....gateway.errors import GatewayError
 from ....gateway.http.request import JSON, ClientGone, Request
+from ....gateway.http.wire import retry_after
 from ....gateway.ports import Engine
 from .. import rest03
 from ..codec import Malformed
@@ -179,4 +180,4 @@ def _is_python(request: Request) -> bool:
 
 async def _fail(request: Request, problem: Problem, version: Version) -> None:
     status, body = http_error(problem, version)
-    await request.json(status, body, media_type=JSON)
+    await request.json(status, body, headers=retry_after(problem.data), media_type=JSON)

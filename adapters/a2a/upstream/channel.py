@@ -15,6 +15,7 @@ import msgspec
 
 from ....gateway import sse
 from ....gateway.errors import BadUpstream, GatewayError, UpstreamFailed
+from ....gateway.readable import UNREADABLE, must_be_text
 from ....gateway.transport import Reply, Stream, Transport
 from .. import rest03
 from ..card import Interface
@@ -56,7 +57,8 @@ class Channel:
     """``Way`` over HTTP. ``credentials``: what goes with every call, where credentials may; asked for each
     time, and the very same object as long as it has not changed.
     ``allow``: for an interface off the registered origin the networks of ``outbound.allow``; its address is
-    checked at every use, and connected to as it was checked. None: it is the registered one."""
+    checked at every use, and connected to as it was checked. None: it is the registered one. ``limit``: bytes
+    of one event."""
 
     def __init__(
         self,
@@ -65,9 +67,11 @@ class Channel:
         transport: Transport,
         credentials: Credentials,
         allow: Sequence[str] | None = None,
+        limit: int = sse.LIMIT,
     ) -> None:
         self.interface = interface
         self._agent = agent
+        self._limit = limit
         self._transport = transport
         self._credentials = credentials
         self._known: Headers | None = None  # the credentials in the two that follow
@@ -93,14 +97,15 @@ class Channel:
     ) -> msgspec.Raw:
         """A unary operation's result. ``activated`` is told the extensions that the agent says it used.
         Raises GatewayError: the agent's own, or what kept it from coming."""
-        method, url, body = self._request(op, params)
+        id = next(self._ids)
+        method, url, body = self._request(op, params, id)
         at = None if self._allow is None else await self._address(self._allow)
         sent = self._headers(headers, streaming=False)
         answer = await self._transport.request(method, url, headers=sent, body=body, address=at)
         if activated is not None:
             _tell(answer, activated)
         if self._rpc:
-            return self._rpc_result(answer.status, answer.body)
+            return self._rpc_result(answer.status, answer.body, id)
         if answer.status >= 400:
             raise agent_http_error(self._agent, answer.status, answer.body)
         return self._rest_result(op, answer.body)
@@ -109,14 +114,15 @@ class Channel:
         self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
     ) -> AsyncGenerator[msgspec.Raw]:
         """A streaming operation's results as they come. Closing it does not stop the agent's task."""
-        method, url, body = self._request(op, params)
+        id = next(self._ids)
+        method, url, body = self._request(op, params, id)
         sent = self._headers(headers, streaming=True)
         at = None if self._allow is None else await self._address(self._allow)
         async with self._transport.stream(method, url, headers=sent, body=body, address=at) as answer:
             if activated is not None:
                 _tell(answer, activated)
             if answer.status != 405 or op is not Op.SUBSCRIBE or self._rpc:
-                async for result in self._results(op, answer):
+                async for result in self._results(op, answer, id):
                     try:
                         yield result
                     except GeneratorExit:  # what the caller wanted has come; the end may be on its way
@@ -125,21 +131,21 @@ class Channel:
                 return
         # Which of POST and GET subscribes over REST has changed; who refuses one takes the other.
         async with self._transport.stream("GET", url, headers=sent, address=at) as answer:
-            async for result in self._results(op, answer):
+            async for result in self._results(op, answer, id):
                 yield result
 
-    async def _results(self, op: Op, answer: Stream) -> AsyncGenerator[msgspec.Raw]:
+    async def _results(self, op: Op, answer: Stream, id: int) -> AsyncGenerator[msgspec.Raw]:
         rpc = self._rpc
         if not (answer.header("content-type") or "").startswith("text/event-stream"):
             body = await answer.read()
             if rpc:
-                yield self._rpc_result(answer.status, body)
+                yield self._rpc_result(answer.status, body, id)
             elif answer.status >= 400:
                 raise agent_http_error(self._agent, answer.status, body)
             else:
                 yield self._rest_result(op, body)
             return
-        decoder = sse.Decoder()
+        decoder = sse.Decoder(self._limit)
         async for chunk in answer.chunks():
             try:
                 events = decoder.feed(chunk)
@@ -147,7 +153,7 @@ class Channel:
                 raise BadUpstream(f"an event of {self._agent} is too large") from e
             for event in events:
                 if rpc:
-                    yield self._rpc_result(200, event.data)
+                    yield self._rpc_result(200, event.data, id)
                 elif event.event == "error":
                     raise self._stream_error(event.data)
                 else:
@@ -158,14 +164,14 @@ class Channel:
     async def _address(self, allow: Sequence[str]) -> str:
         return await elsewhere_at(self._agent, self.interface.url, allow)
 
-    def _request(self, op: Op, params: Params) -> tuple[str, str, bytes | None]:
-        """Method, URL and body."""
+    def _request(self, op: Op, params: Params, id: int) -> tuple[str, str, bytes | None]:
+        """Method, URL and body. ``id``: of the request, over JSON-RPC."""
         if self.interface.tenant:
             params = {**mapping(params), "tenant": self.interface.tenant}
         if self._rpc:
             raw = bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
             name = method_name(op, self.interface.version).encode()
-            return "POST", self.interface.url, _CALL % (next(self._ids), name, raw or b"{}")
+            return "POST", self.interface.url, _CALL % (id, name, raw or b"{}")
         method, path, query, body = self._rest(op, params)
         url = self._base + path + (f"?{urlencode(query)}" if query else "")
         return method, url, body
@@ -197,27 +203,31 @@ class Channel:
 
     # --- in ----------------------------------------------------------------------------------
 
-    def _rpc_result(self, status: int, body: bytes) -> msgspec.Raw:
+    def _rpc_result(self, status: int, body: bytes, id: int) -> msgspec.Raw:
         try:
+            must_be_text(body)
             reply = _reply.decode(body)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             if status >= 400:
                 raise agent_http_error(self._agent, status, body) from None
             raise self._invalid(body) from None
         if reply.error is not None:
             raise agent_error(self._agent, reply.error)
+        if reply.id != id and reply.id is not None and reply.id != str(id):
+            raise BadUpstream(f"{self._agent} answered another request than it was asked")
         if not bytes(reply.result):
             raise agent_http_error(self._agent, status, body) if status >= 400 else self._invalid(body)
         return reply.result
 
     def _rest_result(self, op: Op, body: bytes) -> msgspec.Raw:
-        if self.interface.version == V10 or op is Op.CARD:
-            return msgspec.Raw(body)
         try:
+            must_be_text(body)
+            if self.interface.version == V10 or op is Op.CARD:
+                return msgspec.Raw(body)
             value = rest03.unnested(msgspec.json.decode(body))
             read = rest03.task_from if op in (Op.GET, Op.CANCEL) else rest03.item_from
             return msgspec.Raw(_encode(read(value)))
-        except (msgspec.DecodeError, Malformed) as e:
+        except (*UNREADABLE, Malformed) as e:
             raise self._invalid(body) from e
 
     def _stream_error(self, data: bytes) -> GatewayError:
@@ -240,7 +250,7 @@ def mapping(params: Params) -> Json:
         return params
     try:
         value: Any = msgspec.json.decode(params) if bytes(params) else {}
-    except msgspec.DecodeError as e:
+    except UNREADABLE as e:
         raise BadUpstream("parameters are not JSON") from e
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 

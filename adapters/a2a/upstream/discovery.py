@@ -11,6 +11,7 @@ import msgspec
 from ....gateway import outbound
 from ....gateway.errors import BadUpstream, CallerError, GatewayError, UpstreamError
 from ....gateway.ports import Host
+from ....gateway.readable import UNREADABLE
 from ..card import Interface, agent_from, base_of, interfaces
 from ..codec import Malformed
 from ..grpc import optional
@@ -58,7 +59,7 @@ def _card(body: bytes) -> Json | None:
             return None
         agent_from(value)  # pyright: ignore[reportUnknownArgumentType]
         return value if interfaces(value) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    except (msgspec.DecodeError, Malformed):
+    except (*UNREADABLE, Malformed):
         return None
 
 

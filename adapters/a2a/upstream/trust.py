@@ -18,6 +18,7 @@ import msgspec
 from ....gateway import outbound
 from ....gateway.errors import BadUpstream, GatewayError
 from ....gateway.ports import Host
+from ....gateway.readable import UNREADABLE
 from ..canonical import accepted
 from ..codec import Malformed, list_at, objects_at
 from ..wire import Json
@@ -82,5 +83,5 @@ async def _keys(jku: str, registered: str, headers: Headers, host: Host) -> list
         raise BadUpstream(f"its keys are not to be had (HTTP {answer.status})")
     try:
         return objects_at(msgspec.json.decode(answer.body, type=dict[str, Any]), "keys")
-    except (msgspec.DecodeError, Malformed) as e:
+    except (*UNREADABLE, Malformed) as e:
         raise BadUpstream("its keys are not a key set", detail=str(e)) from e

@@ -34,6 +34,7 @@ from ....gateway.model import (
     Trace,
 )
 from ....gateway.ports import Found, Host, Tell
+from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Attribute, Span, server_attributes, trace_headers
 from ..card import Interface, agent_from
 from ..codec import Malformed, object_at, objects_at, text_at
@@ -113,9 +114,10 @@ class A2AUpstream:
     def _opened(self, interface: Interface, allow: Sequence[str] | None) -> Way:
         """A way to the agent; over gRPC the one that is open, while it is the same. ``allow``: see
         ``Channel``; an interface that lies elsewhere gets no credentials."""
+        limit = self._host.config.limits.body
         credentials = self._credentials if allow is None else _no_credentials
         if interface.binding != "GRPC":
-            return Channel(self.name, interface, self._host.transport, credentials, allow)
+            return Channel(self.name, interface, self._host.transport, credentials, allow, limit)
         from ..grpc.optional import grpc
 
         grpc()  # raises ConfigError that says what to install
@@ -124,7 +126,6 @@ class A2AUpstream:
         for channel in self._over_grpc:
             if channel.interface == interface and channel.here == (allow is None):
                 return channel
-        limit = self._host.config.limits.body
         self._over_grpc.append(GrpcChannel(self.name, interface, credentials, limit, allow))
         return self._over_grpc[-1]
 
@@ -286,14 +287,14 @@ class A2AUpstream:
         """What the agent said. Raises BadUpstream."""
         try:
             return item_at(result, v)
-        except (Malformed, msgspec.DecodeError) as e:
+        except (Malformed, *UNREADABLE) as e:
             raise BadUpstream(f"{self.name} gave an answer that is not A2A", detail=str(e)) from e
 
     def task(self, result: msgspec.Raw, v: Version) -> Task:
         """The task that the agent said. Raises BadUpstream."""
         try:
             return task_at(result, v)
-        except (Malformed, msgspec.DecodeError) as e:
+        except (Malformed, *UNREADABLE) as e:
             raise BadUpstream(f"{self.name} gave an answer that is not A2A", detail=str(e)) from e
 
     async def cancel(self, task: TaskRef) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from ....gateway.errors import GatewayError, InvalidRequest
 from ....gateway.http.request import ClientGone, EventStream, Request
+from ....gateway.http.wire import retry_after
 from ....gateway.model import Fault, Principal, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.telemetry import Span
@@ -149,7 +150,7 @@ class Exchange:
         self.failed(error)
         fault = error.fault()
         body = faults.error_json(fault, self.span.trace_id)
-        await self.request.json(faults.http_status(fault), body)
+        await self.request.json(faults.http_status(fault), body, headers=retry_after(fault.data))
 
     def failed(self, error: GatewayError) -> None:
         """Note an error on the span; what may not be shown goes to the debug log."""

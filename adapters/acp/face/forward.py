@@ -21,7 +21,7 @@ from ....gateway.model import Trace
 from ....gateway.telemetry import Attribute
 from ....gateway.transport import Reply, Stream
 from ..upstream.server import error_of, turn_begin
-from ..upstream.upstream import ACPUpstream
+from ..upstream.upstream import ACPUpstream, events_in
 from ..wire import JSON_TYPE, LAST_EVENTS, SETTLED, EventHead, Mode, RunHead
 from .exchange import Exchange, Silence
 from .passage import Passage
@@ -116,7 +116,9 @@ async def _streamed(
         with limits:
             stream = await stack.enter_async_context(upstream.stream("POST", path, body, trace))
         if stream.status >= 300:
-            raise error_of(Reply(stream.status, stream.headers, await stream.read()), passage.agent)
+            with limits:
+                refusal = await stream.read()
+            raise error_of(Reply(stream.status, stream.headers, refusal), passage.agent)
         passage.run_id = passage.run_id or stream.header("run-id") or ""
         whole: bytes | None = None
         if (stream.header("content-type") or "").startswith(JSON_TYPE):
@@ -125,7 +127,7 @@ async def _streamed(
             passage.run(whole)
         out = await stack.enter_async_context(x.streaming(passage.run_id or None))
         limits.timed += (Silence(out, x.house.timers).timed,)
-        turn = _Turn(out, passage, limits)
+        turn = _Turn(out, passage, limits, x.engine.config.limits.body)
         if whole is None:
             ended = await turn.copy(stream)
         else:  # a Run in place of a stream is its last event, unless it still works
@@ -135,10 +137,11 @@ async def _streamed(
 
 
 class _Turn:
-    """The events of one turn on their way to the client, up to the last one."""
+    """The events of one turn on their way to the client, up to the last one. ``largest``: bytes of one."""
 
-    def __init__(self, out: EventStream, passage: Passage, limits: CallLimits) -> None:
+    def __init__(self, out: EventStream, passage: Passage, limits: CallLimits, largest: int) -> None:
         self._out = out
+        self._largest = largest
         self._passage = passage
         self._limits = limits
         self._seen = 0
@@ -162,14 +165,15 @@ class _Turn:
     async def copy(self, stream: Stream) -> bool:
         """Give what the agent streams; whether the turn has ended, or the stream broke and the run may go
         on."""
-        reader, chunks = sse.Decoder(), stream.chunks()
+        reader, chunks = sse.Decoder(self._largest), stream.chunks()
         try:
             while True:
                 with self._limits:
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return False
-                if await self.give([item.data for item in reader.feed(chunk)]):
+                events = events_in(reader, chunk, self._passage.agent)
+                if await self.give([item.data for item in events]):
                     return True
         except Unreachable:
             return False
@@ -195,7 +199,7 @@ class _Turn:
             if isinstance(found, list):
                 if fresh := found[turn_begin(found) + self._seen :]:
                     return fresh
-            elif _head.decode(found).status in SETTLED:
+            elif self._passage.run(bytes(found)) and self._passage.status in SETTLED:
                 return [_event_of(found)]
         raise AssertionError("it never ends")
 

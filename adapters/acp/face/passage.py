@@ -9,6 +9,7 @@ import msgspec
 
 from ....gateway.errors import BadUpstream
 from ....gateway.model import Fault, Task, TaskState
+from ....gateway.readable import UNREADABLE, must_be_text
 from .. import rewrite
 from ..decoding import request_of
 from ..encoding import STATE
@@ -43,17 +44,19 @@ class Passage:
     def run(self, raw: bytes) -> bytes:
         """A Run for the client."""
         try:
+            must_be_text(raw)
             return bytes(rewrite.run(raw, self._change))
-        except msgspec.DecodeError as e:
+        except UNREADABLE as e:
             raise BadUpstream(f"{self.agent} answered with what is no run", detail=str(e)) from e
 
     def event(self, raw: bytes) -> tuple[str, bytes]:
         """An event's type, and the event for the client."""
         try:
+            must_be_text(raw)
             kind, data = rewrite.event(raw, self._change)
             if kind == "error":
                 return kind, self._crash_event(data)
-        except msgspec.DecodeError as e:
+        except UNREADABLE as e:
             raise BadUpstream(f"{self.agent} sent an event that is not ACP", detail=str(e)) from e
         return kind, data
 

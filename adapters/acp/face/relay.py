@@ -15,6 +15,7 @@ from ....gateway.errors import BadUpstream, NotActive, UnknownTask
 from ....gateway.lifecycle import TERMINAL
 from ....gateway.model import Fault, Task, TaskState
 from ....gateway.ports import AgentView
+from ....gateway.readable import UNREADABLE
 from ....gateway.tasklog import now
 from .. import codec, rewrite
 from ..encoding import run_json
@@ -73,7 +74,7 @@ async def events(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         items = msgspec.json.decode(fields.get("events", b"[]"), type=list[msgspec.Raw])
-    except msgspec.DecodeError as e:
+    except UNREADABLE as e:
         raise BadUpstream(f"{task.agent} answered with what is no list of events", detail=str(e)) from e
     passed = [msgspec.Raw(passage.event(bytes(item))[1]) for item in items]
     await x.request.respond(200, rewrite.replaced(body, "events", passed))

@@ -17,6 +17,7 @@ import msgspec
 from ....gateway.errors import BadUpstream, GatewayError, InvalidRequest, UnknownAgent
 from ....gateway.model import Task
 from ....gateway.ports import AgentView
+from ....gateway.readable import UNREADABLE
 from .. import codec
 from ..ids import as_uuid, is_uuid
 from ..upstream.server import error_of
@@ -88,7 +89,7 @@ async def _theirs(x: Exchange, view: AgentView, context_id: str) -> Json | None:
         raise error_of(reply, view.name)
     try:
         session = msgspec.json.decode(reply.body, type=dict[str, Any])
-    except msgspec.DecodeError as e:
+    except UNREADABLE as e:
         raise BadUpstream(f"{view.name} answered with what is no session", detail=str(e)) from e
     history = cast(list[Any], session["history"]) if isinstance(session.get("history"), list) else []
     ours = f"{x.base}/resources/{view.name}.{as_uuid(context_id)}"

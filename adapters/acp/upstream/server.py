@@ -22,6 +22,7 @@ from ....gateway.errors import (
 )
 from ....gateway.model import Agent, Record, Trace
 from ....gateway.ports import Host
+from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import server_attributes, trace_headers
 from ....gateway.transport import Reply, Stream
 from .. import manifests
@@ -72,7 +73,7 @@ class Server:
             body = self.object(await self.get(f"/agents?limit={PAGE}&offset={len(found)}"))
             raw = body.get("agents")
             if not isinstance(raw, list):
-                raise BadUpstream("its list of agents is not ACP's")
+                raise BadUpstream(f"{self.record.name}'s list of agents is not ACP's")
             page = [self._agent(a) for a in cast(list[Any], raw)]
             fresh = {a.name: a for a in page if a.name not in found}
             found |= fresh
@@ -83,7 +84,7 @@ class Server:
         try:
             return manifests.agent(raw)
         except InvalidRequest as e:
-            raise BadUpstream(f"its manifest is not ACP's ({e.message})") from e
+            raise BadUpstream(f"{self.record.name}'s manifest is not ACP's ({e.message})") from e
 
     async def remote(self) -> str:
         """The agent's name at the server. Raises ConfigError where several could be meant."""
@@ -116,7 +117,7 @@ class Server:
                 keeps_log = False
                 continue
             self.object(reply)  # or it raises what is wrong
-            yield _events_in(reply) if keeps_log else Raw(reply.body)
+            yield _events_in(reply, self.record.name) if keeps_log else Raw(reply.body)
             await asyncio.sleep(wait)
             wait = min(wait * 2, longest)
 
@@ -164,13 +165,13 @@ class Server:
             raise error_of(reply, self.record.name)
         try:
             return msgspec.json.decode(reply.body)
-        except (msgspec.DecodeError, RecursionError) as e:
-            raise BadUpstream("its answer is not JSON", detail=str(e)) from e
+        except UNREADABLE as e:
+            raise BadUpstream(f"{self.record.name}'s answer is not JSON", detail=str(e)) from e
 
     def object(self, reply: Reply) -> Json:
         body = self.json(reply)
         if not isinstance(body, dict):
-            raise BadUpstream("its answer is not an object")
+            raise BadUpstream(f"{self.record.name}'s answer is not an object")
         return cast(Json, body)
 
     async def aclose(self) -> None:
@@ -182,7 +183,7 @@ def error_of(reply: Reply, agent: str) -> GatewayError:
     a crash (5xx, ``server_error``) do not."""
     try:
         error = as_error(msgspec.json.decode(reply.body))
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         error = None
     withheld = reply.body[:2000].decode("utf-8", "replace")
     native = {
@@ -202,11 +203,11 @@ def error_of(reply: Reply, agent: str) -> GatewayError:
     return AgentError(spoken(error.message), data=error.data, native=native)
 
 
-def _events_in(reply: Reply) -> list[Raw]:
+def _events_in(reply: Reply, agent: str) -> list[Raw]:
     try:
         return msgspec.json.decode(reply.body, type=_Events).events or []
-    except msgspec.DecodeError as e:
-        raise BadUpstream("its list of events is not ACP's", detail=str(e)) from e
+    except UNREADABLE as e:
+        raise BadUpstream(f"{agent}'s list of events is not ACP's", detail=str(e)) from e
 
 
 def turn_begin(events: Sequence[Raw]) -> int:

@@ -24,6 +24,7 @@ from ....gateway.errors import (
 )
 from ....gateway.model import Data, Event, InputReply, Invocation, Message, Task, TaskRef, Trace
 from ....gateway.ports import Tell
+from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Span
 from ....gateway.transport import Reply, Stream
 from .. import codec
@@ -175,9 +176,9 @@ class ACPUpstream(Server):
         await self._recovered(decoder, span.trace, tell)
 
     async def _streamed(self, stream: Stream, decoder: RunDecoder, tell: Tell) -> None:
-        reader = sse.Decoder()
+        reader = sse.Decoder(self.host.config.limits.body)
         async for chunk in stream.chunks():
-            for item in reader.feed(chunk):
+            for item in events_in(reader, chunk, self.record.name):
                 for event in decoder.feed(_object(item.data, self.record.name)):
                     if (room := tell(event)) is not None:
                         await room
@@ -206,6 +207,14 @@ class ACPUpstream(Server):
         return [event for raw in fresh for event in decoder.feed(_object(raw, self.record.name))]
 
 
+def events_in(reader: sse.Decoder, chunk: bytes, agent: str) -> Sequence[sse.ServerEvent]:
+    """The events that ``chunk`` completes. Raises BadUpstream for one that is too large."""
+    try:
+        return reader.feed(chunk)
+    except ValueError as e:
+        raise BadUpstream(f"an event of {agent} is too large") from e
+
+
 def answer_of(reply: InputReply) -> Message:
     """The answer as ACP has it: a refusal is a JSON part ``{"action": "decline"}`` or ``"cancel"``, for which
     ACP has no word of its own."""
@@ -230,7 +239,7 @@ def _metadata(call: Invocation) -> Json:
 def _object(data: bytes | Raw, agent: str) -> Json:
     try:
         value: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         raise BadUpstream(f"{agent} sent an event that is not JSON", detail=str(e)) from e
     if not isinstance(value, dict):
         raise BadUpstream(f"{agent} sent an event that is not an object")

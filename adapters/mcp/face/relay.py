@@ -13,6 +13,7 @@ from ....gateway.errors import BadUpstream
 from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Task, TaskState
 from ....gateway.ports import AgentView, Engine
+from ....gateway.readable import UNREADABLE
 from .. import wire
 from ..upstream.link import Hello
 from ..upstream.upstream import McpUpstream
@@ -145,7 +146,7 @@ class Relay:
     def _observe(self, view: AgentView, exchange: Exchange, named: Raw) -> None:
         try:
             seen = msgspec.json.decode(named, type=_SeenTask)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return
         task = Task(id=seen.id, context_id="", agent=view.name, state=seen.state)
         self._engine.observe(task, exchange.principal, upstream=view.name)
@@ -246,7 +247,7 @@ async def _answers(exchange: Exchange, result: Raw) -> dict[str, Any]:
     """What to add to the params when the request is repeated."""
     try:
         asked = msgspec.json.decode(result, type=_InputRequired)
-    except msgspec.MsgspecError as e:
+    except UNREADABLE as e:
         raise BadUpstream("the server's question can't be read", detail=str(e)) from e
     answers = {
         key: await exchange.ask(q.method, eras.question(q.params, exchange.era))
@@ -270,7 +271,7 @@ def _translated(
 def _read(result: Raw) -> _Flags:
     try:
         return _flags.decode(result)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return _Flags()
 
 

@@ -51,7 +51,7 @@ class OldSseLink(DuplexLink):
         self.lost(error)
 
     async def _read(self, reply: Stream, url: str) -> None:
-        decoder = sse.Decoder()
+        decoder = sse.Decoder(self._host.config.limits.body)
         async for chunk in reply.chunks():
             for event in decoder.feed(chunk):
                 if event.event == "endpoint" and not self._endpoint.done():

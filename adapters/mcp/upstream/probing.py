@@ -17,6 +17,7 @@ class _Probing:
         self.transport = host.transport
         self.tracer = host.tracer
         self.config = host.config
+        self.breaker = host.breaker
         self._headers = headers
 
     def headers(self, record: Record) -> list[tuple[str, str]]:

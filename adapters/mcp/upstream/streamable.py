@@ -142,7 +142,7 @@ class HttpLink(Link):
     async def _streamed(self, reply: Stream, call: Call) -> msgspec.Raw:
         """Read the call's stream up to its answer, taking it up again where it breaks or the server ends it
         early (until 2025-11-25, "Resumability and Redelivery")."""
-        cursor = _Cursor(call.caller.on_primed if self.hello.era == "handshake" else None)
+        cursor = self._cursor(call.caller.on_primed if self.hello.era == "handshake" else None)
         broken = False
         try:
             answer = await self._read(cursor.messages(reply), call)
@@ -159,6 +159,9 @@ class HttpLink(Link):
         if answer is None:
             raise UpstreamFailed(self.agent, detail="the stream ended before the answer")
         return result_of(answer)
+
+    def _cursor(self, on_primed: OnPrimed | None = None) -> _Cursor:
+        return _Cursor(self.agent, self._host.config.limits.body, on_primed)
 
     def _resumes(self, cursor: _Cursor) -> bool:
         return self.hello.era == "handshake" and cursor.last_id is not None
@@ -213,7 +216,7 @@ class HttpLink(Link):
         self.spawn(self._listening())
 
     async def _listening(self) -> None:
-        cursor = _Cursor()
+        cursor = self._cursor()
         failures = 0
         while failures < RESUMES:
             seen = cursor.count
@@ -238,9 +241,11 @@ class HttpLink(Link):
 
 class _Cursor:
     """Where a stream has got to: ``last_id`` and ``retry`` (seconds) as the server sent them, how many
-    messages came. ``on_primed`` is called for events that bring only an id."""
+    messages came. ``limit``: bytes of an event. ``on_primed`` is called for events that bring only an id."""
 
-    def __init__(self, on_primed: OnPrimed | None = None) -> None:
+    def __init__(self, agent: str, limit: int, on_primed: OnPrimed | None = None) -> None:
+        self._agent = agent
+        self._limit = limit
         self._on_primed = on_primed
         self.last_id: str | None = None
         self.retry = RETRY
@@ -248,12 +253,12 @@ class _Cursor:
 
     async def messages(self, reply: Stream) -> AsyncIterator[Envelope]:
         """The messages of one response. Raises Unreachable when the connection breaks."""
-        decoder = sse.Decoder()
+        decoder = sse.Decoder(self._limit)
         async for chunk in reply.chunks():
             try:
                 events = decoder.feed(chunk)
             except ValueError as e:
-                raise BadUpstream("the agent sent an event that is too large") from e
+                raise BadUpstream(f"{self._agent} sent an event that is too large") from e
             if decoder.retry is not None:
                 self.retry = decoder.retry / 1000
             for event in events:
@@ -265,7 +270,7 @@ class _Cursor:
                 try:
                     messages = wire.decode(event.data)
                 except ValueError as e:
-                    raise BadUpstream("the agent sent an event that is no MCP message") from e
+                    raise BadUpstream(f"{self._agent} sent an event that is no MCP message") from e
                 for message in messages:
                     self.count += 1
                     yield message

@@ -26,6 +26,7 @@ from starlette.applications import Starlette
 
 from agentgw.adapters.a2a.face.face import A2AFace
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
+from agentgw.gateway.breaker import Breaker
 from agentgw.gateway.config import Config, Outbound
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App
@@ -136,6 +137,7 @@ class LocalHost:
     def __init__(self, allow: tuple[str, ...] = ()) -> None:
         self.config = Config(outbound=Outbound(allow=allow))
         self.tracer = Tracer()
+        self.breaker = Breaker(0)
         self.transport = HttpTransport()
 
     def headers(self, record: Record) -> list[tuple[str, str]]:

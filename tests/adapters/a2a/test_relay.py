@@ -55,11 +55,11 @@ async def agent(
 
 
 def answer(result: Any) -> Response:
-    return JSONResponse({"jsonrpc": "2.0", "id": 1, "result": result})
+    return JSONResponse({"jsonrpc": "2.0", "result": result})
 
 
 def event(result: Any) -> bytes:
-    return f"data: {json.dumps({'jsonrpc': '2.0', 'id': 1, 'result': result})}\n\n".encode()
+    return f"data: {json.dumps({'jsonrpc': '2.0', 'result': result})}\n\n".encode()
 
 
 def task(state: str = WORKING, text: str = "", **fields: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import uvicorn
 
 from agentgw.adapters.acp import adapter
 from agentgw.adapters.acp.upstream.upstream import ACPUpstream
+from agentgw.gateway.breaker import Breaker
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App
@@ -45,6 +46,7 @@ class TestHost:
     def __init__(self) -> None:
         self.config = Config()
         self.tracer = Tracer()
+        self.breaker = Breaker(0)
         self.transport = HttpTransport()
 
     def headers(self, record: Record) -> list[tuple[str, str]]:

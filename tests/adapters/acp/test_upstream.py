@@ -389,7 +389,7 @@ async def test_a_stream_that_broke_for_good_is_a_clear_error(host: TestHost) -> 
         (400, error("server_error", "secret"), UpstreamFailed, "outer failed"),
         (401, b"secret", BadUpstream, "outer refuses access (HTTP 401)"),
         (302, b"", BadUpstream, "outer answered with HTTP 302"),
-        (200, b"no json", BadUpstream, "its answer is not JSON"),
+        (200, b"no json", BadUpstream, "outer's answer is not JSON"),
     ],
 )
 async def test_http_errors(

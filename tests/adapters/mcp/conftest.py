@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
+from agentgw.gateway.breaker import Breaker
 from agentgw.gateway.config import Config
 from agentgw.gateway.model import Record
 from agentgw.gateway.telemetry import Tracer
@@ -28,6 +29,7 @@ class FakeHost:
     def __init__(self) -> None:
         self.transport = HttpTransport()
         self.tracer = Tracer()
+        self.breaker = Breaker(0)
         self.config = Config()
         self.changes: list[str] = []
 

@@ -16,6 +16,7 @@ from mcp.server import Server
 
 from agentgw.adapters.mcp.face.face import McpFace
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
+from agentgw.gateway.breaker import Breaker
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App
@@ -41,6 +42,7 @@ class LocalHost:
     def __init__(self, tracer: Tracer, config: Config, changed: Callable[[str], None]) -> None:
         self.transport = HttpTransport()
         self.tracer = tracer
+        self.breaker = Breaker(0)
         self.config = config
         self.changed = changed
 

@@ -1,0 +1,125 @@
+"""The way to one agent: its name in what goes wrong, its circuit breaker, and what may be tried again.
+
+A request is sent again only where the agent can't have seen it (no connection came about), or where it only
+reads. A pause lies between, random and growing; who waits for an answer bounds it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable
+
+from .breaker import Breaker, State
+from .config import Config
+from .errors import CircuitOpen, NoRoom, Unconnected, Unreachable
+from .h1 import Connection
+from .model import Record
+from .ports import Host
+from .telemetry import Tracer
+from .transport import Headers, HttpTransport, Transport
+
+AGAIN = 0.1  # seconds before a second try, give or take half of it; twice that before a third
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class AgentTransport(HttpTransport):
+    """The connections of ``shared``, on the way to ``agent``."""
+
+    def __init__(self, shared: HttpTransport, agent: str, breaker: Breaker, retries: int) -> None:
+        self._limit = shared._limit
+        self._pool = shared._pool
+        self._open = self._guarded
+        self._peer = agent
+        self._breaker = breaker
+        self._retries = retries
+
+    async def aclose(self) -> None:
+        """The connections are everybody's."""
+
+    async def _guarded(
+        self, method: str, url: str, headers: Headers, body: bytes | None, address: str | None
+    ) -> Connection:
+        """See ``Pool.open``."""
+        breaker = self._breaker
+        if breaker.state is not State.CLOSED and not breaker.admit():
+            raise CircuitOpen(self._peer, breaker.wait)
+        try:
+            connection = await self._pool.open(method, url, headers, body, address, self._peer)
+        except Unreachable as e:
+            connection = await self._again(e, method, url, headers, body, address)
+        except BaseException:
+            if breaker.failures:
+                breaker.dropped()
+            raise
+        if breaker.failures:
+            breaker.succeeded()
+        return connection
+
+    async def _again(
+        self,
+        error: Unreachable,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: bytes | None,
+        address: str | None,
+    ) -> Connection:
+        """What can be got once it has failed with ``error``; else this or a later one is raised."""
+        breaker = self._breaker
+        for attempt in range(self._retries):
+            if breaker.state is not State.CLOSED or not _repeatable(error, method):
+                break
+            try:
+                await asyncio.sleep(AGAIN * 2**attempt * (0.5 + random.random()))
+                return await self._pool.open(method, url, headers, body, address, self._peer)
+            except Unreachable as e:
+                error = e
+        if not isinstance(error, NoRoom):
+            breaker.failed()
+        elif breaker.failures:
+            breaker.dropped()
+        raise error
+
+
+def _repeatable(error: Unreachable, method: str) -> bool:
+    """Whether it can help, and can do no harm, to ask again. What has waited for its time to run out, or is
+    refused for a reason that stays, is not asked again."""
+    if isinstance(error, NoRoom) or isinstance(error.__cause__, TimeoutError | ssl.SSLError):
+        return False
+    return isinstance(error, Unconnected) or method in _READS
+
+
+class AgentHost:
+    """``ports.Host`` for the upstream of one agent."""
+
+    def __init__(self, host: Host, record: Record) -> None:
+        self._host = host
+        self._agent = record.name
+        self.tracer: Tracer = host.tracer
+        self.config: Config = host.config
+        limits = host.config.limits
+        self.breaker = Breaker(limits.circuit_failures, limits.circuit_pause, limits.circuit_longest)
+        self.breaker.on_open = self._opened
+        shared = host.transport
+        own = isinstance(shared, HttpTransport)
+        self.transport: Transport = (
+            AgentTransport(shared, record.name, self.breaker, limits.retries) if own else shared
+        )
+
+    def headers(self, record: Record) -> list[tuple[str, str]]:
+        return self._host.headers(record)
+
+    def environment(self, record: Record) -> dict[str, str]:
+        return self._host.environment(record)
+
+    def changed(self, agent: str) -> None:
+        self._host.changed(agent)
+
+    def _opened(self, pause: float) -> None:
+        """Have it looked at now, so that listings say so, and again when it may be tried: that look is the
+        try, unless a call comes first."""
+        later: Callable[..., object] = asyncio.get_running_loop().call_later
+        self.changed(self._agent)
+        later(pause, self.changed, self._agent)
