@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..gateway import errors, sse
-from ..gateway.control import AddAgent, Added, AgentInfo, Rotated
+from ..gateway.control import AddAgent, Added, AddKey, AgentInfo, KeyInfo, NewKey, Rotated
 from ..gateway.transport import Stream, Transport
 from .find import Target
 from .terminal import Stop
@@ -145,6 +145,18 @@ class RemoteControl:
 
     async def rotate_seal(self, keep: float) -> Rotated:
         return await self._get("POST", "/seal/rotate", Rotated, {"keep": keep})
+
+    async def list_keys(self) -> Sequence[KeyInfo]:
+        return await self._get("GET", "/keys", list[KeyInfo])
+
+    async def create_key(self, spec: AddKey) -> NewKey:
+        return await self._get("POST", "/keys", NewKey, spec)
+
+    async def revoke_key(self, name: str) -> KeyInfo:
+        return await self._get("POST", f"/keys/{_quoted(name)}/revoke", KeyInfo)
+
+    async def remove_key(self, name: str) -> None:
+        await self._gateway.request("DELETE", f"/keys/{_quoted(name)}")
 
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
         return await self._get("GET", f"/traces?limit={limit}", list[dict[str, Any]])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ import msgspec
 
 from ..gateway.control import Control
 from ..gateway.errors import UpstreamError
+from ..gateway.http.doors import is_loopback as _is_loopback
 from ..gateway.transport import HttpTransport, Transport
 from . import owner
 from .terminal import Stop, WrongUse
@@ -59,13 +59,7 @@ def _configured(url: str, here: owner.Owner | None) -> Target:
 
 def is_loopback(url: str) -> bool:
     """Whether a URL's host is this machine's loopback."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return _is_loopback(urlsplit(url).hostname or "")
 
 
 async def _answers(transport: Transport, target: Target) -> bool:

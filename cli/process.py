@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ..gateway.access import SPACE
 from ..gateway.config import Config
 from ..gateway.errors import ConfigError
 from ..gateway.http.app import App
-from ..gateway.http.doors import LOOPBACK
+from ..gateway.http.doors import is_loopback
 from ..gateway.http.server import Server
 from ..gateway.seal import Sealer
 from ..registry.memory import MemoryStore
@@ -62,10 +63,10 @@ def serve(config: Config, *, home: Path, serving: Serving | None = None) -> int:
     exit status: 1 when that cut calls off, else 0. Raises ConfigError. ``serving``: how, if not in this
     process alone."""
     bind = config.server.host
-    if bind not in LOOPBACK and not config.server.allow_anonymous:
+    if not (is_loopback(bind) or config.server.allow_anonymous or SqliteStore.read_items(home, SPACE)):
         raise WrongUse(
-            f"listening on {bind} would let anyone in: use --allow-anonymous if that is wanted, "
-            "or listen on 127.0.0.1"
+            f"listening on {bind} would let anyone in: make a key first (agentgw keys create NAME), "
+            "say --allow-anonymous if that is wanted, or listen on 127.0.0.1"
         )
     if config.tracing.payloads:
         log.warning("tracing.payloads: what is said can't be recorded yet; spans tell only that it was")
@@ -240,6 +241,6 @@ async def embedded(config: Config, *, home: Path, refresh: bool) -> AsyncGenerat
     token = secrets.token_urlsafe(32)
     server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="", grpc_port=0)
     config = msgspec.structs.replace(config, server=server)
-    gateway = Gateway(config, store, bind="127.0.0.1", token=token)
+    gateway = Gateway(config, store, bind="127.0.0.1", token=token, private=True)
     async with running(gateway, listener, refresh=refresh):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", token

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from .. import __version__
+from ..gateway.access import SPACE, Access, Key, read_keys
 from ..gateway.config import Config
 from ..gateway.control import Control
 from ..gateway.engine import Hub
@@ -18,7 +19,7 @@ from ..gateway.errors import GatewayError
 from ..gateway.homes import Homes
 from ..gateway.http.app import App, Elsewhere
 from ..gateway.http.deferred import ASGI, Deferred
-from ..gateway.http.doors import Doors
+from ..gateway.http.doors import Doors, is_loopback
 from ..gateway.metrics import Metrics
 from ..gateway.plugins import build_faces, load_adapters
 from ..gateway.ports import Adapter, Host
@@ -37,8 +38,12 @@ log = logging.getLogger("agentgw")
 FLUSH_EVERY = 0.2  # seconds: what a crash may lose of tasks and spans
 
 
+async def _nobody_else(keys: Sequence[Key]) -> None: ...
+
+
 class Gateway:
-    """All parts of one gateway, with their life in the right order."""
+    """All parts of one gateway, with their life in the right order. ``bind``: the address it listens on;
+    ``token``: the owner's; ``private``: nobody else comes in."""
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class Gateway:
         *,
         bind: str,
         token: str,
+        private: bool = False,
         sealer: Sealer | None = None,
         homes: Homes | None = None,
         mirror: Callable[[Mapping[str, Adapter], Host], Mirror] | None = None,
@@ -57,23 +63,31 @@ class Gateway:
         self.store = store
         self.tracer = Tracer(config.tracing.sampling)
         self.metrics = Metrics()
+        local = is_loopback(bind)
+        opened = (local or config.server.allow_anonymous) and not private
+        self.access = Access(token, open=opened, local=local)
         self.host = GatewayHost(config, self.tracer)
         self.adapters = load_adapters()
         self.sealer = sealer or Sealer()
         self.manager: Control | None = None  # a worker has none
         if mirror is None:
             self.directory = Directory(store, self.adapters, self.host, config)
-            self.manager = Manager(self.directory, store, self.adapters, self.host, config, self.sealer)
+            manager = Manager(self.directory, store, self.adapters, self.host, config, self.sealer)
+            manager.keys.changed = self._keys_changed
+            self.manager = manager
         else:
             self.directory = mirror(self.adapters, self.host)
         self.host.on_changed = self.directory.changed
-        self.hub = Hub(self.directory, store, self.tracer, config, self.sealer, self.host.transport, homes)
+        self.hub = Hub(
+            self.directory, store, self.tracer, config, self.sealer, self.host.transport, homes, self.access
+        )
         self.metrics.gauge(
             "tasks_running",
             "Tasks that agents are working on.",
             lambda: self.hub.running + self.metrics.elsewhere.running,
         )
         self.on_flushed: Callable[[], None] = lambda: None
+        self.on_keys: Callable[[Sequence[Key]], Awaitable[None]] = _nobody_else
         self.faces = build_faces(self.adapters.values(), self.hub)
         self.ready = False
         self._exporter: Any = None
@@ -85,7 +99,7 @@ class Gateway:
             self.faces,
             self.control,
             Doors(bind, server.public_url, server.hosts, server.origins),
-            owner_token=token,
+            access=self.access,
             ready=lambda: self.ready,
             body_limit=config.limits.body,
             nesting=config.limits.nesting,
@@ -109,6 +123,7 @@ class Gateway:
         self.sealer.open()
         if self.manager is not None and len(self.sealer.ring()) > 1:
             await reseal(self.store, self.sealer)  # a rotation may have been cut off
+        self.access.take(read_keys(await self.store.items(SPACE)))
         if export_wanted(os.environ):
             from ..gateway.otlp import Exporter
 
@@ -123,7 +138,13 @@ class Gateway:
     async def _flushing(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_EVERY)
+            self.access.tick()
             await self.flush()
+
+    async def _keys_changed(self, keys: Sequence[Key]) -> None:
+        """Returns when they are good, or good no more, at every door."""
+        self.access.take(keys)
+        await self.on_keys(keys)
 
     async def flush(self) -> None:
         """Write out tasks and spans now."""

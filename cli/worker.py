@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..gateway.access import Key
 from ..gateway.config import Config
 from ..gateway.homes import TABLE_BYTES, Homes
 from ..gateway.http.handover import Handover, socket_path
@@ -48,6 +49,7 @@ class Start(msgspec.Struct, frozen=True):
 
 unpack_start = Unpack(Start)
 _news = Unpack(News)
+_keys = Unpack(list[Key])
 
 
 class Worker:
@@ -77,6 +79,11 @@ class Worker:
                 self._mirror.take(_news(payload))
             return pack(None)
 
+        async def keys(payload: bytes) -> bytes:
+            if self._gateway is not None:
+                self._gateway.access.take(_keys(payload))
+            return pack(None)
+
         async def flush(_: bytes) -> bytes:
             if self._gateway is not None and self._up.is_set():
                 await self._gateway.flush()
@@ -93,7 +100,7 @@ class Worker:
             self._stopping.set()
             return pack(None)
 
-        return {f.__name__: f for f in (start, news, flush, drain, hurry, stop)}
+        return {f.__name__: f for f in (start, news, keys, flush, drain, hurry, stop)}
 
     async def run(self, end: socket.socket) -> int:
         """Serve until the owner says stop, or is gone; the exit status."""

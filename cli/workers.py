@@ -16,7 +16,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
@@ -24,6 +24,7 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 
 from ..gateway import rates
+from ..gateway.access import Key
 from ..gateway.config import Config
 from ..gateway.control import AddAgent, Added, Control
 from ..gateway.errors import ConfigError, GatewayError
@@ -157,6 +158,7 @@ class Workers:
             with contextlib.suppress(GatewayError):
                 await link.call("start", pack(start))
                 worker.up.set()
+                await worker.call("keys", pack(self._gateway.access.keys))  # changed while it started
             status = await process.wait()
             return status if worker.up.is_set() else None
         finally:
@@ -225,6 +227,12 @@ class Workers:
 
     # --- what workers are told ----------------------------------------------------------------
 
+    async def tell_keys(self, keys: Sequence[Key]) -> None:
+        """The keys have changed: all workers know when it returns (but one that is stuck)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(*(worker.call("keys", pack(keys)) for worker in self._all))
+
     async def tell(self) -> None:
         """All workers show the agents as they are now when it returns (but one that is stuck)."""
         with contextlib.suppress(TimeoutError):
@@ -251,6 +259,8 @@ class Told:
         self.list_agents, self.show_agent = control.list_agents, control.show_agent
         self.traces, self.trace = control.traces, control.trace
         self.rotate_seal = control.rotate_seal
+        self.list_keys, self.create_key = control.list_keys, control.create_key
+        self.revoke_key, self.remove_key = control.revoke_key, control.remove_key
         self._control, self._count = control, count
         self.add_agent = self._told(self._added)
         self.check_agent = self._told(control.check_agent)
@@ -295,6 +305,7 @@ async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: as
         )
         workers = Workers(gateway, home, token, listeners, directory, table.fileno())
         assert gateway.manager is not None
+        gateway.on_keys = workers.tell_keys
         gateway.manager = Told(gateway.manager, workers.tell, len(listeners))
         local = local_socket(socket_path(directory, OWNER))
         up = _up(stack, running(gateway, None, local=local), workers)

@@ -78,8 +78,64 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     former: Sequence[str] = ()
 
 
+class AddKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``keys create`` asks for. ``agents`` None: all; ``expires_at``: seconds since 1970, or None."""
+
+    name: str
+    agents: Sequence[str] | None = None
+    admin: bool = False
+    expires_at: float | None = None
+
+
+class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A client key as ``keys list --json`` prints it. ``state``: active, expired or revoked; times as
+    ISO 8601 in UTC."""
+
+    name: str
+    id: str
+    agents: Sequence[str] | None
+    admin: bool
+    state: str
+    created_at: str
+    expires_at: str | None = None
+    revoked_at: str | None = None
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that was just made. ``secret`` is what clients send as bearer token; nobody can show it again.
+    ``warnings``: what the user should know, one line each."""
+
+    name: str
+    id: str
+    secret: str
+    agents: Sequence[str] | None
+    admin: bool
+    expires_at: str | None = None
+    warnings: Sequence[str] = ()
+
+
+class UnknownKey(InvalidRequest):
+    """There is no key of this name (``data``: ``{"name", "reason": "unknown_key"}``)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is no key named {name}: agentgw keys list shows them",
+            data={"name": name, "reason": "unknown_key"},
+        )
+
+
+class UnknownTrace(InvalidRequest):
+    """No trace, or more than one, begins like this (``data``: ``{"reason": "unknown_trace"}``)."""
+
+    def __init__(self, trace_id: str) -> None:
+        super().__init__(
+            f"no one trace begins with {trace_id!r}: agentgw traces lists the last ones",
+            data={"reason": "unknown_trace"},
+        )
+
+
 class Control(Protocol):
-    """Registry and traces. Raises GatewayError: UnknownAgent, InvalidRequest (NameTaken; also: the
+    """Registry, keys and traces. Raises GatewayError: UnknownAgent, InvalidRequest (NameTaken; also: the
     agent is read-only, several agents are behind the URL), UpstreamError (nothing answered), ConfigError (a
     variable that a header refers to is not set)."""
 
@@ -105,8 +161,26 @@ class Control(Protocol):
         """Seal with a new key; the former one opens for ``keep`` seconds more. Durable when it returns."""
         ...
 
+    async def list_keys(self) -> Sequence[KeyInfo]:
+        """All keys, expired and revoked ones too, by name."""
+        ...
+
+    async def create_key(self, spec: AddKey) -> NewKey:
+        """Durable, and good at every door, when it returns. A name whose key is expired or revoked may be
+        taken again. Raises InvalidRequest."""
+        ...
+
+    async def revoke_key(self, name: str) -> KeyInfo:
+        """Nobody comes in with it any more when it returns; it stays in the list. Raises UnknownKey."""
+        ...
+
+    async def remove_key(self, name: str) -> None:
+        """Revoke and forget. Without any key, callers need none where the gateway is open. Raises
+        UnknownKey."""
+        ...
+
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]: ...
 
     async def trace(self, trace_id: str) -> dict[str, Any]:
-        """One call with its ``spans``. Raises InvalidRequest for an unknown id."""
+        """One call with its ``spans``. Raises UnknownTrace."""
         ...

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from .access import Access
 from .config import Config
 from .conversations import Conversations
 from .errors import (
@@ -44,6 +45,7 @@ from .model import (
     TaskState,
     Text,
 )
+from .names import is_valid
 from .pickup import Pickup
 from .ports import AgentView, Items, PassOn
 from .seal import Sealer
@@ -57,6 +59,7 @@ from .waiting import Timers
 
 log = logging.getLogger("agentgw.engine")
 
+KEPT_VIEWS = 1000  # sets of agents that keys may reach, whose agents are kept as one tuple each
 CANCEL_GRACE = 5.0  # seconds an agent has to stop before the gateway stops listening to it
 
 
@@ -84,8 +87,10 @@ class Hub:
         sealer: Sealer | None = None,
         transport: Transport | None = None,
         homes: Homes | None = None,
+        access: Access | None = None,
     ) -> None:
         self.config = config
+        self.access = access or Access("")
         self.homes = homes or Homes()
         self.pass_on: PassOn = _nowhere
         self.tracer = tracer
@@ -100,8 +105,8 @@ class Hub:
         self._pickup = Pickup(directory.views, self._book)
         self._conversations = Conversations()
         self._running = 0
-        self._snapshot: Mapping[str, AgentView] = {}
-        self._agents: tuple[AgentView, ...] = ()
+        # By the names that may be reached: the snapshot that was looked at, and those of it.
+        self._agents: dict[frozenset[str] | None, tuple[Any, tuple[AgentView, ...]]] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     # --- life --------------------------------------------------------------------------------
@@ -185,14 +190,17 @@ class Hub:
 
     def agents(self, principal: Principal) -> Sequence[AgentView]:
         views = self._directory.views()
-        if views is not self._snapshot:
-            self._snapshot = views
-            self._agents = tuple(views[name] for name in sorted(views))
-        return self._agents
+        snapshot, found = self._agents.get(principal.agents, (None, ()))
+        if snapshot is not views:
+            if snapshot is None and len(self._agents) >= KEPT_VIEWS:
+                del self._agents[next(iter(self._agents))]
+            found = _those(views, principal.agents, found)
+            self._agents[principal.agents] = views, found
+        return found
 
     def agent(self, name: str, principal: Principal) -> AgentView:
         view = self._directory.views().get(name)
-        if view is None:
+        if view is None or (principal.agents is not None and name not in principal.agents):
             raise UnknownAgent(name)
         return view
 
@@ -286,6 +294,8 @@ class Hub:
 
     async def task(self, task_id: str, principal: Principal) -> TaskLog:
         entry = await self._book.get(task_id, principal)
+        if not _reaches(principal, entry.agent):
+            raise UnknownTask(task_id)
         if entry.state not in TERMINAL:
             self._must_be_here(task_id)
         return entry
@@ -304,7 +314,8 @@ class Hub:
         context_id: str | None = None,
         state: TaskState | None = None,
     ) -> Sequence[Task]:
-        return await self._book.list(principal, agent, context_id, state)
+        found = await self._book.list(principal, agent, context_id, state)
+        return found if principal.agents is None else [t for t in found if _reaches(principal, t.agent)]
 
     async def cancel(self, task_id: str, principal: Principal) -> TaskLog:
         entry = await self.task(task_id, principal)
@@ -363,6 +374,20 @@ class Hub:
 
     def context_agent(self, context_id: str, principal: Principal) -> str | None:
         return self._conversations.agent(principal, context_id)
+
+
+def _those(
+    views: Mapping[str, AgentView], only: frozenset[str] | None, before: tuple[AgentView, ...]
+) -> tuple[AgentView, ...]:
+    """The agents of these names (None: all); ``before`` itself where they are the same."""
+    found = tuple(views[name] for name in sorted(views) if only is None or name in only)
+    same = len(found) == len(before) and all(a is b for a, b in zip(found, before, strict=True))
+    return before if same else found
+
+
+def _reaches(principal: Principal, agent: str) -> bool:
+    """Whether a task of ``agent`` may be seen; what no agent is called is the gateway's own part."""
+    return principal.reaches(agent) or not is_valid(agent)
 
 
 async def _nowhere(request: Request, id: str, headers: Headers) -> None:

@@ -323,10 +323,22 @@ class Health(_Struct, frozen=True):
 
 
 class Principal(_Struct, frozen=True):
-    """Who calls. Callers without a key are one principal; the owner's CLI has all rights."""
+    """Who calls. Callers without a key are one principal; the owner's CLI has all rights.
+
+    ``id``: whose tasks, conversations and sessions are whose (``key:<id>`` for a key, so that another key of
+    the same name does not inherit). ``admin``: may use the admin API, the metrics and the console.
+    ``agents``: the names of those it may reach, at every door; None: all. ``name``: for people and logs.
+    """
 
     id: str = "anonymous"
     owner: bool = False
+    admin: bool = False
+    agents: frozenset[str] | None = None
+    name: str = ""
+
+    def reaches(self, agent: str) -> bool:
+        """Whether it may know of the agent of this name."""
+        return self.agents is None or agent in self.agents
 
 
 class Trace(_Struct, frozen=True):

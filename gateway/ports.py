@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from .access import Access
 from .breaker import Breaker
 from .config import Config
 from .errors import GatewayError
@@ -207,6 +208,7 @@ class Engine(Protocol):
     """The hub as a face sees it. Every method raises GatewayError for what it says no to."""
 
     config: Config
+    access: Access
     tracer: Tracer
     items: Items
     sealer: Sealer
@@ -222,7 +224,7 @@ class Engine(Protocol):
         ...
 
     def agent(self, name: str, principal: Principal) -> AgentView:
-        """One of them. Raises UnknownAgent (also for a disabled one)."""
+        """One of them. Raises UnknownAgent (also for a disabled one, and one that it may not reach)."""
         ...
 
     async def described(self, name: str, principal: Principal) -> AgentView:
@@ -312,6 +314,11 @@ class Face(Protocol):
         """The id (a task's, a conversation's, a session's) whose state the request needs: where several
         processes are one gateway, the request is served by that id's home (``homes``). None: by any. Asked
         only there, before anything else; never raises for what the request holds."""
+        ...
+
+    def public(self, request: Request) -> bool:
+        """Whether a request without a key is answered all the same where keys are wanted: with what is meant
+        for everybody and names no agent. It is served for ``access.NOBODY``, who reaches no agent."""
         ...
 
     def refusal(self, request: Request, error: GatewayError) -> bytes:

@@ -13,7 +13,17 @@ import msgspec
 from ..gateway import names
 from ..gateway.breaker import Breaker, State
 from ..gateway.config import Config
-from ..gateway.control import AddAgent, Added, AgentInfo, NameTaken, Rotated
+from ..gateway.control import (
+    AddAgent,
+    Added,
+    AddKey,
+    AgentInfo,
+    KeyInfo,
+    NameTaken,
+    NewKey,
+    Rotated,
+    UnknownTrace,
+)
 from ..gateway.errors import ConfigError, InvalidRequest, UnknownAgent, Unreachable
 from ..gateway.model import Record
 from ..gateway.ports import Adapter, AgentView, Host
@@ -22,6 +32,7 @@ from ..gateway.store import Store
 from . import discovery, secrets, traces
 from .directory import Directory, Trial
 from .discovery import Detected
+from .keys import Keys
 from .resealing import reseal
 
 RESEALING = 3600.0  # seconds that a former key opens at least while the store is sealed anew
@@ -46,6 +57,7 @@ class Manager:
         self._adapters = adapters
         self._host = host
         self._config = config
+        self.keys = Keys(store)
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -73,10 +85,7 @@ class Manager:
     async def trace(self, trace_id: str) -> dict[str, Any]:
         spans = await self._store.trace(trace_id.lower())
         if not spans:
-            raise InvalidRequest(
-                f"no one trace begins with {trace_id!r}: agentgw traces lists the last ones",
-                data={"reason": "unknown_trace"},
-            )
+            raise UnknownTrace(trace_id)
         first = spans[0]
         row = next(iter(traces.listing(spans, 1)), None)
         unnamed = {
@@ -104,6 +113,23 @@ class Manager:
 
     async def remove_agent(self, name: str) -> None:
         await self._directory.remove(name)
+
+    # --- keys --------------------------------------------------------------------------------
+
+    async def list_keys(self) -> Sequence[KeyInfo]:
+        return await self.keys.list()
+
+    async def create_key(self, spec: AddKey) -> NewKey:
+        new = await self.keys.create(spec)
+        missing = [name for name in new.agents or () if self._directory.get(name) is None]
+        said = [f"there is no agent named {name} yet" for name in missing]
+        return msgspec.structs.replace(new, warnings=said)
+
+    async def revoke_key(self, name: str) -> KeyInfo:
+        return await self.keys.revoke(name)
+
+    async def remove_key(self, name: str) -> None:
+        await self.keys.remove(name)
 
     # --- adding ------------------------------------------------------------------------------
 

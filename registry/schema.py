@@ -131,6 +131,9 @@ STEPS: tuple[Step, ...] = (
 )
 
 
+WITH_ITEMS = 2  # the first version that has the table
+
+
 def migrate(db: sqlite3.Connection, steps: tuple[Step, ...] = STEPS) -> None:
     """Bring ``db`` to the newest schema, all of it or nothing. Raises ConfigError for one that a newer
     agentgw wrote."""

@@ -128,16 +128,16 @@ class SqliteStore(Store):
     def read_registry(home: Path) -> tuple[list[Record], dict[str, Agent]]:
         """Records and descriptions as they stand, read beside whoever owns the directory: takes no lock
         and creates nothing. Empty where there is no registry yet. Raises ConfigError."""
-        path = home / FILE
-        if not path.exists():
-            return [], {}
-        # A write-ahead log means that an owner is, or was, at work. Without one, "immutable" keeps SQLite
-        # from making its shared-memory file.
-        mode = "mode=ro" if path.with_name(FILE + "-wal").exists() else "immutable=1"
-        with _readable(path), contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)) as db:
-            if not schema.schema_version(db):
-                return [], {}
-            return _records(db), _descriptions(db)
+        with _beside(home / FILE) as db:
+            return (_records(db), _descriptions(db)) if db is not None else ([], {})
+
+    @staticmethod
+    def read_items(home: Path, space: str) -> dict[str, bytes]:
+        """What ``items`` gives, read in the same way."""
+        with _beside(home / FILE) as db:
+            if db is None or schema.schema_version(db) < schema.WITH_ITEMS:
+                return {}
+            return _items(db, space)
 
     async def records(self) -> Sequence[Record]:
         return await self._run(lambda: _records(self._db))
@@ -225,8 +225,7 @@ class SqliteStore(Store):
     # --- items ---------------------------------------------------------------------------------
 
     async def items(self, space: str) -> dict[str, bytes]:
-        query = "SELECT key, value FROM items WHERE space = ? ORDER BY key"
-        return await self._run(lambda: dict(self._db.execute(query, (space,)).fetchall()))
+        return await self._run(lambda: _items(self._db, space))
 
     async def put_item(self, space: str, key: str, value: bytes) -> None:
         row = (space, key, value)
@@ -293,6 +292,24 @@ def _records(db: sqlite3.Connection) -> list[Record]:
 def _descriptions(db: sqlite3.Connection) -> dict[str, Agent]:
     rows = db.execute("SELECT name, value FROM descriptions ORDER BY name")
     return {name: _decode_agent(value) for name, value in rows}
+
+
+def _items(db: sqlite3.Connection, space: str) -> dict[str, bytes]:
+    query = "SELECT key, value FROM items WHERE space = ? ORDER BY key"
+    return dict(db.execute(query, (space,)).fetchall())
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Generator[sqlite3.Connection | None]:
+    """The database, to read beside whoever owns it; None where there is none yet."""
+    if not path.exists():
+        yield None
+        return
+    # A write-ahead log means that an owner is, or was, at work. Without one, "immutable" keeps SQLite
+    # from making its shared-memory file.
+    mode = "mode=ro" if path.with_name(FILE + "-wal").exists() else "immutable=1"
+    with _readable(path), contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)) as db:
+        yield db if schema.schema_version(db) else None
 
 
 def _make_private(home: Path) -> None:

@@ -215,18 +215,54 @@ def grpc_interface(server: Server, base_url: str, agent: str = "") -> Json | Non
     return {**found, "tenant": agent} if agent else found
 
 
+def with_schemes(card: Json, schemes: Sequence[str]) -> dict[str, Any]:
+    """The 1.0 card that states how callers show who they are ("bearer"); itself where they need not."""
+    if not schemes:
+        return dict(card)
+    stated = {"bearer": {"httpAuthSecurityScheme": {"scheme": "Bearer", "description": _BEARER}}}
+    return {
+        **card,
+        "securitySchemes": stated,
+        "securityRequirements": [{"schemes": {name: {"list": []}}} for name in stated],
+    }
+
+
+_BEARER = "A key of this gateway: agentgw keys create"
+
+
 def as_v03(card: Json, url: str) -> dict[str, Any]:
     """The 0.3 card of a 1.0 card."""
     capabilities = dict(object_at(card, "capabilities") or {})
     extended = capabilities.pop("extendedAgentCard", False) is True
-    kept = {k: x for k, x in card.items() if k != "supportedInterfaces"}
-    return {**kept, "capabilities": capabilities, **_fields_v03(url, extended)}
+    kept = {k: x for k, x in card.items() if k not in ("supportedInterfaces", "securityRequirements")}
+    schemes = {n: _scheme_v03(s) for n, s in (object_at(card, "securitySchemes") or {}).items()}
+    stated = {"securitySchemes": schemes} if schemes else {}
+    return {
+        **kept, "capabilities": capabilities, **_fields_v03(url, extended), **stated, **_security_v03(schemes)
+    }  # fmt: skip
 
 
 def hybrid(card: Json, url: str) -> dict[str, Any]:
     """The 1.0 card with 0.3's fields beside its own."""
     capabilities = object_at(card, "capabilities") or {}
-    return {**card, **_fields_v03(url, capabilities.get("extendedAgentCard") is True)}
+    schemes = {n: {**s, **_scheme_v03(s)} for n, s in (object_at(card, "securitySchemes") or {}).items()}
+    stated = {"securitySchemes": schemes} if schemes else {}
+    fields = _fields_v03(url, capabilities.get("extendedAgentCard") is True)
+    return {**card, **fields, **stated, **_security_v03(schemes)}
+
+
+def _scheme_v03(scheme: Json) -> dict[str, Any]:
+    """A scheme in 0.3's form, which tells kinds apart by ``type`` where 1.0 has a member for each."""
+    kind, fields = next(iter(scheme.items()))
+    return {"type": _KINDS_V03[kind], **fields}
+
+
+_KINDS_V03 = {"httpAuthSecurityScheme": "http", "openIdConnectSecurityScheme": "openIdConnect"}
+
+
+def _security_v03(schemes: Json) -> dict[str, Any]:
+    """One of the schemes is enough."""
+    return {"security": [{name: []} for name in schemes]} if schemes else {}
 
 
 def _fields_v03(url: str, extended: bool) -> dict[str, Any]:

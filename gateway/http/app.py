@@ -1,26 +1,37 @@
 """The front of the HTTP service: one ASGI callable before everything.
 
-It checks Host and Origin, finds the door by the first path segment, and calls it; protocol faces are taken
-here, before Litestar, which serves only what no face took (health, admin API, console). A request to the
-bare address goes to the face that claims it.
+It checks Host and Origin and who asks, finds the door by the first path segment, and calls it; protocol
+faces are taken here, before Litestar, which serves only what no face took (admin API, metrics, console). A
+request to the bare address goes to the face that claims it.
 
-What is refused here (the gateway drains, too many requests came or are under way, a head or body past its
-limit) is refused in the form of the door's protocol.
+What is refused here (a key is wanted, the gateway drains, too many requests came or are under way, a head or
+body past its limit) is refused in the form of the door's protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
+import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import msgspec
 
-from ..errors import Busy, CallerError, Draining, GatewayError, HeadTooLarge, RateLimited, TooLarge
-from ..model import Principal
+from ..access import Access, Grant
+from ..errors import (
+    Busy,
+    CallerError,
+    Draining,
+    Forbidden,
+    GatewayError,
+    HeadTooLarge,
+    RateLimited,
+    TooLarge,
+    Unauthenticated,
+)
 from ..ports import Face, Handler
 from ..rates import Rates
 from . import asgi
@@ -33,8 +44,9 @@ from .wire import ClientGone, Wire
 
 log = logging.getLogger("agentgw.http")
 
-PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-_CONTROL = ("/api/", "/metrics")  # what pages of other origins never read
+PROBES = frozenset({"/healthz", "/readyz"})
+METRICS = "/metrics"
+_CONTROL = ("/api/", METRICS)  # what pages of other origins never read
 _ASKS = b"access-control-request-method"  # a browser asks before it sends (CORS)
 
 
@@ -48,8 +60,8 @@ class Elsewhere(Protocol):
 
 
 class App:
-    """The ASGI application. ``control`` serves what no face takes. ``owner_token`` makes a request the
-    owner's; ``ready``: whether calls are taken (started, and not draining); ``body_limit`` (bytes),
+    """The ASGI application. ``control`` serves what no face takes. ``access`` knows who may come in;
+    ``ready``: whether calls are taken (started, and not draining); ``body_limit`` (bytes),
     ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door and the status of every
     answer; ``rates``: what bounds each principal's requests, but the owner's; ``elsewhere``: see there.
     ``inner``: requests come from another process' front, through which the answers go, too."""
@@ -60,7 +72,7 @@ class App:
         control: ASGI,
         doors: Doors,
         *,
-        owner_token: str,
+        access: Access,
         ready: Callable[[], bool] = lambda: True,
         body_limit: int,
         nesting: int = 100,
@@ -73,7 +85,7 @@ class App:
         self._faces = faces
         self._control = control
         self._doors = doors
-        self._bearer = f"Bearer {owner_token}".encode()
+        self._access = access
         self._ready = ready
         self._body_limit = body_limit
         self._nesting = nesting
@@ -86,7 +98,8 @@ class App:
             prefix: (face, handler) for face in faces for prefix, handler in face.mounts()
         }
         self.draining = False
-        self.running = 0
+        self._open: set[Request] = set()
+        access.on_end(self.end_taken_back)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -108,7 +121,7 @@ class App:
     async def serve(self, wire: Wire, head: Head, head_too_large: bool = False) -> None:
         """Answer one request. ``head_too_large``: its headers are not all of them."""
         request = Request(wire, head, body_limit=self._body_limit, nesting=self._nesting)
-        self.running += 1
+        self._open.add(request)
         self._idle.clear()
         try:
             await self._checked(request, head, not head_too_large)
@@ -121,8 +134,8 @@ class App:
             if not request.responded:
                 await _error(request, 500, "internal", "internal error")
         finally:
-            self.running -= 1
-            if not self.running:
+            self._open.discard(request)
+            if not self._open:
                 self._idle.set()
             if request.status:
                 self._count(request.door, request.status)
@@ -151,12 +164,23 @@ class App:
             allowed = preflight(named) if len(request.shared) > 1 else ()
             await request.respond(204 if allowed else 403, headers=allowed)
             return
-        if b"authorization" in request.fields:
-            request.principal = self._principal(request)
         if request.path in PROBES and request.method in ("GET", "HEAD"):
             await self._probed(request)
             return
+        grant = head.grant
+        if grant is None or not grant.holds(time.time()):
+            grant = await self._granted(request, head)
+            if grant is None:
+                return
+        request.grant = grant
+        request.principal = grant.principal
+        if request.path == METRICS:  # answered whatever else is under way
+            self._may_control(request)
+            await self._served(request, None, None)
+            return
         face, door = await self._door(request, read=head_fits)
+        if face is None:
+            self._may_control(request)
         try:
             if not head_fits:
                 raise HeadTooLarge("the request's headers are too large")
@@ -182,11 +206,9 @@ class App:
         taken."""
         if request.path == "/healthz":
             await request.json(200, {"status": "ok"})
-        elif request.path == "/readyz":
+        else:
             ready = self._ready()
             await request.json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
-        else:
-            await self._served(request, None, None)
 
     async def _served(self, request: Request, face: Face | None, door: Handler | None) -> None:
         if self._elsewhere is not None and await self._elsewhere.took(request, face):
@@ -200,11 +222,46 @@ class App:
         """Have the control plane answer."""
         await asgi.call(self._control, request)
 
-    def _principal(self, request: Request) -> Principal:
-        for name, value in request.headers:
-            if name == b"authorization" and hmac.compare_digest(value.strip(), self._bearer):
-                return Principal(id="owner", owner=True)
-        return Principal()
+    # --- who asks ----------------------------------------------------------------------------
+
+    async def _granted(self, request: Request, head: Head) -> Grant | None:
+        """What the request may do; None: it was refused."""
+        authorization = head.fields.get(b"authorization")
+        try:
+            head.grant = self._access.grant(authorization)
+            return head.grant
+        except Unauthenticated as e:
+            return await self._unknown(request, authorization, e)
+
+    async def _unknown(
+        self, request: Request, authorization: bytes | None, error: Unauthenticated
+    ) -> Grant | None:
+        """How somebody without a bearer token comes in all the same. The body is not read, for nobody knows
+        who sent it."""
+        face, _ = await self._door(request, read=False)
+        if face is None and _is_console(request):
+            with contextlib.suppress(Unauthenticated):
+                return self._access.password(authorization)
+        public = getattr(face, "public", None)  # a third party's may have none
+        if authorization is None and public is not None and public(request):
+            return self._access.public
+        await _refuse(request, error, face, _challenges(request, face, authorization))
+        return None
+
+    def _may_control(self, request: Request) -> None:
+        """The control plane is for admins; while callers need no key, they may look and call (what changes
+        something asks again). Raises Forbidden."""
+        if self._access.closed and not request.principal.admin:
+            raise Forbidden("this needs an admin key: agentgw keys create NAME --admin makes one")
+
+    def end_taken_back(self) -> None:
+        """End what is open for those whose key was revoked or has expired: for them the client has gone."""
+        now = time.time()
+        for request in list(self._open):
+            if request.grant is not None and not request.grant.holds(now):
+                request.wire.cut()
+
+    # --- which door --------------------------------------------------------------------------
 
     async def _door(self, request: Request, *, read: bool) -> tuple[Face | None, Handler | None]:
         """The face for the request's path, and who serves it; None: the control plane. ``read``: whether the
@@ -227,13 +284,33 @@ class App:
         return None, None
 
 
-async def _refuse(request: Request, error: GatewayError, face: Face | None) -> None:
+def _is_console(request: Request) -> bool:
+    return request.path == "/" and request.method in ("GET", "HEAD")
+
+
+def _challenges(
+    request: Request, face: Face | None, authorization: bytes | None
+) -> list[tuple[bytes, bytes]]:
+    """How to show who one is (RFC 6750, section 3). A browser asks its user for what is sent as Basic."""
+    failed = b"" if authorization is None else b', error="invalid_token"'
+    challenges = [b'Bearer realm="agentgw"' + failed]
+    if face is None and _is_console(request):
+        challenges.append(b'Basic realm="agentgw", charset="UTF-8"')
+    return [(b"www-authenticate", challenge) for challenge in challenges]
+
+
+async def _refuse(
+    request: Request,
+    error: GatewayError,
+    face: Face | None,
+    more: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
     """Answer with an error that came up before the door took the request, or that it left to the front."""
     if request.responded:
         log.debug("after the answer began: %s", error.message)
         return
     status = _status(error)
-    headers: list[tuple[bytes, bytes]] = []
+    headers = list(more)
     if status in (429, 503):
         again = error.retry_after if isinstance(error, RateLimited) else 1
         headers.append((b"retry-after", b"%d" % again))
@@ -249,6 +326,10 @@ def _status(error: GatewayError) -> int:
             return 503
         case RateLimited():
             return 429
+        case Unauthenticated():
+            return 401
+        case Forbidden():
+            return 403
         case TooLarge():
             return 413
         case HeadTooLarge():

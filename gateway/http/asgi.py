@@ -48,7 +48,17 @@ class AsgiWire:
     async def _watching(self) -> None:
         while not self.gone:
             self.gone = (await self._receive())["type"] == "http.disconnect"
-        for callback in self._on_gone:
+        self._leave()
+
+    def cut(self) -> None:
+        if not self.gone:
+            self.close()
+            self.gone = True
+            self._leave()
+
+    def _leave(self) -> None:
+        callbacks, self._on_gone = self._on_gone, []
+        for callback in callbacks:
             callback()
 
     async def answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:

@@ -1,7 +1,9 @@
 """The control plane on Litestar: metrics, the admin API with its OpenAPI document, the console.
 
-It gets only requests that no door took. Who asks stands in ``scope["state"]["principal"]``. The admin API is
-open to whoever reaches it, but commands are registered for the owner only: a command is code that runs here.
+It gets only requests that no door took. Who asks stands in ``scope["state"]["principal"]``; the front lets
+admins in, and while callers need no key, anybody: they may look and call. Who changes something must be an
+admin, and a command is registered for the owner only: it is code that runs here. An admin who reaches some
+agents only sees and changes those, and no keys.
 Errors are ``{"error": {"code", "message", "data"}}``.
 """
 
@@ -23,7 +25,17 @@ from litestar.params import FromPath, JSONBody, Parameter
 from litestar.response import Stream
 
 from .. import errors
-from ..control import AddAgent, Added, AgentInfo, Control, Rotated
+from ..control import (
+    AddAgent,
+    Added,
+    AddKey,
+    AgentInfo,
+    Control,
+    KeyInfo,
+    NewKey,
+    Rotated,
+    UnknownTrace,
+)
 from ..metrics import Metrics
 from ..model import Principal, Task, Trace
 from ..ports import Engine
@@ -34,7 +46,7 @@ from .wire import retry_after
 
 log = logging.getLogger("agentgw.http")
 
-_REASONS = {"name_taken": 409, "unknown_trace": 404}
+_REASONS = {"name_taken": 409, "unknown_trace": 404, "unknown_key": 404}
 _STATUS: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.UnknownAgent, 404),
     (errors.UnknownTask, 404),
@@ -53,7 +65,8 @@ _STATUS: tuple[tuple[type[errors.GatewayError], int], ...] = (
 )
 
 Ask = Request[Any, Any, State]
-Limit = Annotated[int, Parameter(ge=1, le=1000, description="How many, the newest first.")]
+MOST = 1000
+Limit = Annotated[int, Parameter(ge=1, le=MOST, description="How many, the newest first.")]
 
 
 class Plane(msgspec.Struct, frozen=True):
@@ -76,6 +89,7 @@ def build_control_app(control: Control | None, engine: Engine, *, metrics: Metri
         handlers += [
             prometheus, home, agents_list, agents_add, agents_show, agents_remove,
             agents_enable, agents_disable, agents_check, seal_rotate, traces_list, traces_show,
+            keys_list, keys_create, keys_revoke, keys_remove,
         ]  # fmt: skip
     return Litestar(
         route_handlers=handlers,
@@ -86,7 +100,7 @@ def build_control_app(control: Control | None, engine: Engine, *, metrics: Metri
         openapi_config=OpenAPIConfig(
             title="agentgw",
             version=version("agentgw"),
-            description="The admin API: registered agents, their health, calls and traces.",
+            description="The admin API: registered agents, their health, calls, traces and client keys.",
             path="/api/schema",
             render_plugins=[JsonRenderPlugin(path="/")],
         ),
@@ -102,7 +116,32 @@ def _plane(request: Ask) -> Plane:
 
 def _principal(request: Ask) -> Principal:
     scope: Mapping[str, Any] = request.scope
-    return scope["state"].get("principal") or Principal()
+    return scope["state"].get("principal") or Principal(admin=True)
+
+
+def _reached(request: Ask, name: str) -> str:
+    """An agent's name, for who looks at it. Raises UnknownAgent where it is not to be known."""
+    if not _principal(request).reaches(name):
+        raise errors.UnknownAgent(name)
+    return name
+
+
+def _changed(request: Ask, name: str) -> str:
+    """An agent's name, for who changes it. Raises Forbidden, UnknownAgent."""
+    if not (_principal(request).admin or _principal(request).owner):
+        raise errors.Forbidden("only an admin may change this: the owner's command line, or an admin key")
+    return _reached(request, name)
+
+
+def _keeper(request: Ask) -> Control:
+    """The control plane, for who may know of keys. Raises Forbidden."""
+    principal = _principal(request)
+    keyed = principal.admin and principal.agents is None and principal.id != Principal().id
+    if not (principal.owner or keyed):
+        raise errors.Forbidden(
+            "keys are the business of the owner's command line, and of admin keys for all agents"
+        )
+    return _plane(request).control
 
 
 # --- looking ---------------------------------------------------------------------------------
@@ -114,13 +153,13 @@ async def prometheus(request: Ask) -> Response[bytes]:
 
     plane = _plane(request)
     await plane.metrics.gather()
-    text = exposition(plane.metrics, await plane.control.list_agents())
+    text = exposition(plane.metrics, await _listed(request), _principal(request).agents)
     return Response(text, media_type=CONTENT_TYPE)
 
 
 @get("/", include_in_schema=False)
 async def home(request: Ask) -> Response[str]:
-    page = console.page(await _plane(request).control.list_agents(), str(request.base_url).rstrip("/"))
+    page = console.page(await _listed(request), str(request.base_url).rstrip("/"))
     return Response(page, media_type="text/html", headers=console.HEADERS)
 
 
@@ -130,13 +169,19 @@ async def home(request: Ask) -> Response[str]:
 @get("/api/agents", summary="All registered agents")
 async def agents_list(request: Ask) -> list[AgentInfo]:
     """Disabled ones too, by name."""
-    return list(await _plane(request).control.list_agents())
+    return await _listed(request)
+
+
+async def _listed(request: Ask) -> list[AgentInfo]:
+    principal = _principal(request)
+    return [a for a in await _plane(request).control.list_agents() if principal.reaches(a.name)]
 
 
 @post("/api/agents", summary="Register an agent")
 async def agents_add(request: Ask, data: JSONBody[AddAgent]) -> Added:
     """A command, and a ``${NAME}`` of the gateway's environment, need the owner's token. Durable, and visible
     at every door, when it answers."""
+    _may_add(request, data)
     if not _principal(request).owner:
         what = "a command" if data.command else ""
         if any("${" in value for value in (*data.headers.values(), *data.env.values())):
@@ -148,29 +193,37 @@ async def agents_add(request: Ask, data: JSONBody[AddAgent]) -> Added:
     return await _plane(request).control.add_agent(data)
 
 
+def _may_add(request: Ask, spec: AddAgent) -> None:
+    """Who reaches some agents only may register only those. Raises Forbidden."""
+    if _principal(request).agents is None:
+        _changed(request, spec.name or "")
+    elif spec.all or not _principal(request).reaches(spec.name or ""):
+        raise errors.Forbidden("this key may register only the agents that it reaches, by their names")
+
+
 @get("/api/agents/{name:str}", summary="One agent")
 async def agents_show(request: Ask, name: FromPath[str]) -> AgentInfo:
-    return await _plane(request).control.show_agent(name)
+    return await _plane(request).control.show_agent(_reached(request, name))
 
 
 @delete("/api/agents/{name:str}", summary="Forget an agent")
 async def agents_remove(request: Ask, name: FromPath[str]) -> None:
-    await _plane(request).control.remove_agent(name)
+    await _plane(request).control.remove_agent(_changed(request, name))
 
 
 @post("/api/agents/{name:str}/enable", summary="Make an agent reachable again", status_code=200)
 async def agents_enable(request: Ask, name: FromPath[str]) -> AgentInfo:
-    return await _plane(request).control.set_enabled(name, True)
+    return await _plane(request).control.set_enabled(_changed(request, name), True)
 
 
 @post("/api/agents/{name:str}/disable", summary="Make an agent unknown at every door", status_code=200)
 async def agents_disable(request: Ask, name: FromPath[str]) -> AgentInfo:
-    return await _plane(request).control.set_enabled(name, False)
+    return await _plane(request).control.set_enabled(_changed(request, name), False)
 
 
 @post("/api/agents/{name:str}/check", summary="Speak to an agent now", status_code=200)
 async def agents_check(request: Ask, name: FromPath[str]) -> AgentInfo:
-    return await _plane(request).control.check_agent(name)
+    return await _plane(request).control.check_agent(_reached(request, name))
 
 
 # --- calls -----------------------------------------------------------------------------------
@@ -219,13 +272,47 @@ async def seal_rotate(request: Ask, data: JSONBody[Keep]) -> Rotated:
 
 @get("/api/traces", summary="The last calls")
 async def traces_list(request: Ask, limit: Limit = 50) -> list[dict[str, Any]]:
-    return list(await _plane(request).control.traces(limit))
+    principal = _principal(request)
+    rows = await _plane(request).control.traces(limit if principal.agents is None else MOST)
+    return [row for row in rows if principal.reaches(row["agent"])][:limit]
 
 
 @get("/api/traces/{trace_id:str}", summary="One call with its spans")
 async def traces_show(request: Ask, trace_id: FromPath[str]) -> dict[str, Any]:
     """By its id or the unambiguous beginning of it."""
-    return await _plane(request).control.trace(trace_id)
+    found = await _plane(request).control.trace(trace_id)
+    principal = _principal(request)
+    if principal.agents is None:
+        return found
+    if not principal.reaches(found["agent"]):
+        raise UnknownTrace(trace_id)
+    agents = [(s["attributes"].get("agentgw.agent", found["agent"]), s) for s in found["spans"]]
+    return {**found, "spans": [span for agent, span in agents if principal.reaches(agent)]}
+
+
+# --- keys ------------------------------------------------------------------------------------
+
+
+@get("/api/keys", summary="All client keys")
+async def keys_list(request: Ask) -> list[KeyInfo]:
+    """Expired and revoked ones too, by name; without their secrets, which nobody keeps."""
+    return list(await _keeper(request).list_keys())
+
+
+@post("/api/keys", summary="Make a client key")
+async def keys_create(request: Ask, data: JSONBody[AddKey]) -> NewKey:
+    """The answer alone holds the secret. Durable, and good at every door, when it answers."""
+    return await _keeper(request).create_key(data)
+
+
+@post("/api/keys/{name:str}/revoke", summary="Have a client key let nobody in any more", status_code=200)
+async def keys_revoke(request: Ask, name: FromPath[str]) -> KeyInfo:
+    return await _keeper(request).revoke_key(name)
+
+
+@delete("/api/keys/{name:str}", summary="Revoke and forget a client key")
+async def keys_remove(request: Ask, name: FromPath[str]) -> None:
+    await _keeper(request).remove_key(name)
 
 
 # --- errors ----------------------------------------------------------------------------------

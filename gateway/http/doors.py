@@ -6,6 +6,7 @@ answered its pages may read only from origins that the configuration names (CORS
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -95,6 +96,14 @@ def preflight(wanted: bytes) -> Headers:
         (b"access-control-allow-headers", wanted if _NAMES.fullmatch(wanted) else b""),
         (b"access-control-max-age", b"3600"),
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's loopback."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def hostname(host: str) -> str:

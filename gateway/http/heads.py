@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
+from ..access import Grant
 from ..recurring import Recurring, has_lines
 from .wire import Headers
 
@@ -20,11 +21,12 @@ class Head:
     ``headers``: all of them as they came, names in lower case; ``fields``: by name, the first of a repeated
     one counts; ``path``: decoded, without the query; ``texts``: values as text, where somebody asked;
     ``checked``: whose check of Host and Origin it has passed, and ``base_url`` and ``shared``, see
-    ``Request``.
+    ``Request``; ``grant``: what its credential was good for when it was last looked at.
     """
 
     __slots__ = (
-        "base_url", "checked", "fields", "headers", "length", "method", "path", "shared", "target", "texts",
+        "base_url", "checked", "fields", "grant", "headers", "length", "method", "path", "shared", "target",
+        "texts",
     )  # fmt: skip
 
     def __init__(self, method: str, target: bytes, headers: Headers) -> None:
@@ -39,6 +41,7 @@ class Head:
         self.path: str = unquote(path) if "%" in path else path
         self.texts: dict[bytes, str | None] = {}
         self.checked: object = None
+        self.grant: Grant | None = None
         self.base_url = ""
         self.shared: Headers = ()
 

@@ -36,6 +36,8 @@ class Line(Protocol):
 
     def answered(self, incoming: Incoming) -> None: ...
 
+    def end(self) -> None: ...
+
 
 class Incoming:
     """Implements ``Wire``. ``keep_alive``: whether another request may follow; ``chunked``: whether the
@@ -161,6 +163,9 @@ class Incoming:
         if self.chunked and not self._bodyless:
             self._line.send(b"0\r\n\r\n")
         self._over()
+
+    def cut(self) -> None:
+        self._line.end()
 
     def _over(self) -> None:
         if not self.done:

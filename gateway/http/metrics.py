@@ -15,17 +15,18 @@ from ..metrics import BOUNDS, Metrics
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def exposition(metrics: Metrics, agents: Sequence[AgentInfo]) -> bytes:
-    """All metrics, in a registry of their own."""
+def exposition(metrics: Metrics, agents: Sequence[AgentInfo], only: frozenset[str] | None = None) -> bytes:
+    """All metrics, in a registry of their own. ``only``: of calls, those of these agents (None: all)."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(metrics, agents))
+    registry.register(_Collector(metrics, agents, only))
     return generate_latest(registry)
 
 
 class _Collector(Collector):
-    def __init__(self, metrics: Metrics, agents: Sequence[AgentInfo]) -> None:
+    def __init__(self, metrics: Metrics, agents: Sequence[AgentInfo], only: frozenset[str] | None) -> None:
         self._metrics = metrics
         self._agents = agents
+        self._only = only
 
     def collect(self) -> Iterable[Metric]:
         yield from self._calls()
@@ -55,6 +56,8 @@ class _Collector(Collector):
             "agentgw_call_duration_seconds", "Calls of agents, by how long they took.", labels=labels
         )
         for key, histogram in self._metrics.calls.items():
+            if self._only is not None and key[1] not in self._only:
+                continue
             buckets: list[tuple[str, float]] = []
             sofar = 0
             for bound, count in zip([*map(str, BOUNDS), "+Inf"], histogram.counts, strict=True):

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from .. import sse
+from ..access import Grant
 from ..durations import duration
 from ..errors import CallerError, InvalidRequest, TooDeep, TooLarge
 from ..model import Principal, Trace
@@ -38,6 +39,7 @@ _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"
 _SAFE_JSON = (*_SAFE, (b"content-type", JSON.encode()))
 _SAFE_EVENTS = ((b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no"), *_SAFE)
 _NO_TRACE = Trace()
+_ANYBODY = Principal()
 _IDLE, _TOTAL = b"agentgw-idle-timeout", b"agentgw-total-timeout"
 
 
@@ -52,7 +54,7 @@ class Request:
     """
 
     __slots__ = (
-        "_body", "_limit", "_nesting", "_query", "_refused", "_texts", "base_url", "door", "fields",
+        "_body", "_limit", "_nesting", "_query", "_refused", "_texts", "base_url", "door", "fields", "grant",
         "headers", "method", "path", "place", "places", "principal", "rest", "shared", "status", "target",
         "wire",
     )  # fmt: skip
@@ -72,7 +74,8 @@ class Request:
         self._refused: CallerError | None = None
         self.base_url = ""
         self.door = "api"
-        self.principal = Principal()
+        self.principal = _ANYBODY
+        self.grant: Grant | None = None  # what let it in, set by the front with the principal
         self.status = 0  # of the answer, once it has begun
         self.places: Places | None = None  # set by the front, with the kind of the place taken
         self.place = 0

@@ -55,3 +55,7 @@ class Wire(Protocol):
     async def end(self) -> None:
         """The body has ended."""
         ...
+
+    def cut(self) -> None:
+        """Have done with the client: for the request it is as if it had left."""
+        ...

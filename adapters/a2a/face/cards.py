@@ -19,6 +19,7 @@ from ..card import (
     relayed_card,
     speaks_only_10,
     with_interfaces,
+    with_schemes,
 )
 from ..wire import OLD_CARD_PATH, V03, V10, Version, version_of
 from .call import OWN
@@ -28,6 +29,10 @@ from .signer import Signer
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _REMEMBERED = 1000
 _KEPT = 64  # cards as bytes: the gateway's own tells of all agents
+
+
+# The agent, the revision, the base URL, and of the gateway's own card: which agents it tells of.
+_Which = tuple[str, Version | None, str, frozenset[str] | None]
 
 
 class _Served(msgspec.Struct, frozen=True):
@@ -49,8 +54,8 @@ class Cards:
         self._engine = engine
         self._signer = signer
         self._own = OwnAgent(engine)
-        self._changed: dict[str, tuple[str, str]] = {}  # per card: ETag, and when it was first seen
-        self._kept: dict[str, _Served] = {}
+        self._changed: dict[_Which, tuple[str, str]] = {}  # per card: ETag, and when it was first seen
+        self._kept: dict[_Which, _Served] = {}
 
     async def serve(self, request: Request, agent: str, path: str) -> None:
         """Raises UnknownAgent."""
@@ -61,7 +66,7 @@ class Cards:
             (b"etag", served.etag.encode()),
             (b"last-modified", served.since.encode()),
             (b"cache-control", b"private, max-age=60"),
-            (b"vary", b"A2A-Version"),
+            (b"vary", b"A2A-Version, Authorization"),
         ]
         if request.header(b"if-none-match") == served.etag:
             await request.respond(304, headers=headers)
@@ -76,11 +81,12 @@ class Cards:
     async def _served(self, request: Request, agent: str, version: Version | None) -> _Served:
         """The card, made again only when what it tells of is another."""
         if agent == OWN:
-            view, of = None, (self._engine.agents(request.principal),)
+            view, reached = None, request.principal.agents
+            of = (self._engine.agents(request.principal), self._engine.access.schemes)
         else:
-            view = await self._engine.described(agent, request.principal)
-            of = (view.record, view.agent)
-        key = f"{agent} {version} {request.base_url}"
+            view, reached = await self._engine.described(agent, request.principal), None
+            of = (view.record, view.agent, self._engine.access.schemes)
+        key = (agent, version, request.base_url, reached)
         served = self._kept.pop(key, None)
         if served is None or not served.tells_of(of):
             card = self._card(request, view, version)
@@ -106,12 +112,13 @@ class Cards:
                 card = fresh_card(view.name, view.description, view.agent)
             else:
                 card = relayed_card(raw, view.name, view.description)
+        card = with_schemes(card, self._engine.access.schemes)
         if version == V03:
             return as_v03(card, url)
         card = with_interfaces(card, url, grpc_interface(self._engine.config.server, request.base_url, own))
         return card if only_10 or version == V10 else hybrid(card, url)
 
-    def _since(self, key: str, etag: str) -> str:
+    def _since(self, key: _Which, etag: str) -> str:
         known = self._changed.get(key)
         if known is None or known[0] != etag:
             if len(self._changed) >= _REMEMBERED:

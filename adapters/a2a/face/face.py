@@ -44,6 +44,11 @@ class A2AFace:
             return request.method == "POST"
         return path in (CARD_PATH, OLD_CARD_PATH, JWKS_PATH) or is_ours(path)
 
+    def public(self, request: Request) -> bool:
+        """The gateway's own card, which says how to come in, and the key that cards are signed with."""
+        read = request.method in ("GET", "HEAD")
+        return read and request.door == "root" and request.path in (CARD_PATH, OLD_CARD_PATH, JWKS_PATH)
+
     async def root(self, request: Request) -> None:
         await self._mounted(request)
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import msgspec
 
+from ....gateway.access import NOBODY
 from ....gateway.errors import InvalidRequest, NotActive, UnknownAgent
 from ....gateway.lifecycle import PAUSED, TERMINAL
 from ....gateway.model import (
@@ -169,7 +170,12 @@ class OwnAgent:
             Skill(id=v.name, name=v.name, description=v.description, tags=(v.record.protocol,))
             for v in self._engine.agents(principal)
         ]
+        if principal == NOBODY:  # who learns how to come in, and of no agent
+            return self._card([])
         none = Skill(id="none", name="none", description="No agents are registered yet", tags=("gateway",))
+        return self._card(skills or [none])
+
+    def _card(self, skills: Sequence[Skill]) -> dict[str, Any]:
         return {
             "name": "agentgw",
             "description": "A gateway to the agents listed as skills; name one in metadata as `agent`.",
@@ -177,7 +183,7 @@ class OwnAgent:
             "capabilities": {"streaming": True, "pushNotifications": True, "extendedAgentCard": False},
             "defaultInputModes": list(TEXT_MODES),
             "defaultOutputModes": list(TEXT_MODES),
-            "skills": [skill_to(s) for s in skills or [none]],
+            "skills": [skill_to(s) for s in skills],
         }
 
 

@@ -121,6 +121,9 @@ class ACPFace:
     def start(self) -> None:
         """Nothing is left to take up: runs of a former process are the hub's."""
 
+    def public(self, request: Request) -> bool:
+        return False
+
     def refusal(self, request: Request, error: GatewayError) -> bytes:
         return msgspec.json.encode(faults.error_json(error.fault()))
 

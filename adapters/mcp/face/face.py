@@ -73,6 +73,9 @@ class McpFace:
     def start(self) -> None:
         """Nothing is left to take up: sessions end with their process."""
 
+    def public(self, request: Request) -> bool:
+        return False
+
     def refusal(self, request: Request, error: GatewayError) -> bytes:
         e = rpc_errors.rpc_error(error)
         return wire.encode_error(None, e.code, e.message, e.data)

@@ -26,6 +26,7 @@ from starlette.applications import Starlette
 
 from agentgw.adapters.a2a.face.face import A2AFace
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
+from agentgw.gateway.access import Access, Grant
 from agentgw.gateway.breaker import Breaker
 from agentgw.gateway.config import Config, Outbound
 from agentgw.gateway.engine import Hub
@@ -178,12 +179,15 @@ class Gateway:
         return answer.json()
 
 
-class Front(App):
-    """The gateway's front, where everybody says who they are."""
+class Callers(Access):
+    """Everybody says who they are. The caller ``owner`` is the gateway's."""
 
-    def _principal(self, request: Any) -> Principal:
-        value = dict(request.headers).get(b"authorization", b"").decode()
-        return Principal(id=value.removeprefix("Caller ")) if value else Principal()
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def grant(self, authorization: bytes | None) -> Grant:
+        name = (authorization or b"").decode().removeprefix("Caller ")
+        return Grant(Principal(id=name, owner=name == "owner") if name else Principal())
 
 
 def caller(name: str) -> dict[str, str]:
@@ -213,7 +217,7 @@ async def gateway(*, store: MemoryStore | None = None, **agents: Any) -> AsyncIt
         await send({"type": "http.response.start", "status": 404, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    app = Front([face], nothing, Doors("127.0.0.1", ""), owner_token="t", body_limit=1 << 20)
+    app = App([face], nothing, Doors("127.0.0.1", ""), access=Callers(), body_limit=1 << 20)
     async with served(app) as url, httpx.AsyncClient(timeout=20, verify=False) as http:
         try:
             yield Gateway(url, hub, http)

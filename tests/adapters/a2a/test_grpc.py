@@ -57,6 +57,7 @@ from agentgw.adapters.a2a.upstream.address import beside, of_grpc
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.adapters.a2a.wire import Op
 from agentgw.cli import process
+from agentgw.gateway.access import Access
 from agentgw.gateway.config import Config, Server
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import (
@@ -201,7 +202,7 @@ async def gateway(**agents: MemoryUpstream | str) -> AsyncIterator[Gateway]:
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError(scope["path"])
 
-    app = App([face], nothing, Doors("127.0.0.1", ""), owner_token="t", body_limit=1 << 20)
+    app = App([face], nothing, Doors("127.0.0.1", ""), access=Access("t"), body_limit=1 << 20)
     async with served(app) as url, httpx.AsyncClient(timeout=20) as http:
         assert adapter.listener is not None
         listener = adapter.listener(app, config, url.removeprefix("http://"))

@@ -36,6 +36,7 @@ from agentgw.adapters.a2a.schema import schema
 from agentgw.adapters.a2a.signing import Key, checked, signature_of
 from agentgw.adapters.a2a.upstream import trust
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
+from agentgw.gateway.access import Access
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import BadUpstream
 from agentgw.gateway.http.app import App
@@ -131,7 +132,7 @@ async def gateway() -> AsyncIterator[httpx.AsyncClient]:
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError(scope["path"])
 
-    app = App([face], nothing, Doors("127.0.0.1", ""), owner_token="t", body_limit=1 << 20)
+    app = App([face], nothing, Doors("127.0.0.1", ""), access=Access("t"), body_limit=1 << 20)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8080") as http:
         yield http

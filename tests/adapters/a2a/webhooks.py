@@ -19,6 +19,7 @@ from starlette.routing import Route
 from agentgw.adapters.a2a.face.face import A2AFace
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.gateway.engine import Hub
+from agentgw.gateway.http.app import App
 from agentgw.gateway.http.doors import Doors
 from agentgw.gateway.model import (
     Event,
@@ -29,7 +30,6 @@ from agentgw.gateway.model import (
     Invocation,
     Message,
     MessageDelta,
-    Principal,
     Record,
     Started,
     TaskState,
@@ -41,7 +41,7 @@ from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
 
 from ...support.memory import MemoryDirectory, MemoryUpstream
-from .support import Front, Gateway, LocalHost, served
+from .support import Callers, Gateway, LocalHost, served
 
 SECRETS = {"token": "tok-secret", "authentication": {"scheme": "Bearer", "credentials": "cred-secret"}}
 NOBODY = "http://127.0.0.1:9/hook"  # where nothing listens
@@ -122,14 +122,6 @@ class SpyingHost(LocalHost):
         inner.stream = lambda *a, **k: (self.sent.append(k.get("body") or b""), stream(*a, **k))[1]  # type: ignore[method-assign]
 
 
-class _Front(Front):
-    """The caller ``owner`` is the gateway's."""
-
-    def _principal(self, scope: Any) -> Principal:
-        name = super()._principal(scope).id
-        return Principal(id=name, owner=name == "owner")
-
-
 @contextlib.asynccontextmanager
 async def pushing(
     *,
@@ -156,7 +148,7 @@ async def pushing(
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("nothing else is served here")
 
-    app = _Front([face], nothing, Doors("127.0.0.1", ""), owner_token="t", body_limit=1 << 20)
+    app = App([face], nothing, Doors("127.0.0.1", ""), access=Callers(), body_limit=1 << 20)
     await hub.start()
     face.start()
     async with served(app) as url, httpx.AsyncClient(timeout=20) as http:

@@ -18,6 +18,7 @@ import uvicorn
 
 from agentgw.adapters.acp import adapter
 from agentgw.adapters.acp.upstream.upstream import ACPUpstream
+from agentgw.gateway.access import Access, Grant
 from agentgw.gateway.breaker import Breaker
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
@@ -179,7 +180,7 @@ async def gateway() -> AsyncIterator[Gateway]:
     made = Gateway(host)
     assert adapter.face is not None
     face = adapter.face(made.hub)
-    app = App([face], nothing, Doors("127.0.0.1", ""), owner_token=OWNER, body_limit=1 << 24)
+    app = App([face], nothing, Doors("127.0.0.1", ""), access=Access(OWNER), body_limit=1 << 24)
     server = Server(app, 1 << 16)
     listener = socket.create_server(("127.0.0.1", 0))
     await server.start(listener)
@@ -199,7 +200,8 @@ async def gateway() -> AsyncIterator[Gateway]:
 @pytest.fixture
 def as_alice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests with a key are Alice's."""
-    monkeypatch.setattr(App, "_principal", lambda self, scope: Principal(id="alice"))
+    alice, anybody = Grant(Principal(id="alice")), Grant(Principal())
+    monkeypatch.setattr(Access, "grant", lambda self, sent: alice if sent else anybody)
 
 
 @pytest.fixture

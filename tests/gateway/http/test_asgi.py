@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from agentgw.cli.process import listen
+from agentgw.gateway.access import Access
 from agentgw.gateway.http.app import App
 from agentgw.gateway.http.doors import Doors
 from agentgw.gateway.http.server import Server
@@ -27,7 +28,7 @@ async def test_who_waits_for_the_client_to_leave_is_told_that_it_has_its_answer(
         assert (await waiting)["type"] == "http.disconnect"
         ended += 1
 
-    app = App([], control, Doors("127.0.0.1", ""), owner_token="t", body_limit=1000)
+    app = App([], control, Doors("127.0.0.1", ""), access=Access("t"), body_limit=1000)
     listener, server = listen("127.0.0.1", 0), Server(app, 1000)
     await server.start(listener)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as http:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from agentgw.gateway import sse
+from agentgw.gateway.access import Access
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import AgentError, UpstreamTimeout
@@ -61,7 +62,7 @@ class Plane:
         self.hub = Hub(self.directory, self.store, self.tracer, Config())
         self.metrics = Metrics()
         app = build_control_app(self.manager, self.hub, metrics=self.metrics)
-        self.principal = Principal()
+        self.principal = Principal(admin=True)  # a caller without a key, on this machine
 
         async def front(scope: Any, receive: Any, send: Any) -> None:
             scope.setdefault("state", {})["principal"] = self.principal
@@ -296,7 +297,7 @@ async def test_a_failed_call_says_why_in_its_task(plane):
 @asynccontextmanager
 async def served(control: Any):
     """The control plane behind the front on a port of its own."""
-    app = App([], control, Doors("127.0.0.1", ""), owner_token="owner", body_limit=1 << 20)
+    app = App([], control, Doors("127.0.0.1", ""), access=Access("owner"), body_limit=1 << 20)
     async with serving(app) as (port, _):
         yield f"http://127.0.0.1:{port}"
 

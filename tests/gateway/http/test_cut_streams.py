@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from agentgw.adapters.mcp.face.streams import Stream
+from agentgw.gateway.access import Access
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import Unreachable
 from agentgw.gateway.http.app import App
@@ -54,7 +55,7 @@ async def asked(app: App, path: str, value: Any, *more: bytes) -> bytes:
 def front(engine: Hub) -> App:
     faces = build_faces(load_adapters().values(), engine)
     control = build_control_app(None, engine)
-    return App(faces, control, Doors("127.0.0.1", ""), owner_token="t", body_limit=10**6)
+    return App(faces, control, Doors("127.0.0.1", ""), access=Access("t"), body_limit=10**6)
 
 
 @pytest.mark.parametrize("door", STREAMS)
@@ -120,4 +121,4 @@ def _one_door(door: Callable[[Request], Awaitable[None]]) -> App:
     async def control(*_: Any) -> None:
         raise AssertionError
 
-    return App([Streams()], control, Doors("127.0.0.1", ""), owner_token="t", body_limit=1000)
+    return App([Streams()], control, Doors("127.0.0.1", ""), access=Access("t"), body_limit=1000)

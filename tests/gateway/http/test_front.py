@@ -1,12 +1,15 @@
 """The front: which door a request goes to, and who may not come in."""
 
 import asyncio
+import base64
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 import pytest
 
+from agentgw.gateway.access import Access, Key
 from agentgw.gateway.errors import GatewayError, InvalidRequest
 from agentgw.gateway.http.app import App
 from agentgw.gateway.http.asgi import AsgiWire
@@ -57,7 +60,7 @@ async def control(scope: Any, receive: Any, send: Any) -> None:
 
 def app(limit: int = 1000, **doors: Any) -> App:
     doors = {"bind": "127.0.0.1", "public_url": "", **doors}
-    return App([Face()], control, Doors(**doors), owner_token="token", body_limit=limit)
+    return App([Face()], control, Doors(**doors), access=Access("token"), body_limit=limit)
 
 
 async def ask(
@@ -159,7 +162,7 @@ async def test_a_draining_gateway_refuses_what_is_new() -> None:
 
 async def test_alive_is_not_ready() -> None:
     answers = [True]
-    ours = App([Face()], control, Doors("", ""), owner_token="t", body_limit=9, ready=lambda: answers[-1])
+    ours = App([Face()], control, Doors("", ""), access=Access("t"), body_limit=9, ready=lambda: answers[-1])
     assert await ask(ours, "/healthz", method="GET") == (200, b'{"status":"ok"}')
     assert (await ask(ours, "/readyz", method="GET"))[0] == 200
     answers.append(False)
@@ -174,7 +177,7 @@ async def test_the_control_plane_is_made_once_when_it_is_first_wanted() -> None:
         made.append(1)
         return control
 
-    ours = App([Face()], Deferred(make), Doors("", ""), owner_token="t", body_limit=9)
+    ours = App([Face()], Deferred(make), Doors("", ""), access=Access("t"), body_limit=9)
     await ask(ours, "/healthz", method="GET")
     await ask(ours, "/x", b"hi")
     assert not made
@@ -224,7 +227,7 @@ async def test_nothing_is_left_of_a_request_over_asgi_that_is_cancelled() -> Non
             watching.set()
             await asyncio.Event().wait()
 
-    front = App([Waits()], control, Doors("127.0.0.1", ""), owner_token="token", body_limit=1000)
+    front = App([Waits()], control, Doors("127.0.0.1", ""), access=Access("token"), body_limit=1000)
     bodies = [{"type": "http.request", "body": b""}]
 
     async def receive() -> Any:
@@ -241,3 +244,143 @@ async def test_nothing_is_left_of_a_request_over_asgi_that_is_cancelled() -> Non
     await asyncio.wait([call])
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+# --- who may come in --------------------------------------------------------------------------------------
+
+
+class PublicFace(Face):
+    """One path of it is for everybody."""
+
+    def public(self, request: Request) -> bool:
+        return request.rest == "/open"
+
+
+def closed(*keys: tuple[str, dict[str, Any]]) -> App:
+    """A gateway with these keys, by their secrets."""
+    access = Access("owner")
+    access.take(
+        Key(name=secret, id=secret, hash=sha256(secret.encode()).hexdigest(), **fields)
+        for secret, fields in keys
+    )
+    return App([PublicFace()], control, Doors("127.0.0.1", ""), access=access, body_limit=1000)
+
+
+def bearer(secret: str) -> dict[str, Any]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+async def test_with_a_key_doors_are_closed_and_say_so_in_their_own_form():
+    ours = closed(("k", {}))
+    assert await ask(ours, "/x/y") == (401, b"x:unauthenticated")
+    assert await ask(ours, "/x/y", **bearer("wrong")) == (401, b"x:unauthenticated")
+    status, body = await ask(ours, "/x/y", **bearer("k"))
+    assert (status, msgspec.json.decode(body)["who"]) == (200, "key:k")
+
+
+async def test_who_is_refused_is_not_read():
+    ours = closed(("k", {}))
+    assert (await ask(ours, "/", b'{"protocol": "x"}'))[0] == 401
+    assert (await ask(ours, "/x/y", b"x" * 2000))[0] == 401
+
+
+async def test_what_is_public_is_answered_to_somebody_without_a_key_but_not_with_a_wrong_one():
+    ours = closed(("k", {}))
+    status, body = await ask(ours, "/x/open")
+    assert (status, msgspec.json.decode(body)["who"]) == (200, "nobody")
+    assert (await ask(ours, "/x/open", **bearer("wrong")))[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/api/agents", "/metrics", "/anything"])
+async def test_the_control_plane_is_for_admins(path: str):
+    ours = closed(("k", {}), ("adm", {"admin": True}))
+    assert (await ask(ours, path, method="GET"))[0] == 401
+    assert (await ask(ours, path, method="GET", **bearer("k")))[0] == 403
+    assert (await ask(ours, path, method="GET", **bearer("adm")))[0] == 200
+    assert (await ask(ours, path, method="GET", **bearer("owner")))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_probes_need_no_key(path: str):
+    assert (await ask(closed(("k", {})), path, method="GET"))[0] == 200
+
+
+async def test_a_browser_may_send_an_admin_key_as_password_to_the_console_alone():
+    ours = closed(("adm", {"admin": True}), ("k", {}))
+    basic = {"authorization": "Basic " + base64.b64encode(b"me:adm").decode()}
+    assert (await ask(ours, "/", method="GET", **basic))[0] == 200
+    assert (await ask(ours, "/api/agents", method="GET", **basic))[0] == 401
+    assert (await ask(ours, "/x/y", **basic))[0] == 401
+    plain = {"authorization": "Basic " + base64.b64encode(b"me:k").decode()}
+    assert (await ask(ours, "/", method="GET", **plain))[0] == 403
+
+
+async def test_a_refusal_says_how_to_come_in():
+    ours = closed(("k", {}))
+    assert await challenges(ours, "/x/y") == [b'Bearer realm="agentgw"']
+    assert await challenges(ours, "/x/y", **bearer("wrong")) == [
+        b'Bearer realm="agentgw", error="invalid_token"'
+    ]
+    assert await challenges(ours, "/") == [
+        b'Bearer realm="agentgw"',
+        b'Basic realm="agentgw", charset="UTF-8"',
+    ]
+
+
+async def challenges(app: App, path: str, **headers: str) -> list[bytes]:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    listed = [(b"host", b"127.0.0.1"), *((k.encode(), v.encode()) for k, v in headers.items())]
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": listed}
+    await app(scope, receive, send)
+    return [value for name, value in sent[0]["headers"] if name == b"www-authenticate"]
+
+
+async def test_what_is_open_ends_when_its_key_is_revoked():
+    access = Access("owner")
+    key = Key(name="k", id="k", hash=sha256(b"k").hexdigest())
+    access.take([key])
+    gone: list[str] = []
+    began = asyncio.Event()
+
+    class Listens(Face):
+        async def serve(self, request: Request) -> None:
+            await request.body()
+            left = asyncio.Event()
+            request.on_gone(left.set)
+            began.set()
+            await left.wait()
+            gone.append(request.principal.id)
+
+        def mounts(self) -> Sequence[tuple[str, Handler]]:
+            return [("/x", self.serve)]
+
+    ours = App([Listens()], control, Doors("127.0.0.1", ""), access=access, body_limit=1000)
+    waiting = asyncio.ensure_future(_listening(ours))
+    await began.wait()
+    access.tick()
+    assert not waiting.done()
+    access.take([msgspec.structs.replace(key, revoked_at=1.0)])
+    access.tick()
+    await asyncio.wait_for(waiting, 5)
+    assert gone == ["key:k"]
+
+
+async def _listening(app: App) -> None:
+    messages = [{"type": "http.request", "body": b""}]
+
+    async def receive() -> Any:
+        return messages.pop() if messages else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        pass
+
+    headers = [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer k")]
+    scope = {"type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": headers}
+    await app(scope, receive, send)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 
 from agentgw.cli import process
+from agentgw.gateway.access import Access
 from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.http.app import App
 from agentgw.gateway.http.doors import Doors
@@ -179,7 +180,7 @@ async def control(scope: Any, receive: Any, send: Any) -> None:
 async def front() -> AsyncGenerator[tuple[int, App]]:
     doors = Doors(bind="127.0.0.1", public_url="")
     face = Failing()
-    app = App([face], control, doors, owner_token="token", body_limit=1000, concurrency=1)
+    app = App([face], control, doors, access=Access("token"), body_limit=1000, concurrency=1)
     async with serving(app) as (port, _):
         yield port, app
 

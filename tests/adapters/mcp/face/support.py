@@ -16,6 +16,7 @@ from mcp.server import Server
 
 from agentgw.adapters.mcp.face.face import McpFace
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
+from agentgw.gateway.access import Access
 from agentgw.gateway.breaker import Breaker
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
@@ -185,7 +186,7 @@ async def served(config: Config | None = None, **upstreams: Any) -> AsyncGenerat
     gateway = Gateway(config or Config())
     gateway.add(**upstreams)
     app = App(
-        [gateway.face], gateway.no_control, Doors("127.0.0.1", ""), owner_token="owner", body_limit=1 << 20
+        [gateway.face], gateway.no_control, Doors("127.0.0.1", ""), access=Access("owner"), body_limit=1 << 20
     )
     async with serving(app, lifespan="off") as url:
         gateway.url = url

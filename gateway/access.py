@@ -1,0 +1,168 @@
+"""Who may come in: from the Authorization header of a request to a principal, by one look into a table.
+
+The table maps the SHA-256 of each credential to what it grants; it is replaced when keys change. As long as
+there is no key, callers without one come in where the gateway is open; with the first key, also a revoked or
+expired one, every door wants a valid one. So revoking the last key does not open the doors again.
+
+Credentials are random secrets of 256 bits, so that a plain hash is enough to keep them, and looking one up by
+its hash tells nothing through the time that it takes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
+
+import msgspec
+
+from .errors import ConfigError, Unauthenticated
+from .model import Principal
+
+FOREVER = float("inf")
+SPACE = "gateway.keys"  # of the store's items
+NOBODY = Principal(id="nobody", agents=frozenset())  # who asks for what is public where keys are wanted
+_MISSING = "this gateway wants a key: send the header Authorization: Bearer KEY"
+_INVALID = "this key is unknown, expired or revoked"
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A client key as it is kept. ``hash``: SHA-256 of the secret, in hexadecimal. ``agents`` None: all.
+    Times are seconds since 1970."""
+
+    name: str
+    id: str
+    hash: str
+    agents: tuple[str, ...] | None = None
+    admin: bool = False
+    created_at: float = 0.0
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+    def state(self, now: float) -> str:
+        """``active``, ``expired`` or ``revoked``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
+
+    def principal(self) -> Principal:
+        agents = None if self.agents is None else frozenset(self.agents)
+        return Principal(id=f"key:{self.id}", admin=self.admin, agents=agents, name=self.name)
+
+
+_decode = msgspec.json.Decoder(Key).decode
+
+
+def read_keys(items: Mapping[str, bytes]) -> list[Key]:
+    """The keys out of the store's items of ``SPACE``, by name. Raises ConfigError."""
+    try:
+        return [_decode(items[name]) for name in sorted(items)]
+    except msgspec.MsgspecError as e:
+        raise ConfigError(f"the stored keys can't be read: {e}") from e
+
+
+class Grant:
+    """What a credential grants, to whom, until when (seconds since 1970). ``ended``: it was taken back."""
+
+    __slots__ = ("ended", "principal", "until")
+
+    def __init__(self, principal: Principal, until: float = FOREVER) -> None:
+        self.principal = principal
+        self.until = until
+        self.ended = False
+
+    def holds(self, now: float) -> bool:
+        return not self.ended and now < self.until
+
+
+class Access:
+    """All credentials that hold. ``open``: whether callers without a key come in as long as there is no key;
+    ``local``: they are this machine's own, and may use the admin API."""
+
+    def __init__(self, owner_token: str, *, open: bool = True, local: bool = True) -> None:
+        self._owner = {sha256(owner_token.encode()).digest(): Grant(_OWNER)} if owner_token else {}
+        self._grants: dict[bytes, Grant] = dict(self._owner)
+        self._anonymous = Grant(Principal(admin=local))
+        self.public = Grant(NOBODY)
+        """What somebody without a credential may have."""
+        self._open = open
+        self._keys: dict[str, Key] = {}
+        self._due = FOREVER  # when the next grant ends
+        self._on_end: list[Callable[[], None]] = []
+        self.closed = not open
+        """Whether every caller must have a credential."""
+
+    @property
+    def schemes(self) -> Sequence[str]:
+        """How callers show who they are: "bearer"; none while everybody comes in. The same object as long as
+        that stays."""
+        return _BEARER if self.closed else ()
+
+    def take(self, keys: Iterable[Key]) -> None:
+        """These are the keys now. What a key that is gone or revoked has open ends with the next ``tick``."""
+        new = {key.hash: key for key in keys}
+        grants = dict(self._owner)
+        for hash, key in new.items():
+            digest = bytes.fromhex(hash)
+            if key.revoked_at is not None:
+                continue
+            known = self._grants.get(digest) if self._keys.get(hash) == key else None
+            grants[digest] = known or Grant(key.principal(), key.expires_at or FOREVER)
+        before, self._grants, self._keys = self._grants, grants, new
+        self.closed = bool(new) or not self._open
+        for digest, grant in before.items():
+            grant.ended = grants.get(digest) is not grant
+        self._anonymous.ended = self.closed
+        self._due = 0.0
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call back, from ``tick``, when grants have ended: taken back, or their time has come."""
+        self._on_end.append(callback)
+
+    def tick(self) -> None:
+        """To be called several times a second."""
+        now = time.time()
+        if now >= self._due:
+            ends = (grant.until for grant in self._grants.values() if grant.until > now)
+            self._due = min(ends, default=FOREVER)
+            for callback in self._on_end:
+                callback()
+
+    @property
+    def keys(self) -> Sequence[Key]:
+        """All that were taken."""
+        return list(self._keys.values())
+
+    # --- requests ----------------------------------------------------------------------------
+
+    def grant(self, authorization: bytes | None) -> Grant:
+        """What a request with this Authorization header may do. Raises Unauthenticated.
+
+        While everybody may come in, a header that is none of ours is ignored: hosts send what they were once
+        told."""
+        if authorization is not None:
+            scheme, _, secret = authorization.strip().partition(b" ")
+            if scheme == b"Bearer" or scheme.lower() == b"bearer":
+                grant = self._grants.get(sha256(secret.strip()).digest())
+                if grant is not None and time.time() < grant.until:
+                    return grant
+        if not self.closed:
+            return self._anonymous
+        raise Unauthenticated(_MISSING if authorization is None else _INVALID)
+
+    def password(self, authorization: bytes | None) -> Grant:
+        """The same for a browser, which sends a key as the password of Basic authentication (RFC 7617)."""
+        scheme, _, coded = (authorization or b"").strip().partition(b" ")
+        if scheme.lower() == b"basic":
+            try:
+                secret = base64.b64decode(coded, validate=True).partition(b":")[2]
+            except binascii.Error:
+                secret = b""
+            authorization = b"Bearer " + secret
+        return self.grant(authorization)
+
+
+_OWNER = Principal(id="owner", owner=True, admin=True, name="owner")
+_BEARER = ("bearer",)
