@@ -42,13 +42,14 @@ class Connection(asyncio.Protocol):
     ``peer``: what errors call the other side."""
 
     __slots__ = (
-        "_begun", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim", "_keep",
+        "_begun", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim", "_keep", "_loop",
         "_method", "_parser", "_paused", "_poll", "_silent", "_size", "_unsent", "_wake",
         "_write_paused", "answered", "headers", "idle_since", "on_end", "over", "peer", "status", "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()  # to ask for it costs a system call
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.answered = False
@@ -82,7 +83,7 @@ class Connection(asyncio.Protocol):
         if self._parser is None or self._method in ("HEAD", "CONNECT"):  # such an answer confuses it
             self._parser = cast("Any", httptools.HttpResponseParser(self))
         self._method = method
-        self._head = asyncio.get_running_loop().create_future()
+        self._head = self._loop.create_future()
         self._unsent: memoryview | None = None
         self._chunks: list[bytes] = []
         self._size = self._silent = self._interim = 0
@@ -109,7 +110,7 @@ class Connection(asyncio.Protocol):
                 return None
             if self._error is not None:
                 raise self._error
-            self._wake = asyncio.get_running_loop().create_future()
+            self._wake = self._loop.create_future()
             await self._wake
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -101,10 +101,8 @@ def _start(method: str, target: Target, proxied: bool, given: int) -> bytes:
 
 def _line(name: str, value: str) -> tuple[int, bytes]:
     """A header's line, nothing for one that is decided here, and its mark. Raises BadUpstream."""
-    if not _TOKEN.fullmatch(name):
-        raise BadUpstream("a header for the agent is not valid", detail=repr(name))
-    key = name.lower()
-    if key in _OWN:
+    key = name if name in _VARYING else _key(name)
+    if not key:
         return 0, b""
     if _BREAK.search(value):
         raise BadUpstream("a header for the agent is not valid", detail="it holds a line break")
@@ -117,6 +115,14 @@ def _line(name: str, value: str) -> tuple[int, bytes]:
             _lines.clear()
         _lines[name, value] = line
     return line
+
+
+@lru_cache(maxsize=1024)
+def _key(name: str) -> str:
+    """The name in lower case; "" for one that is decided here. Raises BadUpstream for what is no name."""
+    if not _TOKEN.fullmatch(name):
+        raise BadUpstream("a header for the agent is not valid", detail=repr(name))
+    return "" if name.lower() in _OWN else name.lower()
 
 
 def connect_head(authority: str, authorization: str | None) -> bytes:

@@ -27,7 +27,8 @@ class CallLimits(Waiting):
     __slots__ = ("_agent", "_total")
 
     def __init__(self, timers: Timers, agent: str, idle: float | None, total: float) -> None:
-        super().__init__(*(() if idle is None else ((timers.of(idle), self._silent),)))
+        timed = () if idle is None else ((timers.of(idle), self._silent),)
+        super().__init__(*timed, loop=timers.loop)
         self._agent = agent
         self._total = timers.of(total)
         self._total.start(self._over)

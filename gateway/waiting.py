@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 from itertools import takewhile
 from types import TracebackType
 from typing import Self
@@ -21,16 +22,19 @@ Callback = Callable[[], object]
 class Timer:
     """All that shall happen ``seconds`` after its start, unless it is stopped before."""
 
-    __slots__ = ("_due", "_handle", "seconds")
+    __slots__ = ("_due", "_handle", "_loop", "seconds")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._due: dict[Callback, float] = {}  # in order: what starts last is due last
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, callback: Callback) -> None:
         """Call it when the time has passed. Started again, it waits from now on."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         self._due.pop(callback, None)
         self._due[callback] = due = loop.time() + self.seconds
         if self._handle is None:
@@ -57,10 +61,15 @@ class Timer:
 
 
 class Timers:
-    """One timer of each length."""
+    """One timer of each length, all for one event loop."""
 
     def __init__(self) -> None:
         self._timers: dict[float, Timer] = {}
+
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop in which they run (to ask asyncio for it costs a system call)."""
+        return asyncio.get_running_loop()
 
     def __len__(self) -> int:
         return len(self._timers)
@@ -80,12 +89,13 @@ class Waiting:
     task alone.
 
     ``timed``: what is to be called when the task has been inside for so long; it counts anew each time.
+    ``loop``: the running one, if it is known.
     """
 
     __slots__ = ("_cancelled", "_cancelling", "_error", "_inside", "_task", "timed")
 
-    def __init__(self, *timed: tuple[Timer, Callback]) -> None:
-        task = asyncio.current_task()
+    def __init__(self, *timed: tuple[Timer, Callback], loop: asyncio.AbstractEventLoop | None = None) -> None:
+        task = asyncio.current_task(loop)
         assert task is not None
         self.timed: tuple[tuple[Timer, Callback], ...] = timed
         self._task = task

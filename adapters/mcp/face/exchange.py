@@ -51,7 +51,7 @@ def read_head(params: Raw | UnsetType) -> Head:
 
 class Exchange:
     """A request and the way to answer it. ``params`` are the client's bytes; ``session`` is None in the
-    modern era."""
+    modern era; ``task`` is cancelled when nobody wants the answer any more."""
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Exchange:
         principal: Principal,
         session: Session | None,
         reply: Reply,
+        task: asyncio.Task[Any] | None,
         question_timeout: float,
         granted: tuple[float | None, float | None] = (None, None),
     ) -> None:
@@ -80,7 +81,7 @@ class Exchange:
         self.span: Span | None = None
         self.error_type: str | None = None  # for the span
         self.canceled = False
-        self._task = asyncio.current_task()
+        self._task = task
         self._caller: Caller | None = None
         named = wire.NAMED_BY.get(method)
         value = None if named is None else getattr(head, _NAMES[named])
@@ -219,15 +220,16 @@ class Exchange:
             return self._caller
         info = self.session.client_info if self.session else self.meta.get(wire.META_CLIENT_INFO)
         self._caller = Caller(
-            trace=self.trace,
-            principal=self.principal,
-            session=self.session.id if self.session is not None else None,
-            client_capabilities=self.client_capabilities,
-            client_info=_object(info) or None,
-            on_notification=self.notify,
-            on_request=self.ask if self.session is not None else None,
-            on_primed=self.reply.prime,
-            on_hang_up=self.reply.hang_up,
+            self.trace,
+            self.principal,
+            None if self.session is None else self.session.id,
+            self.client_capabilities,
+            _object(info) or None,
+            self.notify,
+            None if self.session is None else self.ask,
+            None,
+            self.reply.prime,
+            self.reply.hang_up,
         )
         return self._caller
 

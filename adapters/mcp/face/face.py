@@ -304,6 +304,7 @@ class McpFace:
             principal=principal,
             session=session,
             reply=reply,
+            task=asyncio.current_task(self._engine.timers.loop),
             question_timeout=self._engine.config.limits.question,
             granted=granted,
         )

@@ -72,7 +72,9 @@ class TaskCalls:
     async def runs(self, view: AgentView, server: McpUpstream, exchange: Exchange, own: str) -> bool:
         """Whether a tool's call is run by the gateway as a task, because the server's tasks are of the other
         era than the client's."""
-        if exchange.era == "handshake" and not exchange.wants_task:
+        if exchange.era == server.era == "modern" or (
+            exchange.era == "handshake" and not exchange.wants_task
+        ):
             return False
         caller = exchange.caller()
         hello = server.known_hello(caller) or await server.hello(caller)

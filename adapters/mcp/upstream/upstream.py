@@ -95,6 +95,11 @@ class McpUpstream:
     # --- the relay's way in ------------------------------------------------------------------
 
     @property
+    def era(self) -> wire.Era | None:
+        """The server's newest era; None while nobody has asked it."""
+        return self._pool.era
+
+    @property
     def known_catalog(self) -> Catalog | None:
         """What ``catalog`` answers without asking the server; None: it would ask."""
         return self._catalog
