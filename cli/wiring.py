@@ -31,11 +31,10 @@ from ..registry.directory import Directory
 from ..registry.manager import Manager
 from ..registry.mirror import Mirror
 from ..registry.resealing import reseal
+from .flushing import Flusher
 from .host import GatewayHost
 
 log = logging.getLogger("agentgw")
-
-FLUSH_EVERY = 0.2  # seconds: what a crash may lose of tasks and spans
 
 
 async def _nobody_else(keys: Sequence[Key]) -> None: ...
@@ -86,12 +85,17 @@ class Gateway:
             "Tasks that agents are working on.",
             lambda: self.hub.running + self.metrics.elsewhere.running,
         )
-        self.on_flushed: Callable[[], None] = lambda: None
         self.on_keys: Callable[[Sequence[Key]], Awaitable[None]] = _nobody_else
+        self.flusher = Flusher(self.hub, self.tracer, store, self.metrics, config.tracing.spans)
+        self.metrics.gauge(
+            "store_failing",
+            "1 while tasks and spans can't be written.",
+            lambda: int(bool(self.flusher.failing)),
+        )
         self.faces = build_faces(self.adapters.values(), self.hub)
         self.ready = False
         self._exporter: Any = None
-        self._flusher: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Task[None] | None = None
         server = config.server
         self.control = Deferred(self._control)
         front = partial(
@@ -101,6 +105,7 @@ class Gateway:
             Doors(bind, server.public_url, server.hosts, server.origins),
             access=self.access,
             ready=lambda: self.ready,
+            writing=lambda: not self.flusher.failing,
             body_limit=config.limits.body,
             nesting=config.limits.nesting,
             concurrency=config.limits.concurrency,
@@ -127,19 +132,13 @@ class Gateway:
         if export_wanted(os.environ):
             from ..gateway.otlp import Exporter
 
-            self._exporter = Exporter(__version__)
+            self._exporter = self.flusher.exporter = Exporter(__version__)
         await self.directory.start(refresh=refresh)
         await self.hub.start()
         for face in self.faces:
             face.start()
-        self._flusher = asyncio.create_task(self._flushing())
+        self._flushing = asyncio.create_task(self.flusher.run(self.access.tick))
         self.ready = True
-
-    async def _flushing(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_EVERY)
-            self.access.tick()
-            await self.flush()
 
     async def _keys_changed(self, keys: Sequence[Key]) -> None:
         """Returns when they are good, or good no more, at every door."""
@@ -148,19 +147,7 @@ class Gateway:
 
     async def flush(self) -> None:
         """Write out tasks and spans now."""
-        try:
-            await self.hub.flush()
-            spans = self.tracer.drain()
-            self.metrics.spans(spans)
-            if spans and self.config.tracing.spans:
-                await self.store.save_spans(spans)
-            if spans and self._exporter is not None:
-                self._exporter.export(spans)
-            self.on_flushed()
-        except GatewayError as e:
-            log.warning("%s", e.message)
-        except Exception:
-            log.exception("writing out tasks and spans failed; the next try is in a moment")
+        await self.flusher.flush()
 
     async def drain(self, hurry: asyncio.Event | None = None) -> bool:
         """Refuse what is new, end idle streams, let what runs finish within the grace period or until
@@ -192,11 +179,14 @@ class Gateway:
     async def aclose(self) -> None:
         """Stop everything; what was acknowledged is on disk afterwards."""
         self.ready = False
-        if self._flusher is not None:
-            self._flusher.cancel()
+        if self._flushing is not None:
+            self._flushing.cancel()
         for face in self.faces:
             await face.aclose()
-        await self.hub.aclose()
+        try:
+            await self.hub.aclose()
+        except GatewayError as e:  # the last flush says so, too
+            log.debug("%s", e.message)
         await self.directory.aclose()
         await self.host.transport.aclose()
         await self.flush()

@@ -133,7 +133,7 @@ class Worker:
         assert self._mirror is not None
         self._mirror.take(begun.news)
         gateway.hub.pass_on = handover.pass_on
-        gateway.on_flushed = lambda: self._report(gateway)
+        gateway.flusher.on_flushed = lambda: self._report(gateway)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(handover.close)
             local = local_socket(socket_path(directory, begun.number))

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from .errors import Busy, ConfigError, GatewayError
+from .errors import Busy, ConfigError, GatewayError, for_operator
 
 log = logging.getLogger("agentgw.workers")
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Unpack(Generic[T]):
         return (self._packed if payload[:1] == b"m" else self._json)(memoryview(payload)[1:])
 
 
-_failure = Unpack(tuple[bool, str])
+_failure = Unpack(tuple[bool, str, str])
 
 
 class Cut(Busy):
@@ -145,16 +145,16 @@ class Link(asyncio.Protocol):
         if frame.kind == _ANSWER:
             call.set_result(frame.payload)
         else:
-            known, message = _failure(frame.payload)
-            call.set_exception(ConfigError(message) if known else GatewayError(message))
+            known, message, operator = _failure(frame.payload)
+            call.set_exception(ConfigError(message, operator=operator) if known else GatewayError(message))
 
     async def _serve(self, frame: _Frame) -> None:
         try:
             kind, payload = _ANSWER, await self._handlers[frame.name](frame.payload)
         except GatewayError as e:
-            kind, payload = _FAILED, pack((isinstance(e, ConfigError), e.message))
+            kind, payload = _FAILED, pack((isinstance(e, ConfigError), e.message, for_operator(e)))
         except Exception:
             log.exception("%s failed", frame.name)
-            kind, payload = _FAILED, pack((False, "internal error"))
+            kind, payload = _FAILED, pack((False, "internal error", ""))
         if frame.number:
             self._send(kind, frame.number, "", payload)

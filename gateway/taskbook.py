@@ -11,11 +11,12 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import msgspec
 
 from .asking import Asking
-from .errors import UnknownTask
+from .errors import ConfigError, UnknownTask
 from .homes import Homes
 from .lifecycle import PAUSED, TERMINAL
 from .model import Logged, Principal, Task, TaskRef, TaskState
@@ -95,7 +96,13 @@ class TaskBook:
         self, principal: Principal, agent: str | None, context_id: str | None, state: TaskState | None
     ) -> Sequence[Task]:
         """The principal's tasks that fit, newest first."""
-        await self.flush()
+        try:
+            await self.flush()
+            unwritten: list[Task] = []
+        except ConfigError:  # nothing can be written now, and whoever flushes says so
+            unwritten = [
+                e.task for e in self._dirty.values() if principal.owner or e.principal == principal.id
+            ]
         await self._store.settle()
         stored = await self._store.load_tasks(
             principal=None if principal.owner else principal.id,
@@ -103,7 +110,16 @@ class TaskBook:
             context_id=context_id,
             states=() if state is None else (state,),
         )
-        return [await self._as_it_is(s) for s in stored]
+        found = {s.task.id: await self._as_it_is(s) for s in stored}
+        for task in unwritten:
+            found.pop(task.id, None)
+            if (
+                agent in (None, task.agent)
+                and context_id in (None, task.context_id)
+                and state in (None, task.state)
+            ):
+                found = {task.id: task, **found}
+        return list(found.values())
 
     async def _as_it_is(self, stored: StoredTask) -> Task:
         """The store has a running task as it was at its last change of state."""
@@ -239,11 +255,22 @@ class TaskBook:
             sizes = iter(await self._store.save_tasks(snapshots, events))
         except BaseException:
             self._dirty = dirty | self._dirty  # nothing is forgotten: the next flush tries again
+            self._shed()
             raise
         for entry, snapshot, seq in written:
             entry.saved(snapshot, seq)
             if snapshot is not None:
                 self._idle.weigh(entry, entry.weighed(next(sizes)))
+
+    def _shed(self) -> None:
+        """While nothing can be written no more tasks wait for it than the store would keep: the oldest that
+        have ended are forgotten."""
+        surplus = len(self._dirty) - self._limit
+        ended = (e for e in list(self._dirty.values()) if e.state in TERMINAL and not e.watchers)
+        for entry in islice(ended, max(surplus, 0)):
+            for index in (self._tasks, self._dirty, self._unproved):
+                index.pop(entry.id, None)
+            self._idle.drop(entry)
 
     def _evict(self) -> None:
         for entry in self._idle.surplus(lambda e: e.id in self._dirty or e.watchers > 0 or e.running):

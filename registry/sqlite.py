@@ -29,6 +29,9 @@ FILE = "agentgw.db"
 LOCK_WAIT = 30.0  # seconds to wait for another process that has the directory
 CONTEXTS = 50_000  # changes of conversations kept; the oldest go first
 
+# Nothing is ever written over what can't be read.
+_HINT = "; put back a copy, or move it away (with its -wal and -shm) to begin with a new one"
+
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _decode_record = msgspec.json.Decoder(Record).decode
@@ -67,7 +70,7 @@ class SqliteStore(Store):
         _make_private(self._home)
         await self._lock.acquire(self._wait)
         try:
-            await self._run(lambda: self._open())
+            await self._run(lambda: self._open(), opening=True)
         except BaseException:
             await self.aclose()
             raise
@@ -95,12 +98,18 @@ class SqliteStore(Store):
             self._worker.shutdown(wait=False)
             self._lock.release()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """``work`` in the worker thread, with SQLite's errors as one clear line."""
+    async def _run(self, work: Callable[[], T], *, opening: bool = False) -> T:
+        """``work`` in the worker thread, with SQLite's errors as one clear line. Once it is open, clients may
+        hear of them, and are told of no path."""
 
         def guarded() -> T:
-            with _readable(self._path):
-                return work()
+            try:
+                with _readable(self._path):
+                    return work()
+            except ConfigError as e:
+                if opening or self._connection is None:
+                    raise
+                raise ConfigError("the gateway can't use its data now", operator=e.message) from e
 
         return await asyncio.get_running_loop().run_in_executor(self._worker, guarded)
 
@@ -324,11 +333,9 @@ def _readable(path: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.DatabaseError as e:
-        hint = "" if isinstance(e, sqlite3.OperationalError) else "; move it away to begin with a new one"
+        hint = "" if isinstance(e, sqlite3.OperationalError) else _HINT
         raise ConfigError(f"the data in {path} can't be used: {e}{hint}") from e
     except OSError as e:
         raise ConfigError(f"the data in {path} can't be used: {e.strerror or e}") from e
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(
-            f"the data in {path} can't be read: {e}; move it away to begin with a new one"
-        ) from e
+        raise ConfigError(f"the data in {path} can't be read: {e}{_HINT}") from e

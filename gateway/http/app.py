@@ -61,10 +61,11 @@ class Elsewhere(Protocol):
 
 class App:
     """The ASGI application. ``control`` serves what no face takes. ``access`` knows who may come in;
-    ``ready``: whether calls are taken (started, and not draining); ``body_limit`` (bytes),
-    ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door and the status of every
-    answer; ``rates``: what bounds each principal's requests, but the owner's; ``elsewhere``: see there.
-    ``inner``: requests come from another process' front, through which the answers go, too."""
+    ``ready``: whether calls are taken (started, and not draining); ``writing``: whether tasks can be written;
+    ``body_limit`` (bytes), ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door
+    and the status of every answer; ``rates``: what bounds each principal's requests, but the owner's;
+    ``elsewhere``: see there. ``inner``: requests come from another process' front, through which the answers
+    go, too."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class App:
         *,
         access: Access,
         ready: Callable[[], bool] = lambda: True,
+        writing: Callable[[], bool] = lambda: True,
         body_limit: int,
         nesting: int = 100,
         concurrency: int = 1000,
@@ -87,6 +89,7 @@ class App:
         self._doors = doors
         self._access = access
         self._ready = ready
+        self._writing = writing
         self._body_limit = body_limit
         self._nesting = nesting
         self._places = Places(concurrency)
@@ -208,7 +211,10 @@ class App:
             await request.json(200, {"status": "ok"})
         else:
             ready = self._ready()
-            await request.json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
+            body = {"status": "ready" if ready else "not ready"}
+            if not self._writing():
+                body["store"] = "failing"
+            await request.json(200 if ready else 503, body)
 
     async def _served(self, request: Request, face: Face | None, door: Handler | None) -> None:
         if self._elsewhere is not None and await self._elsewhere.took(request, face):

@@ -15,6 +15,8 @@ import httpx
 import psutil
 import pytest
 
+from agentgw.cli import owner
+
 from ..conftest import Process, Spawn, wait_until
 from ..e2e.conftest import PEERS, Cli, Journal, Peers, peers
 
@@ -33,6 +35,7 @@ class Gateway:
         self._spawn = spawn
         self._script = script
         self.process: Process
+        self.http = httpx.Client(base_url=self.url, timeout=30)
 
     def start(self, *options: object, ready: bool = True, **env: str) -> Process:
         """Start it (again); ``ready``: and wait for it."""
@@ -48,9 +51,12 @@ class Gateway:
         if self.process.popen.poll() is not None:
             raise RuntimeError(f"the gateway ended with {self.process.popen.returncode}")
         try:
-            return httpx.get(f"{self.url}/readyz").status_code == 200
+            if self.http.get("/readyz").status_code != 200:
+                return False
         except httpx.TransportError:
             return False
+        here = owner.read(self.home)  # of several processes the one that is started is ready last
+        return here is not None and here.pid == self.process.popen.pid
 
     @property
     def family(self) -> list[psutil.Process]:
@@ -78,10 +84,16 @@ class Gateway:
     # --- clients -----------------------------------------------------------------------------
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=30)
+        return self.http.post(path, json=body, headers=headers)
+
+    def owned(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """A request with the owner's token."""
+        token = json.loads((self.home / "owner.json").read_bytes())["token"]
+        headers = {"authorization": f"Bearer {token}"}
+        return self.http.request(method, path, headers=headers, **options)
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=30)
+        return self.http.get(path, headers=headers)
 
     def run(self, agent: str, text: str, media_type: str = "text/plain") -> str:
         """Begin an ACP run and don't wait for it; its id."""
@@ -108,8 +120,8 @@ class Gateway:
     def a2a_stream(self, agent: str, method: str, params: Any) -> Iterator[dict[str, Any]]:
         """The responses of a JSON-RPC stream."""
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        url, headers = f"{self.url}/a2a/{agent}/", {"A2A-Version": "1.0"}
-        with httpx.stream("POST", url, json=body, headers=headers, timeout=30) as answer:
+        headers = {"A2A-Version": "1.0"}
+        with self.http.stream("POST", f"/a2a/{agent}/", json=body, headers=headers) as answer:
             for line in answer.iter_lines():
                 if line.startswith("data:"):
                     yield json.loads(line.removeprefix("data:"))
@@ -146,6 +158,7 @@ def gateway(spawn: Spawn, agentgw: Path, tmp_path: Path, free_port: Callable[[],
     home.mkdir()
     made = Gateway(spawn, agentgw, home, free_port(), {})
     yield made
+    made.http.close()
     if hasattr(made, "process"):
         made.process.stop()
 

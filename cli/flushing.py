@@ -1,0 +1,98 @@
+"""Writing out tasks and spans, in batches and off the request's path; what to do while that can't be done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ..gateway.engine import Hub
+from ..gateway.errors import GatewayError, for_operator
+from ..gateway.link import Cut
+from ..gateway.metrics import Metrics
+from ..gateway.store import Store
+from ..gateway.telemetry import Span, Tracer
+
+log = logging.getLogger("agentgw")
+
+EVERY = 0.2  # seconds: what a crash may lose of tasks and spans
+EVERY_AT_MOST = 5.0  # while nothing can be written
+
+
+class Flusher:
+    """``spans``: how many the store keeps (0: none), and how many wait while it can't be written.
+
+    ``failing``: why nothing can be written now; it is said once, not at each try, and so is that it is over.
+    ``exporter`` gets all spans; ``on_flushed`` is called after each try.
+    """
+
+    def __init__(self, hub: Hub, tracer: Tracer, store: Store, metrics: Metrics, spans: int) -> None:
+        self.exporter: Any = None
+        self.on_flushed: Callable[[], None] = lambda: None
+        self.failing = ""
+        self._hub = hub
+        self._tracer = tracer
+        self._store = store
+        self._metrics = metrics
+        self._kept = spans
+        self._waiting: list[Span] = []
+
+    async def run(self, tick: Callable[[], object]) -> None:
+        """Flush again and again, less often while it fails, until it is cancelled; ``tick`` is called each
+        0.2 s."""
+        pause, waited = EVERY, 0.0
+        while True:
+            await asyncio.sleep(EVERY)
+            tick()
+            waited += EVERY
+            if waited + EVERY / 2 > pause:
+                await self.flush()
+                pause, waited = (min(pause * 2, EVERY_AT_MOST) if self.failing else EVERY), 0.0
+
+    async def flush(self) -> None:
+        """Write out what there is now; never raises: what could not be written waits for the next time."""
+        self._collect()
+        try:
+            await self._hub.flush()
+            await self._write_spans()
+        except Cut as e:  # of a worker that loses its owner, and ends
+            log.debug("%s", e.message)
+        except GatewayError as e:
+            self._failed(for_operator(e))
+        except Exception as e:
+            self._failed("writing out tasks and spans failed", e)
+        else:
+            self._succeeded()
+        self.on_flushed()
+
+    def _collect(self) -> None:
+        spans = self._tracer.drain()
+        if not spans:
+            return
+        self._metrics.spans(spans)
+        if self.exporter is not None:
+            self.exporter.export(spans)
+        if self._kept:
+            self._waiting += spans
+
+    async def _write_spans(self) -> None:
+        spans, self._waiting = self._waiting, []
+        if not spans:
+            return
+        try:
+            await self._store.save_spans(spans)
+        except BaseException:
+            self._waiting = (spans + self._waiting)[-self._kept :]
+            raise
+
+    def _failed(self, why: str, error: Exception | None = None) -> None:
+        del self._waiting[: -self._kept or None]
+        if not self.failing:
+            log.error("%s; calls go on, and it is tried again and again", why, exc_info=error)
+        self.failing = why
+
+    def _succeeded(self) -> None:
+        if self.failing:
+            log.warning("tasks and spans are written again")
+        self.failing = ""
