@@ -48,6 +48,7 @@ from .model import (
 from .names import is_valid
 from .pickup import Pickup
 from .ports import AgentView, Items, PassOn
+from .readable import UNREADABLE
 from .seal import Sealer
 from .store import Store, StoredItems
 from .taskbook import TaskBook
@@ -402,7 +403,7 @@ def _action(call: Invocation) -> Any:
         case (Text(text=text),) if text.lstrip().startswith("{"):
             try:
                 said = msgspec.json.decode(text)
-            except (msgspec.DecodeError, RecursionError):
+            except UNREADABLE:
                 return "accept"
         case _:
             return "accept"

@@ -1,4 +1,4 @@
-"""What an agent sends, before it is believed: whether it can be read, and handed on, at all."""
+"""What clients and agents send, before it is believed: whether it can be read, and handed on, at all."""
 
 from __future__ import annotations
 

@@ -210,7 +210,8 @@ def _part_to_v03(part: Part) -> dict[str, Any]:
             wire |= {"kind": "data", "data": {"value": data}}
             metadata = {**(metadata or {}), _WRAPPED: True}
         case File(content=content, uri=uri):
-            file = dict(cast("dict[str, Any]", wire.pop("file", {})))
+            kept_file = wire.pop("file", None)  # of the other revision it is a field like any
+            file = dict(cast("dict[str, Any]", kept_file)) if isinstance(kept_file, dict) else {}
             file |= {"uri": uri or ""} if content is None else {"bytes": encoded(content)}
             wire |= {"kind": "file", "file": put(file, name=part.name, mimeType=part.media_type)}
             return put(wire, metadata=metadata)

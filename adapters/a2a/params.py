@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from . import plain
 from .codec import Malformed, list_at, message_from, message_to, object_at, text_at
 from .pushconfig import PushConfig, inline_config
 from .wire import V03, V10, Json, Version
+
+WHOLE = re.compile("[0-9]{1,9}")  # a number, in a query
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -72,7 +75,7 @@ def send_at(raw: msgspec.Raw, v: Version) -> Send | None:
 def count_at(wire: Json, key: str) -> int | None:
     """A non-negative number (also as a query parameter's text); None when it is absent."""
     value = wire.get(key)
-    if isinstance(value, str) and value.lstrip("-").isdigit():
+    if isinstance(value, str) and WHOLE.fullmatch(value):
         value = int(value)
     if value is None:
         return None

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ...gateway.model import Artifact, ArtifactDelta, Data, Extra, File, Message, Part, Task, TaskState, Text
+from ...gateway.readable import UNREADABLE
 from .codec import STATE_OF, STATES, message_artifact, message_to, of_task, task_from
 from .events import Item, Update, item_from, item_to, status_event
 from .wire import V10, Version
@@ -339,5 +340,5 @@ def send_at(params: bytes | Raw) -> tuple[WireSend, Message] | None:
         if not wire.message.whole or (wire.configuration.history_length or 0) < 0:
             return None
         return wire, wire.message.read()
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None

@@ -19,6 +19,7 @@ import msgspec
 
 from ...gateway.errors import InvalidRequest
 from ...gateway.model import Data, Extra, File, Message, Part, Text, Translated
+from ...gateway.readable import UNREADABLE
 from .losses import Loss, Unread, phrases
 from .wire import JSON_TYPE, TEXT_TYPE, Json
 
@@ -97,7 +98,7 @@ def _bare(fields: Json, where: str) -> Part:
         kind = None if media_type == JSON_TYPE else media_type
         try:
             return Data(data=msgspec.json.decode(content), media_type=kind, name=name, metadata=metadata)
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
+        except UNREADABLE:
             pass  # not JSON after all: it stays the text that it is
     kind = None if media_type == TEXT_TYPE else media_type
     return Text(text=content or "", media_type=kind, name=name, metadata=metadata)

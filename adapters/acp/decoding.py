@@ -55,7 +55,8 @@ class RunDecoder:
         for message in _output_of(resumed or {}):
             self._author = _author(message)
             if _is_open(message):
-                self._parts = len(cast(list[Any], message.get("parts") or ()))
+                parts = message.get("parts")
+                self._parts = len(cast(list[Any], parts)) if isinstance(parts, list) else 0
             else:
                 self._messages += 1
         self._names: dict[str, int] = {}
@@ -69,7 +70,7 @@ class RunDecoder:
     def feed(self, event: Json) -> list[Event]:
         """The canonical events of one ACP event; none for a type that is not known."""
         self.seen += 1
-        kind = event.get("type")
+        kind = event.get("type") if isinstance(event.get("type"), str) else None
         events: list[Event] = []
         if isinstance(run := event.get("run"), dict):
             events += self._seen_run(cast(Json, run))

@@ -240,7 +240,12 @@ def log_event(params: Mapping[str, Any]) -> Progress:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # JSON's integers have no bound
+        return None
 
 
 # --- descriptions ----------------------------------------------------------------------------

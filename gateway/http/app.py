@@ -34,6 +34,7 @@ from ..errors import (
 )
 from ..ports import Face, Handler
 from ..rates import Rates
+from ..readable import UNREADABLE
 from . import asgi
 from .asgi import ASGI, AsgiWire, Receive, Scope, Send
 from .doors import Doors, preflight
@@ -350,7 +351,7 @@ async def _envelope(request: Request) -> Mapping[str, Any] | None:
     """The JSON object in a POST to the bare address; {} for anything else (some face must answer it)."""
     try:
         value: Any = msgspec.json.decode(await request.body())
-    except (msgspec.DecodeError, CallerError):  # the face meets the same, and says so in its own form
+    except (*UNREADABLE, CallerError):  # the face meets the same, and says so in its own form
         return {}
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 

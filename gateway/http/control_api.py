@@ -95,7 +95,8 @@ def build_control_app(control: Control | None, engine: Engine, *, metrics: Metri
         route_handlers=handlers,
         state=State({"plane": Plane(control, engine, counted)}),
         exception_handlers={
-            errors.GatewayError: _gateway_error, HTTPException: _http_error, Exception: _crash,
+            errors.GatewayError: _gateway_error, HTTPException: _http_error, UnicodeDecodeError: _no_text,
+            Exception: _crash,
         },
         openapi_config=OpenAPIConfig(
             title="agentgw",
@@ -352,6 +353,11 @@ def _http_error(request: ASGIConnection[Any, Any, Any, Any], error: HTTPExceptio
         message = "; ".join(f"{i.get('key', 'body')}: {i.get('message', '')}" for i in items)
     codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     return _error(error.status_code, codes.get(error.status_code, "invalid_request"), message, None)
+
+
+def _no_text(request: ASGIConnection[Any, Any, Any, Any], error: Exception) -> Response[Any]:
+    """Litestar knows of no JSON that is not UTF-8."""
+    return _error(400, "invalid_request", "the request body is not valid JSON", None)
 
 
 def _crash(request: ASGIConnection[Any, Any, Any, Any], error: Exception) -> Response[Any]:

@@ -21,6 +21,7 @@ from ..h1 import Connection
 from ..homes import Homes
 from ..link import Cut
 from ..ports import Face
+from ..readable import UNREADABLE
 from .request import Request
 from .wire import ClientGone, Headers
 
@@ -74,7 +75,7 @@ class Handover:
             return OWNER
         try:
             body = msgspec.json.decode(await request.body(), type=_Body)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        except UNREADABLE:
             return self._homes.number  # which says what is wrong
         id = body.task_id or body.context_id
         return self._homes.number if id is None else self._homes.of(id)

@@ -17,6 +17,7 @@ from ..access import Grant
 from ..durations import duration
 from ..errors import CallerError, InvalidRequest, TooDeep, TooLarge
 from ..model import Principal, Trace
+from ..readable import UNREADABLE
 from .heads import Head
 from .nesting import too_deep
 from .places import Places
@@ -138,7 +139,7 @@ class Request:
 
     async def _read(self) -> bytes:
         length = self.header(b"content-length")
-        if length is not None and length.isdigit() and int(length) > self._limit:
+        if length is not None and length.isdecimal() and int(length) > self._limit:
             raise TooLarge(f"the request is larger than {self._limit} bytes")
         body = await self.wire.read()
         size = len(body)
@@ -313,7 +314,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
     """The JSON object in ``body``. Raises InvalidRequest for anything else."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as e:
+    except UNREADABLE as e:
         raise InvalidRequest("the request body is not valid JSON") from e
     if not isinstance(value, dict):
         raise InvalidRequest("the request body is not a JSON object")

@@ -12,6 +12,7 @@ from ....gateway.errors import GatewayError, InvalidRequest
 from ....gateway.http.request import JSON, ClientGone, Request
 from ....gateway.model import Principal, Task
 from ....gateway.ports import Engine
+from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Attribute, Span
 from ..codec import Malformed
 from ..problems import INVALID_PARAMS, Problem, problem_of
@@ -99,7 +100,7 @@ class Call:
         if self._params is None:
             try:
                 value: Any = msgspec.json.decode(self.raw) if bytes(self.raw) else {}
-            except (msgspec.DecodeError, RecursionError) as e:
+            except UNREADABLE as e:
                 raise Malformed("params are not valid JSON") from e
             if not isinstance(value, dict):
                 raise Malformed("params must be an object")

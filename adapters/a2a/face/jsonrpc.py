@@ -11,6 +11,7 @@ from ....gateway.errors import GatewayError
 from ....gateway.homes import mentions
 from ....gateway.http.request import JSON, ClientGone, Request
 from ....gateway.ports import Engine
+from ....gateway.readable import UNREADABLE, must_be_text
 from ..problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error
 from ..wire import METHODS, STREAMS, V10, Op, Version
 from . import named
@@ -101,10 +102,11 @@ def _check_type(request: Request) -> None:
 def _read(body: bytes) -> tuple[_Envelope, bytes]:
     """The envelope and its id as it came. Raises Problem."""
     try:
+        must_be_text(body)
         envelope = _envelope.decode(body)
     except msgspec.ValidationError:
         raise Problem(INVALID_REQUEST, "the request must be one JSON-RPC 2.0 object") from None
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raise Problem(PARSE, "the request is not valid JSON") from None
     return envelope, bytes(envelope.id)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from ....gateway.readable import UNREADABLE
 from ..pushconfig import task_of
 from ..wire import PUSH, Op, Version
 
@@ -36,6 +37,6 @@ def state(op: Op, params: bytes, version: Version) -> str | None:
         else:
             fields: dict[str, Any] = msgspec.json.decode(params, type=dict[str, Any])
             found = task_of(op, fields, version) if op in PUSH else fields.get("id")
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except UNREADABLE:
         return None
     return found if found and isinstance(found, str) else None

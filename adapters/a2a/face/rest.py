@@ -12,8 +12,10 @@ from ....gateway.errors import GatewayError
 from ....gateway.http.request import JSON, ClientGone, Request
 from ....gateway.http.wire import retry_after
 from ....gateway.ports import Engine
+from ....gateway.readable import UNREADABLE
 from .. import rest03
 from ..codec import Malformed
+from ..params import WHOLE
 from ..problems import INVALID_PARAMS, NO_METHOD, PARSE, Problem, http_error, problem_of
 from ..pushconfig import rest_params, to_rest03
 from ..wire import PUSH, STREAMS, V03, V10, Op, Version
@@ -124,7 +126,7 @@ async def _params(request: Request, op: Op, ids: dict[str, str], version: Versio
     if op in PUSH:
         return msgspec.Raw(_encode(rest_params(op, fields, ids, version)))
     fields |= ids
-    if str(fields.get("historyLength", "")).isdigit():
+    if WHOLE.fullmatch(str(fields.get("historyLength", ""))):
         fields["historyLength"] = int(fields["historyLength"])
     return msgspec.Raw(_encode(fields))
 
@@ -132,7 +134,7 @@ async def _params(request: Request, op: Op, ids: dict[str, str], version: Versio
 def _object(body: bytes) -> dict[str, Any]:
     try:
         value: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raise Problem(PARSE, "the request's body is not valid JSON") from None
     if not isinstance(value, dict):
         raise Problem(INVALID_PARAMS, "the request's body must be a JSON object")

@@ -25,6 +25,7 @@ import msgspec
 
 from ....gateway import sse
 from ....gateway.ports import ASGI
+from ....gateway.readable import UNREADABLE
 from ..problems import INVALID_PARAMS, Problem, rpc_error
 from ..wire import V10
 
@@ -119,7 +120,7 @@ def _body(method: str, params: Mapping[str, Any]) -> bytes:
 def _decoded(body: bytes) -> dict[str, Any]:
     try:
         value: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return {}
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 

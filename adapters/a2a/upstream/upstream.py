@@ -106,7 +106,13 @@ class A2AUpstream:
             **server_attributes(interface.url),
         }
         self._card = card
-        capabilities = object_at(card, "capabilities") or {}
+        try:
+            self._heed(object_at(card, "capabilities") or {})
+        except Malformed as e:
+            raise BadUpstream(f"{record.name}'s agent card is not A2A's: {e}") from e
+
+    def _heed(self, capabilities: Json) -> None:
+        """Raises Malformed."""
         self.streams = capabilities.get("streaming") is True
         required = [e for e in objects_at(capabilities, "extensions") if e.get("required") is True]
         self.required_extensions = [uri for e in required if (uri := text_at(e, "uri"))]

@@ -16,6 +16,7 @@ from ....gateway.http.request import ClientGone, EventStream, Request
 from ....gateway.http.wire import retry_after
 from ....gateway.model import Fault, Principal, Task, TaskState
 from ....gateway.ports import AgentView, Engine
+from ....gateway.readable import UNREADABLE, must_be_text
 from ....gateway.telemetry import Span
 from ....gateway.waiting import Timer, Timers, Waiting
 from .. import faults
@@ -88,10 +89,12 @@ class Exchange:
     async def body(self, decoder: msgspec.json.Decoder[T]) -> T:
         """The request's body, whatever its content type says. Raises InvalidRequest naming the field."""
         try:
-            return decoder.decode(await self.request.body())
+            body = await self.request.body()
+            must_be_text(body)
+            return decoder.decode(body)
         except msgspec.ValidationError as e:
             raise _invalid(str(e)) from e
-        except (msgspec.DecodeError, RecursionError, UnicodeError) as e:
+        except UNREADABLE as e:
             raise InvalidRequest("the request body is not valid JSON") from e
 
     async def unless_gone(self, wanted: Awaitable[T]) -> T:

@@ -14,6 +14,7 @@ from ....gateway.homes import mentions
 from ....gateway.http.request import ClientGone, Request
 from ....gateway.model import Fault
 from ....gateway.ports import AgentView, Engine, Handler
+from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Attribute
 from .. import codec, faults, manifests
 from ..wire import NOT_FOUND, PAGE
@@ -203,7 +204,7 @@ async def _session(request: Request) -> str | None:
         if not mentions(body, b"session"):
             return None
         head = msgspec.json.decode(body, type=_Head)
-    except (msgspec.MsgspecError, GatewayError, RecursionError, UnicodeError):
+    except (*UNREADABLE, GatewayError):
         return None
     found = head.session.id if head.session is not None else head.session_id
     return found if isinstance(found, str) else None

@@ -26,6 +26,7 @@ from ..wire import JSON_TYPE, LAST_EVENTS, SETTLED, EventHead, Mode, RunHead
 from .exchange import Exchange, Silence
 from .passage import Passage
 
+Timeouts = tuple[float | None, float | None]
 _head = msgspec.json.Decoder(RunHead)
 
 
@@ -33,7 +34,8 @@ async def forward(
     x: Exchange, upstream: ACPUpstream, path: str, body: bytes, mode: Mode, passage: Passage
 ) -> None:
     """Send ``body`` to the agent, and its answer to the client."""
-    limits = _limits(x, upstream, renewing=mode == "stream")
+    timeouts = x.request.timeouts
+    limits = _limits(x, upstream, timeouts, renewing=mode == "stream")
     try:
         with Hop(x, upstream, "POST", path if path == "/runs" else "/runs/{run_id}") as trace:
             if mode == "stream":
@@ -49,22 +51,23 @@ async def forward(
                     run = passage.run(answered(reply, passage.agent))
     finally:
         limits.close()
-    await x.run(reply.status, run, passage.run_id)
+    await x.run(202 if reply.status == 202 else 200, run, passage.run_id)
     if mode == "async" and not settled:
-        x.house.background(passage.run_id, follow(x, upstream, passage))
+        x.house.background(passage.run_id, follow(x, upstream, passage, timeouts))
 
 
-def _limits(x: Exchange, upstream: ACPUpstream, *, renewing: bool = False) -> CallLimits:
-    """``renewing``: whether signs of life can be seen; else only the total counts."""
+def _limits(x: Exchange, upstream: ACPUpstream, timeouts: Timeouts, *, renewing: bool = False) -> CallLimits:
+    """``timeouts``: see ``Request``. ``renewing``: whether signs of life can be seen; else only the total
+    counts."""
     record, configured = upstream.record, upstream.host.config.limits
-    idle, total = allowed(record, configured, x.request.timeouts)
+    idle, total = allowed(record, configured, timeouts)
     return CallLimits(x.house.timers, record.name, idle if renewing else None, total)
 
 
-async def follow(x: Exchange, upstream: ACPUpstream, passage: Passage) -> None:
+async def follow(x: Exchange, upstream: ACPUpstream, passage: Passage, timeouts: Timeouts) -> None:
     """Ask after a run that nobody reads until it has settled, for the record, and for whoever watches it
     through another door."""
-    limits = _limits(x, upstream)
+    limits = _limits(x, upstream, timeouts)
     try:
         with contextlib.suppress(GatewayError):
             with limits:

@@ -82,6 +82,7 @@ async def events(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
 
 async def cancel(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """POST /runs/{run_id}/cancel."""
+    timeouts = x.request.timeouts  # what is wrong with them is said before anything is done
     with Hop(x, upstream, "POST", "/runs/{run_id}/cancel") as trace:
         reply = await upstream.request("POST", f"{_path(task)}/cancel", trace=trace)
     if reply.status == 403:
@@ -91,7 +92,7 @@ async def cancel(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
         raise UnknownTask(task.id)
     passage = _passage(x, task)
     await x.run(202, passage.run(answered(reply, task.agent)), task.id)
-    x.house.background(task.id, follow(x, upstream, passage))
+    x.house.background(task.id, follow(x, upstream, passage, timeouts))
 
 
 def _path(task: Task) -> str:

@@ -166,6 +166,6 @@ async def _messages(x: Exchange, run_id: str) -> list[Mapping[str, Any]]:
 def _is_json(body: bytes) -> bool:
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
-    except (msgspec.DecodeError, InvalidRequest):
+    except (*UNREADABLE, InvalidRequest):
         return False
     return True

@@ -8,6 +8,7 @@ import msgspec
 
 from ....gateway.errors import BadUpstream, GatewayError
 from ....gateway.ports import Found, Host
+from ....gateway.readable import UNREADABLE
 from ....gateway.transport import Reply
 from .. import manifests
 from ..wire import JSON_TYPE, PAGE, Json
@@ -61,5 +62,5 @@ async def _get(host: Host, url: str, headers: list[tuple[str, str]]) -> Reply | 
 def _decoded(reply: Reply) -> Any:
     try:
         return msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None

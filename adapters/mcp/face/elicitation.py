@@ -85,7 +85,8 @@ def _flat(schema: Mapping[str, Any]) -> bool:
 
 
 def _primitive(field: Mapping[str, Any]) -> bool:
-    if field.get("type") != "array":
-        return field.get("type") in _PRIMITIVES
+    kind = field.get("type")
+    if kind != "array":
+        return isinstance(kind, str) and kind in _PRIMITIVES
     items = field.get("items")
     return isinstance(items, Mapping) and ("enum" in items or "anyOf" in items)

@@ -11,6 +11,7 @@ from msgspec import Raw, UnsetType
 
 from ....gateway.durations import duration
 from ....gateway.model import Principal, Task, Trace
+from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Attribute, Span, Tracer
 from .. import wire
 from ..losses import of_answer, phrases
@@ -45,7 +46,7 @@ def read_head(params: Raw | UnsetType) -> Head:
         return Head()
     try:
         return _head.decode(params)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         raise RpcError(wire.INVALID_PARAMS, "params must be an object, and _meta in it too") from None
 
 

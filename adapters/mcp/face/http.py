@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from ....gateway.http.request import Request, accepted
+from ....gateway.readable import UNREADABLE
 from .. import wire
 from ..wire import Envelope, Era, RpcError
 from .checks import unsupported
@@ -77,7 +78,7 @@ def read_message(body: bytes) -> Envelope:
 def _is_json(body: bytes) -> bool:
     try:
         msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
     return True
 

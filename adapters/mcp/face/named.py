@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from ....gateway.readable import UNREADABLE
 from .. import wire
 from ..wire import Envelope
 
@@ -36,6 +37,6 @@ def state(message: Envelope) -> str | None:
         ids = [params.state, params.task_id]
         if message.method == wire.TOOLS_CALL and params.arguments is not None:
             ids += [params.arguments.task_id, params.arguments.context_id]
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return None
     return next((id for id in ids if id and isinstance(id, str)), None)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from ....gateway.errors import BadUpstream, GatewayError
+from ....gateway.readable import UNREADABLE
 from .. import wire
 from ..wire import Caller, Catalog, RpcError
 from .link import log
@@ -55,7 +56,7 @@ def created(result: msgspec.Raw) -> Created | None:
     """The task that a tools/call was answered with; None for any other result."""
     try:
         peek = _peek.decode(result)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return None
     fields = wire.fields(result) if peek.type == "task" else _object(peek.task)
     task_id = fields.get("taskId")

@@ -206,7 +206,7 @@ async def _initialize(link: Link, caller: Caller) -> None:
         raise BadUpstream(f"{link.agent} answered the MCP handshake with something else") from e
     version = result.get("protocolVersion")
     if version not in wire.HANDSHAKE_VERSIONS:
-        raise BadUpstream(f"{link.agent} speaks no MCP revision that the gateway does: {version}")
+        raise BadUpstream(f"{link.agent} speaks no MCP revision that the gateway does: {str(version)[:100]}")
     link.hello = Hello(
         era="handshake",
         version=version,
@@ -214,7 +214,10 @@ async def _initialize(link: Link, caller: Caller) -> None:
         capabilities=_object(result.get("capabilities")),
         instructions=_text(result.get("instructions")),
     )
-    await link.notify(wire.INITIALIZED)
+    try:
+        await link.notify(wire.INITIALIZED)
+    except Expired as e:
+        raise BadUpstream(f"{link.agent} forgot the session that it had just begun") from e
 
 
 def _object(value: Any) -> dict[str, Any]:

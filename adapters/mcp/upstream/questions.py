@@ -95,6 +95,11 @@ def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else {}
 
 
+def _required(schema: Mapping[str, Any]) -> list[str]:
+    found: Any = schema.get("required")
+    return [x for x in cast("list[Any]", found) if isinstance(x, str)] if isinstance(found, list) else []
+
+
 def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
     """2025-11-25, client/elicitation: a client fills in the defaults of fields that the user left out."""
     return {
@@ -106,8 +111,7 @@ def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fits(content: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
     """Whether nothing that is required is missing, and each field is of its type and one of its choices."""
-    required: Any = schema.get("required")
-    if isinstance(required, list) and not set(cast("list[str]", required)) <= content.keys():
+    if not set(_required(schema)) <= content.keys():
         return False
     fields = _properties(schema)
     return all(_value_fits(content[name], fields[name]) for name in content.keys() & fields.keys())
@@ -127,9 +131,8 @@ def _value_fits(value: Any, field: Any) -> bool:
 
 def _only_field(schema: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
     """The one field that a plain answer can be meant for: the only one, or the only required one."""
-    properties = cast("Mapping[str, Any]", schema.get("properties") or {})
-    required = cast("list[str]", schema.get("required") or [])
-    names = list(properties) if len(properties) == 1 else required
+    properties = _properties(schema)
+    names = list(properties) if len(properties) == 1 else _required(schema)
     if len(names) != 1 or not isinstance(properties.get(names[0]), Mapping):
         return None
     return names[0], properties[names[0]]
