@@ -69,6 +69,10 @@ class Connection(asyncio.Protocol):
     async def send(self, method: str, head: bytes, body: bytes = b"") -> None:
         """Send a request; returns when the head of the answer is there, which may be before all of ``body``
         was sent. Raises Unreachable, BadUpstream."""
+        await self.begin(method, head, body)
+
+    def begin(self, method: str, head: bytes, body: bytes = b"") -> asyncio.Future[None]:
+        """``send``, to be awaited at once."""
         self._reset(method)
         assert self.transport is not None
         if len(body) <= PIECE:
@@ -77,7 +81,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(head)
             self._unsent = memoryview(body)
             self._write_on()
-        await self._head
+        return self._head
 
     def _reset(self, method: str) -> None:
         if self._parser is None or self._method in ("HEAD", "CONNECT"):  # such an answer confuses it

@@ -107,28 +107,22 @@ class Pool:
         return way
 
     async def _sent(self, lane: _Lane, method: str, head: bytes, body: bytes, peer: str) -> Connection:
-        if (kept := self._kept(lane, IDLE if method in _REPEATABLE else FRESH)) is not None:
-            kept.peer = peer
+        kept = self._kept(lane, IDLE if method in _REPEATABLE else FRESH)
+        connection = kept or await self._dialer.dial(lane.route, peer)
+        connection.peer = peer
+        while True:
+            self._busy[connection] = lane
             try:
-                return await self._send(lane, kept, method, head, body)
-            except Unreachable:
-                # The agent was closing it while the request was on its way.
-                if kept.answered or method not in _REPEATABLE:
+                await connection.begin(method, head, body)
+                return connection
+            except BaseException as e:
+                del self._busy[connection]
+                connection.close()
+                # Perhaps the agent was closing it while the request was on its way.
+                stale = connection is kept and not connection.answered and method in _REPEATABLE
+                if not (stale and isinstance(e, Unreachable)):
                     raise
-        fresh = await self._dialer.dial(lane.route, peer)
-        return await self._send(lane, fresh, method, head, body)
-
-    async def _send(
-        self, lane: _Lane, connection: Connection, method: str, head: bytes, body: bytes
-    ) -> Connection:
-        self._busy[connection] = lane
-        try:
-            await connection.send(method, head, body)
-        except BaseException:
-            del self._busy[connection]
-            connection.close()
-            raise
-        return connection
+            connection = await self._dialer.dial(lane.route, peer)
 
     def release(self, connection: Connection) -> None:
         """Keep the connection if its answer was read to the end, else close it; soon, if the reader has said

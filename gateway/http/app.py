@@ -195,7 +195,10 @@ class App:
             request.place = self._places.take(request.method)
             request.places = self._places
             try:
-                await self._served(request, face, door)
+                if door is not None and self._elsewhere is None:
+                    await door(request)
+                else:
+                    await self._served(request, face, door)
             except asyncio.CancelledError:  # by the server, which would say 500
                 if self.draining:
                     raise Draining from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Coroutine
+from typing import Any
 
 from .app import App
 from .connection import Connection, Home
@@ -33,8 +35,8 @@ class Server:
         self._server = await create(lambda: Connection(self._home), sock=listener, backlog=2048)
         self._sweep()
 
-    async def _handle(self, incoming: Incoming) -> None:
-        await self._app.serve(incoming, incoming.head, incoming.too_large)
+    def _handle(self, incoming: Incoming) -> Coroutine[Any, Any, None]:
+        return self._app.serve(incoming, incoming.head, incoming.too_large)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -26,6 +26,8 @@ from .task_calls import TaskCalls
 
 log = logging.getLogger("agentgw.mcp.face")
 
+# Methods that the gateway answers itself, in one era or the other.
+_OWN = frozenset({wire.INITIALIZE, wire.PING, wire.DISCOVER, wire.SUBSCRIPTIONS_LISTEN})
 _CANCELLED = -32800  # what the official servers answer with when the client took a request back
 
 
@@ -74,7 +76,8 @@ class Dispatcher:
         """Handle the request and end its span. Raises only CancelledError, where it is not the
         exchange that was canceled."""
         try:
-            result = await self._result(exchange, door)
+            own = exchange.method in _OWN
+            result = await (self._result(exchange, door) if own else door.request(exchange))
             return Outcome(wire.encode_result(exchange.id, result))
         except RpcError as e:
             return self._failed(exchange, e)

@@ -115,7 +115,10 @@ class Relay:
                 raise RpcError(wire.METHOD_NOT_FOUND, f"{view.name} does not support {exchange.method}")
             params = eras.to_server(params, hello.era, exchange.log_level)
         try:
-            result = await self._request(view, server, exchange, params, caller, hello)
+            if hello.era == exchange.era:
+                result = await self._send(view, server, exchange, params, caller)
+            else:
+                result = await self._request(view, server, exchange, params, caller)
         except RpcError as e:
             raise _translated(self._engine, view, exchange, hello.era, e) from None
         if isinstance(result, dict):
@@ -160,6 +163,26 @@ class Relay:
         mirroring = server.mirroring(catalog)
         return bool(mirroring) and str(params.get("name")) in mirroring
 
+    async def _send(
+        self,
+        view: AgentView,
+        server: McpUpstream,
+        exchange: Exchange,
+        params: dict[str, Any],
+        caller: Caller,
+    ) -> Raw:
+        """Send once, within the call's limits of time."""
+        if exchange.method == tasks.RESULT:  # waits for a task, which has its own limits
+            return await server.request(exchange.method, params, caller=caller)
+        seconds = allowed(view.record, self._engine.config.limits, exchange.timeouts)
+        bounds = CallLimits(self._engine.timers, view.name, *seconds)
+        try:
+            with bounds:
+                watched = Signs(bounds, caller).watched
+                return await server.request(exchange.method, params, caller=watched)
+        finally:
+            bounds.close()
+
     async def _request(
         self,
         view: AgentView,
@@ -167,26 +190,13 @@ class Relay:
         exchange: Exchange,
         params: dict[str, Any],
         caller: Caller,
-        hello: Hello,
     ) -> Raw | dict[str, Any]:
-        """One request, and what the server asks in between, in the way of the client's era. An object is an
-        InputRequiredResult."""
-        engine = self._engine
-        seconds = allowed(view.record, engine.config.limits, exchange.timeouts)
+        """One request to a server of the other era, and what it asks in between, in the way of the client's
+        era. An object is an InputRequiredResult."""
 
         async def send(caller: Caller, params: dict[str, Any] = params) -> Raw:
-            if exchange.method == tasks.RESULT:  # waits for a task, which has its own limits
-                return await server.request(exchange.method, params, caller=caller)
-            bounds = CallLimits(engine.timers, view.name, *seconds)
-            try:
-                with bounds:
-                    watched = Signs(bounds, caller).watched
-                    return await server.request(exchange.method, params, caller=watched)
-            finally:
-                bounds.close()
+            return await self._send(view, server, exchange, params, caller)
 
-        if exchange.era == hello.era:
-            return await send(caller)
         if exchange.era == "handshake":
             return await _request_again(send, exchange, params, caller)
         if exchange.method not in MAY_ASK or not (caller.interactive or exchange.head.state is not None):

@@ -131,7 +131,7 @@ class Pool:
         return ("shared", caller.principal.id, caller.can_be_asked)
 
     def _own_session(self, caller: Caller) -> bool:
-        return caller.session is not None and (caller.interactive or not self._record.command)
+        return caller.session is not None and (not self._record.command or caller.interactive)
 
     def _trim(self) -> None:
         """Close what nobody has used for long, and the least used past the bound; never one in use."""
