@@ -13,6 +13,7 @@ from ..gateway.link import Cut
 from ..gateway.metrics import Metrics
 from ..gateway.store import Store
 from ..gateway.telemetry import Span, Tracer
+from .auditing import Auditing
 
 log = logging.getLogger("agentgw")
 
@@ -24,11 +25,13 @@ class Flusher:
     """``spans``: how many the store keeps (0: none), and how many wait while it can't be written.
 
     ``failing``: why nothing can be written now; it is said once, not at each try, and so is that it is over.
-    ``exporter`` gets all spans; ``on_flushed`` is called after each try.
+    ``exporter`` and ``auditing`` get all spans, whatever can't be written; ``on_flushed`` is called after each
+    try.
     """
 
     def __init__(self, hub: Hub, tracer: Tracer, store: Store, metrics: Metrics, spans: int) -> None:
         self.exporter: Any = None
+        self.auditing: Auditing | None = None
         self.on_flushed: Callable[[], None] = lambda: None
         self.failing = ""
         self._hub = hub
@@ -45,6 +48,7 @@ class Flusher:
         while True:
             await asyncio.sleep(EVERY)
             tick()
+            await self._collect()
             waited += EVERY
             if waited + EVERY / 2 > pause:
                 await self.flush()
@@ -52,7 +56,7 @@ class Flusher:
 
     async def flush(self) -> None:
         """Write out what there is now; never raises: what could not be written waits for the next time."""
-        self._collect()
+        await self._collect()
         try:
             await self._hub.flush()
             await self._write_spans()
@@ -66,8 +70,10 @@ class Flusher:
             self._succeeded()
         self.on_flushed()
 
-    def _collect(self) -> None:
+    async def _collect(self) -> None:
         spans = self._tracer.drain()
+        if self.auditing is not None:
+            await self.auditing.flush(spans)
         if not spans:
             return
         self._metrics.spans(spans)

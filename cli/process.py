@@ -25,6 +25,7 @@ from ..gateway.http.app import App
 from ..gateway.http.doors import is_loopback
 from ..gateway.http.server import Server
 from ..gateway.seal import Sealer
+from ..registry.auditfile import AuditFile
 from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
 from . import owner
@@ -114,13 +115,23 @@ async def _serve(config: Config, home: Path, stopping: asyncio.Event, hurry: asy
     token = secrets.token_urlsafe(32)
     store = SqliteStore(home, spans=config.tracing.spans, tasks=config.limits.tasks, holder="agentgw serve")
     async with contextlib.AsyncExitStack() as stack:
-        gateway = Gateway(config, store, bind=config.server.host, token=token, sealer=Sealer(home))
+        file = audit_file(config, home)
+        stack.callback(file.close)
+        gateway = Gateway(
+            config, store, bind=config.server.host, token=token, sealer=Sealer(home), audit=file.write
+        )
         starting = running(gateway, listener)
         started = await unless(stopping, stack.enter_async_context(starting))
         if started is None:
             return 0
         finished = await until_stopped(gateway, home, url, token, stopping, lambda: gateway.drain(hurry))
     return int(hurry.is_set() and not finished)
+
+
+def audit_file(config: Config, home: Path) -> AuditFile:
+    """Where the audit log is kept. Nothing is opened before something is written."""
+    path = Path(config.audit.file).expanduser() if config.audit.file else home / "audit.jsonl"
+    return AuditFile(path, config.audit.size, config.audit.kept)
 
 
 async def until_stopped(

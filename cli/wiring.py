@@ -26,11 +26,12 @@ from ..gateway.ports import Adapter, Host
 from ..gateway.rates import Rates
 from ..gateway.seal import Sealer
 from ..gateway.store import Store
-from ..gateway.telemetry import Tracer, export_wanted
+from ..gateway.telemetry import Span, Tracer, export_wanted
 from ..registry.directory import Directory
 from ..registry.manager import Manager
 from ..registry.mirror import Mirror
 from ..registry.resealing import reseal
+from .auditing import Auditing, Keep
 from .flushing import Flusher
 from .host import GatewayHost
 
@@ -42,7 +43,7 @@ async def _nobody_else(keys: Sequence[Key]) -> None: ...
 
 class Gateway:
     """All parts of one gateway, with their life in the right order. ``bind``: the address it listens on;
-    ``token``: the owner's; ``private``: nobody else comes in."""
+    ``token``: the owner's; ``private``: nobody else comes in; ``audit`` keeps lines of the audit log."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Gateway:
         mirror: Callable[[Mapping[str, Adapter], Host], Mirror] | None = None,
         elsewhere: Elsewhere | None = None,
         rates: Rates | None = None,
+        audit: Keep | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -112,6 +114,9 @@ class Gateway:
         )
         if rates is None and config.limits.rate:
             rates = Rates(config.limits.rate, config.limits.burst)
+        if audit is not None and config.audit.enabled:
+            auditing = self.flusher.auditing = Auditing(self.tracer, audit)
+            front = partial(front, audit=auditing.audit)
         self.app = front(count=self.metrics.response, rates=rates, elsewhere=elsewhere)
         # For requests that other processes of the same gateway hand over: they have counted them.
         self.inner = front(inner=True)

@@ -50,6 +50,7 @@ class Start(msgspec.Struct, frozen=True):
 unpack_start = Unpack(Start)
 _news = Unpack(News)
 _keys = Unpack(list[Key])
+_lost = Unpack(int)
 
 
 class Worker:
@@ -129,6 +130,7 @@ class Worker:
             mirror=self._made_mirror,
             elsewhere=handover,
             rates=shared_rates(config, self._table),
+            audit=self._audit,
         )
         assert self._mirror is not None
         self._mirror.take(begun.news)
@@ -155,6 +157,10 @@ class Worker:
 
         self._mirror = Mirror(adapters, host, self._begun.config, look, said)
         return self._mirror
+
+    async def _audit(self, lines: bytes) -> int:
+        """The owner has the file."""
+        return _lost(await self.link.call("audit", lines))
 
     def _report(self, gateway: Gateway) -> None:
         report = gateway.metrics.drain()

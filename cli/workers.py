@@ -36,7 +36,8 @@ from ..gateway.seal import Sealer
 from ..registry.mirror import News, Telling
 from ..registry.remote import served
 from ..registry.sqlite import SqliteStore
-from .process import listen, loopback_url, running, unless, until_stopped
+from .auditing import Keep
+from .process import audit_file, listen, loopback_url, running, unless, until_stopped
 from .wiring import Gateway
 from .worker import Start, local_socket
 
@@ -90,7 +91,9 @@ class Workers:
         listeners: list[socket.socket],
         directory: Path,
         table: int,
+        audit: Keep,
     ) -> None:
+        self._audit = audit
         self._gateway = gateway
         self._home = home
         self._token = token
@@ -219,7 +222,10 @@ class Workers:
             await asyncio.gather(*(w.call("flush") for w in self._all if w is not worker))
             return pack(True)
 
-        own = {"look": look, "said": said, "report": report, "store.settle": settle}
+        async def audit(lines: bytes) -> bytes:
+            return pack(await self._audit(lines))
+
+        own = {"look": look, "said": said, "report": report, "audit": audit, "store.settle": settle}
         return {**served(self._gateway.store), **own}
 
     async def _gather(self) -> None:
@@ -300,10 +306,13 @@ async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: as
         table = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
         table.truncate(TABLE_BYTES + rates.TABLE_BYTES)
         homes = Homes(OWNER, len(listeners), table.fileno(), token.encode())
+        file = audit_file(config, home)
+        stack.callback(file.close)
         gateway = Gateway(
-            config, store, bind=config.server.host, token=token, sealer=Sealer(home), homes=homes
-        )
-        workers = Workers(gateway, home, token, listeners, directory, table.fileno())
+            config, store, bind=config.server.host, token=token, sealer=Sealer(home), homes=homes,
+            audit=file.write,
+        )  # fmt: skip
+        workers = Workers(gateway, home, token, listeners, directory, table.fileno(), file.write)
         assert gateway.manager is not None
         gateway.on_keys = workers.tell_keys
         gateway.manager = Told(gateway.manager, workers.tell, len(listeners))

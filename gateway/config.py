@@ -81,6 +81,16 @@ class Tracing(_Section, frozen=True):
     spans: Annotated[int, msgspec.Meta(ge=0)] = 20_000
 
 
+class Audit(_Section, frozen=True):
+    """Who asked for what. ``file`` "": ``audit.jsonl`` in the data directory; past ``size`` bytes a new one
+    is begun, and ``kept`` full ones stay."""
+
+    enabled: bool = True
+    file: str = ""
+    size: Size = 64 * 1024 * 1024
+    kept: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 8
+
+
 class AgentEntry(_Section, frozen=True):
     """An agent declared in the file: ``url`` or ``command``."""
 
@@ -104,4 +114,5 @@ class Config(_Section, frozen=True):
     limits: Limits = Limits()
     outbound: Outbound = Outbound()
     tracing: Tracing = Tracing()
+    audit: Audit = Audit()
     agents: dict[str, AgentEntry] = {}

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from .model import Trace
+from .model import Principal, Trace
 
 Kind = Literal["server", "client", "internal"]
 Attribute = str | int | float | bool
@@ -32,7 +32,8 @@ class Span(msgspec.Struct, eq=False):
     """One hop. ``end`` hands it on; what was not ended is never seen.
 
     ``trace_id`` is 32 and ``span_id`` 16 hex digits; times are nanoseconds since the epoch.
-    ``status`` is "unset" or "error"; ``error.type`` stands in the attributes.
+    ``status`` is "unset" or "error"; ``error.type`` stands in the attributes. ``principal``: whose request it
+    is, for the audit log alone.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Span(msgspec.Struct, eq=False):
     end_ns: int = 0
     status: Literal["unset", "error"] = "unset"
     inner: Trace | None = None
+    principal: Principal | None = None
 
     @property
     def trace(self) -> Trace:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..access import Access, Grant
+from ..audit import REFUSED, Audit
 from ..errors import (
     Busy,
     CallerError,
@@ -65,7 +66,8 @@ class App:
     ``ready``: whether calls are taken (started, and not draining); ``writing``: whether tasks can be written;
     ``body_limit`` (bytes), ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door
     and the status of every answer; ``rates``: what bounds each principal's requests, but the owner's;
-    ``elsewhere``: see there. ``inner``: requests come from another process' front, through which the answers
+    ``elsewhere``: see there. ``audit`` is told what was refused, and what changes the gateway itself.
+    ``inner``: requests come from another process' front, through which the answers
     go, too."""
 
     def __init__(
@@ -83,6 +85,7 @@ class App:
         count: Callable[[str, int], None] = lambda door, status: None,
         rates: Rates | None = None,
         elsewhere: Elsewhere | None = None,
+        audit: Audit | None = None,
         inner: bool = False,
     ) -> None:
         self._faces = faces
@@ -97,6 +100,7 @@ class App:
         self._count = count
         self._rates = rates
         self._elsewhere = elsewhere
+        self._audit = audit
         self._inner = inner
         self._mounts: dict[str, tuple[Face, Handler]] = {
             prefix: (face, handler) for face in faces for prefix, handler in face.mounts()
@@ -143,6 +147,9 @@ class App:
                 self._idle.set()
             if request.status:
                 self._count(request.door, request.status)
+                if request.status in REFUSED and self._audit is not None and not self._inner:
+                    asked = f"{request.method} {request.path}"
+                    self._audit.refused(request.principal, asked, request.status, wire.peer)
 
     async def idle(self) -> None:
         """Wait until no request is under way."""
@@ -229,8 +236,15 @@ class App:
             await self._controlled(request)
 
     async def _controlled(self, request: Request) -> None:
-        """Have the control plane answer."""
-        await asgi.call(self._control, request)
+        """Have the control plane answer. Calls of agents are no change of the gateway; their spans tell."""
+        subject = ""
+        try:
+            subject = await asgi.call(self._control, request)
+        finally:
+            changes = request.method not in ("GET", "HEAD") and not request.path.endswith("/call")
+            if self._audit is not None and changes and request.status not in REFUSED:
+                asked = f"{request.method} {request.path}"
+                self._audit.change(request.principal, asked, request.status, subject)
 
     # --- who asks ----------------------------------------------------------------------------
 

@@ -26,6 +26,10 @@ class AsgiWire:
         self._on_gone: list[Callable[[], object]] = []
         self.gone = self.begun = False
 
+    @property
+    def peer(self) -> str:
+        return ""
+
     async def read(self) -> bytes:
         while not self._complete:
             message = await self._receive()
@@ -83,8 +87,9 @@ class AsgiWire:
             self._watch.cancel()
 
 
-async def call(app: ASGI, request: Request) -> None:
-    """Have an ASGI application answer. Its body is read here, for the limits of the front."""
+async def call(app: ASGI, request: Request) -> str:
+    """Have an ASGI application answer. Its body is read here, for the limits of the front. What it says the
+    request was about (``state["subject"]``), for the audit log."""
     path, _, query = request.target.partition(b"?")
     scope: dict[str, Any] = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
@@ -105,6 +110,7 @@ async def call(app: ASGI, request: Request) -> None:
         return {"type": "http.disconnect"}
 
     await app(scope, receive, _Answering(request, left.set))
+    return scope["state"].get("subject", "")
 
 
 class _Answering:

@@ -49,6 +49,7 @@ async def begin(
         trace,
         {"gen_ai.operation.name": "invoke_agent", "agentgw.client_protocol": PROTOCOL},
     )
+    span.principal = principal
     try:
         view = engine.agent(name, principal)
         if view.record.protocol == "auto":  # not found out yet
@@ -90,6 +91,7 @@ async def _events(handle: TaskHandle, after: int, span: Span) -> AsyncGenerator[
         yield sse.encode(_task(handle.task, span), event="task")
     finally:
         task = handle.task
+        span.set("agentgw.task", task.id)
         span.set("agentgw.state", task.state.value)
         span.end(task.fault.code if task.fault else None)
 

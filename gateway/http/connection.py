@@ -201,6 +201,11 @@ class Connection(asyncio.Protocol):
 
     # --- for requests ----------------------------------------------------------------------------
 
+    @property
+    def peer(self) -> str:
+        name: tuple[str, ...] | str | None = self._transport.get_extra_info("peername")
+        return name[0] if isinstance(name, tuple) else ""  # a local socket's is a text
+
     def send(self, data: bytes) -> None:
         if not self._over:
             self._sent += len(data)

@@ -145,6 +145,12 @@ def _keeper(request: Ask) -> Control:
     return _plane(request).control
 
 
+def _about(request: Ask, *names: str) -> None:
+    """Whom the request is about, where its path does not say so: for the audit log."""
+    scope: Mapping[str, Any] = request.scope
+    scope["state"]["subject"] = ", ".join(names)
+
+
 # --- looking ---------------------------------------------------------------------------------
 
 
@@ -191,7 +197,9 @@ async def agents_add(request: Ask, data: JSONBody[AddAgent]) -> Added:
             raise errors.Forbidden(
                 f"only the gateway's owner may register {what}: run agentgw agents add on its machine"
             )
-    return await _plane(request).control.add_agent(data)
+    added: Added = await _plane(request).control.add_agent(data)
+    _about(request, *(agent.name for agent in added.agents))
+    return added
 
 
 def _may_add(request: Ask, spec: AddAgent) -> None:

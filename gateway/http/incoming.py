@@ -26,6 +26,9 @@ class Line(Protocol):
 
     paused: bool
 
+    @property
+    def peer(self) -> str: ...
+
     def send(self, data: bytes) -> None: ...
 
     async def room(self) -> None: ...
@@ -63,6 +66,10 @@ class Incoming:
         self._size = 0
         self._wake: asyncio.Future[None] | None = None
         self._on_gone: list[Callable[[], object]] = []
+
+    @property
+    def peer(self) -> str:
+        return self._line.peer
 
     # --- from the connection -------------------------------------------------------------------
 

@@ -23,11 +23,14 @@ class Wire(Protocol):
     """One request and its answer: ``answer``, or ``start``, any number of ``write``, ``end``.
 
     ``gone``: whether the client has left. What is sent after that goes nowhere. ``begun``: whether something
-    of the answer was sent.
+    of the answer was sent. ``peer``: the address at the other end; "" where nobody knows.
     """
 
     gone: bool
     begun: bool
+
+    @property
+    def peer(self) -> str: ...
 
     async def read(self) -> bytes:
         """The next piece of the request's body; empty at its end. Raises ClientGone."""

@@ -57,6 +57,7 @@ class Call:
             "agentgw.agent_protocol": "a2a",
         }
         self.span: Span = engine.tracer.start(op.value, "server", request.trace, self.attributes)
+        self.span.principal = self.principal
 
     def __enter__(self) -> Call:
         return self

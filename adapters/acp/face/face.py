@@ -164,6 +164,7 @@ class ACPFace:
             "agentgw.client_protocol": "acp",
         }
         span = self._tracer.start(f"{request.method} {route}", "server", request.trace, attributes)
+        span.principal = request.principal
         x = Exchange(request, self._house, span, mount)
         task = asyncio.current_task()
         assert task is not None

@@ -51,6 +51,7 @@ async def call_agent(
             handle, after = begun
     except (BadArguments, CallerError) as e:
         return _refused(exchange, str(e))
+    exchange.set_task(handle.task.id)
     if exchange.era == "handshake" and exchange.wants_task:
         return begun_task(exchange, handle)
     patience = tasks.AFTER if exchange.wants_task else engine.config.limits.handover

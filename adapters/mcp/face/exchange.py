@@ -182,7 +182,10 @@ class Exchange:
             attributes["gen_ai.tool.name"] = name
         elif name is not None and self.method == wire.RESOURCES_READ:
             attributes["mcp.resource.uri"] = name
+        elif name is not None and wire.NAMED_BY[self.method] == "taskId":
+            attributes["agentgw.task"] = name
         self.span = tracer.start(title, "server", outer, attributes)
+        self.span.principal = self.principal
 
     def end(self) -> None:
         """It is answered: end its span."""
@@ -198,6 +201,11 @@ class Exchange:
         """What became of the call, for the span."""
         if self.span is not None:
             self.span.set("agentgw.state", state)
+
+    def set_task(self, id: str) -> None:
+        """Which task the call is, for the span."""
+        if self.span is not None:
+            self.span.set("agentgw.task", id)
 
     def set_losses(self, task: Task) -> None:
         """What of the agent's answer the result does not carry, for the span."""

@@ -151,6 +151,7 @@ class Relay:
             seen = msgspec.json.decode(named, type=_SeenTask)
         except UNREADABLE:
             return
+        exchange.set_task(seen.id)
         task = Task(id=seen.id, context_id="", agent=view.name, state=seen.state)
         self._engine.observe(task, exchange.principal, upstream=view.name)
 

@@ -94,6 +94,7 @@ class TaskCalls:
         if isinstance(begun, dict):
             return begun
         handle, after = begun or (await self._engine.invoke(self._invocation(view, exchange, own)), 0)
+        exchange.set_task(handle.task.id)
         if exchange.era == "handshake":
             return self.begun(exchange, handle)
         patience = tasks.AFTER if exchange.wants_task else None
