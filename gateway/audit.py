@@ -111,6 +111,7 @@ def _call(span: Span) -> Line:
         time=_time(span.end_ns),
         event="call",
         principal=principal.id,
+        key=principal.name[:LENGTH],
         door=str(said("agentgw.client_protocol", "")),
         operation=str(method)[:LENGTH],
         agent=str(said("agentgw.agent", ""))[:LENGTH],
@@ -125,7 +126,14 @@ def _call(span: Span) -> Line:
 
 
 def _about(principal: Principal, event: str, operation: str, status: int) -> Line:
-    return Line(_time(time_ns()), event, principal=principal.id, operation=operation[:LENGTH], status=status)
+    return Line(
+        _time(time_ns()),
+        event,
+        principal=principal.id,
+        key=principal.name[:LENGTH],
+        operation=operation[:LENGTH],
+        status=status,
+    )
 
 
 def _line(line: Line) -> bytes:

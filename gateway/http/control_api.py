@@ -311,7 +311,9 @@ async def keys_list(request: Ask) -> list[KeyInfo]:
 @post("/api/keys", summary="Make a client key")
 async def keys_create(request: Ask, data: JSONBody[AddKey]) -> NewKey:
     """The answer alone holds the secret. Durable, and good at every door, when it answers."""
-    return await _keeper(request).create_key(data)
+    keeper = _keeper(request)
+    _about(request, data.name)
+    return await keeper.create_key(data)
 
 
 @post("/api/keys/{name:str}/revoke", summary="Have a client key let nobody in any more", status_code=200)

@@ -55,9 +55,17 @@ def test_what_happened_is_in_the_file_and_what_was_said_is_not(
         http.post("/api/agents", json={"name": "x", "command": ["true"]})
     gateway.cli("call", "a2a", SAID)
     gateway.cli("agents", "remove", "mcp")
+    key = gateway.cli.json("keys", "create", "mine", "--agents", "a2a")["secret"]
+    bearer = {"authorization": f"Bearer {key}"}
+    assert httpx.post(f"{gateway.url}/acp/runs", json=run, headers=bearer, timeout=20).status_code == 200
+    assert httpx.get(f"{gateway.url}/acp/agents").status_code == 401
+    gateway.cli("keys", "revoke", "mine")
     assert gateway.process.stop() == 0
 
-    calls = {(line["door"], line["operation"]): line for line in recorded(gateway, "call")}
+    (with_key,) = [call for call in recorded(gateway, "call") if call["principal"].startswith("key:")]
+    assert (with_key["key"], with_key["operation"]) == ("mine", "POST /runs")
+    others = [call for call in recorded(gateway, "call") if call != with_key]
+    calls = {(line["door"], line["operation"]): line for line in others}
     for key in (
         ("mcp", "tools/call"),
         ("a2a", "SendMessage"),
@@ -77,13 +85,16 @@ def test_what_happened_is_in_the_file_and_what_was_said_is_not(
         ("POST /api/agents/mcp/disable", "", "owner"),
         ("POST /api/agents/mcp/enable", "", "owner"),
         ("DELETE /api/agents/mcp", "", "owner"),
+        ("POST /api/keys", "mine", "owner"),
+        ("POST /api/keys/mine/revoke", "", "owner"),
     ]
     refused = recorded(gateway, "refused")
     assert (refused[0]["operation"], refused[0]["principal"]) == ("GET /acp/agents", "anonymous")
-    assert {(r["status"], r["peer"]) for r in refused} == {(403, "127.0.0.1")}
-    assert sum(r["count"] for r in refused) == 2
+    assert {(r["status"], r["peer"]) for r in refused} == {(403, "127.0.0.1"), (401, "127.0.0.1")}
+    assert sum(r["count"] for r in refused) == 3
     whole = (home / "audit.jsonl").read_text()
     assert SECRET not in whole
+    assert key not in whole
     assert not any(word in whole for word in ("Bearer", "X-Key"))
     assert (home / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 

@@ -27,7 +27,7 @@ def ended(log: Audit, *, sampling: float = 1.0, error: str | None = None, **attr
     span = tracer.start(
         "tools/call x", "server", Trace(), {k.replace("__", "."): v for k, v in attributes.items()}
     )
-    span.principal = Principal(id="key:1")
+    span.principal = Principal(id="key:1", name="mine")
     span.end(error)
     tracer.start("POST /runs", "client", Trace()).end()  # ours to the agent: the same call
     log.spans(tracer.drain())
@@ -44,7 +44,8 @@ def test_a_call_says_who_what_and_how_it_went() -> None:
     assert len(line.pop("trace")) == 32
     assert 0 <= line.pop("ms") < 10_000
     assert line == {
-        "event": "call", "principal": "key:1", "door": "mcp", "operation": "tools/call", "agent": "billing",
+        "event": "call", "principal": "key:1", "key": "mine", "door": "mcp", "operation": "tools/call",
+        "agent": "billing",
         "tool": "pay", "task": "t-1", "outcome": "failed", "error": "tool_error",
     }  # fmt: skip
     assert lines(log) == []
