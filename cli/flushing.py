@@ -25,8 +25,8 @@ class Flusher:
     """``spans``: how many the store keeps (0: none), and how many wait while it can't be written.
 
     ``failing``: why nothing can be written now; it is said once, not at each try, and so is that it is over.
-    ``exporter`` and ``auditing`` get all spans, whatever can't be written; ``on_flushed`` is called after each
-    try.
+    ``exporter`` and ``auditing`` get all spans, whatever can't be written; ``on_flushed`` is called after
+    each try.
     """
 
     def __init__(self, hub: Hub, tracer: Tracer, store: Store, metrics: Metrics, spans: int) -> None:

@@ -26,7 +26,7 @@ from ..gateway.ports import Adapter, Host
 from ..gateway.rates import Rates
 from ..gateway.seal import Sealer
 from ..gateway.store import Store
-from ..gateway.telemetry import Span, Tracer, export_wanted
+from ..gateway.telemetry import Tracer, export_wanted
 from ..registry.directory import Directory
 from ..registry.manager import Manager
 from ..registry.mirror import Mirror

@@ -55,8 +55,8 @@ def test_what_happened_is_in_the_file_and_what_was_said_is_not(
         http.post("/api/agents", json={"name": "x", "command": ["true"]})
     gateway.cli("call", "a2a", SAID)
     gateway.cli("agents", "remove", "mcp")
-    key = gateway.cli.json("keys", "create", "mine", "--agents", "a2a")["secret"]
-    bearer = {"authorization": f"Bearer {key}"}
+    secret = gateway.cli.json("keys", "create", "mine", "--agents", "a2a")["secret"]
+    bearer = {"authorization": f"Bearer {secret}"}
     assert httpx.post(f"{gateway.url}/acp/runs", json=run, headers=bearer, timeout=20).status_code == 200
     assert httpx.get(f"{gateway.url}/acp/agents").status_code == 401
     gateway.cli("keys", "revoke", "mine")
@@ -94,7 +94,7 @@ def test_what_happened_is_in_the_file_and_what_was_said_is_not(
     assert sum(r["count"] for r in refused) == 3
     whole = (home / "audit.jsonl").read_text()
     assert SECRET not in whole
-    assert key not in whole
+    assert secret not in whole
     assert not any(word in whole for word in ("Bearer", "X-Key"))
     assert (home / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
