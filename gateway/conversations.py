@@ -1,86 +1,146 @@
 """Which conversation is which: the gateway's context ids against what agents call them.
 
-One entry per (principal, agent, context id). Bounded: the least recently used are forgotten first, and
-begin anew when they come back. Names are bounded, too: clients and agents choose them.
+The store has them all; the latest are also here. Those that go on for long are written again from time to
+time, for the store forgets the least recently written first. Names are bounded: clients and agents choose
+them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import OrderedDict
-from collections.abc import Sequence
 
-from .errors import InvalidRequest
+from .errors import GatewayError, InvalidRequest
 from .model import Principal
-from .store import StoredContext
+from .store import Store, StoredContext
 
-LIMIT = 50_000
+log = logging.getLogger("agentgw.engine")
+
+RECENT = 2_000  # conversations in memory
+UNSAVED = 50_000  # that wait to be written, should the store not take them
 LENGTH = 1000  # characters of a conversation's name
+
+Key = tuple[str, str, str]  # principal, agent, context id
 
 
 class Conversations:
-    """The map in memory, with what the store has not seen yet."""
+    """The latest ones, with what the store has not seen yet: that is always here, too."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = limit
-        self._upstream: OrderedDict[tuple[str, str, str], str] = OrderedDict()
-        self._agents: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._owners: OrderedDict[tuple[str, str], str] = OrderedDict()  # of what agents call conversations
-        self._unsaved: dict[tuple[str, str, str], StoredContext] = {}
+    def __init__(self, store: Store, recent: int = RECENT) -> None:
+        self._store = store
+        self._limit = recent
+        # What the agent calls each ("": it has not said), and the number of changes when that was noted.
+        self._upstream: OrderedDict[Key, tuple[str, int]] = OrderedDict()
+        self._agents: OrderedDict[tuple[str, str], str] = OrderedDict()  # that each went to last
+        self._unsaved: dict[Key, StoredContext] = {}
+        self._changes = 0
+        self._saving = asyncio.Lock()
 
-    def load(self, contexts: Sequence[StoredContext]) -> None:
-        """Take over what the store kept."""
-        for c in contexts:
-            self._upstream[c.principal, c.agent, c.context_id] = c.upstream_id
-            self._agents[c.principal, c.context_id] = c.agent
-            self._owners.setdefault((c.agent, c.upstream_id), c.principal)
+    def __len__(self) -> int:
+        """How many are in memory."""
+        return len(self._upstream)
 
-    def get(self, principal: Principal, agent: str, context_id: str) -> str | None:
+    async def get(self, principal: Principal, agent: str, context_id: str) -> str | None:
         """What the agent called this conversation on its last turn; None on the first. Raises InvalidRequest
         for a name that is too long."""
         if len(context_id) > LENGTH:
             raise InvalidRequest(f"the conversation's id is longer than {LENGTH} characters")
-        return self._upstream.get((principal.id, agent, context_id))
+        key = (principal.id, agent, context_id)
+        known = self._upstream.get(key)
+        if known is None:
+            found = await self._store.find_context(*key)
+            if found is not None and key not in self._upstream:
+                self._note(key, found.upstream_id, turn=False)
+            known = self._upstream.get(key, ("", 0))
+        return known[0] or None
 
-    def agent(self, principal: Principal, context_id: str) -> str | None:
+    async def agent(self, principal: Principal, context_id: str) -> str | None:
         """The agent that the conversation went to last."""
-        return self._agents.get((principal.id, context_id))
+        known = self._agents.get((principal.id, context_id))
+        if known is not None or len(context_id) > LENGTH:
+            return known
+        await self._try_to_save()
+        return await self._store.context_agent(principal.id, context_id)
 
-    def is_others(self, principal: Principal, agent: str, upstream_id: str) -> bool:
+    async def is_others(self, principal: Principal, agent: str, upstream_id: str) -> bool:
         """Whether what the agent calls ``upstream_id`` is another principal's conversation."""
-        return self._owners.get((agent, upstream_id), principal.id) != principal.id
+        if len(upstream_id) > LENGTH:
+            return False
+        await self._try_to_save()
+        return await self._store.context_owner(agent, upstream_id) not in (None, principal.id)
 
     def touch(self, principal: Principal, agent: str, context_id: str) -> None:
-        """Note that a turn goes to this agent."""
-        self._agents[principal.id, context_id] = agent
-        self._agents.move_to_end((principal.id, context_id))
-        if len(self._agents) > self._limit:
-            self._agents.popitem(last=False)
+        """Note that a turn goes to this agent. What it calls the conversation must have been asked for."""
+        key = (principal.id, agent, context_id)
+        known = self._upstream.get(key)
+        if known is None or self._agents.get((principal.id, context_id)) != agent or self._is_old(known[1]):
+            self._note(key, known[0] if known else "", turn=True)
+        self._went(key)
 
     def put(self, principal: Principal, agent: str, context_id: str, upstream_id: str) -> None:
-        """Note what the agent calls the conversation; a name that is too long is not remembered."""
+        """Note what the agent calls the conversation; a name that is too long is not remembered. An agent
+        that names a conversation does not draw it away from the one it goes to."""
         if len(context_id) > LENGTH or len(upstream_id) > LENGTH:
             return
         key = (principal.id, agent, context_id)
-        if self._upstream.get(key) != upstream_id:
-            self._upstream[key] = upstream_id
-            self._unsaved[key] = StoredContext(
-                principal=principal.id, agent=agent, context_id=context_id, upstream_id=upstream_id
-            )
+        known = self._upstream.get(key)
+        if known is None or known[0] != upstream_id or self._is_old(known[1]):
+            self._note(key, upstream_id, turn=self._agents.get((principal.id, context_id)) == agent)
+        else:
+            self._upstream.move_to_end(key)
+
+    def _is_old(self, noted: int) -> bool:
+        return self._changes - noted > self._limit
+
+    def _went(self, key: Key) -> None:
+        principal, agent, context_id = key
+        self._agents[principal, context_id] = agent
+        self._agents.move_to_end((principal, context_id))
+
+    def _note(self, key: Key, upstream_id: str, *, turn: bool) -> None:
+        """To be written. ``turn``: see ``StoredContext``."""
+        principal, agent, context_id = key
+        before = self._unsaved.get(key)
+        self._changes += 1
+        self._upstream[key] = upstream_id, self._changes
         self._upstream.move_to_end(key)
-        if len(self._upstream) > self._limit:
-            self._upstream.popitem(last=False)
-        self._owners.setdefault((agent, upstream_id), principal.id)
-        if len(self._owners) > self._limit:
-            self._owners.popitem(last=False)
-        # An agent that names a conversation does not draw it away from the one it goes to.
-        if (principal.id, context_id) not in self._agents:
-            self.touch(principal, agent, context_id)
+        self._unsaved[key] = StoredContext(
+            principal=principal,
+            agent=agent,
+            context_id=context_id,
+            upstream_id=upstream_id,
+            turn=turn or (before is not None and before.turn),
+        )
+        if len(self._unsaved) > UNSAVED:
+            oldest = next(iter(self._unsaved))
+            del self._unsaved[oldest]
+            self._upstream.pop(oldest, None)
 
-    def drain(self) -> Sequence[StoredContext]:
-        """What changed since the last call."""
-        unsaved, self._unsaved = self._unsaved, {}
-        return list(unsaved.values())
+    # --- writing -----------------------------------------------------------------------------
 
-    def undrain(self, contexts: Sequence[StoredContext]) -> None:
-        """They could not be written: the next ``drain`` has them again, unless they changed since."""
-        self._unsaved = {(c.principal, c.agent, c.context_id): c for c in contexts} | self._unsaved
+    async def save(self) -> None:
+        """Write what changed; of what is written only the latest stay in memory."""
+        async with self._saving:
+            unsaved, self._unsaved = self._unsaved, {}
+            if unsaved:
+                try:
+                    await self._store.save_contexts(list(unsaved.values()))
+                except BaseException:
+                    self._unsaved = unsaved | self._unsaved  # the next time
+                    raise
+            self._trim()
+
+    def _trim(self) -> None:
+        for key in list(self._upstream)[: max(len(self._upstream) - self._limit, 0)]:
+            if key not in self._unsaved:
+                del self._upstream[key]
+        while len(self._agents) > self._limit + len(self._unsaved):
+            self._agents.popitem(last=False)
+
+    async def _try_to_save(self) -> None:
+        if self._unsaved or self._saving.locked():
+            try:
+                await self.save()
+            except GatewayError as e:
+                log.debug("%s", e.message)

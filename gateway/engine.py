@@ -104,7 +104,7 @@ class Hub:
         self._book = TaskBook(store, config.limits.tasks, self.homes)
         self._store = store
         self._pickup = Pickup(directory.views, self._book)
-        self._conversations = Conversations()
+        self._conversations = Conversations(store)
         self._running = 0
         # By the names that may be reached: the snapshot that was looked at, and those of it.
         self._agents: dict[frozenset[str] | None, tuple[Any, tuple[AgentView, ...]]] = {}
@@ -113,9 +113,8 @@ class Hub:
     # --- life --------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load conversations; tasks that a former process left running are picked up in the background, or
-        failed: they are not working for ever."""
-        self._conversations.load(await self._store.load_contexts())
+        """Tasks that a former process left running are picked up in the background, or failed: they are not
+        working for ever."""
         relayed: list[TaskLog] = []
         for entry in await self._book.interrupted():
             if entry.relayed:
@@ -179,13 +178,7 @@ class Hub:
     async def flush(self) -> None:
         """Write changed tasks, their new events and conversations; forget what is old and idle."""
         await self._book.flush()
-        contexts = self._conversations.drain()
-        if contexts:
-            try:
-                await self._store.save_contexts(contexts)
-            except BaseException:
-                self._conversations.undrain(contexts)
-                raise
+        await self._conversations.save()
 
     # --- agents ------------------------------------------------------------------------------
 
@@ -224,11 +217,14 @@ class Hub:
         view = self.agent(call.agent, call.principal)
         if call.task_id:
             return await self._answer(call, view)
+        known = None
         if call.context_id:
             self.homes.claim(call.context_id)
             self._must_be_here(call.context_id)
+            known = await self._conversations.get(call.principal, call.agent, call.context_id)
+            if self.draining:
+                raise Draining
         context_id = call.context_id or self.homes.new()
-        known = self._conversations.get(call.principal, call.agent, context_id)
         self._conversations.touch(call.principal, call.agent, context_id)
         at = now()
         task = Task(
@@ -255,14 +251,11 @@ class Hub:
         while entry.running and entry.state in PAUSED:
             assert entry.runner is not None
             await asyncio.wait([entry.runner])  # it has asked; let it finish its last step
+        known = await self._conversations.get(call.principal, call.agent, entry.context_id)
         # From here to the launch nothing waits: of several answers at once one goes on.
         if entry.state not in PAUSED:
             raise NotActive(f"the task does not wait for input: it is {entry.state.value}")
-        call = msgspec.structs.replace(
-            call,
-            context_id=entry.context_id,
-            upstream_context=self._conversations.get(call.principal, call.agent, entry.context_id),
-        )
+        call = msgspec.structs.replace(call, context_id=entry.context_id, upstream_context=known)
         ref = entry.upstream or TaskRef(task_id=entry.id)
         entry.append(StateChanged(state=TaskState.WORKING))
         self._book.changed(entry)
@@ -360,11 +353,11 @@ class Hub:
         if self._book.observe(task, principal, upstream) and task.context_id:
             self.converse(upstream, task.context_id, principal, context or task.context_id)
 
-    def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:
-        return self._conversations.get(principal, agent, context_id)
+    async def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:
+        return await self._conversations.get(principal, agent, context_id)
 
-    def is_others_context(self, agent: str, upstream_id: str, principal: Principal) -> bool:
-        return self._conversations.is_others(principal, agent, upstream_id)
+    async def is_others_context(self, agent: str, upstream_id: str, principal: Principal) -> bool:
+        return await self._conversations.is_others(principal, agent, upstream_id)
 
     def converse(self, agent: str, context_id: str, principal: Principal, upstream_id: str) -> None:
         self.homes.claim(context_id)
@@ -373,8 +366,8 @@ class Hub:
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:
         return self._book.open_question(agent, context_id, principal)
 
-    def context_agent(self, context_id: str, principal: Principal) -> str | None:
-        return self._conversations.agent(principal, context_id)
+    async def context_agent(self, context_id: str, principal: Principal) -> str | None:
+        return await self._conversations.agent(principal, context_id)
 
 
 def _those(

@@ -263,11 +263,11 @@ class Engine(Protocol):
         conversation, where it is not ``task.context_id``. Cheap; written out later."""
         ...
 
-    def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:
+    async def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:
         """What the agent calls this conversation of the principal's; None where it has not had a turn."""
         ...
 
-    def is_others_context(self, agent: str, upstream_id: str, principal: Principal) -> bool:
+    async def is_others_context(self, agent: str, upstream_id: str, principal: Principal) -> bool:
         """Whether what the agent calls ``upstream_id`` is a conversation of another principal's."""
         ...
 
@@ -279,7 +279,7 @@ class Engine(Protocol):
         """The id of the one task of this conversation that waits for input; None if none or several do."""
         ...
 
-    def context_agent(self, context_id: str, principal: Principal) -> str | None:
+    async def context_agent(self, context_id: str, principal: Principal) -> str | None:
         """The agent that the principal's conversation went to last; None for an unknown one."""
         ...
 

@@ -30,13 +30,15 @@ class StoredTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     relayed: bool = False
 
 
-class StoredContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent calls a conversation that a principal knows as ``context_id``."""
+class StoredContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an agent calls a conversation that a principal knows as ``context_id`` ("": it has not said).
+    ``turn``: it went to that agent last; False: the agent only named it."""
 
     principal: str
     agent: str
     context_id: str
     upstream_id: str
+    turn: bool = True
 
 
 class Store(ABC):
@@ -115,8 +117,16 @@ class Store(ABC):
         """Upsert conversations; the least recently changed ones are forgotten first."""
 
     @abstractmethod
-    async def load_contexts(self) -> Sequence[StoredContext]:
-        """All conversations."""
+    async def find_context(self, principal: str, agent: str, context_id: str) -> StoredContext | None:
+        """One conversation as it was last saved."""
+
+    @abstractmethod
+    async def context_agent(self, principal: str, context_id: str) -> str | None:
+        """The agent that a conversation went to last, else the first that named it."""
+
+    @abstractmethod
+    async def context_owner(self, agent: str, upstream_id: str) -> str | None:
+        """The first principal of whose conversations the agent called one ``upstream_id``."""
 
     async def settle(self) -> bool:
         """Have written what other processes, which use the same store, still hold. Whether there are any."""

@@ -14,6 +14,8 @@ from ..gateway.store import Store, StoredContext, StoredTask
 from ..gateway.telemetry import Span, span_json
 from . import traces
 
+CONTEXTS = 10_000  # conversations kept; the oldest go first
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,6 +36,8 @@ class MemoryStore(Store):
         self._tasks: dict[str, StoredTask] = {}
         self._events: dict[str, dict[int, Logged]] = {}
         self._contexts: dict[tuple[str, str, str], StoredContext] = {}
+        self._context_agents: dict[tuple[str, str], str] = {}
+        self._context_owners: dict[tuple[str, str], str] = {}
         self._items: dict[tuple[str, str], bytes] = {}
         self._tasks_kept = tasks
         self._spans: deque[Span] = deque(maxlen=spans)
@@ -119,12 +123,25 @@ class MemoryStore(Store):
 
     async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
         for c in contexts:
-            key = (c.principal, c.agent, c.context_id)
+            key, place = (c.principal, c.agent, c.context_id), (c.principal, c.context_id)
             self._contexts.pop(key, None)
             self._contexts[key] = c
+            if c.turn or place not in self._context_agents:
+                self._context_agents[place] = c.agent
+            if c.upstream_id:
+                self._context_owners.setdefault((c.agent, c.upstream_id), c.principal)
+        for known in (self._contexts, self._context_agents, self._context_owners):
+            for key in list(known)[: max(len(known) - CONTEXTS, 0)]:
+                del known[key]  # pyright: ignore[reportArgumentType]
 
-    async def load_contexts(self) -> Sequence[StoredContext]:
-        return list(self._contexts.values())
+    async def find_context(self, principal: str, agent: str, context_id: str) -> StoredContext | None:
+        return self._contexts.get((principal, agent, context_id))
+
+    async def context_agent(self, principal: str, context_id: str) -> str | None:
+        return self._context_agents.get((principal, context_id))
+
+    async def context_owner(self, agent: str, upstream_id: str) -> str | None:
+        return self._context_owners.get((agent, upstream_id))
 
     # --- items ---------------------------------------------------------------------------------
 

@@ -22,12 +22,12 @@ from ..gateway.model import Agent, Logged, Record, TaskState
 from ..gateway.store import Store, StoredContext, StoredTask
 from ..gateway.telemetry import Span
 from . import schema, segments, traces
+from .contexttable import ContextTable
 from .lock import HomeLock
 from .tasktable import TaskTable
 
 FILE = "agentgw.db"
 LOCK_WAIT = 30.0  # seconds to wait for another process that has the directory
-CONTEXTS = 50_000  # changes of conversations kept; the oldest go first
 
 # Nothing is ever written over what can't be read.
 _HINT = "; put back a copy, or move it away (with its -wal and -shm) to begin with a new one"
@@ -36,7 +36,6 @@ T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _decode_record = msgspec.json.Decoder(Record).decode
 _decode_agent = msgspec.json.Decoder(Agent).decode
-_decode_contexts = msgspec.json.Decoder(list[StoredContext]).decode
 
 
 class SqliteStore(Store):
@@ -64,6 +63,7 @@ class SqliteStore(Store):
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="agentgw-store")
         self._connection: sqlite3.Connection | None = None
         self._task_rows: TaskTable | None = None
+        self._context_rows: ContextTable | None = None
         self._closed = False
 
     async def open(self) -> None:
@@ -209,27 +209,28 @@ class SqliteStore(Store):
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
         return await self._run(lambda: self._task_table().events(task_id, after))
 
+    def _context_table(self) -> ContextTable:
+        if self._context_rows is None:
+            self._context_rows = ContextTable(self._db)
+        return self._context_rows
+
     async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
         def save() -> None:
-            with self._transaction() as db:
-                (last,) = db.execute("SELECT coalesce(max(id), 0) FROM conversations").fetchone()
-                last += len(contexts)
-                db.execute("INSERT INTO conversations VALUES (?, ?)", (last, _encode(contexts)))
-                db.execute("DELETE FROM conversations WHERE id <= ?", (last - CONTEXTS,))
+            table, self._context_rows = self._context_table(), None  # as with tasks
+            with self._transaction():
+                table.save(contexts)
+            self._context_rows = table
 
         await self._run(save)
 
-    async def load_contexts(self) -> Sequence[StoredContext]:
-        def load() -> Sequence[StoredContext]:
-            latest: dict[tuple[str, str, str], StoredContext] = {}
-            for (value,) in self._db.execute("SELECT value FROM conversations ORDER BY id"):
-                for c in _decode_contexts(value):
-                    key = (c.principal, c.agent, c.context_id)
-                    latest.pop(key, None)
-                    latest[key] = c
-            return list(latest.values())
+    async def find_context(self, principal: str, agent: str, context_id: str) -> StoredContext | None:
+        return await self._run(lambda: self._context_table().find(principal, agent, context_id))
 
-        return await self._run(load)
+    async def context_agent(self, principal: str, context_id: str) -> str | None:
+        return await self._run(lambda: self._context_table().agent(principal, context_id))
+
+    async def context_owner(self, agent: str, upstream_id: str) -> str | None:
+        return await self._run(lambda: self._context_table().owner(agent, upstream_id))
 
     # --- items ---------------------------------------------------------------------------------
 

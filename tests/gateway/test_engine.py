@@ -85,8 +85,8 @@ async def test_each_conversation_is_its_callers_own() -> None:
         await (await engine.invoke(say("1", principal=principal, context_id="ours"))).settled()
     await (await engine.invoke(say("2", principal=ALICE, context_id="ours"))).settled()
     assert [c.upstream_context for c in agent.calls] == [None, None, "ours"]
-    assert engine.context_agent("ours", ALICE) == "echo"
-    assert engine.context_agent("ours", Principal(id="eve")) is None
+    assert await engine.context_agent("ours", ALICE) == "echo"
+    assert await engine.context_agent("ours", Principal(id="eve")) is None
 
 
 async def test_calls_without_context_begin_new_conversations() -> None:
@@ -309,7 +309,7 @@ async def test_a_relays_tasks_are_known_but_never_anothers() -> None:
         await engine.task("relayed", BOB)
     engine.observe(msgspec.structs.replace(theirs, state=TaskState.COMPLETED), ALICE, upstream="echo")
     assert (await engine.task("relayed", ALICE)).task.state is TaskState.COMPLETED
-    assert engine.context_agent("up-c", ALICE) == "echo"
+    assert await engine.context_agent("up-c", ALICE) == "echo"
 
 
 async def test_of_several_answers_at_once_one_goes_on() -> None:

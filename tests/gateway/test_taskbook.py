@@ -9,7 +9,7 @@ import pytest
 
 from agentgw.gateway import taskbook
 from agentgw.gateway.config import Config, Limits
-from agentgw.gateway.conversations import LENGTH
+from agentgw.gateway.conversations import LENGTH, Conversations
 from agentgw.gateway.errors import ConfigError, InvalidRequest, UnknownTask
 from agentgw.gateway.model import (
     Artifact,
@@ -244,7 +244,7 @@ async def test_an_agent_does_not_draw_a_conversation_to_itself() -> None:
     engine = hub(echo=MemoryUpstream(), evil=MemoryUpstream())
     await (await engine.invoke(say("x", context_id="ours"))).settled()
     engine.observe(seen("t", context_id="ours"), Principal(), upstream="evil")
-    assert engine.context_agent("ours", Principal()) == "echo"
+    assert await engine.context_agent("ours", Principal()) == "echo"
 
 
 async def test_a_conversation_s_name_has_a_bound() -> None:
@@ -259,12 +259,51 @@ async def test_a_conversation_s_name_has_a_bound() -> None:
     with pytest.raises(InvalidRequest, match="longer than"):
         await engine.invoke(say("x", context_id=long))
     with pytest.raises(InvalidRequest, match="longer than"):
-        engine.upstream_context("echo", long, Principal())
+        await engine.upstream_context("echo", long, Principal())
     engine.observe(seen("t", context_id=long), Principal(), upstream="echo")
     await (await engine.invoke(say(long, context_id="a"))).settled()
     await (await engine.invoke(say(fit, context_id="b"))).settled()
-    assert engine.upstream_context("echo", "a", Principal()) is None
-    assert engine.upstream_context("echo", "b", Principal()) == fit
+    assert await engine.upstream_context("echo", "a", Principal()) is None
+    assert await engine.upstream_context("echo", "b", Principal()) == fit
+
+
+async def test_a_conversation_that_is_not_in_memory_any_more_goes_on() -> None:
+    """Whose it is, what its agent calls it and where it went are the store's to know."""
+    known = Conversations(MemoryStore(), recent=2)
+    for n in range(5):
+        known.touch(ALICE, "echo", f"c{n}")
+        known.put(ALICE, "echo", f"c{n}", f"u{n}")
+        await known.save()
+    assert len(known) == 2
+    for n in range(5):
+        assert await known.agent(ALICE, f"c{n}") == "echo"
+        assert await known.is_others(BOB, "echo", f"u{n}")
+        assert not await known.is_others(ALICE, "echo", f"u{n}")
+        assert await known.get(ALICE, "echo", f"c{n}") == f"u{n}"
+        assert await known.get(BOB, "echo", f"c{n}") is None
+        assert await known.get(ALICE, "other", f"c{n}") is None
+
+
+async def test_what_was_not_written_yet_counts() -> None:
+    known = Conversations(Recording(), recent=2)
+    known.touch(ALICE, "echo", "c")
+    known.put(ALICE, "echo", "c", "u")
+    known.put(ALICE, "evil", "c", "u")
+    assert await known.agent(ALICE, "c") == "echo"
+    assert await known.is_others(BOB, "evil", "u")
+
+
+async def test_a_conversation_that_goes_on_is_written_again() -> None:
+    """The store forgets what was not written for long."""
+    store = MemoryStore()
+    known = Conversations(store, recent=2)
+    for n in range(4):
+        known.touch(ALICE, "echo", "long")
+        known.put(ALICE, "echo", "long", "u")
+        known.touch(ALICE, "echo", f"short{n}")
+        await known.save()
+    written = list(store._contexts)  # pyright: ignore[reportPrivateUsage]
+    assert written.index((ALICE.id, "echo", "long")) > written.index((ALICE.id, "echo", "short2"))
 
 
 async def test_conversations_that_could_not_be_written_are_written_later() -> None:
@@ -276,7 +315,7 @@ async def test_conversations_that_could_not_be_written_are_written_later() -> No
         await engine.flush()
     store.broken = False
     await engine.flush()
-    assert [c.context_id for c in await store.load_contexts()] == ["ours"]
+    assert await store.find_context("anonymous", "echo", "ours") is not None
 
 
 async def test_a_running_task_is_written_whole_only_when_its_state_changes() -> None:

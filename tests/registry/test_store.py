@@ -41,7 +41,7 @@ from agentgw.gateway.model import (
 )
 from agentgw.gateway.store import StoredContext, StoredTask
 from agentgw.gateway.telemetry import LENGTH, Span, Tracer, span_json
-from agentgw.registry import lock, schema
+from agentgw.registry import contexttable, lock, schema
 from agentgw.registry.memory import MemoryStore
 from agentgw.registry.remote import remote, served
 from agentgw.registry.sqlite import SqliteStore
@@ -227,14 +227,60 @@ async def test_the_oldest_ended_tasks_go_with_their_events_past_the_limit(kind, 
         assert list(await store.load_events("running")) == [entry]
 
 
-async def test_conversations_come_back_least_recently_used_first(kind, tmp_path):
-    def context(id, upstream):
-        return StoredContext(principal="p", agent="a", context_id=id, upstream_id=upstream)
+def context(id, upstream, *, principal="p", agent="a", turn=True):
+    return StoredContext(principal=principal, agent=agent, context_id=id, upstream_id=upstream, turn=turn)
 
+
+async def test_a_conversation_is_found_as_it_was_last_saved(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
         await store.save_contexts([context("one", "1"), context("two", "2")])
-        await store.save_contexts([context("one", "renamed")])
-        assert list(await store.load_contexts()) == [context("two", "2"), context("one", "renamed")]
+        await store.save_contexts([context("one", "renamed"), context("one", "b's", agent="b")])
+        assert await store.find_context("p", "a", "one") == context("one", "renamed")
+        assert await store.find_context("p", "a", "two") == context("two", "2")
+        assert await store.find_context("q", "a", "one") is None
+        assert await store.find_context("p", "a", "three") is None
+
+
+async def test_a_conversation_s_agent_is_the_one_it_went_to_last(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        await store.save_contexts([context("c", "1"), context("c", "x", agent="evil", turn=False)])
+        assert await store.context_agent("p", "c") == "a"
+        await store.save_contexts([context("c", "x", agent="evil", turn=False)])
+        assert await store.context_agent("p", "c") == "a"
+        await store.save_contexts([context("c", "2", agent="b"), context("named", "3", turn=False)])
+        assert await store.context_agent("p", "c") == "b"
+        assert await store.context_agent("p", "named") == "a"
+        assert await store.context_agent("q", "c") is None
+
+
+async def test_what_an_agent_calls_a_conversation_stays_its_first_principal_s(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        await store.save_contexts([context("one", "u"), context("silent", "")])
+        await store.save_contexts([context("two", "u", principal="q"), context("one", "u")])
+        await store.save_contexts([context("one", "u")])
+        await store.save_contexts([context("two", "u", principal="q")])
+        assert await store.context_owner("a", "u") == "p"
+        assert await store.context_owner("b", "u") is None
+        assert await store.context_owner("a", "") is None
+
+
+async def test_sqlite_finds_conversations_again_after_a_start_and_forgets_the_oldest(tmp_path, monkeypatch):
+    monkeypatch.setattr(contexttable, "CHANGES", 6)
+    monkeypatch.setattr(contexttable, "GENERATION", 3)
+
+    async def known(store):
+        return [n for n in range(10) if await store.find_context("p", "a", f"c{n}")]
+
+    async with opened("sqlite", tmp_path) as store:
+        for n in range(10):
+            await store.save_contexts([context(f"c{n}", f"u{n}")])
+            assert await store.find_context("p", "a", f"c{n}") == context(f"c{n}", f"u{n}")
+        kept = await known(store)
+        assert kept[-3:] == [7, 8, 9]
+    async with opened("sqlite", tmp_path) as store:
+        assert await known(store) == list(range(4, 10))
+        assert await store.context_owner("a", "u9") == await store.context_owner("a", "u4") == "p"
+        assert await store.context_agent("p", "c4") == "a"
 
 
 # --- spans ----------------------------------------------------------------------------------------
@@ -543,7 +589,8 @@ async def test_what_a_former_version_kept_is_still_there(tmp_path, version):
             assert [e.event for e in await store.load_events("t")] == [
                 Progress(message="1"), Progress(message="2")
             ]  # fmt: skip
-            assert [c.context_id for c in await store.load_contexts()] == ["one", "two"]
+            for name in ("one", "two"):
+                assert await store.find_context("p", "a", name) == context(name, "u")
         await store.save_spans([span("b", 1)])
         (new, *old) = await store.traces()
         assert new["trace_id"] == "b" * 32

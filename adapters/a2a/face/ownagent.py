@@ -72,7 +72,8 @@ class OwnAgent:
         named = self._named(send, principal)
         if named is not None:
             return named
-        known = self._engine.context_agent(message.context_id, principal) if message.context_id else None
+        context_id = message.context_id
+        known = await self._engine.context_agent(context_id, principal) if context_id else None
         if known and known != OWN:
             return Route(send, self._engine.agent(known, principal), send.meta("skill"))
         views = self._engine.agents(principal)

@@ -78,7 +78,7 @@ class Passage:
 
     # --- names -------------------------------------------------------------------------------
 
-    def context_sent(self, wanted: str | None) -> str | None:
+    async def context_sent(self, wanted: str | None) -> str | None:
         """What the agent is told where the client names the conversation ``wanted``. Raises Malformed for
         one that is not the task's (section 3.4.3)."""
         if not wanted:
@@ -89,9 +89,11 @@ class Passage:
             return task.extra.get(MARK, {}).get("context") or wanted
         self._ours = wanted
         principal = self._call.principal
-        known = self._engine.upstream_context(self._name, wanted, principal)
-        others = self._engine.is_others_context(self._name, wanted, principal)
-        return known or context_at_agent(wanted, principal, others=others)
+        known = await self._engine.upstream_context(self._name, wanted, principal)
+        if known is not None:
+            return known
+        others = await self._engine.is_others_context(self._name, wanted, principal)
+        return context_at_agent(wanted, principal, others=others)
 
     # --- calls -------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ class Relay:
         known = (await self._engine.task(message.task_id, call.principal)).task if message.task_id else None
         passage = self._passage(call, view, agent, version, known, message)
         try:
-            theirs = passage.context_sent(message.context_id)
+            theirs = await passage.context_sent(message.context_id)
         except BaseException:
             passage.close()
             raise

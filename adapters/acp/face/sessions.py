@@ -42,7 +42,7 @@ async def read(x: Exchange, name: str) -> None:
     if not is_uuid(name):
         raise codec.wrong("session_id", "expected a UUID")
     context_id = await x.house.ids.original(name.lower())
-    agent = x.engine.context_agent(context_id, x.principal)
+    agent = await x.engine.context_agent(context_id, x.principal)
     tasks = await _tasks(x, context_id)
     if agent is None and not tasks:
         raise NotThere(f"unknown session: {name}")
@@ -135,7 +135,7 @@ async def _fetched(x: Exchange, name: str) -> None:
     upstream = cast(ACPUpstream, view.upstream)
     place = (x.principal.id, agent, session, inner)
     if place not in x.house.seen:
-        known = x.engine.context_agent(context_id, x.principal) is not None
+        known = await x.engine.context_agent(context_id, x.principal) is not None
         found = await _theirs(x, view, context_id) if known else None
         mine = f"{x.base}/resources/{name}"
         if found is None or mine not in (*found["history"], found["state"]):
