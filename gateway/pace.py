@@ -44,6 +44,10 @@ class Pace:
         """How many of ``count`` events the fastest has not read; 0 without readers."""
         return count - max(self._read.values()) if self._read else 0
 
+    def slowest(self, count: int) -> int:
+        """How many the slowest has read; ``count`` without readers."""
+        return min(self._read.values(), default=count)
+
     def room(self, count: int) -> asyncio.Future[None]:
         """What to wait for until the fastest has read half of what it has not read of ``count`` events."""
         if self._room is None or self._room.done():

@@ -39,9 +39,9 @@ def _second(seconds: int) -> str:
 class TaskLog:
     """A task with its events. Implements ``ports.TaskHandle``.
 
-    ``stored``: how many events are in the store already; those before ``first`` are only there (a task that
-    was loaded back), and ``load`` fetches them. ``relayed``: a relay saw it pass; there is no log, and its
-    agent knows best what it is. ``watchers``: how many follow it.
+    ``stored``: how many events are in the store already; those up to ``first`` are only there (who follows
+    has read them, or nobody does), and ``load`` fetches them. ``relayed``: a relay saw it pass; there is no
+    log, and its agent knows best what it is. ``watchers``: how many follow it.
 
     Whoever follows a task that is ``left`` to the next process of the gateway gets Draining raised.
     """
@@ -74,6 +74,7 @@ class TaskLog:
         self._events: list[Logged] = []
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._pace = Pace()
+        self._loading = 0  # who reads the log out of the store just now
 
     @property
     def task(self) -> Task:
@@ -122,7 +123,7 @@ class TaskLog:
     def room(self) -> asyncio.Future[None] | None:
         """What to wait for before more is logged; None while somebody who reads the log keeps up, or nobody
         does read it."""
-        count = len(self._events)
+        count = self.last_seq
         behind = self._pace.behind(count)
         if behind <= NEAR or (behind < FAR and behind * size_of(self._events[-1].event) < BACKLOG):
             return None
@@ -170,29 +171,38 @@ class TaskLog:
         self.watchers += 1
         try:
             if after < self._first:
-                for logged in await self._load(self.id, after):
-                    if logged.seq > self._first:
-                        break
+                for logged in await self._stored(after, reader):
                     yield logged
                     after = logged.seq
-            position = max(after - self._first, 0)
+            after = max(after, self._first)
             while True:
-                while position < len(self._events):
-                    self._pace.at(reader, position)
-                    position += 1
-                    yield self._events[position - 1]
-                self._pace.at(reader, position)
+                while after < self.last_seq:
+                    self._pace.at(reader, after)
+                    after += 1
+                    yield self._events[after - 1 - self._first]
+                self._pace.at(reader, after)
                 if self.settled_now:
                     return
                 await self._change(_anything)
         finally:
             self.watchers -= 1
             self._pace.leaves(reader)
+            self._trim()
 
     async def log(self) -> Sequence[Logged]:
-        first = self._first
-        stored = await self._load(self.id, 0) if first else ()
-        return [*(logged for logged in stored if logged.seq <= first), *self._events]
+        return [*(await self._stored(0) if self._first else ()), *self._events]
+
+    async def _stored(self, after: int, reader: object = None) -> Sequence[Logged]:
+        """Of the events from ``after`` on those that only the store has. ``reader`` goes on with the others,
+        which stay until then."""
+        self._loading += 1
+        try:
+            loaded = await self._load(self.id, after)
+        finally:
+            self._loading -= 1
+        if reader is not None:
+            self._pace.at(reader, self._first)
+        return [logged for logged in loaded if logged.seq <= self._first]
 
     async def settled(self) -> Task:
         if not self.settled_now:
@@ -237,6 +247,14 @@ class TaskLog:
         self.stored = max(self.stored, seq)
         if snapshot is not None:
             self._saved = snapshot.task.state
+        self._trim()
+
+    def _trim(self) -> None:
+        """Let go of the events that the store has and everybody who follows has read."""
+        spare = min(self.stored, self._pace.slowest(self.stored)) - self._first
+        if spare > 0 and not self._loading:
+            del self._events[:spare]
+            self._first += spare
 
     def weighed(self, size: int) -> int:
         """Roughly the bytes held by a task whose snapshot takes ``size``."""

@@ -318,6 +318,38 @@ async def test_conversations_that_could_not_be_written_are_written_later() -> No
     assert await store.find_context("anonymous", "echo", "ours") is not None
 
 
+async def test_events_that_are_written_and_read_are_in_the_store_only() -> None:
+    """A slow follower still has those that it has not read; who comes later gets all of them, in order."""
+    steps: asyncio.Queue[None] = asyncio.Queue()
+
+    async def talks(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        for n in range(10):
+            await steps.get()
+            yield MessageDelta(parts=(Text(text=str(n)),))
+        yield Finished(state=TaskState.COMPLETED)
+
+    engine = hub(None, MemoryStore(), talks=MemoryUpstream(talks))
+    handle = await engine.invoke(say("x", "talks"))
+    fast, slow = handle.events(), handle.events()
+    assert (await anext(slow)).seq == (await anext(fast)).seq == 1
+    held: list[int] = []
+    for seq in range(2, 12):
+        steps.put_nowait(None)
+        assert (await anext(fast)).seq == seq
+        await engine.flush()
+        held.append(len(handle._events))  # pyright: ignore[reportPrivateUsage]
+        if seq == 5:
+            assert [(await anext(slow)).seq for _ in range(3)] == [2, 3, 4]
+    assert held == [2, 3, 4, 5, 3, 4, 5, 6, 7, 9]
+    assert [logged.seq async for logged in fast] == [12]
+    assert [logged.seq async for logged in slow] == [5, 6, 7, 8, 9, 10, 11, 12]
+    assert handle._events == []  # pyright: ignore[reportPrivateUsage]
+    assert [logged.seq async for logged in handle.events()] == list(range(1, 13))
+    assert [logged.seq async for logged in handle.events(7)] == list(range(8, 13))
+    assert [logged.seq for logged in await handle.log()] == list(range(1, 13))
+
+
 async def test_a_running_task_is_written_whole_only_when_its_state_changes() -> None:
     steps: asyncio.Queue[None] = asyncio.Queue()
 
