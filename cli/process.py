@@ -30,7 +30,7 @@ from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
 from . import owner
 from .banner import banner
-from .terminal import WrongUse
+from .terminal import WrongUse, tame_log
 from .wiring import Gateway
 
 log = logging.getLogger("agentgw")
@@ -72,6 +72,7 @@ def serve(config: Config, *, home: Path, serving: Serving | None = None) -> int:
     if config.tracing.payloads:
         log.warning("tracing.payloads: what is said can't be recorded yet; spans tell only that it was")
     _raise_file_limit()
+    tame_log()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_signalled(serving or _serve, config, home))
 

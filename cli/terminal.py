@@ -48,13 +48,30 @@ def print_json(value: Any) -> None:
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    if b"\x7f" in text or not text.isascii():  # JSON lets be what steers some terminals
+        text = text.decode().translate({ord(c): f"\\u{ord(c):04x}" for c in _STEERING}).encode()
     sys.stdout.buffer.write(text + b"\n")
     sys.stdout.flush()
 
 
 def note(text: str, *, style: str | None = None) -> None:
-    """A line for people, on stderr."""
-    print(paint(text, style, sys.stderr), file=sys.stderr, flush=True)
+    """A line for people, on stderr; whoever chose its words, they don't steer the terminal."""
+    print(paint(printable(text), style, sys.stderr), file=sys.stderr, flush=True)
+
+
+def tame_log() -> None:
+    """What is logged goes to stderr; of its words, too, some are an agent's or a client's."""
+    import logging
+
+    class Tame(logging.Formatter):
+        def formatMessage(self, record: logging.LogRecord) -> str:
+            return one_line(super().formatMessage(record))
+
+        def format(self, record: logging.LogRecord) -> str:
+            return printable(super().format(record))
+
+    if logging.lastResort is not None:  # nothing else is configured
+        logging.lastResort.setFormatter(Tame())
 
 
 def one_line(text: str) -> str:

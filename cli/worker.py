@@ -28,6 +28,7 @@ from ..gateway.seal import Sealer
 from ..registry.mirror import Mirror, News
 from ..registry.remote import remote
 from .process import loop_factory, running, spare_the_collector
+from .terminal import tame_log
 from .wiring import Gateway
 
 log = logging.getLogger("agentgw.workers")
@@ -200,6 +201,7 @@ def main() -> None:
     # The owner alone decides when to stop; a terminal's Ctrl-C, or a service manager, tells the whole group.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _ignore)
+    tame_log()
     link, listener, table = map(int, sys.argv[1:4])
 
     async def run() -> int:
