@@ -72,6 +72,20 @@ def add(
     cwd: Annotated[
         str | None, typer.Option(metavar="DIR", help="The command's directory; default: the current one.")
     ] = None,
+    oauth_token_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Get a token with client credentials there, and renew it."),
+    ] = None,
+    oauth_client_id: Annotated[str, typer.Option(metavar="ID", help="Who the gateway is there.")] = "",
+    oauth_client_secret: Annotated[
+        str, typer.Option(metavar="REF", help="Its secret: a reference such as '${CLIENT_SECRET}'.")
+    ] = "",
+    oauth_scope: Annotated[str, typer.Option(metavar="SCOPE", help="What the token is to allow.")] = "",
+    oauth_audience: Annotated[str, typer.Option(metavar="NAME", help="Where the server wants one.")] = "",
+    oauth_resource: Annotated[str, typer.Option(metavar="URI", help="Where the server wants one.")] = "",
+    oauth_post: Annotated[
+        bool, typer.Option("--oauth-post", help="Send id and secret in the body, not as HTTP Basic.")
+    ] = False,
     description: Annotated[str | None, typer.Option(help="Your own words, in place of the agent's.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of an existing name.")] = False,
     as_json: Json = False,
@@ -92,6 +106,10 @@ def add(
     spec = registering.spec(
         name, url, command=command, protocol=protocol, headers=header or [], remote=remote, every=every,
         env=env or [], cwd=cwd, description=description, replace=replace,
+        oauth=registering.oauth(
+            oauth_token_url, oauth_client_id, oauth_client_secret,
+            scope=oauth_scope, audience=oauth_audience, resource=oauth_resource, post=oauth_post,
+        ),
     )  # fmt: skip
     run(registering.add(spec, as_json))
 

@@ -11,8 +11,10 @@ from ..gateway.plugins import load_adapters
 from ..gateway.seal import Sealer
 from ..gateway.telemetry import Tracer
 from ..registry.directory import Directory
+from ..registry.logins import Logins
 from ..registry.manager import Manager
 from ..registry.sqlite import SqliteStore
+from ..registry.tokens import Tokens
 from . import owner
 from .configuration import load
 from .host import GatewayHost
@@ -31,7 +33,9 @@ async def local_control() -> AsyncGenerator[Control]:
     host = GatewayHost(config, Tracer(0))
     adapters = load_adapters()
     sealer = Sealer(owner.home())
-    directory = Directory(store, adapters, host, config)
+    logins = Logins(store, sealer, host.transport, config.outbound.allow)
+    tokens = Tokens(host.transport, os.environ, logins, host.changed)
+    directory = Directory(store, adapters, host, config, tokens=tokens)
     await store.open()
     try:
         sealer.open()
@@ -40,6 +44,7 @@ async def local_control() -> AsyncGenerator[Control]:
             yield Manager(directory, store, adapters, host, config, sealer)
         finally:
             await directory.aclose()
+            tokens.close()
     finally:
         await host.transport.aclose()
         await store.aclose()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from ..gateway import names
 from ..gateway.control import AddAgent, AgentInfo
 from ..gateway.errors import GatewayError, InvalidRequest
+from ..gateway.model import OAuth
 from .find import control
 from .terminal import BOLD, GREEN, RED, YELLOW, WrongUse, note, one_line, paint, print_json, table
 
@@ -35,6 +36,7 @@ def spec(
     cwd: str | None,
     description: str | None,
     replace: bool,
+    oauth: OAuth | None = None,
 ) -> AddAgent:
     """What was typed as what to register. ``command`` None: no ``--`` was there. Raises WrongUse."""
     if every:
@@ -44,8 +46,8 @@ def spec(
     _check_target(name, url, command)
     if command is None and (env or cwd is not None):
         raise WrongUse("--env and --cwd are for a command: agentgw agents add NAME -- COMMAND ARG…")
-    if command is not None and (headers or remote):
-        raise WrongUse("--header and --remote are for a URL: agentgw agents add NAME URL")
+    if command is not None and (headers or remote or oauth):
+        raise WrongUse("--header, --remote and --oauth-… are for a URL: agentgw agents add NAME URL")
     return AddAgent(
         name=name,
         url=url,
@@ -58,6 +60,33 @@ def spec(
         cwd=_directory(cwd) if command is not None else None,
         description=description,
         replace=replace,
+        oauth=oauth,
+    )
+
+
+def oauth(
+    token_url: str | None,
+    client_id: str,
+    client_secret: str,
+    *,
+    scope: str,
+    audience: str,
+    resource: str,
+    post: bool,
+) -> OAuth | None:
+    """The client credentials that were typed; None where none were. Raises WrongUse."""
+    if token_url is None:
+        if client_id or client_secret or scope or audience or resource or post:
+            raise WrongUse("--oauth-… go with --oauth-token-url URL")
+        return None
+    return OAuth(
+        token_url=token_url,
+        client_id=client_id,
+        client_secret=client_secret,
+        scope=scope,
+        audience=audience,
+        resource=resource,
+        method="client_secret_post" if post else "client_secret_basic",
     )
 
 
@@ -186,6 +215,8 @@ def sheet(agent: AgentInfo) -> str:
         "target": agent.target,
         "remote": agent.remote,
         **secrets,
+        "oauth": _oauth_line(agent.oauth),
+        "login": "yes" if agent.login else None,
         "enabled": "yes" if agent.enabled else "no",
         "health": health,
         "version": agent.version,
@@ -201,6 +232,12 @@ def sheet(agent: AgentInfo) -> str:
             about = one_line(skill.description or (skill.name if skill.name != skill.id else ""))
             lines.append(f"    {one_line(skill.id):{size}}  {about}".rstrip())
     return "\n".join(lines)
+
+
+def _oauth_line(oauth: OAuth | None) -> str | None:
+    if oauth is None:
+        return None
+    return f"{oauth.client_id} with {oauth.client_secret} at {oauth.token_url}"
 
 
 async def check(name: str | None, as_json: bool) -> int:

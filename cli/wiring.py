@@ -28,9 +28,11 @@ from ..gateway.seal import Sealer
 from ..gateway.store import Store
 from ..gateway.telemetry import Tracer, export_wanted
 from ..registry.directory import Directory
+from ..registry.logins import Logins
 from ..registry.manager import Manager
 from ..registry.mirror import Mirror
 from ..registry.resealing import reseal
+from ..registry.tokens import Tokens
 from .auditing import Auditing, Keep
 from .flushing import Flusher
 from .host import GatewayHost
@@ -71,8 +73,12 @@ class Gateway:
         self.adapters = load_adapters()
         self.sealer = sealer or Sealer()
         self.manager: Control | None = None  # a worker has none
+        self.tokens: Tokens | None = None  # nor any but the owner's
         if mirror is None:
-            self.directory = Directory(store, self.adapters, self.host, config)
+            transport = self.host.transport
+            logins = Logins(store, self.sealer, transport, config.outbound.allow)
+            self.tokens = Tokens(transport, os.environ, logins, self.host.changed)
+            self.directory = Directory(store, self.adapters, self.host, config, tokens=self.tokens)
             manager = Manager(self.directory, store, self.adapters, self.host, config, self.sealer)
             manager.keys.changed = self._keys_changed
             self.manager = manager
@@ -193,6 +199,8 @@ class Gateway:
         except GatewayError as e:  # the last flush says so, too
             log.debug("%s", e.message)
         await self.directory.aclose()
+        if self.tokens is not None:
+            self.tokens.close()
         await self.host.transport.aclose()
         await self.flush()
         if self._exporter is not None:

@@ -25,6 +25,7 @@ from ..gateway.link import Handler, Link, Unpack, pack
 from ..gateway.ports import Adapter, Host
 from ..gateway.rates import Rates
 from ..gateway.seal import Sealer
+from ..registry.lending import LentTokens
 from ..registry.mirror import Mirror, News
 from ..registry.remote import remote
 from .process import loop_factory, running, spare_the_collector
@@ -52,6 +53,7 @@ unpack_start = Unpack(Start)
 _news = Unpack(News)
 _keys = Unpack(list[Key])
 _lost = Unpack(int)
+_name = Unpack(str)
 
 
 class Worker:
@@ -68,6 +70,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self.link = Link(self._handlers())
+        self._tokens = LentTokens(self.link, lambda name: self.link.tell("said", pack(name)))
 
     def _handlers(self) -> Mapping[str, Handler]:
         async def start(payload: bytes) -> bytes:
@@ -102,7 +105,11 @@ class Worker:
             self._stopping.set()
             return pack(None)
 
-        return {f.__name__: f for f in (start, news, keys, flush, drain, hurry, stop)}
+        async def forget(payload: bytes) -> bytes:
+            self._tokens.forget(_name(payload))
+            return pack(None)
+
+        return {f.__name__: f for f in (start, news, keys, flush, drain, hurry, stop, forget)}
 
     async def run(self, end: socket.socket) -> int:
         """Serve until the owner says stop, or is gone; the exit status."""
@@ -156,7 +163,7 @@ class Worker:
         def said(name: str) -> None:
             self.link.tell("said", pack(name))
 
-        self._mirror = Mirror(adapters, host, self._begun.config, look, said)
+        self._mirror = Mirror(adapters, host, self._begun.config, look, said, self._tokens)
         return self._mirror
 
     async def _audit(self, lines: bytes) -> int:

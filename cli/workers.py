@@ -33,6 +33,8 @@ from ..gateway.http.handover import OWNER, socket_path
 from ..gateway.link import Handler, Link, Unpack, pack
 from ..gateway.metrics import Report
 from ..gateway.seal import Sealer
+from ..registry.directory import Directory
+from ..registry.lending import lender
 from ..registry.mirror import News, Telling
 from ..registry.remote import served
 from ..registry.sqlite import SqliteStore
@@ -225,11 +227,21 @@ class Workers:
         async def audit(lines: bytes) -> bytes:
             return pack(await self._audit(lines))
 
-        own = {"look": look, "said": said, "report": report, "audit": audit, "store.settle": settle}
+        gateway = self._gateway
+        assert gateway.tokens is not None and isinstance(gateway.directory, Directory)
+        token = lender(gateway.tokens, gateway.directory.record)
+        own = {
+            "token": token, "look": look, "said": said, "report": report, "audit": audit,
+            "store.settle": settle,
+        }  # fmt: skip
         return {**served(self._gateway.store), **own}
 
     async def _gather(self) -> None:
         await asyncio.gather(*(worker.call("flush") for worker in self._all))
+
+    async def forget(self, agent: str) -> None:
+        """No worker uses the agent's token any more that it had so far."""
+        await asyncio.gather(*(worker.call("forget", pack(agent)) for worker in self._all))
 
     # --- what workers are told ----------------------------------------------------------------
 

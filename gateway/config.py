@@ -6,7 +6,7 @@ like ``"5s"``, ``"64MiB"`` and ``"100/s"``.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -91,6 +91,18 @@ class Audit(_Section, frozen=True):
     kept: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 8
 
 
+class OAuthEntry(_Section, frozen=True):
+    """Client credentials for an agent; none while ``token_url`` is "". ``client_secret`` is a reference."""
+
+    token_url: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+    scope: str = ""
+    audience: str = ""
+    resource: str = ""
+    method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
+
+
 class AgentEntry(_Section, frozen=True):
     """An agent declared in the file: ``url`` or ``command``."""
 
@@ -105,6 +117,7 @@ class AgentEntry(_Section, frozen=True):
     description: str = ""
     idle_timeout: Duration | None = None
     total_timeout: Duration | None = None
+    oauth: OAuthEntry = OAuthEntry()
 
 
 class Config(_Section, frozen=True):

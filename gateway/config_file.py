@@ -19,7 +19,7 @@ from typing import Any, Optional
 import msgspec
 
 from . import names
-from .config import AgentEntry, Config, Duration, Rate, Size
+from .config import AgentEntry, Config, Duration, OAuthEntry, Rate, Size
 from .durations import duration
 from .errors import ConfigError
 
@@ -200,6 +200,20 @@ def _check(config: Config, where: str) -> None:
             raise ConfigError(f"{at}: headers and remote go with url, not with command")
         if entry.url and (entry.env or entry.cwd):
             raise ConfigError(f"{at}: env and cwd go with command, not with url")
+        if entry.oauth != OAuthEntry():
+            _check_oauth(entry, f"{at}.oauth")
+
+
+def _check_oauth(entry: AgentEntry, at: str) -> None:
+    missing = [k for k in ("token_url", "client_id", "client_secret") if not getattr(entry.oauth, k)]
+    if missing:
+        raise ConfigError(f"{at} needs {', '.join(missing)}")
+    if entry.command:
+        raise ConfigError(f"{at} goes with url, not with command")
+    if any(name.lower() == "authorization" for name in entry.headers):
+        raise ConfigError(f"{at} and an Authorization header exclude each other")
+    if not re.match(r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$)", entry.oauth.token_url):
+        raise ConfigError(f"{at}.token_url must begin with https:// (or be on this machine)")
 
 
 # --- helpers ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from .errors import InvalidRequest
-from .model import Skill
+from .model import OAuth, Skill
 
 
 class NameTaken(InvalidRequest):
@@ -45,6 +45,8 @@ class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     env: Mapping[str, str] = {}
     circuit: str = "closed"
+    oauth: OAuth | None = None
+    login: bool = False
 
 
 class AddAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +62,7 @@ class AddAgent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     env: Mapping[str, str] = {}
     cwd: str | None = None
     description: str | None = None
+    oauth: OAuth | None = None
     replace: bool = False
 
 

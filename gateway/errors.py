@@ -19,6 +19,7 @@
     │   │       ├── NoRoom            (the same: the gateway has too many connections)
     │   │       └── CircuitOpen       circuit_open      (it was not even tried, see breaker)
     │   ├── UpstreamTimeout           upstream_timeout
+    │   ├── NeedsAuth                 upstream_unauthorized  (it wants credentials that are not there)
     │   ├── BadUpstream               upstream_invalid  (it does not speak its protocol)
     │   ├── UpstreamFailed            upstream_failed   (it crashed: its words are withheld)
     │   └── AgentError                agent_error       (its own words, meant for the client)
@@ -42,9 +43,11 @@ from .model import Fault
 
 
 class GatewayError(Exception):
-    """Base of all. ``data`` (JSON) may be shown; ``native`` is the upstream's own error code (see Fault)."""
+    """Base of all. ``data`` (JSON) may be shown; ``native`` is the upstream's own error code (see Fault);
+    ``operator``: the message for whoever runs the gateway, where that holds what is no client's business."""
 
     code: ClassVar[str] = "internal"
+    operator: str = ""
 
     def __init__(
         self,
@@ -156,6 +159,17 @@ class UpstreamTimeout(UpstreamError):
     code = "upstream_timeout"
 
 
+class NeedsAuth(UpstreamError):
+    """The agent wants credentials that the gateway does not have, or not any more."""
+
+    code = "upstream_unauthorized"
+
+    def __init__(self, message: str, *, data: Any = None, detail: str = "", operator: str = "") -> None:
+        native = {"protocol": "http", "code": 401, "status": 401}
+        super().__init__(message, data=data, native=native, detail=detail)
+        self.operator = operator and f"{message}: {operator}"
+
+
 class BadUpstream(UpstreamError):
     code = "upstream_invalid"
 
@@ -202,8 +216,6 @@ class RateLimited(GatewayError):
 
 
 class ConfigError(GatewayError):
-    """``operator``: the same for whoever runs the gateway, with what is not a client's business (paths)."""
-
     code = "config"
 
     def __init__(
@@ -221,4 +233,4 @@ class ConfigError(GatewayError):
 
 def for_operator(error: GatewayError) -> str:
     """What to tell whoever runs the gateway: at the admin API, the command line, in an agent's health."""
-    return (error.operator if isinstance(error, ConfigError) else "") or error.message
+    return error.operator or error.message

@@ -284,11 +284,25 @@ class Agent(_Struct, frozen=True):
     extra: Extra = {}
 
 
+class OAuth(_Struct, frozen=True):
+    """Client credentials with which the gateway gets its token for an agent (RFC 6749, section 4.4).
+    ``client_secret`` is a reference. ``audience`` and ``resource`` (RFC 8707) where the server wants one."""
+
+    token_url: str
+    client_id: str
+    client_secret: str
+    scope: str = ""
+    audience: str = ""
+    resource: str = ""
+    method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
+
+
 class Record(_Struct, frozen=True):
     """A registered agent: where it is and how to call it. Exactly one of ``url`` and ``command``.
 
-    Values of ``headers`` and ``env`` may hold ``${NAME}`` references, resolved only when used.
+    Values of ``headers`` and ``env`` may hold references to secrets, resolved only when used.
     Timeouts are seconds; None means the configured limit. ``remote`` is the agent's name at ``url``.
+    ``login``: somebody has logged in to it (``agents login``), so it gets the token that is kept for it.
     """
 
     name: str
@@ -304,6 +318,8 @@ class Record(_Struct, frozen=True):
     idle_timeout: float | None = None
     total_timeout: float | None = None
     source: Literal["store", "config"] = "store"
+    oauth: OAuth | None = None
+    login: bool = False
 
     @property
     def target(self) -> str:

@@ -126,6 +126,16 @@ class Rejoins(Protocol):
         ...
 
 
+@runtime_checkable
+class Credentialed(Protocol):
+    """A transport that adds a header to what goes to the agent. For what goes there past it (gRPC)."""
+
+    async def credentials(self, refused: tuple[str, str] | None = None) -> tuple[str, str] | None:
+        """The header, name and value; another than the ``refused`` one, None if there is no other. Raises
+        GatewayError when it can't be had."""
+        ...
+
+
 # --- towards clients -------------------------------------------------------------------------
 
 

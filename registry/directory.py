@@ -23,8 +23,12 @@ from ..gateway.model import Agent, Health, Record
 from ..gateway.ports import Adapter, AgentView, Host, Upstream
 from ..gateway.store import Store
 from . import discovery, health, records
+from .authorized import authorized
+from .bearer import Bearer
 from .lasthealth import LastHealth
 from .listeners import Listeners
+from .logins import Login
+from .tokens import Tokens
 from .upstreams import Broken, Jobs, Upstreams, close
 
 log = logging.getLogger("agentgw.registry")
@@ -54,14 +58,16 @@ class Directory:
         *,
         every: float = EVERY,
         debounce: float = DEBOUNCE,
+        tokens: Tokens | None = None,
     ) -> None:
+        self._tokens = tokens
         self._store = store
         self._adapters = adapters
         self._host = host
         self._config = config
         self._every = every
         self._debounce = debounce
-        self._upstreams = Upstreams(adapters, host, config.limits.shutdown_grace)
+        self._upstreams = Upstreams(adapters, host, config.limits.shutdown_grace, tokens)
         self._registered: dict[str, Record] = {}  # as declared; "auto" stays "auto" here
         self._entries: dict[str, AgentView] = {}
         self._views: Mapping[str, AgentView] | None = None  # None: to be made when it is asked for
@@ -81,9 +87,12 @@ class Directory:
         self._registered = {r.name: r for r in await self._store.records()}
         for name, entry in self._config.agents.items():
             self._registered[name] = records.of_file(name, entry)
+        if self._tokens is not None:
+            await self._tokens.logins.load()
         descriptions = await self._store.descriptions()
         await self._last.load()
         for name, record in self._registered.items():
+            record = self._with_login(record)
             agent = records.meant(descriptions.get(name), record)
             last = Health() if refresh else self._last.of(name, record.target)
             self._entries[name] = AgentView(record, agent, last, self._make(record))
@@ -121,6 +130,11 @@ class Directory:
         entry = self._entries.get(name)
         return None if entry is None else self._upstreams.breaker(entry.upstream)
 
+    def record(self, name: str) -> Record | None:
+        """An agent's record."""
+        entry = self._entries.get(name)
+        return entry.record if entry else None
+
     def records(self) -> Sequence[Record]:
         """All registered agents by name, disabled ones too."""
         return [self._entries[name].record for name in sorted(self._entries)]
@@ -154,6 +168,7 @@ class Directory:
 
     async def trial(self, record: Record) -> Trial:
         """Try a record out without registering it; then ``put`` it or ``discard`` it."""
+        record = self._with_login(record)
         upstream = self._make(record)
         return Trial(record, upstream, await health.ask(record, upstream, known=False))
 
@@ -165,7 +180,10 @@ class Directory:
         """Add or replace; durable, and visible at every door, when it returns. ``trial`` of the same record
         brings its description along. Raises InvalidRequest for an agent of the file, ConfigError."""
         self.writable(record.name)
-        await self._store.put_record(record)
+        await self._store.put_record(msgspec.structs.replace(record, login=False))
+        record = self._with_login(record)
+        if self._tokens is not None and not record.login:
+            await self._tokens.logins.forget(record.name)
         old = self._entries.get(record.name)
         if trial is not None:
             self._asked.add(record.name)
@@ -195,12 +213,37 @@ class Directory:
             raise UnknownAgent(name)
         await self._store.remove_record(name)
         await self._last.forget(name)
+        if self._tokens is not None:
+            await self._tokens.logins.forget(name)
         entry = self._entries.pop(name, None)
         if entry is not None:
             self._jobs.forget(f"check {name}")
             self._asked.discard(name)
             self._upstreams.retire(entry.upstream, at_once=True)
             self._swap()
+
+    async def logged(self, name: str, login: Login | None) -> Health:
+        """Somebody has logged in to an agent, or out of it (None); its health with that. Durable, and good
+        for every call, when it returns. Raises UnknownAgent."""
+        entry = self._entries.get(name)
+        if entry is None or self._tokens is None:
+            raise UnknownAgent(name)
+        if login is None:
+            await self._tokens.logins.forget(name)
+        else:
+            await self._tokens.logins.keep(name, login)
+        self._tokens.forget(name)
+        record = self._with_login(entry.record)
+        if record != entry.record:
+            self._jobs.forget(f"check {name}")
+            self._entries[name] = msgspec.structs.replace(entry, record=record, upstream=self._make(record))
+            self._upstreams.retire(entry.upstream, at_once=False)
+            self._swap()
+        return await self.check(name)
+
+    def _with_login(self, record: Record) -> Record:
+        login = self._tokens is not None and self._tokens.logins.is_in(record)
+        return record if record.login == login else msgspec.structs.replace(record, login=login)
 
     # --- keeping fresh -----------------------------------------------------------------------
 
@@ -280,9 +323,9 @@ class Directory:
         """An agent of the file without a protocol, once the URL has said which; else None, and down."""
         record = entry.record
         try:
-            headers = self._host.headers(record)
+            headers, host = self._host.headers(record), authorized(self._host, record, self.bearer(record))
             found = await discovery.detect(
-                record.url or "", headers, self._adapters, self._host, remote=record.remote
+                record.url or "", headers, self._adapters, host, remote=record.remote
             )
             record = msgspec.structs.replace(
                 record, protocol=found.protocol, url=found.url, remote=found.only(record.remote)
@@ -307,6 +350,10 @@ class Directory:
             log.warning("%s", e.message)
 
     # --- the snapshot ------------------------------------------------------------------------
+
+    def bearer(self, record: Record) -> Bearer | None:
+        """The token that a record's agent wants, registered or not; None if it wants none."""
+        return None if self._tokens is None else self._tokens.bearer(self._with_login(record))
 
     def _make(self, record: Record) -> Upstream:
         if record.protocol == "auto":

@@ -24,12 +24,13 @@ from ..gateway.control import (
     Rotated,
     UnknownTrace,
 )
-from ..gateway.errors import ConfigError, InvalidRequest, UnknownAgent, Unreachable
+from ..gateway.errors import ConfigError, InvalidRequest, NeedsAuth, UnknownAgent, Unreachable
 from ..gateway.model import Record
 from ..gateway.ports import Adapter, AgentView, Host
 from ..gateway.seal import Sealer, stamp
 from ..gateway.store import Store
 from . import discovery, secrets, traces
+from .authorized import authorized
 from .directory import Directory, Trial
 from .discovery import Detected
 from .keys import Keys
@@ -139,11 +140,17 @@ class Manager:
             return await self._add_command(spec)
         if spec.protocol != "auto":
             return await self._add_declared(spec, self._adapter(spec.protocol))
-        headers = self._host.headers(_draft(spec))
-        found = await discovery.detect(
-            spec.url or "", headers, self._adapters, self._host, remote=spec.remote
-        )
+        headers, host = await self._way(_draft(spec))
+        found = await discovery.detect(spec.url or "", headers, self._adapters, host, remote=spec.remote)
         return await self._add_found(spec, found)
+
+    async def _way(self, draft: Record) -> tuple[list[tuple[str, str]], Host]:
+        """What probes need: headers, and the way out with the token that the agent wants. Raises ConfigError
+        and NeedsAuth for credentials that can't be had."""
+        bearer = self._directory.bearer(draft)
+        if bearer is not None:
+            await bearer.get()
+        return self._host.headers(draft), authorized(self._host, draft, bearer)
 
     def _check(self, spec: AddAgent) -> None:
         """What can be said without asking anybody. Raises InvalidRequest."""
@@ -157,6 +164,8 @@ class Manager:
             self._free(spec.name, spec.replace)
         if spec.command and (spec.headers or spec.remote):
             raise InvalidRequest("headers and a remote agent go with a URL, not with a command")
+        if spec.command and spec.oauth is not None:
+            raise InvalidRequest("OAuth goes with a URL, not with a command")
         if spec.url and (spec.env or spec.cwd):
             raise InvalidRequest("environment and directory go with a command, not with a URL")
         if spec.cwd and not os.path.isabs(spec.cwd):
@@ -165,6 +174,8 @@ class Manager:
             discovery.normalized(spec.url)
         secrets.check_headers(spec.headers)
         secrets.check_env(spec.env)
+        if spec.oauth is not None:
+            secrets.check_oauth(spec.oauth, spec.headers)
 
     def _free(self, name: str, replace: bool) -> None:
         if not names.is_valid(name):
@@ -197,9 +208,9 @@ class Manager:
     async def _add_declared(self, spec: AddAgent, adapter: Adapter) -> Added:
         """The protocol was given: what does not answer now is registered and down."""
         try:
-            headers = self._host.headers(_draft(spec))
-            found = await discovery.probe(adapter, spec.url or "", headers, self._host, spec.remote)
-        except (Unreachable, ConfigError):
+            headers, host = await self._way(_draft(spec))
+            found = await discovery.probe(adapter, spec.url or "", headers, host, spec.remote)
+        except (Unreachable, ConfigError, NeedsAuth):
             if spec.all:
                 raise
             url = discovery.normalized(spec.url or "")
@@ -274,6 +285,8 @@ def info(view: AgentView, breaker: Breaker | None = None) -> AgentInfo:
         headers=secrets.redact(record.headers),
         env=secrets.redact(record.env),
         circuit=circuit.value,
+        oauth=None if record.oauth is None else secrets.redact_oauth(record.oauth),
+        login=record.login,
     )
 
 
@@ -296,6 +309,7 @@ def _draft(
         env=spec.env,
         cwd=spec.cwd,
         description=spec.description,
+        oauth=spec.oauth,
     )
 
 

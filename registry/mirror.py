@@ -19,6 +19,7 @@ from ..gateway.model import Agent, Health, Record
 from ..gateway.ports import Adapter, AgentView, Host, Remembers, Upstream
 from . import records
 from .listeners import Listeners
+from .tokens import Bearers
 from .upstreams import Broken, Upstreams, close
 
 
@@ -64,10 +65,11 @@ class Mirror:
         config: Config,
         look: Callable[[str], Awaitable[None]],
         said: Callable[[str], None],
+        bearers: Bearers | None = None,
     ) -> None:
         self.changed = said
         self._look = look
-        self._upstreams = Upstreams(adapters, host, config.limits.shutdown_grace)
+        self._upstreams = Upstreams(adapters, host, config.limits.shutdown_grace, bearers)
         self._views: Mapping[str, AgentView] = MappingProxyType({})
         self._listeners = Listeners()
 

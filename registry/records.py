@@ -6,8 +6,8 @@ import logging
 
 import msgspec
 
-from ..gateway.config import AgentEntry
-from ..gateway.model import Agent, Record
+from ..gateway.config import AgentEntry, OAuthEntry
+from ..gateway.model import Agent, OAuth, Record
 from . import references, secrets
 
 log = logging.getLogger("agentgw.registry")
@@ -35,7 +35,14 @@ def of_file(name: str, entry: AgentEntry) -> Record:
         idle_timeout=entry.idle_timeout,
         total_timeout=entry.total_timeout,
         source="config",
+        oauth=_oauth(name, entry.oauth) if entry.oauth.token_url else None,
     )
+
+
+def _oauth(name: str, entry: OAuthEntry) -> OAuth:
+    if not references.PATTERN.fullmatch(entry.client_secret):
+        log.warning("the configuration file's agent %s holds its OAuth client secret in clear", name)
+    return OAuth(**msgspec.structs.asdict(entry))
 
 
 def reaches_same(old: Record, new: Record) -> bool:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import msgspec
+
 from ..gateway.errors import ConfigError, InvalidRequest
-from ..gateway.model import Record
+from ..gateway.model import OAuth, Record
 from . import references
+from .tokenendpoint import is_safe
 
 # What may stand around references in clear: a scheme, a cookie's name, separators.
 _SCHEME = re.compile(r"(?i:\s*(?:Bearer|Basic|Token|ApiKey|Api-Key|Digest|DPoP|Key)\s+)\Z")
@@ -102,6 +105,27 @@ def miswritten(name: str) -> str:
         f"the value of {name} holds a reference that is none: they are written ${{NAME}}, "
         "${file:/whole/path} and ${keyring:service/user}"
     )
+
+
+def check_oauth(oauth: OAuth, headers: Mapping[str, str]) -> None:
+    """Raises InvalidRequest for client credentials that can't be used, or hold their secret in clear."""
+    if not oauth.client_id:
+        raise InvalidRequest("OAuth needs a client id: --oauth-client-id ID")
+    if not is_safe(oauth.token_url):
+        raise InvalidRequest("the OAuth token URL must begin with https:// (or be on this machine)")
+    _check_references("the OAuth client secret", oauth.client_secret)
+    if not references.PATTERN.fullmatch(oauth.client_secret):
+        raise InvalidRequest(
+            "the OAuth client secret must be a reference, such as '${CLIENT_SECRET}' or "
+            "'${file:/run/secrets/client}'"
+        )
+    if any(name.lower() == "authorization" for name in headers):
+        raise InvalidRequest("an Authorization header and OAuth exclude each other")
+
+
+def redact_oauth(oauth: OAuth) -> OAuth:
+    """For a listing: the secret only where it is a reference."""
+    return msgspec.structs.replace(oauth, client_secret=_redacted(oauth.client_secret))
 
 
 def is_exposed(name: str, value: str) -> bool:

@@ -13,6 +13,8 @@ from ..gateway.errors import ConfigError, GatewayError, for_operator
 from ..gateway.model import Agent, InputReply, Invocation, Record, TaskRef
 from ..gateway.ports import Adapter, Host, Tell, Upstream
 from ..gateway.reach import AgentHost
+from .authorized import authorized
+from .tokens import Bearers, NoTokens
 
 log = logging.getLogger("agentgw.registry")
 
@@ -45,7 +47,10 @@ class Broken:
 class Upstreams:
     """Makes upstreams. ``grace``: seconds that calls under way have when their record was replaced."""
 
-    def __init__(self, adapters: Mapping[str, Adapter], host: Host, grace: float) -> None:
+    def __init__(
+        self, adapters: Mapping[str, Adapter], host: Host, grace: float, bearers: Bearers | None = None
+    ) -> None:
+        self._bearers = bearers or NoTokens()
         self._adapters = adapters
         self._host = host
         self._grace = grace
@@ -59,7 +64,7 @@ class Upstreams:
             return Broken(lambda: ConfigError(f"{record.name}: {self.unknown(record.protocol)}"))
         host = AgentHost(self._host, record)
         try:
-            upstream = adapter.upstream(record, host)
+            upstream = adapter.upstream(record, authorized(host, record, self._bearers.bearer(record)))
         except GatewayError as e:
             message, operator = e.message, for_operator(e)
             return Broken(lambda: ConfigError(message, operator=operator))

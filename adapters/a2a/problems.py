@@ -89,6 +89,7 @@ _HTTP = {
     "forbidden": (403, "PERMISSION_DENIED"),
     "upstream_unreachable": (502, "UNAVAILABLE"),
     "circuit_open": (503, "UNAVAILABLE"),
+    "upstream_unauthorized": (502, "FAILED_PRECONDITION"),
     "upstream_timeout": (504, "DEADLINE_EXCEEDED"),
     "draining": (503, "UNAVAILABLE"),
     "busy": (503, "UNAVAILABLE"),

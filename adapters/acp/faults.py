@@ -27,6 +27,7 @@ _TABLE = {
     "forbidden": (403, INVALID_INPUT),
     "upstream_unreachable": (502, SERVER_ERROR),
     "circuit_open": (503, SERVER_ERROR),
+    "upstream_unauthorized": (502, SERVER_ERROR),
     "upstream_timeout": (504, SERVER_ERROR),
     "upstream_invalid": (502, SERVER_ERROR),
     "draining": (503, SERVER_ERROR),

@@ -191,7 +191,7 @@ async def agents_add(request: Ask, data: JSONBody[AddAgent]) -> Added:
     _may_add(request, data)
     if not _principal(request).owner:
         what = "a command" if data.command else ""
-        if any("${" in value for value in (*data.headers.values(), *data.env.values())):
+        if any("${" in value for value in (*data.headers.values(), *data.env.values())) or data.oauth:
             what = "a reference to the gateway's environment"
         if what:
             raise errors.Forbidden(

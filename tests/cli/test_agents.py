@@ -69,8 +69,24 @@ def test_add_a_url(cli: Cli, fake: Fake) -> None:
     assert fake.asked("POST /api/agents")[0].json == {
         "name": "echo", "url": "http://127.0.0.1:1", "command": [], "protocol": "acp", "remote": "Echo Agent",
         "all": False, "headers": {"Authorization": "Bearer ${T}", "X-A": "b"}, "env": {}, "cwd": None,
-        "description": "mine", "replace": True,
+        "description": "mine", "replace": True, "oauth": None,
     }  # fmt: skip
+
+
+def test_add_with_client_credentials(cli: Cli, fake: Fake) -> None:
+    fake.routes["POST /api/agents"] = lambda exchange: exchange.answer(201, {"agents": [ECHO]})
+    words = ["agents", "add", "echo", "http://127.0.0.1:1", "--oauth-client-id", "me"]
+    done = cli.at(fake.url).run(
+        *words, "--oauth-token-url", "https://login.example/token", "--oauth-client-secret", "${SECRET}",
+        "--oauth-scope", "a b", "--oauth-audience", "agents", "--oauth-post",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert fake.asked("POST /api/agents")[0].json["oauth"] == {
+        "token_url": "https://login.example/token", "client_id": "me", "client_secret": "${SECRET}",
+        "scope": "a b", "audience": "agents", "method": "client_secret_post",
+    }  # fmt: skip
+    wrong = cli.at(fake.url).run(*words)
+    assert wrong.returncode == 2 and "--oauth-token-url" in wrong.stderr
 
 
 def test_add_all_behind_a_url(cli: Cli, fake: Fake) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ....gateway.errors import BadUpstream, InvalidRequest
+from ....gateway.ports import Credentialed
 from ..card import Interface
 from ..codec import Malformed
 from ..schema import Method, schema
@@ -20,6 +21,7 @@ from .optional import grpc
 from .proto import SERVICE, decode, encode
 from .status import agent_failure
 
+Header = tuple[str, str]
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _encode = msgspec.json.Encoder().encode
 
@@ -35,8 +37,10 @@ class GrpcChannel:
         credentials: Credentials,
         limit: int,
         allow: Sequence[str] | None = None,
+        tokens: Credentialed | None = None,
     ) -> None:
         self.interface = interface
+        self._tokens = tokens
         self.here = allow is None
         self._credentials = credentials
         self._lib = grpc()
@@ -51,14 +55,20 @@ class GrpcChannel:
         method = _method(op)
         body = self._request(method, params)
         channel = await self._connected()
-        call = channel.unary_unary(f"/{SERVICE}/{method.name}")(body, metadata=self._metadata(headers))
-        try:
-            answer: bytes = await call
-            if activated is not None:
-                _tell(await call.initial_metadata(), activated)
-        except self._lib.aio.AioRpcError as e:
-            raise agent_failure(self._agent, e) from e
-        return self._result(method, answer)
+        token = await self._token()
+        for last in (False, True):
+            sent = self._metadata(headers, token)
+            call = channel.unary_unary(f"/{SERVICE}/{method.name}")(body, metadata=sent)
+            try:
+                answer: bytes = await call
+                if activated is not None:
+                    _tell(await call.initial_metadata(), activated)
+                return self._result(method, answer)
+            except self._lib.aio.AioRpcError as e:
+                token = None if last else await self._other(e, token)
+                if token is None:
+                    raise agent_failure(self._agent, e) from e
+        raise AssertionError("unreachable")
 
     async def stream(
         self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
@@ -66,16 +76,33 @@ class GrpcChannel:
         method = _method(op)
         body = self._request(method, params)
         channel = await self._connected()
-        call = channel.unary_stream(f"/{SERVICE}/{method.name}")(body, metadata=self._metadata(headers))
-        try:
-            if activated is not None:
-                _tell(await call.initial_metadata(), activated)
-            async for answer in call:
-                yield self._result(method, answer)
-        except self._lib.aio.AioRpcError as e:
-            raise agent_failure(self._agent, e) from e
-        finally:
-            call.cancel()
+        token = await self._token()
+        while True:
+            begun = False
+            sent = self._metadata(headers, token)
+            call = channel.unary_stream(f"/{SERVICE}/{method.name}")(body, metadata=sent)
+            try:
+                if activated is not None:
+                    _tell(await call.initial_metadata(), activated)
+                async for answer in call:
+                    begun = True
+                    yield self._result(method, answer)
+                return
+            except self._lib.aio.AioRpcError as e:
+                token = None if begun else await self._other(e, token)
+                if token is None:
+                    raise agent_failure(self._agent, e) from e
+            finally:
+                call.cancel()
+
+    async def _token(self) -> Header | None:
+        return None if self._tokens is None else await self._tokens.credentials()
+
+    async def _other(self, error: Any, refused: Header | None) -> Header | None:
+        """Another token where the agent refused this one; None if that is not what went wrong."""
+        if self._tokens is None or error.code() is not self._lib.StatusCode.UNAUTHENTICATED:
+            return None
+        return await self._tokens.credentials(refused)
 
     # --- the connection ----------------------------------------------------------------------
 
@@ -114,8 +141,10 @@ class GrpcChannel:
 
     # --- messages ----------------------------------------------------------------------------
 
-    def _metadata(self, headers: Headers) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, headers: Headers, token: Header | None) -> tuple[tuple[str, str], ...]:
         sent = [*self._credentials(), *headers, ("a2a-version", V10)]
+        if token is not None:
+            sent.append(token)
         return tuple((name.lower(), value) for name, value in sent)
 
     def _request(self, method: Method, params: Params) -> bytes:

@@ -33,7 +33,7 @@ from ....gateway.model import (
     TaskRef,
     Trace,
 )
-from ....gateway.ports import Found, Host, Tell
+from ....gateway.ports import Credentialed, Found, Host, Tell
 from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Attribute, Span, server_attributes, trace_headers
 from ..card import Interface, agent_from
@@ -132,7 +132,9 @@ class A2AUpstream:
         for channel in self._over_grpc:
             if channel.interface == interface and channel.here == (allow is None):
                 return channel
-        self._over_grpc.append(GrpcChannel(self.name, interface, credentials, limit, allow))
+        out = self._host.transport
+        tokens = out if allow is None and isinstance(out, Credentialed) else None
+        self._over_grpc.append(GrpcChannel(self.name, interface, credentials, limit, allow, tokens))
         return self._over_grpc[-1]
 
     def _credentials(self) -> Headers:

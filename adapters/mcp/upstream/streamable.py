@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from ....gateway import sse
-from ....gateway.errors import BadUpstream, GatewayError, Unreachable, UpstreamFailed
+from ....gateway.errors import BadUpstream, GatewayError, NeedsAuth, Unreachable, UpstreamFailed
 from ....gateway.model import Record
 from ....gateway.ports import Host
 from ....gateway.telemetry import Span, trace_headers
@@ -129,7 +129,9 @@ class HttpLink(Link):
         detail = body[:2000].decode("utf-8", "replace")
         if self.session_id is not None and (status == 404 or (status == 400 and "session" in detail.lower())):
             raise Expired
-        if status in (401, 403):
+        if status == 401:
+            raise NeedsAuth(self._wanted(), detail=detail)
+        if status == 403:
             raise Unreachable(
                 f"{self.agent} refuses the gateway's credentials (HTTP {status})",
                 native=native,
@@ -138,6 +140,13 @@ class HttpLink(Link):
         if status >= 500:
             raise UpstreamFailed(self.agent, native=native, detail=detail)
         raise BadUpstream(f"{self.agent} answered with HTTP {status}", native=native, detail=detail)
+
+    def _wanted(self) -> str:
+        """What to say of a server that wants credentials (HTTP 401)."""
+        record = self._record
+        if record.oauth or record.login or any(name.lower() == "authorization" for name in record.headers):
+            return f"{self.agent} refuses the gateway's credentials (HTTP 401)"
+        return f"{self.agent} wants a login: run agentgw agents login {self.agent}"
 
     async def _streamed(self, reply: Stream, call: Call) -> msgspec.Raw:
         """Read the call's stream up to its answer, taking it up again where it breaks or the server ends it

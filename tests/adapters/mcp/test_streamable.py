@@ -12,7 +12,7 @@ import pytest
 
 from agentgw.adapters.mcp import adapter
 from agentgw.adapters.mcp.wire import Caller, RpcError
-from agentgw.gateway.errors import BadUpstream, GatewayError, Unreachable, UpstreamFailed
+from agentgw.gateway.errors import BadUpstream, GatewayError, NeedsAuth, Unreachable, UpstreamFailed
 
 JSON = "application/json"
 Answer = tuple[int, str, bytes] | tuple[int, str, bytes, dict[str, str]] | None
@@ -198,7 +198,7 @@ async def test_a_server_of_other_revisions_is_not_greeted(play: Any, connect: An
 @pytest.mark.parametrize(
     ("answer", "error", "message", "code"),
     [
-        ((401, "text/plain", b"who?"), Unreachable, "refuses the gateway's credentials", 401),
+        ((401, "text/plain", b"who?"), NeedsAuth, "run agentgw agents login peer", 401),
         ((403, "text/html", b"<p>no"), Unreachable, "refuses the gateway's credentials", 403),
         ((500, "text/plain", b"Traceback: secret"), UpstreamFailed, "^peer failed$", 500),
         ((502, "text/html", b"secret"), UpstreamFailed, "^peer failed$", 502),
@@ -281,7 +281,7 @@ async def test_the_probe_says_no_to_something_else(play: Any, host: Any) -> None
 async def test_the_probe_tells_of_refused_credentials(play: Any, host: Any) -> None:
     server = await play(lambda seen: (401, JSON, b"{}"))
     assert adapter.probe is not None
-    with pytest.raises(Unreachable, match="credentials"):
+    with pytest.raises(NeedsAuth):
         await adapter.probe(server.url, [], host)
 
 

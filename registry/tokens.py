@@ -1,0 +1,120 @@
+"""Tokens for agents that want OAuth: where they come from, and who shares one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from ..gateway.errors import ConfigError, GatewayError, NeedsAuth
+from ..gateway.model import OAuth, Record
+from ..gateway.transport import Transport
+from . import references
+from .bearer import Bearer, Header, Issued, issued
+from .logins import Logins
+from .tokenendpoint import Client, ask
+
+Key = OAuth | str
+
+
+class Bearers(Protocol):
+    """Gives a record's upstream its token."""
+
+    def bearer(self, record: Record) -> Bearer | None:
+        """None for an agent without OAuth. The same for the same settings, whatever the agent's name."""
+        ...
+
+
+class NoTokens:
+    """Where no agent has OAuth."""
+
+    def bearer(self, record: Record) -> Bearer | None:
+        return None
+
+
+class Shared:
+    """``Bearers`` that keeps them. ``changed`` is told the names of agents whose token can't be had any more,
+    or is to be had again."""
+
+    def __init__(self, changed: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
+        self._changed = changed
+        self._clock = clock
+        self._bearers: dict[Key, Bearer] = {}
+        self._users: dict[Key, set[str]] = {}
+
+    def bearer(self, record: Record) -> Bearer | None:
+        key = _key(record)
+        if key is None:
+            return None
+        users = self._users.setdefault(key, set())
+        users.add(record.name)
+        if key not in self._bearers:
+
+            async def obtain(refused: Header | None) -> Issued:
+                return await self.obtain(record, refused)
+
+            self._bearers[key] = Bearer(obtain, lambda: self._turned(users), self._clock)
+        return self._bearers[key]
+
+    async def obtain(self, record: Record, refused: Header | None) -> Issued:
+        """A token for the record: another than ``refused``. Raises GatewayError."""
+        raise NotImplementedError
+
+    def forget(self, name: str) -> None:
+        """The agent's login is another one, or none."""
+        if (bearer := self._bearers.get(name)) is not None:
+            bearer.forget()
+
+    def close(self) -> None:
+        for bearer in self._bearers.values():
+            bearer.close()
+
+    def _turned(self, users: set[str]) -> None:
+        for name in users:
+            self._changed(name)
+
+
+def _key(record: Record) -> Key | None:
+    if record.oauth is not None:
+        return record.oauth
+    return record.name if record.login else None
+
+
+class Tokens(Shared):
+    """Those of the process that has the store: it alone asks token endpoints."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        environ: Mapping[str, str],
+        logins: Logins,
+        changed: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(changed, clock)
+        self._transport = transport
+        self._environ = environ
+        self.logins = logins
+
+    async def obtain(self, record: Record, refused: Header | None) -> Issued:
+        if record.oauth is None:
+            return await self.logins.obtain(record, refused)
+        return await self._for_client(record.name, record.oauth)
+
+    async def _for_client(self, agent: str, oauth: OAuth) -> Issued:
+        """Client credentials (RFC 6749, section 4.4)."""
+        secret = references.resolved("client_secret", oauth.client_secret, self._environ, agent=agent)
+        wanted = {
+            "grant_type": "client_credentials", "scope": oauth.scope, "audience": oauth.audience,
+            "resource": oauth.resource,
+        }  # fmt: skip
+        client = Client(oauth.token_url, oauth.client_id, secret, oauth.method)
+        try:
+            grant = await ask(self._transport, client, {k: x for k, x in wanted.items() if x})
+        except ConfigError:
+            raise
+        except GatewayError as e:
+            raise NeedsAuth(
+                f"{agent} wants a token that the gateway can't get now", operator=e.message
+            ) from None
+        return issued(grant.access, grant.expires)
