@@ -133,7 +133,7 @@ def workers(b: Bench) -> None:
         "One worker may use the same cores as several; where there are only two, clients and agents are on",
         "one of them, too.",
     )
-    said = subprocess.run([SCRIPT, "serve", "--help"], capture_output=True, text=True).stdout
+    said = subprocess.run([SCRIPT, "serve", "--help"], capture_output=True, text=True, timeout=60).stdout
     counts = [n for n in (2, 4) if n <= len(CORES.all)]
     if "--workers" not in said or not counts:
         b.say("Left out: " + ("one core." if "--workers" in said else "serve has no --workers yet."))

@@ -18,6 +18,7 @@ import msgspec
 import uvloop
 
 ID = b"10000"  # what stands for a request's id
+PATIENCE = 120.0  # seconds for a whole job
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -60,6 +61,7 @@ class Client(asyncio.Protocol):
         self.state = state
         self.request = state.request_of_next()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -134,11 +136,15 @@ class Client(asyncio.Protocol):
     def resume(self) -> asyncio.Future[None]:
         """Read on to the end."""
         self.done = asyncio.get_running_loop().create_future()
+        if self.lost or self.transport.is_closing():
+            self.connection_lost(None)
+            return self.done
         self.state.job.kind = "rest"
         self.transport.resume_reading()
         return self.done
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
         if not self.done.done():
             self.state.error = self.state.error or "the connection was closed"
             self.done.set_result(None)
@@ -183,6 +189,7 @@ async def connected(state: State) -> Client:
 
 
 async def run(job: Job, held: list[Client]) -> Outcome:
+    """Raises TimeoutError."""
     if job.kind == "resume":
         return await resume(held)
     if job.kind not in ("hold", "stall"):
@@ -191,9 +198,15 @@ async def run(job: Job, held: list[Client]) -> Outcome:
         held.clear()
     state = State(job)
     begun = time.perf_counter()
+    end = begun + PATIENCE
     while True:
-        made = await asyncio.gather(*(connected(state) for _ in range(job.connections)))
-        await asyncio.gather(*(client.done for client in made))
+        async with asyncio.timeout(end - time.perf_counter()):
+            made = await asyncio.gather(*(connected(state) for _ in range(job.connections)))
+        _, silent = await asyncio.wait([c.done for c in made], timeout=end - time.perf_counter())
+        if silent:
+            state.error = state.error or f"{len(silent)} of {len(made)} connections still wait for an answer"
+            for client in made:
+                client.transport.abort()
         if job.kind != "abort" or state.left <= 0 or state.error:
             break
     if job.kind in ("hold", "stall"):
@@ -203,10 +216,14 @@ async def run(job: Job, held: list[Client]) -> Outcome:
 
 async def resume(held: list[Client]) -> Outcome:
     begun = time.perf_counter()
-    await asyncio.gather(*(client.resume() for client in held))
+    _, silent = await asyncio.wait([client.resume() for client in held], timeout=PATIENCE)
     states = [client.state for client in held]
+    for client in held:
+        client.transport.abort()
     held.clear()
     error = next((state.error for state in states if state.error), "")
+    if silent:
+        error = error or f"{len(silent)} answers did not come to their end"
     return Outcome(time.perf_counter() - begun, [], [], sum(state.bytes for state in states), error)
 
 
@@ -216,7 +233,10 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     held: list[Client] = []
     while line := await reader.readline():
-        outcome = await run(msgspec.json.decode(line, type=Job), held)
+        try:
+            outcome = await run(msgspec.json.decode(line, type=Job), held)
+        except (TimeoutError, OSError) as e:
+            outcome = Outcome(0, [], [], 0, f"can't connect: {e!r}")
         print(msgspec.json.encode(outcome).decode(), flush=True)
 
 

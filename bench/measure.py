@@ -85,6 +85,11 @@ class Bench:
         self.verdicts.append((f"{self._part}: {row}", limit.verdict(value), value, limit))
         return limit.verdict(value)
 
+    def broken(self, why: str) -> None:
+        """The part came to no end."""
+        self.say(f"\n**Broken off**: {why}")
+        self.verdict(f"broken off ({why[:100]})", float("nan"), Limit(0, 0))
+
     def worst(self, row: str, *judged: tuple[float, Limit]) -> str:
         """The verdict on the worst of some figures of a row."""
         order = ("**MISSED**", "must met", "aim met")

@@ -140,7 +140,7 @@ def _left(port: int) -> int:
 
 
 def _count(port: int, what: str) -> int:
-    return int(urlopen(f"http://127.0.0.1:{port}/{what}").read())
+    return int(urlopen(f"http://127.0.0.1:{port}/{what}", timeout=60).read())
 
 
 def pressure(b: Bench) -> None:
@@ -172,7 +172,7 @@ def _stalled(b: Bench, fresh: Proxy, port: int, name: str, row: Row, warm: Row) 
         grown, gone = (grown - base) / MB, (gone - sent) / 2**20
         outcome = b.ask(Job(kind="resume"))
         whole = f"{outcome.bytes / 2**20:.0f} MiB" + (f" ({outcome.error})" if outcome.error else "")
-    except RuntimeError as e:
+    except (RuntimeError, OSError) as e:
         b.row(name, "-", "-", str(e)[:80], "**MISSED**", "**MISSED**")
         b.verdict(f"{name}, growth", float("inf"), STALLED)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 from account import CORES, children, family
-from load import Job, Outcome
+from load import PATIENCE, Job, Outcome
 
 HERE = Path(__file__).parent
 SCRIPT = Path(sys.executable).parent / "agentgw"
@@ -76,8 +77,18 @@ def process(
 def agents() -> Generator[int]:
     """The port of the agents."""
     with process(sys.executable, HERE / "agents.py", stdout=subprocess.PIPE) as started:
-        assert started.stdout is not None
-        yield int(started.stdout.readline())
+        yield int(line_of(started, "the agents' port"))
+
+
+def line_of(started: subprocess.Popen[bytes], what: str, seconds: float = 30) -> bytes:
+    """The next line that a process says. Raises RuntimeError, which names ``what`` was waited for."""
+    assert started.stdout is not None
+    if not select.select([started.stdout], [], [], seconds)[0]:
+        raise RuntimeError(f"waited {seconds:.0f} s for {what}")
+    line = started.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the process ended that should have said {what}")
+    return line
 
 
 class Clients:
@@ -87,13 +98,15 @@ class Clients:
         self._process = started
 
     def __call__(self, job: Job) -> Outcome:
-        """Raises RuntimeError for a wrong answer."""
-        assert self._process.stdin and self._process.stdout
+        """Raises RuntimeError for a wrong answer, and for none in ``PATIENCE``."""
+        assert self._process.stdin is not None
+        what = f"{job.kind} {job.head.partition(' HTTP')[0]}".strip()
         self._process.stdin.write(msgspec.json.encode(job) + b"\n")
         self._process.stdin.flush()
-        outcome = msgspec.json.decode(self._process.stdout.readline(), type=Outcome)
+        line = line_of(self._process, f"the outcome of {what}", 2 * PATIENCE + 30)
+        outcome = msgspec.json.decode(line, type=Outcome)
         if outcome.error:
-            raise RuntimeError(f"{job.head.splitlines()[0]}: {outcome.error}")
+            raise RuntimeError(f"{what}: {outcome.error}")
         return outcome
 
 

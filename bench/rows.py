@@ -50,7 +50,7 @@ def initialized(port: int, path: str) -> str | None:
     body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
     headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
     url = f"http://127.0.0.1:{port}{path}"
-    with urlopen(Request(url, json.dumps(body).encode(), headers)) as answer:
+    with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=60) as answer:
         return answer.headers["mcp-session-id"]
 
 

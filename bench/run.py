@@ -88,7 +88,10 @@ def main() -> None:
             if other is None:
                 print("nginx is not installed (Debian: nginx-light); what is compared with it is left out")
             for name in names:
-                PARTS[name](bench)
+                try:
+                    PARTS[name](bench)
+                except (RuntimeError, OSError) as e:  # the others are still worth measuring
+                    bench.broken(str(e) or repr(e))
             verdict = summary(bench)
     finally:
         shutil.rmtree(home, ignore_errors=True)
