@@ -54,8 +54,8 @@ async def _reached(http: Transport, request: Request) -> AsyncGenerator[tuple[Ta
     from .configuration import load
     from .owner import home
 
-    async with process.embedded(load(), home=home(), refresh=False) as (url, token):
-        yield Target(url, token), False
+    async with process.embedded(load(), home=home(), refresh=False) as inside:
+        yield Target(inside.url, inside.token), False
 
 
 def limits(*, total: str | None, idle: str | None) -> list[tuple[str, str]]:

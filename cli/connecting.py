@@ -10,8 +10,11 @@ from typing import Any
 
 import msgspec
 
-from ..gateway.errors import GatewayError
+from ..gateway.access import SPACE
+from ..gateway.errors import GatewayError, UpstreamError
 from ..gateway.names import complaint, is_valid
+from ..registry.sqlite import SqliteStore
+from . import owner
 from .configuration import load
 from .find import find, is_loopback, transport
 from .hosts import HOSTS, PRINTED, Host, Place, document
@@ -61,8 +64,16 @@ async def _place(agent: str | None) -> Place:
     """Where clients point: the running gateway, else where it would be by the configuration."""
     configured = os.environ.get("AGENTGW_URL", "").strip().rstrip("/")
     url = configured or await _local_url()
-    keyed = bool(os.environ.get("AGENTGW_TOKEN")) or not is_loopback(url)
+    keyed = bool(os.environ.get("AGENTGW_TOKEN")) or not is_loopback(url) or await _wants_keys(url)
     return Place(url=url, agent=agent, keyed=keyed, environment=_environment(configured))
+
+
+async def _wants_keys(url: str) -> bool:
+    """Whether callers need a key there: asked of the gateway, where none runs of the data directory."""
+    async with transport() as http:
+        with contextlib.suppress(UpstreamError):
+            return (await http.request("GET", f"{url}/acp/ping", headers=[], timeout=5.0)).status == 401
+    return bool(SqliteStore.read_items(owner.home(), SPACE))
 
 
 def _environment(url: str) -> dict[str, str]:

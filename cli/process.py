@@ -239,20 +239,29 @@ def loopback_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-@contextlib.asynccontextmanager
-async def embedded(config: Config, *, home: Path, refresh: bool) -> AsyncGenerator[tuple[str, str]]:
-    """A gateway in this process on a loopback port of its own, for one command.
+class Embedded(msgspec.Struct, frozen=True):
+    """Its base URL and owner token; ``keyed``: whether there are client keys, which are good there."""
 
-    Yields its base URL and owner token. Reads the registry without the lock; tasks and spans stay in
+    url: str
+    token: str
+    keyed: bool
+
+
+@contextlib.asynccontextmanager
+async def embedded(config: Config, *, home: Path, refresh: bool) -> AsyncGenerator[Embedded]:
+    """A gateway in this process on a loopback port of its own, for one command and nobody else.
+
+    Reads the registry without the lock; tasks and spans stay in
     memory, so any number run side by side. ``refresh``: ask all agents, for a host that sees them all; a
     command for one agent need not start the others.
     """
     records, descriptions = SqliteStore.read_registry(home)
-    store = MemoryStore(records=records, descriptions=descriptions)
+    keys = SqliteStore.read_items(home, SPACE)
+    store = MemoryStore(records=records, descriptions=descriptions, items={SPACE: keys})
     listener = listen("127.0.0.1", 0)
     token = secrets.token_urlsafe(32)
     server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="", grpc_port=0)
     config = msgspec.structs.replace(config, server=server)
     gateway = Gateway(config, store, bind="127.0.0.1", token=token, private=True)
     async with running(gateway, listener, refresh=refresh):
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", token
+        yield Embedded(f"http://127.0.0.1:{listener.getsockname()[1]}", token, bool(keys))

@@ -37,14 +37,16 @@ async def serve(agent: str | None) -> None:
 
 @contextlib.asynccontextmanager
 async def _reachable(http: Transport) -> AsyncGenerator[Callable[[], Awaitable[Target]]]:
-    """A way to find the gateway, now and again after it was restarted."""
+    """A way to find the gateway, now and again after it was restarted. A host that gives us a key is to see
+    what that key may see, also where we could be the owner."""
+    key = os.environ.get("AGENTGW_TOKEN") or None
     if await find(http) is not None:
 
         async def running() -> Target:
             target = await find(http)
             if target is None:
                 raise Stop("the gateway has stopped: start it again with agentgw serve")
-            return target
+            return target if key is None else Target(target.url, key)
 
         yield running
         return
@@ -52,10 +54,10 @@ async def _reachable(http: Transport) -> AsyncGenerator[Callable[[], Awaitable[T
     from .configuration import load
     from .owner import home
 
-    async with process.embedded(load(), home=home(), refresh=True) as (url, token):
+    async with process.embedded(load(), home=home(), refresh=True) as inside:
 
         async def embedded() -> Target:
-            return Target(url, token)
+            return Target(inside.url, key if key is not None and inside.keyed else inside.token)
 
         yield embedded
 

@@ -20,14 +20,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class MemoryStore(Store):
-    """``gateway.store.Store`` in memory. ``records`` and ``descriptions``: what it holds at first;
-    ``spans`` and ``tasks``: how many are kept, the oldest go first (of tasks, those that have ended)."""
+    """``gateway.store.Store`` in memory. ``records``, ``descriptions`` and ``items`` (by space): what it
+    holds at first; ``spans`` and ``tasks``: how many are kept, the oldest go first (of tasks, those that have
+    ended)."""
 
     def __init__(
         self,
         *,
         records: Sequence[Record] = (),
         descriptions: Mapping[str, Agent] | None = None,
+        items: Mapping[str, Mapping[str, bytes]] | None = None,
         spans: int = 20_000,
         tasks: int = 1_000,
     ) -> None:
@@ -38,7 +40,8 @@ class MemoryStore(Store):
         self._contexts: dict[tuple[str, str, str], StoredContext] = {}
         self._context_agents: dict[tuple[str, str], str] = {}
         self._context_owners: dict[tuple[str, str], str] = {}
-        self._items: dict[tuple[str, str], bytes] = {}
+        there = (items or {}).items()
+        self._items = {(space, key): value for space, kept in there for key, value in kept.items()}
         self._tasks_kept = tasks
         self._spans: deque[Span] = deque(maxlen=spans)
 
