@@ -16,10 +16,10 @@ os.environ |= {
     "AUTH_REQUIRED": "true",
     "CACHE_TYPE": "memory",
     "DATABASE_URL": f"sqlite:///{home}/contextforge.db",
-    "JWT_SECRET_KEY": "only-for-a-benchmark-on-loopback-0123456789",
+    "JWT_SECRET_KEY": "only-for-a-benchmark-on-loopback-0123456789",  # pragma: allowlist secret
     "LOG_LEVEL": "CRITICAL",
     "MCP_REQUIRE_AUTH": "false",
-    "PLATFORM_ADMIN_PASSWORD": "Only-4-a-benchmark!",
+    "PLATFORM_ADMIN_PASSWORD": "Only-4-a-benchmark!",  # pragma: allowlist secret
     "RATE_LIMITING_ENABLED": "false",
     "REQUIRE_USER_IN_DB": "false",
     "SSRF_ALLOW_LOCALHOST": "true",
