@@ -12,7 +12,7 @@ import msgspec
 from ....gateway.errors import BadUpstream, Unreachable
 from ....gateway.lifecycle import Folding
 from ....gateway.limits import CallLimits, allowed
-from ....gateway.model import Extra, Message, Task
+from ....gateway.model import ArtifactDelta, Event, Extra, Message, Task, Text
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
 from ..codec import Malformed, task_to
@@ -29,6 +29,8 @@ _encode = msgspec.json.Encoder().encode
 TOGETHER = 0.2  # seconds: the hub writes what it knows no more often
 MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agent calls the conversation
 _RELAYED: Extra = {MARK: {"relayed": True}}
+NOTED = 1024 * 1024  # bytes that have passed: of a task that says more the hub is told no content
+_ELSEWHERE = (Text(text="Too large to be kept here: the agent tells it to who asks for the task."),)
 
 
 def is_relayed(task: Task) -> bool:
@@ -58,6 +60,8 @@ class Passage:
         self._message = message
         self._task = known
         self._folding: Folding | None = None  # what becomes of it while there are updates
+        self._light: Folding | None = None  # the same without content, once much has passed
+        self._size = 0  # bytes that have passed
         self._told = known  # as the hub knows it
         self._told_at = 0.0
         self._ours = known.context_id if known else None  # what the client calls the conversation
@@ -161,6 +165,7 @@ class Passage:
 
     def passed_task(self, result: msgspec.Raw) -> bytes:
         """The same for a result that is a task."""
+        self._size += memoryview(result).nbytes
         try:
             task = self._agent.task(result, self._version)
         except BadUpstream:
@@ -174,6 +179,7 @@ class Passage:
 
     def _read(self, result: msgspec.Raw) -> Item | None:
         """What the agent said; it is noted. None: something newer than we know, which is the client's."""
+        self._size += memoryview(result).nbytes
         try:
             item = item_at(result, self._version)
         except (Malformed, *UNREADABLE) as e:
@@ -229,6 +235,7 @@ class Passage:
         if known is not None and known.id == task.id:
             task = _with_history(task, known)
         self._task, self._folding = task, None
+        self._light = Folding(_light(task)) if self._size > NOTED else None
         self._call.saw(task)
         self._tell()
         return ours
@@ -245,9 +252,13 @@ class Passage:
             folding = self._folding = Folding(self._task)
         before = folding.state
         folding.add(update.event, update.at)
+        if self._light is not None:
+            self._light.add(_light_event(update.event), update.at)
+        elif self._size > NOTED:
+            self._light = Folding(_light(folding.task))
         now = asyncio.get_running_loop().time()
         if folding.state is not before:
-            self._call.saw(folding.task)
+            self._call.saw((self._light or folding).task)
         elif now < self._told_at + TOGETHER:
             return
         self._told_at = now
@@ -256,13 +267,26 @@ class Passage:
     def _tell(self) -> None:
         """Tell the hub what it does not know yet. A look that shows nothing new is no change of the task:
         lists are sorted by those."""
-        task, told = self.task, self._told
+        task, told = self._light.task if self._light else self.task, self._told
         if task is None or task is told or not task.id:
             return
         self._told = task
         if told is None or told.id != task.id or _seen(task) != _seen(told):
             theirs = task.extra[MARK].get("context") or task.context_id
             self._engine.observe(task, self._call.principal, upstream=self._name, context=theirs)
+
+
+def _light(task: Task) -> Task:
+    """The task without what its artifacts say."""
+    artifacts = tuple(msgspec.structs.replace(a, parts=_ELSEWHERE) for a in task.artifacts)
+    return msgspec.structs.replace(task, artifacts=artifacts)
+
+
+def _light_event(event: Event) -> Event:
+    if not isinstance(event, ArtifactDelta):
+        return event
+    artifact = msgspec.structs.replace(event.artifact, parts=_ELSEWHERE)
+    return msgspec.structs.replace(event, artifact=artifact, append=False)
 
 
 def _seen(task: Task | None) -> Any:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from agentgw.adapters.a2a.face import binding
+from agentgw.adapters.a2a.face import binding, passage
 from agentgw.gateway.model import Invocation, Message, Record, Text
 
 from .support import Gateway, caller, gateway, served
@@ -209,8 +209,12 @@ def breaking(first: list[Any]) -> Response:
     return StreamingResponse(body(), media_type="text/event-stream")
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 @pytest.mark.parametrize("watchable", [True, False], ids=["subscribing", "asking"])
-async def test_a_broken_stream_is_taken_up_where_it_broke(watchable: bool) -> None:
+async def test_a_broken_stream_is_taken_up_where_it_broke(
+    monkeypatch: pytest.MonkeyPatch, watchable: bool, large: bool
+) -> None:
+    monkeypatch.setattr(passage, "NOTED", 100 if large else passage.NOTED)
     looks, end = 0, WORKING if watchable else DONE
 
     async def handle(method: str, params: Any, request: Request) -> Response:
@@ -240,6 +244,36 @@ async def test_a_broken_stream_is_taken_up_where_it_broke(watchable: bool) -> No
         assert [u.get("append", False) for u in updates] == [False, True, True]
         assert said[-1]["statusUpdate"]["status"]["state"] == DONE
         assert (await gw.rpc("/a2a/x", "ListTasks", {}))["result"]["tasks"][0]["status"]["state"] == DONE
+
+
+async def test_what_is_large_is_with_its_agent_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record knows state and ids; who asks for the task gets it from the agent."""
+    monkeypatch.setattr(passage, "NOTED", 1000)
+    pieces = ["one" * 200, "two" * 200, "three" * 200]
+
+    async def handle(method: str, params: Any, request: Request) -> Response:
+        if method == "GetTask":
+            return answer(task(DONE, "".join(pieces)))
+
+        async def body() -> AsyncIterator[bytes]:
+            yield event({"task": task()})
+            for n, text in enumerate(pieces):
+                yield event(piece(text, append=n > 0))
+            yield event(status(DONE))
+
+        return StreamingResponse(body(), media_type="text/event-stream")
+
+    async with agent(handle) as url, gateway(x=url) as gw:
+        async with streaming(gw, "SendStreamingMessage", {"message": message()}) as events:
+            said = [e async for e in events]
+        updates = [s["artifactUpdate"]["artifact"] for s in said if "artifactUpdate" in s]
+        assert [u["parts"][0]["text"] for u in updates] == pieces
+        (listed,) = (await gw.rpc("/a2a/x", "ListTasks", {"includeArtifacts": True}))["result"]["tasks"]
+        assert listed["status"]["state"] == DONE
+        assert [a["artifactId"] for a in listed["artifacts"]] == [updates[0]["artifactId"]]
+        assert listed["artifacts"][0]["parts"][0]["text"].startswith("Too large to be kept here")
+        got = (await gw.rpc("/a2a/x", "GetTask", {"id": "t"}))["result"]
+        assert got["artifacts"][0]["parts"] == [{"text": "".join(pieces)}]
 
 
 async def test_a_list_asks_after_tasks_that_nobody_followed() -> None:
