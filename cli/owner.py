@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from ..gateway.errors import ConfigError
+
 FILE = "owner.json"
 
 
@@ -35,14 +37,22 @@ def home() -> Path:
 
 
 def write(directory: Path, *, url: str, token: str) -> None:
-    """Make this process the owner. The file is readable by this user only, and whole or not there."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Make this process the owner. The file is readable by this user only, and whole or not there. Raises
+    ConfigError."""
     owner = Owner(os.getpid(), url, token)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write(directory, msgspec.json.encode(owner) + b"\n")
+    except OSError as e:
+        raise ConfigError(f"can't write {directory / FILE}: {e.strerror or e}") from None
+
+
+def _write(directory: Path, content: bytes) -> None:
     # mkstemp makes the file with mode 0600.
     fd, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=directory)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(owner) + b"\n")
+            file.write(content)
         os.replace(name, directory / FILE)
     except BaseException:
         with contextlib.suppress(OSError):

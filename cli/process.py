@@ -20,11 +20,12 @@ import msgspec
 
 from ..gateway.access import SPACE
 from ..gateway.config import Config
-from ..gateway.errors import ConfigError
+from ..gateway.errors import ConfigError, UpstreamError
 from ..gateway.http.app import App
 from ..gateway.http.doors import is_loopback
 from ..gateway.http.server import Server
 from ..gateway.seal import Sealer
+from ..gateway.transport import HttpTransport
 from ..registry.auditfile import AuditFile
 from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
@@ -114,7 +115,7 @@ async def _serve(config: Config, home: Path, stopping: asyncio.Event, hurry: asy
     listener = listen(config.server.host, config.server.port)
     url = loopback_url(config.server.host, listener.getsockname()[1])
     token = secrets.token_urlsafe(32)
-    store = SqliteStore(home, spans=config.tracing.spans, tasks=config.limits.tasks, holder="agentgw serve")
+    store = opened_by_one(config, home)
     async with contextlib.AsyncExitStack() as stack:
         file = audit_file(config, home)
         stack.callback(file.close)
@@ -133,6 +134,32 @@ def audit_file(config: Config, home: Path) -> AuditFile:
     """Where the audit log is kept. Nothing is opened before something is written."""
     path = Path(config.audit.file).expanduser() if config.audit.file else home / "audit.jsonl"
     return AuditFile(path, config.audit.size, config.audit.kept)
+
+
+def opened_by_one(config: Config, home: Path) -> SqliteStore:
+    """The store of a gateway that serves. Opening it waits for a command or a gateway that stops, and is
+    refused at once where another one goes on."""
+
+    async def serving() -> str:
+        here = owner.read(home)
+        if here is None or not owner.alive(here):
+            return ""
+        asking = HttpTransport()
+        try:
+            ready = await asking.request("GET", f"{here.url}/readyz", timeout=1.0)
+        except UpstreamError:
+            return ""
+        finally:
+            await asking.aclose()
+        return here.url if ready.status == 200 else ""
+
+    return SqliteStore(
+        home,
+        spans=config.tracing.spans,
+        tasks=config.limits.tasks,
+        holder="agentgw serve",
+        serving=serving,
+    )
 
 
 async def until_stopped(

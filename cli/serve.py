@@ -63,4 +63,10 @@ def serve(
     serving = None
     if settings.server.workers > 1:
         from .workers import serving
-    raise typer.Exit(process.serve(settings, home=home(), serving=serving))
+    from ..gateway.errors import ConfigError, for_operator
+
+    try:
+        status = process.serve(settings, home=home(), serving=serving)
+    except ConfigError as e:
+        raise WrongUse(for_operator(e)) from e
+    raise typer.Exit(status)

@@ -37,9 +37,8 @@ from ..registry.directory import Directory
 from ..registry.lending import lender
 from ..registry.mirror import News, Telling
 from ..registry.remote import served
-from ..registry.sqlite import SqliteStore
 from .auditing import Keep
-from .process import audit_file, listen, loopback_url, running, unless, until_stopped
+from .process import audit_file, listen, loopback_url, opened_by_one, running, unless, until_stopped
 from .wiring import Gateway
 from .worker import Start, local_socket
 
@@ -309,7 +308,7 @@ async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: as
     listeners = _listeners(config)
     url = loopback_url(config.server.host, listeners[0].getsockname()[1])
     token = secrets.token_urlsafe(32)
-    store = SqliteStore(home, spans=config.tracing.spans, tasks=config.limits.tasks, holder="agentgw serve")
+    store = opened_by_one(config, home)
     async with contextlib.AsyncExitStack() as stack:
         for listener in listeners:
             stack.callback(listener.close)

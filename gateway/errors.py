@@ -217,6 +217,7 @@ class RateLimited(GatewayError):
 
 class ConfigError(GatewayError):
     code = "config"
+    operator = ""  # also of one that is made from its code alone
 
     def __init__(
         self,

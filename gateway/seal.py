@@ -57,8 +57,7 @@ class Sealer:
             return
         try:
             if not path.exists():
-                with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                    file.write(self._keys[0].secret + "\n")
+                _write(path, self._keys[0].secret + "\n")  # whole or not there, whatever happens
             self._read(path)
         except (OSError, UnicodeDecodeError) as e:
             raise ConfigError(f"the keys in {path} can't be used: {e}") from e
@@ -71,7 +70,10 @@ class Sealer:
         except ValueError:
             keys = []
         if not keys or keys[0].until is not None:
-            raise ConfigError(f"{path} must hold keys, 32 bytes of URL-safe base64 each on a line of its own")
+            raise ConfigError(
+                f"{path} must hold keys, 32 bytes of URL-safe base64 each on a line of its own; "
+                "put back a copy, or move it away to begin with a new one, which opens nothing sealed before"
+            )
         self._keys, self._opened = keys, None
         self._stamp = found.st_mtime_ns, found.st_ino
 

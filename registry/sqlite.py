@@ -23,7 +23,7 @@ from ..gateway.store import Store, StoredContext, StoredTask
 from ..gateway.telemetry import Span
 from . import schema, segments, traces
 from .contexttable import ContextTable
-from .lock import HomeLock
+from .lock import HomeLock, Serving
 from .tasktable import TaskTable
 
 FILE = "agentgw.db"
@@ -42,7 +42,8 @@ class SqliteStore(Store):
     """``gateway.store.Store`` in ``home/agentgw.db``.
 
     ``spans`` and ``tasks``: how many are kept, the oldest go first (of tasks, those that have ended).
-    ``holder``: how other processes are told who has the directory. ``wait``: seconds to wait for them.
+    ``holder``: how other processes are told who has the directory. ``wait``: seconds to wait for them, unless
+    a gateway is ``serving`` there (see ``HomeLock``).
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class SqliteStore(Store):
         tasks: int = 10_000,
         holder: str = "agentgw",
         wait: float = LOCK_WAIT,
+        serving: Serving | None = None,
     ) -> None:
         self._home = home
         self._path = home / FILE
         self._spans = spans
         self._tasks = tasks
         self._wait = wait
-        self._lock = HomeLock(home, holder)
+        self._lock = HomeLock(home, holder, serving)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="agentgw-store")
         self._connection: sqlite3.Connection | None = None
         self._task_rows: TaskTable | None = None

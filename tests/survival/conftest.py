@@ -86,11 +86,10 @@ class Gateway:
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
         return self.http.post(path, json=body, headers=headers)
 
-    def owned(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """A request with the owner's token."""
+    def as_owner(self) -> None:
+        """Requests from now on carry the owner's token."""
         token = json.loads((self.home / "owner.json").read_bytes())["token"]
-        headers = {"authorization": f"Bearer {token}"}
-        return self.http.request(method, path, headers=headers, **options)
+        self.http.headers["authorization"] = f"Bearer {token}"
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.http.get(path, headers=headers)

@@ -25,6 +25,8 @@ class Told:
     there: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
     maybe: set[str] = field(default_factory=set)
+    keys: dict[str, str] = field(default_factory=dict)  # name → secret
+    revoked: dict[str, str] = field(default_factory=dict)
     runs: dict[str, float] = field(default_factory=dict)  # id → when it was acknowledged
 
 
@@ -39,7 +41,8 @@ class Load:
         self._stopped = threading.Event()
         owner = json.loads((gateway.home / "owner.json").read_bytes())
         self._headers = {"authorization": f"Bearer {owner['token']}"}
-        jobs: list[Callable[[random.Random, httpx.Client], None]] = [self._register, self._call, self._call]
+        jobs: list[Callable[[random.Random, httpx.Client], None]]
+        jobs = [self._register, self._key, self._call, self._call]
         self._threads = [threading.Thread(target=self._keep, args=(n, job)) for n, job in enumerate(jobs)]
 
     def __enter__(self) -> Load:
@@ -54,7 +57,7 @@ class Load:
 
     def _keep(self, number: int, job: Callable[[random.Random, httpx.Client], None]) -> None:
         chance = random.Random(f"{self._seed}-{number}")
-        with httpx.Client(base_url=self._gateway.url, timeout=10) as client:
+        with httpx.Client(base_url=self._gateway.url, timeout=10, headers=self._headers) as client:
             while not self._stopped.is_set():
                 try:
                     job(chance, client)
@@ -67,7 +70,7 @@ class Load:
             name = chance.choice(sorted(told.there))
             told.maybe.add(name)
             told.there.discard(name)
-            answer = client.delete(f"/api/agents/{name}", headers=self._headers)
+            answer = client.delete(f"/api/agents/{name}")
             if answer.status_code in _DIED:
                 return
             assert answer.status_code in (200, 204), answer.text
@@ -78,12 +81,26 @@ class Load:
             )
             told.maybe.add(name)
             spec = {"name": name, "url": AWAY, "protocol": "a2a"}
-            answer = client.post("/api/agents", json=spec, headers=self._headers)
+            answer = client.post("/api/agents", json=spec)
             if answer.status_code in _DIED:
                 return
             assert answer.status_code in (200, 201), answer.text
             told.there.add(name)
         told.maybe.discard(name)
+
+    def _key(self, chance: random.Random, client: httpx.Client) -> None:
+        keys = self.told.keys
+        if keys and chance.random() < 0.3:
+            name = chance.choice(sorted(keys))
+            secret = keys.pop(name)  # whatever comes of it: it may be revoked
+            if client.post(f"/api/keys/{name}/revoke").status_code == 200:
+                self.told.revoked[name] = secret
+        else:
+            name = f"k-{self._seed}-{chance.randrange(10**9)}"
+            answer = client.post("/api/keys", json={"name": name})
+            if answer.status_code == 201:
+                keys[name] = answer.json()["secret"]
+        self._stopped.wait(0.03)
 
     def _call(self, chance: random.Random, client: httpx.Client) -> None:
         name = chance.choice(sorted(self._agents))

@@ -25,13 +25,14 @@ SLOW_TOOL = '{"tool": "slow", "arguments": {"seconds": 1}}|application/json'
 def prepared(gateway: Gateway, peers: Peers) -> dict[str, str]:
     """The agents that are called, and what is said to them."""
     gateway.start()
+    gateway.as_owner()
     added = [
         {"name": "a2a", "url": peers.a2a, "protocol": "a2a"},
         {"name": "acp", "url": peers.acp, "protocol": "acp", "remote": "slow"},
         {"name": "mcp", "command": peers.mcp_stdio},
     ]
     for spec in added:
-        assert gateway.owned("POST", "/api/agents", json=spec).status_code == 201
+        assert gateway.post("/api/agents", spec).status_code == 201
     return {"a2a": "slow 1", "acp": "1", "mcp": SLOW_TOOL}
 
 
@@ -47,13 +48,19 @@ def sound(home: Path, scratch: Path) -> None:
 
 
 def checked(gateway: Gateway, told: Told, died: float, agents: dict[str, str]) -> None:
-    """The books after a start: registrations as they were acknowledged, and every task that was written."""
-    listed = {a["name"] for a in gateway.owned("GET", "/api/agents").json()}
+    """The books after a start: registrations and keys as they were acknowledged, and every task that was
+    written."""
+    gateway.as_owner()
+    listed = {a["name"] for a in gateway.get("/api/agents").json()}
     assert told.there <= listed
     assert not told.gone & listed
     told.there = listed - agents.keys()
     told.gone -= told.there
     told.maybe.clear()
+    for secret in told.keys.values():
+        assert gateway.get("/acp/agents", authorization=f"Bearer {secret}").status_code == 200
+    for secret in told.revoked.values():
+        assert gateway.get("/acp/agents", authorization=f"Bearer {secret}").status_code == 401
     for run_id, at in list(told.runs.items()):
         status = gateway.get(f"/acp/runs/{run_id}").status_code
         if status != 200:
