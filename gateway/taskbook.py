@@ -28,7 +28,7 @@ log = logging.getLogger("agentgw.engine")
 # Of tasks that only wait in memory for somebody to ask. What more would save in reading, collecting garbage
 # takes: it looks at all that is in memory.
 IDLE_TASKS = 1000
-IDLE_BYTES = 4 * 1024 * 1024
+IDLE_BYTES = 2 * 1024 * 1024
 
 
 class TaskBook:
