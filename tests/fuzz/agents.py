@@ -237,7 +237,9 @@ class A2A:
         if method in ("CancelTask", "tasks/cancel"):
             task["status"] = self._status("canceled")
         if method in ("SubscribeToTask", "tasks/resubscribe"):
-            first = task if self.old else {"task": task}
+            first = {**task} if self.old else {"task": {**task}}
+            if task["status"]["state"] == self._state("completed"):
+                return Answer([first], events=True)
             task["status"] = self._status("completed")
             return Answer([first, self._update(task, "completed")], events=True)
         return Answer([task])

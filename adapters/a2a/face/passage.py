@@ -116,7 +116,7 @@ class Passage:
         source = self._agent.stream(
             op, params, trace=call.span.trace, extensions=call.extensions, activated=call.activated
         )
-        passed, settled = False, False
+        passed, settled, over = False, False, False
         try:
             async with aclosing(source):
                 while True:
@@ -125,11 +125,12 @@ class Passage:
                     if result is None:
                         break
                     item = self._read(result)
-                    settled = item is None or is_settled(item)
+                    over = item is not None and is_settled(item)
+                    settled = item is None or over
                     passed = True
                     yield self._written(result, item)
         except Unreachable:
-            if not passed or self.task is None:
+            if not passed or (self.task is None and not over):
                 raise
         if not passed:
             raise BadUpstream(f"{self._name} ended its answer without a result")

@@ -150,8 +150,10 @@ class Relay:
 
     async def refresh(self, call: Call, views: dict[str, AgentView], tasks: Sequence[Task]) -> bool:
         """Ask after tasks that were under way when they were last seen: nobody may have followed them since.
-        Returns whether any was asked after; what could not be learnt stays as it was."""
-        open_ = [t for t in tasks if is_relayed(t) and t.state not in TERMINAL][:REFRESHED]
+        Those that wait for their client come last, for they wait for long. Returns whether any was asked
+        after; what could not be learnt stays as it was."""
+        open_ = [t for t in tasks if is_relayed(t) and t.state not in TERMINAL]
+        open_ = sorted(open_, key=lambda t: t.state in PAUSED)[:REFRESHED]
         jobs = [self._refreshed(call, views[t.agent], t) for t in open_ if t.agent in views]
         try:
             async with asyncio.timeout(REFRESH_TIME):

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from ....gateway import sse
-from ....gateway.errors import GatewayError, Unreachable
+from ....gateway.errors import AgentError, GatewayError, Unreachable, UpstreamError
 from ....gateway.http.request import ClientGone, EventStream
 from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Trace
@@ -40,6 +40,7 @@ async def forward(
         with Hop(x, upstream, "POST", path if path == "/runs" else "/runs/{run_id}") as trace:
             if mode == "stream":
                 await _streamed(x, upstream, path, body, trace, passage, limits)
+                _follow_on(x, upstream, passage, timeouts)
                 return
             with limits:
                 reply = await upstream.request("POST", path, body, trace=trace, timeout=None)
@@ -49,10 +50,18 @@ async def forward(
                     # A run that still works is no answer.
                     reply = await upstream.settled(passage.run_id, trace)
                     run = passage.run(answered(reply, passage.agent))
+    except GatewayError:
+        _follow_on(x, upstream, passage, timeouts)
+        raise
     finally:
         limits.close()
     await x.run(202 if reply.status == 202 else 200, run, passage.run_id)
-    if mode == "async" and not settled:
+    _follow_on(x, upstream, passage, timeouts)
+
+
+def _follow_on(x: Exchange, upstream: ACPUpstream, passage: Passage, timeouts: Timeouts) -> None:
+    """Follow a run that the client hears no more of, if it still works."""
+    if passage.status and passage.status not in SETTLED:
         x.house.background(passage.run_id, follow(x, upstream, passage, timeouts))
 
 
@@ -66,13 +75,16 @@ def _limits(x: Exchange, upstream: ACPUpstream, timeouts: Timeouts, *, renewing:
 
 async def follow(x: Exchange, upstream: ACPUpstream, passage: Passage, timeouts: Timeouts) -> None:
     """Ask after a run that nobody reads until it has settled, for the record, and for whoever watches it
-    through another door."""
+    through another door. An agent that fails meanwhile is asked again; what it says no to is not."""
     limits = _limits(x, upstream, timeouts)
     try:
-        with contextlib.suppress(GatewayError):
-            with limits:
-                reply = await upstream.settled(passage.run_id, x.span.trace)
-            passage.run(reply.body)
+        with contextlib.suppress(GatewayError), limits:
+            while passage.status not in SETTLED:
+                try:
+                    passage.run((await upstream.settled(passage.run_id, x.span.trace)).body)
+                except UpstreamError as e:
+                    if isinstance(e, AgentError):
+                        raise
     finally:
         limits.close()
 

@@ -289,6 +289,23 @@ async def test_a_list_asks_after_tasks_that_nobody_followed() -> None:
         assert ended["error"]["code"] == -32004
 
 
+async def test_a_list_asks_after_tasks_that_work_before_those_that_wait() -> None:
+    asked: list[str] = []
+
+    async def handle(method: str, params: Any, request: Request) -> Response:
+        if method == "GetTask":
+            asked.append(params["id"])
+            return answer(task(DONE, id=params["id"]))
+        id = params["message"]["messageId"]
+        return answer({"task": task(WORKING if id == "works" else "TASK_STATE_INPUT_REQUIRED", id=id)})
+
+    async with agent(handle) as url, gateway(x=url) as gw:
+        for name in ["works", *map(str, range(25))]:
+            await gw.rpc("/a2a/x", "SendMessage", {"message": {**message(), "messageId": name}})
+        await gw.rpc("/a2a/x", "ListTasks", {})
+    assert asked[0] == "works"
+
+
 async def test_looking_is_no_change() -> None:
     """Lists are sorted by changes, and pages go on where they ended: looks move nothing, and lose nothing."""
     said = {"messageId": "u", "role": "ROLE_USER", "parts": [{"text": "go"}]}

@@ -352,6 +352,26 @@ async def test_a_run_that_nobody_reads_is_recorded(gateway: Gateway, at_once: No
         assert (await handle.settled()).state is TaskState.CANCELED
 
 
+@pytest.mark.parametrize("mode", ["async", "sync", "stream"])
+async def test_a_run_is_followed_though_its_agent_fails_meanwhile(
+    gateway: Gateway, at_once: None, mode: str
+) -> None:
+    looks = iter([(500, b"crash"), (200, b"no JSON"), (500, b"crash"), (200, run("in-progress"))])
+    server = FakeServer(
+        {
+            "POST /runs": sse(run_event("in-progress")) if mode == "stream" else (202, run("in-progress")),
+            f"GET /runs/{RUN}/events": (500, b"crash"),
+            f"GET /runs/{RUN}": lambda asked: next(looks, (200, run("completed"))),
+        }
+    )
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        await post(gateway, "/runs", request(mode=mode))
+        handle = await gateway.hub.task(RUN, Principal())
+        async with asyncio.timeout(10):
+            assert (await handle.settled()).state is TaskState.COMPLETED
+
+
 async def test_what_an_agent_has_forgotten_is_not_invented(gateway: Gateway) -> None:
     async with served(FakeServer({"POST /runs": (200, run("completed"))})) as url:
         gateway.relay("outer", url, "inner")
