@@ -16,6 +16,7 @@ from ..registry.manager import Manager
 from ..registry.sqlite import SqliteStore
 from ..registry.tokens import Tokens
 from . import owner
+from .auditing import audit_file, recorded
 from .configuration import load
 from .host import GatewayHost
 
@@ -41,7 +42,9 @@ async def local_control() -> AsyncGenerator[Control]:
         sealer.open()
         await directory.start(refresh=False)
         try:
-            yield Manager(directory, store, adapters, host, config, sealer)
+            manager = Manager(directory, store, adapters, host, config, sealer)
+            file = audit_file(config, owner.home())
+            yield recorded(manager, file.write) if config.audit.enabled else manager
         finally:
             await directory.aclose()
             tokens.close()

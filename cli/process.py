@@ -26,10 +26,10 @@ from ..gateway.http.doors import is_loopback
 from ..gateway.http.server import Server
 from ..gateway.seal import Sealer
 from ..gateway.transport import HttpTransport
-from ..registry.auditfile import AuditFile
 from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
 from . import owner
+from .auditing import audit_file
 from .banner import banner
 from .terminal import WrongUse, tame_log
 from .wiring import Gateway
@@ -128,12 +128,6 @@ async def _serve(config: Config, home: Path, stopping: asyncio.Event, hurry: asy
             return 0
         finished = await until_stopped(gateway, home, url, token, stopping, lambda: gateway.drain(hurry))
     return int(hurry.is_set() and not finished)
-
-
-def audit_file(config: Config, home: Path) -> AuditFile:
-    """Where the audit log is kept. Nothing is opened before something is written."""
-    path = Path(config.audit.file).expanduser() if config.audit.file else home / "audit.jsonl"
-    return AuditFile(path, config.audit.size, config.audit.kept)
 
 
 def opened_by_one(config: Config, home: Path) -> SqliteStore:

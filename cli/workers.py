@@ -37,8 +37,8 @@ from ..registry.directory import Directory
 from ..registry.lending import lender
 from ..registry.mirror import News, Telling
 from ..registry.remote import served
-from .auditing import Keep
-from .process import audit_file, listen, loopback_url, opened_by_one, running, unless, until_stopped
+from .auditing import Keep, audit_file
+from .process import listen, loopback_url, opened_by_one, running, unless, until_stopped
 from .wiring import Gateway
 from .worker import Start, local_socket
 

@@ -9,7 +9,7 @@ there anyway (a request's span, its status) in the batches in which spans are wr
   ``context``, ``trace``, ``outcome`` (the state of task or call), ``error`` (a code, where the operation
   failed), ``ms``.
 - ``change``: a request that changes the gateway itself: ``operation``, ``subject`` (whom it is about, where
-  the operation does not say so), ``status``.
+  the operation does not say so), ``status``; or what the command line did without a gateway (``add_agent``).
 - ``refused``: requests that were turned away: ``status``, ``operation`` of the first and how many of its kind
   (status, principal, peer) there were (``count``), and ``peer``, the address they came from.
 - ``lost``: ``count`` lines could not be kept.
@@ -73,10 +73,13 @@ class Audit:
             if span.kind == "server":
                 self._lines.append(_line(_call(span)))
 
-    def change(self, principal: Principal, operation: str, status: int, subject: str = "") -> None:
-        """The gateway itself was changed, or was not (``status``: HTTP's)."""
+    def change(
+        self, principal: Principal, operation: str, status: int = 0, subject: str = "", error: str = ""
+    ) -> None:
+        """The gateway itself was changed, or was not: ``status`` is HTTP's (0: it was not asked for over
+        HTTP), ``error`` a code."""
         line = _about(principal, "change", operation, status)
-        line.subject = subject[:LENGTH]
+        line.subject, line.error = subject[:LENGTH], error
         self._lines.append(_line(line))
 
     def refused(self, principal: Principal, operation: str, status: int, peer: str) -> None:

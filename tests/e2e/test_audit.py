@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from .conftest import Cli
 
 SECRET = "the-words-of-the-message"
 SAID = f"echo {SECRET}"
@@ -110,3 +113,26 @@ def test_a_file_that_can_not_be_written_stops_no_call(start_gateway: Any) -> Non
     gateway = start_gateway(AGENTGW_AUDIT__FILE="/missing/place/audit.jsonl")
     assert httpx.get(f"{gateway.url}/acp/agents").status_code == 200
     assert gateway.process.stop() == 0
+
+
+def test_what_is_changed_without_a_gateway_is_recorded_too(agentgw: Path, tmp_path: Path) -> None:
+    cli = Cli(agentgw, tmp_path)
+    cli("agents", "add", "x", "http://127.0.0.1:9", "--protocol", "acp")
+    cli("agents", "disable", "x")
+    cli("agents", "list")
+    secret = cli.json("keys", "create", "mine")["secret"]
+    cli("keys", "revoke", "mine")
+    cli("agents", "remove", "x")
+    cli("agents", "remove", "x", expect=1)
+    text = (cli.home / "audit.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(line["operation"], line["subject"], line.get("error", "")) for line in lines] == [
+        ("add_agent", "x", ""),
+        ("disable_agent", "x", ""),
+        ("create_key", "mine", ""),
+        ("revoke_key", "mine", ""),
+        ("remove_agent", "x", ""),
+        ("remove_agent", "x", "unknown_agent"),
+    ]
+    assert {(line["event"], line["principal"]) for line in lines} == {("change", "owner")}
+    assert secret not in text
