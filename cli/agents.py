@@ -160,6 +160,48 @@ def disable(name: Name, as_json: Json = False) -> None:
     run(registering.set_enabled(name, False, as_json))
 
 
+@app.command("login", short_help="Log in to an agent that wants OAuth, with your browser.")
+def login(
+    name: Name,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the URL to open, instead of opening it.")
+    ] = False,
+    client_id: Annotated[
+        str,
+        typer.Option(metavar="ID", help="Who the gateway is there; default: it registers itself."),
+    ] = "",
+    client_secret: Annotated[
+        str, typer.Option(metavar="REF", help="Its secret, if it has one: a reference such as '${SECRET}'.")
+    ] = "",
+    scope: Annotated[
+        str, typer.Option(metavar="SCOPE", help="What to ask for; default: what the agent names.")
+    ] = "",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Where the browser comes back to; 0: any.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Log in to an agent that wants OAuth (a hosted MCP server), with your browser on this machine. The
+    tokens are sealed in the store and renewed; agentgw agents logout NAME forgets them."""
+    from . import login as work
+
+    status = run(
+        work.login(
+            name, browser=not no_browser, client_id=client_id, client_secret=client_secret, scope=scope,
+            port=port, as_json=as_json,
+        )
+    )  # fmt: skip
+    raise typer.Exit(status)
+
+
+@app.command("logout", short_help="Forget the tokens of a login.")
+def logout(name: Name, as_json: Json = False) -> None:
+    """Forget the tokens of a login, here and at the authorization server."""
+    from . import login as work
+
+    run(work.logout(name, as_json))
+
+
 @app.command("remove", short_help="Forget an agent.")
 def remove(name: Name, as_json: Json = False) -> None:
     """Forget an agent."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from ..gateway import errors, sse
-from ..gateway.control import AddAgent, Added, AddKey, AgentInfo, KeyInfo, NewKey, Rotated
+from ..gateway.control import (
+    AddAgent,
+    Added,
+    AddKey,
+    AgentInfo,
+    KeyInfo,
+    LoginAsked,
+    LoginBegun,
+    NewKey,
+    Rotated,
+)
 from ..gateway.transport import Stream, Transport
 from .find import Target
 from .terminal import Stop
@@ -142,6 +152,16 @@ class RemoteControl:
 
     async def remove_agent(self, name: str) -> None:
         await self._gateway.request("DELETE", f"/agents/{_quoted(name)}")
+
+    async def begin_login(self, name: str, asked: LoginAsked) -> LoginBegun:
+        return await self._get("POST", f"/agents/{_quoted(name)}/login", LoginBegun, asked)
+
+    async def finish_login(self, name: str, pending: str, answer: Mapping[str, str]) -> AgentInfo:
+        body = {"pending": pending, "answer": answer}
+        return await self._get("POST", f"/agents/{_quoted(name)}/login/finish", AgentInfo, body)
+
+    async def logout(self, name: str) -> AgentInfo:
+        return await self._get("POST", f"/agents/{_quoted(name)}/logout", AgentInfo)
 
     async def rotate_seal(self, keep: float) -> Rotated:
         return await self._get("POST", "/seal/rotate", Rotated, {"keep": keep})

@@ -34,7 +34,7 @@ async def local_control() -> AsyncGenerator[Control]:
     host = GatewayHost(config, Tracer(0))
     adapters = load_adapters()
     sealer = Sealer(owner.home())
-    logins = Logins(store, sealer, host.transport, config.outbound.allow)
+    logins = Logins(store, sealer, host.transport, config.outbound.allow, os.environ)
     tokens = Tokens(host.transport, os.environ, logins, host.changed)
     directory = Directory(store, adapters, host, config, tokens=tokens)
     await store.open()

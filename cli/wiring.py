@@ -76,7 +76,7 @@ class Gateway:
         self.tokens: Tokens | None = None  # nor any but the owner's
         if mirror is None:
             transport = self.host.transport
-            logins = Logins(store, self.sealer, transport, config.outbound.allow)
+            logins = Logins(store, self.sealer, transport, config.outbound.allow, os.environ)
             self.tokens = Tokens(transport, os.environ, logins, self.host.changed)
             self.directory = Directory(store, self.adapters, self.host, config, tokens=self.tokens)
             manager = Manager(self.directory, store, self.adapters, self.host, config, self.sealer)

@@ -16,7 +16,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
@@ -26,7 +26,7 @@ import msgspec
 from ..gateway import rates
 from ..gateway.access import Key
 from ..gateway.config import Config
-from ..gateway.control import AddAgent, Added, Control
+from ..gateway.control import AddAgent, Added, AgentInfo, Control
 from ..gateway.errors import ConfigError, GatewayError
 from ..gateway.homes import TABLE_BYTES, Homes
 from ..gateway.http.handover import OWNER, socket_path
@@ -269,10 +269,16 @@ class Workers:
 
 class Told:
     """The control plane whose changes are visible at every worker's doors when they return (``tell``).
-    ``count``: how many workers there are."""
+    ``forget``: has them use an agent's token no more; ``count``: how many workers there are."""
 
-    def __init__(self, control: Control, tell: Callable[[], Awaitable[None]], count: int) -> None:
-        self._tell = tell
+    def __init__(
+        self,
+        control: Control,
+        tell: Callable[[], Awaitable[None]],
+        forget: Callable[[str], Awaitable[None]],
+        count: int,
+    ) -> None:
+        self._tell, self._forget = tell, forget
         self.list_agents, self.show_agent = control.list_agents, control.show_agent
         self.traces, self.trace = control.traces, control.trace
         self.rotate_seal = control.rotate_seal
@@ -283,6 +289,9 @@ class Told:
         self.check_agent = self._told(control.check_agent)
         self.set_enabled = self._told(control.set_enabled)
         self.remove_agent = self._told(control.remove_agent)
+        self.begin_login = control.begin_login
+        self.finish_login = self._told(self._logged_in)
+        self.logout = self._told(self._logged_out)
 
     async def _added(self, spec: AddAgent) -> Added:
         added = await self._control.add_agent(spec)
@@ -290,6 +299,16 @@ class Told:
             return added
         remark = f"each of the {self._count} workers runs this command as a process of its own, the owner too"
         return msgspec.structs.replace(added, warnings=[*added.warnings, remark])
+
+    async def _logged_in(self, name: str, pending: str, answer: Mapping[str, str]) -> AgentInfo:
+        done = await self._control.finish_login(name, pending, answer)
+        await self._forget(name)
+        return done
+
+    async def _logged_out(self, name: str) -> AgentInfo:
+        done = await self._control.logout(name)
+        await self._forget(name)
+        return done
 
     def _told(self, change: Callable[P, Awaitable[T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
         async def told(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -326,7 +345,7 @@ async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: as
         workers = Workers(gateway, home, token, listeners, directory, table.fileno(), file.write)
         assert gateway.manager is not None
         gateway.on_keys = workers.tell_keys
-        gateway.manager = Told(gateway.manager, workers.tell, len(listeners))
+        gateway.manager = Told(gateway.manager, workers.tell, workers.forget, len(listeners))
         local = local_socket(socket_path(directory, OWNER))
         up = _up(stack, running(gateway, None, local=local), workers)
         if await unless(stopping, up) is None:

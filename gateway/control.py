@@ -73,6 +73,27 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     warnings: Sequence[str] = ()
 
 
+class LoginAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``agents login`` asks for. ``redirect_uri``: where the browser comes back to, on this machine.
+    ``client_id`` "": the gateway registers itself; ``client_secret``: a reference. ``scope`` "": what the
+    agent asks for."""
+
+    redirect_uri: str
+    client_id: str = ""
+    client_secret: str = ""
+    scope: str = ""
+
+
+class LoginBegun(msgspec.Struct, frozen=True, kw_only=True):
+    """The URL for the user's browser at the authorization server ``issuer``; ``state`` comes back with it.
+    ``pending`` is handed back as it is."""
+
+    url: str
+    state: str
+    issuer: str
+    pending: str
+
+
 class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     """What ``seal rotate`` did: ``resealed`` items of the store; ``former``: until when each former key opens
     (UTC, ISO 8601), newest first."""
@@ -159,6 +180,18 @@ class Control(Protocol):
     async def set_enabled(self, name: str, enabled: bool) -> AgentInfo: ...
 
     async def remove_agent(self, name: str) -> None: ...
+
+    async def begin_login(self, name: str, asked: LoginAsked) -> LoginBegun:
+        """Find out where to log in to an agent. Raises BadUpstream, which says what its servers lack."""
+        ...
+
+    async def finish_login(self, name: str, pending: str, answer: Mapping[str, str]) -> AgentInfo:
+        """Take what came back to the redirect URI (its query). Durable when it returns."""
+        ...
+
+    async def logout(self, name: str) -> AgentInfo:
+        """Forget the agent's tokens, at its authorization server too where that listens."""
+        ...
 
     async def rotate_seal(self, keep: float) -> Rotated:
         """Seal with a new key; the former one opens for ``keep`` seconds more. Durable when it returns."""

@@ -130,6 +130,11 @@ class Directory:
         entry = self._entries.get(name)
         return None if entry is None else self._upstreams.breaker(entry.upstream)
 
+    @property
+    def tokens(self) -> Tokens | None:
+        """Where agents' tokens come from; None where no agent has any."""
+        return self._tokens
+
     def record(self, name: str) -> Record | None:
         """An agent's record."""
         entry = self._entries.get(name)

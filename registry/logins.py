@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,6 +20,7 @@ from ..gateway.model import Record
 from ..gateway.seal import Sealer
 from ..gateway.store import Store
 from ..gateway.transport import Transport
+from . import references
 from .bearer import LEEWAY, Header, Issued, issued
 from .tokenendpoint import LOOPBACK, Client, Grant, Method, Refused, ask
 
@@ -36,6 +37,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     token_url: str
     client_id: str
     secret: str = ""
+    secret_reference: str = ""  # the operator's, in place of one that the server gave
     method: Method = "none"
     resource: str = ""
     scope: str = ""
@@ -53,15 +55,17 @@ class Logins:
         sealer: Sealer,
         transport: Transport,
         allow: Sequence[str],
+        environ: Mapping[str, str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._sealer = sealer
         self._transport = transport
         self._allow = allow
+        self._environ = environ
         self._clock = clock
         self._known: dict[str, Login] = {}
-        self._turn = asyncio.Lock()
+        self._turns: dict[str, asyncio.Lock] = {}
 
     async def load(self) -> None:
         """Read all. Raises ConfigError when the store can't be read."""
@@ -92,7 +96,7 @@ class Logins:
 
     async def obtain(self, record: Record, refused: Header | None) -> Issued:
         """The agent's token: as it is kept, else refreshed. Raises NeedsAuth, which says what to do."""
-        async with self._turn:
+        async with self._turns.setdefault(record.name, asyncio.Lock()):
             login = self._known.get(record.name)
             if login is None or login.url != record.url or login.grant is None:
                 raise wants_login(record.name)
@@ -109,11 +113,11 @@ class Logins:
         try:
             client = await self.client(login)
             new = await ask(self._transport, client, {k: x for k, x in form.items() if x})
-        except Refused as e:
-            log.info("the login to %s is over: %s", record.name, e.message)
-            await self.keep(record.name, msgspec.structs.replace(login, grant=None))
-            raise wants_login(record.name) from None
         except GatewayError as e:
+            if isinstance(e, Refused) and e.error:
+                log.info("the login to %s is over: %s", record.name, e.message)
+                await self.keep(record.name, msgspec.structs.replace(login, grant=None))
+                raise wants_login(record.name) from None
             raise NeedsAuth(
                 f"{record.name} wants a token that the gateway can't get now", operator=e.message
             ) from None
@@ -122,9 +126,14 @@ class Logins:
         return issued(new.access, new.expires)
 
     async def client(self, login: Login) -> Client:
-        """Who asks the login's token endpoint. Raises GatewayError where that may not be reached."""
+        """Who asks the login's token endpoint. Raises GatewayError where that may not be reached, or the
+        secret can't be read."""
+        secret = login.secret
+        if login.secret_reference:
+            agent = urlsplit(login.url).hostname or ""
+            secret = references.resolved("client secret", login.secret_reference, self._environ, agent=agent)
         address = await address_of(login.token_url, login.url, self._allow)
-        return Client(login.token_url, login.client_id, login.secret, login.method, address)
+        return Client(login.token_url, login.client_id, secret, login.method, address)
 
 
 def wants_login(name: str) -> NeedsAuth:

@@ -19,6 +19,8 @@ from ..gateway.control import (
     AddKey,
     AgentInfo,
     KeyInfo,
+    LoginAsked,
+    LoginBegun,
     NameTaken,
     NewKey,
     Rotated,
@@ -35,6 +37,7 @@ from .directory import Directory, Trial
 from .discovery import Detected
 from .keys import Keys
 from .resealing import reseal
+from .signin import SignIn
 
 RESEALING = 3600.0  # seconds that a former key opens at least while the store is sealed anew
 TOGETHER = 8  # agents of one URL that are tried at the same time
@@ -70,6 +73,39 @@ class Manager:
 
     async def check_agent(self, name: str) -> AgentInfo:
         await self._directory.check(name)
+        return self._info(name)
+
+    # --- logging in ----------------------------------------------------------------------------
+
+    def _signin(self) -> SignIn:
+        tokens = self._directory.tokens
+        if tokens is None:
+            raise ConfigError("nobody can log in here")
+        allow = self._config.outbound.allow
+        return SignIn(self._host.transport, self._sealer, tokens.logins, allow)
+
+    def _record(self, name: str) -> Record:
+        record = self._directory.record(name)
+        if record is None:
+            raise UnknownAgent(name)
+        return record
+
+    async def begin_login(self, name: str, asked: LoginAsked) -> LoginBegun:
+        return await self._signin().begin(self._record(name), asked)
+
+    async def finish_login(self, name: str, pending: str, answer: Mapping[str, str]) -> AgentInfo:
+        login = await self._signin().finish(self._record(name), pending, answer)
+        await self._directory.logged(name, login)
+        return self._info(name)
+
+    async def logout(self, name: str) -> AgentInfo:
+        self._record(name)
+        signin, tokens = self._signin(), self._directory.tokens
+        login = tokens.logins.of(name) if tokens is not None else None
+        if login is None:
+            raise InvalidRequest(f"nobody is logged in to {name}")
+        await signin.revoke(login)
+        await self._directory.logged(name, None)
         return self._info(name)
 
     async def rotate_seal(self, keep: float) -> Rotated:

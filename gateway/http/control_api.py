@@ -32,6 +32,8 @@ from ..control import (
     AgentInfo,
     Control,
     KeyInfo,
+    LoginAsked,
+    LoginBegun,
     NewKey,
     Rotated,
     UnknownTrace,
@@ -88,7 +90,8 @@ def build_control_app(control: Control | None, engine: Engine, *, metrics: Metri
     if control is not None:
         handlers += [
             prometheus, home, agents_list, agents_add, agents_show, agents_remove,
-            agents_enable, agents_disable, agents_check, seal_rotate, traces_list, traces_show,
+            agents_enable, agents_disable, agents_check, agents_login,
+            agents_login_finish, agents_logout, seal_rotate, traces_list, traces_show,
             keys_list, keys_create, keys_revoke, keys_remove,
         ]  # fmt: skip
     return Litestar(
@@ -257,6 +260,42 @@ async def agents_call(request: Ask, name: FromPath[str], data: JSONBody[CallBody
 @post("/api/tasks/{task_id:str}/cancel", summary="Cancel a task at its agent", status_code=200)
 async def tasks_cancel(request: Ask, task_id: FromPath[str]) -> Task:
     return (await _plane(request).engine.cancel(task_id, _principal(request))).task
+
+
+# --- logging in to agents --------------------------------------------------------------------
+
+
+def _owned(request: Ask, name: str) -> Control:
+    """The control plane, for the gateway's owner. Raises Forbidden."""
+    if not _principal(request).owner:
+        raise errors.Forbidden(
+            f"only the gateway's owner may do this: run agentgw agents login {name} on its machine"
+        )
+    return _plane(request).control
+
+
+class LoginAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``pending``: as the first step gave it; ``answer``: the query that came to the redirect URI."""
+
+    pending: str
+    answer: dict[str, str]
+
+
+@post("/api/agents/{name:str}/login", summary="Begin to log in to an agent", status_code=200)
+async def agents_login(request: Ask, name: FromPath[str], data: JSONBody[LoginAsked]) -> LoginBegun:
+    """The URL for the owner's browser."""
+    return await _owned(request, name).begin_login(name, data)
+
+
+@post("/api/agents/{name:str}/login/finish", summary="Finish it", status_code=200)
+async def agents_login_finish(request: Ask, name: FromPath[str], data: JSONBody[LoginAnswer]) -> AgentInfo:
+    """With what came back to the redirect URI."""
+    return await _owned(request, name).finish_login(name, data.pending, data.answer)
+
+
+@post("/api/agents/{name:str}/logout", summary="Forget an agent's tokens", status_code=200)
+async def agents_logout(request: Ask, name: FromPath[str]) -> AgentInfo:
+    return await _owned(request, name).logout(name)
 
 
 # --- the keys that seal ----------------------------------------------------------------------
