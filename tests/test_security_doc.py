@@ -13,7 +13,9 @@ NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)
 def test_every_test_that_is_named_exists() -> None:
     assert len(NAMED) > 60
     for path, name in NAMED:
-        assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{name}"
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), (
+            f"{path}::{name}"
+        )
 
 
 def test_every_promise_names_a_test() -> None:
