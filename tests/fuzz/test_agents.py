@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from .agents import BREAKS, HANGS, Answer, Asked
+from .agents import BREAKS, HANGS, Answer, Asked, member
 from .asking import BOTH, META, MODERN
 from .malformed import damaged, junk, tree, write
 from .running import examples
 from .world import AGENTS, Ask, World
 
 ALLOWED = (500, 502, 504)  # the agent is to blame
+MODES = ["sync", "async", "stream"]
 TEXTS = ["hi", "stream", "ask", "fail", "work", "message"]
 
 
@@ -184,9 +185,59 @@ def test_what_an_agent_answers(agent: str) -> None:
     answers()
 
 
+def later(task: str, context: str, run: str) -> list[Ask]:
+    """What clients ask about a task that waits for them, as A2A and as ACP."""
+
+    def rpc(method: str, **params: Any) -> Ask:
+        return Ask("POST", "/a2a/{agent}", {"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+
+    message = {
+        "messageId": "n",
+        "role": "ROLE_USER",
+        "parts": [{"text": "hi"}],
+        "taskId": task,
+        "contextId": context,
+    }
+    words = {"type": "message", "message": {"role": "user", "parts": [{"content": "hi"}]}}
+    return [
+        rpc("GetTask", id=task),
+        rpc("CancelTask", id=task),
+        rpc("SubscribeToTask", id=task),
+        rpc("SendMessage", message=message),
+        rpc("SendStreamingMessage", message=message),
+        rpc("ListTasks"),
+        rpc("tasks/cancel", id=task),
+        Ask("GET", f"/acp/runs/{run}"),
+        Ask("GET", f"/acp/runs/{run}/events"),
+        Ask("POST", f"/acp/runs/{run}/cancel", {}),
+        *(Ask("POST", f"/acp/runs/{run}", {"run_id": run, "await_resume": words, "mode": m}) for m in MODES),
+        Ask("POST", f"/api/tasks/{task}/cancel", {}, {"authorization": "Bearer owner-token"}),
+    ]
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_what_an_agent_answers_about_a_task(agent: str) -> None:
+    @examples(24)
+    @given(st.sampled_from(["ask", "work"]), st.integers(0, 13), faults)
+    def answers(text: str, number: int, change: Faults) -> None:
+        with World(agent) as world:
+            begin = calls(agent, text)
+            begin[6].body["params"]["configuration"] = {"returnImmediately": True}
+            task = member(world.ask(begin[6]).json, "result", "task") or {}
+            run = world.ask(begin[15]).json
+            ask = later(task.get("id", "x"), task.get("contextId", "x"), run.get("run_id", "x"))[number]
+            ask.path = ask.path.replace("{agent}", agent)
+            world.network.change = change
+            answer = world.ask(ask)
+            note(f"{ask}\n{change.given}\n{answer.status} {answer.body!r}")
+            world.judge(ask, answer, ALLOWED)
+
+    answers()
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 def test_how_an_agent_describes_itself(agent: str) -> None:
-    @examples(24)
+    @examples(16)
     @given(faults)
     def describes(change: Faults) -> None:
         with World(agent, change=change) as world:

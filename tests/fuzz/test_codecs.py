@@ -150,8 +150,11 @@ def message_written(message: Message) -> None:
         _encode(codec.message_to(message, v))
     _encode(acp.input_json(message).value)
     tool = {"name": "echo", "inputSchema": STRING}
-    chosen = choice.choose(message, "echo", choice.by_name([tool]))
-    _encode(chosen if isinstance(chosen, InputRequest) else chosen.arguments)
+    try:
+        chosen = choice.choose(message, "echo", choice.by_name([tool]))
+        _encode(chosen if isinstance(chosen, InputRequest) else chosen.arguments)
+    except InvalidRequest:  # it refers to a file that there is not
+        pass
     questions.answered(InputRequest(message=message, kind="form", schema=FORM), InputReply(message=message))
     a2a_losses.of_message(message)
     mcp_losses.of_request(Invocation(agent="a", message=message))

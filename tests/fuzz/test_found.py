@@ -14,7 +14,7 @@ from agentgw.adapters.mcp.upstream import questions
 from agentgw.gateway import sse
 from agentgw.gateway.model import InputReply, InputRequest, Message, Text
 
-from .agents import Answer, Asked
+from .agents import HANGS, Answer, Asked
 from .asking import BOTH, META, MODERN
 from .world import AGENTS, TOKEN, Ask, World
 
@@ -194,6 +194,16 @@ def test_a_field_of_one_revision_that_means_something_in_the_other() -> None:
         answer = world.ask(ask)
         world.judge(ask, answer)
         assert "result" in answer.json
+
+
+@pytest.mark.parametrize("agent", ["painter", "old", "rest"])
+def test_an_agent_that_is_silent_about_its_extended_card(agent: str) -> None:
+    with World(agent) as world:
+        world.network.change = lambda asked, answer: Answer([HANGS])
+        ask = Ask("GET", f"/a2a/{agent}/extendedAgentCard")
+        answer = world.ask(ask)
+        world.judge(ask, answer, (504,))
+        assert answer.status == 504
 
 
 def test_a_run_whose_events_have_no_type_and_whose_output_no_parts() -> None:

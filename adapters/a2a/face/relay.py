@@ -16,6 +16,7 @@ import msgspec
 
 from ....gateway.errors import BadUpstream, GatewayError
 from ....gateway.lifecycle import PAUSED, TERMINAL
+from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Fault, Message, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
@@ -187,8 +188,15 @@ class Relay:
     # --- the extended card -------------------------------------------------------------------
 
     async def card(self, call: Call, view: AgentView, agent: A2AUpstream) -> Json:
-        """The agent's extended card as the gateway shows it, but for its interfaces."""
-        result = await agent.call(Op.CARD, {}, trace=call.span.trace, extensions=call.extensions)
+        """The agent's extended card as the gateway shows it, but for its interfaces. Raises UpstreamTimeout
+        when the agent takes too long."""
+        seconds = allowed(view.record, self._engine.config.limits, call.timeouts)
+        limits = CallLimits(self._engine.timers, view.name, *seconds)
+        try:
+            with limits:
+                result = await agent.call(Op.CARD, {}, trace=call.span.trace, extensions=call.extensions)
+        finally:
+            limits.close()
         try:
             value: Any = msgspec.json.decode(result)
             await agent.verify(value)
