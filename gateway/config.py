@@ -28,7 +28,8 @@ class Server(_Section, frozen=True):
 
     ``hosts`` and ``origins`` add to the loopback names, the bind address and ``public_url``'s host.
     ``port`` 0 takes a free one; ``workers``: how many processes serve. ``grpc_port`` 0: no gRPC; ``grpc_url``
-    is how clients reach it, when not under the name that they call the gateway by.
+    is how clients reach it, when not under the name that they call the gateway by. ``remote_commands``:
+    whether holders of admin keys may register commands, which is to run programs here.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +41,7 @@ class Server(_Section, frozen=True):
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     allow_anonymous: bool = False
+    remote_commands: bool = False
 
 
 class Limits(_Section, frozen=True):

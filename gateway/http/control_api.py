@@ -140,12 +140,16 @@ def _changed(request: Ask, name: str) -> str:
 def _keeper(request: Ask) -> Control:
     """The control plane, for who may know of keys. Raises Forbidden."""
     principal = _principal(request)
-    keyed = principal.admin and principal.agents is None and principal.id != Principal().id
-    if not (principal.owner or keyed):
+    if not (principal.owner or _keyed(principal)):
         raise errors.Forbidden(
             "keys are the business of the owner's command line, and of admin keys for all agents"
         )
     return _plane(request).control
+
+
+def _keyed(principal: Principal) -> bool:
+    """Whether it is an admin key's, for all agents."""
+    return principal.admin and principal.agents is None and principal.id != Principal().id
 
 
 def _about(request: Ask, *names: str) -> None:
@@ -189,13 +193,15 @@ async def _listed(request: Ask) -> list[AgentInfo]:
 
 @post("/api/agents", summary="Register an agent")
 async def agents_add(request: Ask, data: JSONBody[AddAgent]) -> Added:
-    """A command, and a ``${NAME}`` of the gateway's environment, need the owner's token. Durable, and visible
-    at every door, when it answers."""
+    """A command, and a reference to a secret, need the owner's token; a command is also taken from an admin
+    key for all agents where ``server.remote_commands`` says so. Durable, and visible at every door, when it
+    answers."""
     _may_add(request, data)
     if not _principal(request).owner:
-        what = "a command" if data.command else ""
+        may_run = _plane(request).engine.config.server.remote_commands and _keyed(_principal(request))
+        what = "a command" if data.command and not may_run else ""
         if any("${" in value for value in (*data.headers.values(), *data.env.values())) or data.oauth:
-            what = "a reference to the gateway's environment"
+            what = "a reference to a secret of the gateway's"
         if what:
             raise errors.Forbidden(
                 f"only the gateway's owner may register {what}: run agentgw agents add on its machine"
