@@ -20,7 +20,7 @@ import httpx
 HOP = {"host", "connection", "content-length", "transfer-encoding", "keep-alive"}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     server: Any
     protocol_version = "HTTP/1.0"
 
@@ -53,8 +53,8 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _listening(serve: Any) -> Iterator[str]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+def listening(serve: Any) -> Iterator[str]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.serve = serve
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -100,7 +100,7 @@ class AuthServer:
 
     @contextmanager
     def running(self) -> Iterator[AuthServer]:
-        with _listening(self._serve) as self.url:
+        with listening(self._serve) as self.url:
             yield self
 
     def good(self, token: str) -> bool:
@@ -117,7 +117,7 @@ class AuthServer:
             self.access.clear()
             self.refresh.clear()
 
-    def _serve(self, http: _Handler) -> None:
+    def _serve(self, http: Handler) -> None:
         if self.down:
             http.answer(503)
         elif http.route in self.metadata_paths:
@@ -158,14 +158,14 @@ class AuthServer:
             own["registration_endpoint"] = f"{self.url}/register"
         return own | self.more
 
-    def _register(self, http: _Handler) -> None:
+    def _register(self, http: Handler) -> None:
         asked = json.loads(http.body)
         self.registrations.append(asked)
         client = f"client-{len(self.registrations)}"
         self.clients[client] = ""
         http.answer(201, {**asked, "client_id": client})
 
-    def _authorize(self, http: _Handler) -> None:
+    def _authorize(self, http: Handler) -> None:
         asked = http.query
         self.authorizations.append(asked)
         if asked.get("client_id") not in self.clients and not asked.get("client_id", "").startswith("https:"):
@@ -179,7 +179,7 @@ class AuthServer:
             found["iss"] = self.url if self.iss == "own" else self.iss
         return http.answer(302, None, location=f"{asked['redirect_uri']}?{urlencode(found)}")
 
-    def _token(self, http: _Handler) -> None:
+    def _token(self, http: Handler) -> None:
         form = dict(_pairs(http.body.decode()))
         client, secret = form.get("client_id", ""), form.get("client_secret", "")
         basic = http.headers.get("authorization", "")
@@ -212,7 +212,7 @@ class AuthServer:
             return self._issue(http, client, old.scope, old.resource, renew=True)
         return http.answer(400, {"error": "unsupported_grant_type"})
 
-    def _issue(self, http: _Handler, client: str, scope: str, resource: str, *, renew: bool) -> None:
+    def _issue(self, http: Handler, client: str, scope: str, resource: str, *, renew: bool) -> None:
         kept = Token(client, time.time() + self.lifetime, scope, resource)
         access = f"access-{secrets.token_urlsafe(16)}"
         self.access[access] = kept
@@ -239,10 +239,10 @@ class Guard:
 
     @contextmanager
     def running(self) -> Iterator[Guard]:
-        with _listening(self._serve) as self.url:
+        with listening(self._serve) as self.url:
             yield self
 
-    def _serve(self, http: _Handler) -> None:
+    def _serve(self, http: Handler) -> None:
         place = "/.well-known/oauth-protected-resource"
         if http.route.startswith(place):
             path = http.route.removeprefix(place)
@@ -258,19 +258,60 @@ class Guard:
             return http.answer(401, None, www_authenticate=f'Bearer error="invalid_token"{more}')
         return self._pass(http)
 
-    def _pass(self, http: _Handler) -> None:
-        headers = {k: v for k, v in http.headers.items() if k.lower() not in HOP}
-        with httpx.stream(
-            http.command, self.peer + http.path, headers=headers, content=http.body, timeout=60
-        ) as reply:
-            http.send_response(reply.status_code)
-            for name, value in reply.headers.items():
-                if name not in HOP | {"content-encoding"}:
-                    http.send_header(name, value)
-            http.end_headers()
-            if "well-known" in http.path:  # a card names the guard, not what is behind it
-                http.wfile.write(reply.read().replace(self.peer.encode(), self.url.encode()))
-                return
-            for chunk in reply.iter_bytes():
-                http.wfile.write(chunk)
-                http.wfile.flush()
+    def _pass(self, http: Handler) -> None:
+        passed_on(http, self.peer, self.url)
+
+
+def passed_on(http: Handler, peer: str, url: str) -> None:
+    """Hand a request on to the agent at ``peer``, and its answer back as it comes."""
+    headers = {k: v for k, v in http.headers.items() if k.lower() not in HOP}
+    with httpx.stream(
+        http.command, peer + http.path, headers=headers, content=http.body, timeout=60
+    ) as reply:
+        http.send_response(reply.status_code)
+        for name, value in reply.headers.items():
+            if name not in HOP | {"content-encoding"}:
+                http.send_header(name, value)
+        http.end_headers()
+        if "well-known" in http.path:  # a card names the proxy, not what is behind it
+            http.wfile.write(reply.read().replace(peer.encode(), url.encode()))
+            return
+        for chunk in reply.iter_bytes():
+            http.wfile.write(chunk)
+            http.wfile.flush()
+
+
+@dataclass
+class Tap:
+    """Stands before an agent and notes all that is sent to it."""
+
+    peer: str
+    url: str = ""
+    seen: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def running(self) -> Iterator[Tap]:
+        with listening(self._serve) as self.url:
+            yield self
+
+    def _serve(self, http: Handler) -> None:
+        self.seen.append(f"{http.path}\n{http.headers}\n{http.body.decode('utf-8', 'replace')}")
+        passed_on(http, self.peer, self.url)
+
+
+@dataclass
+class Trap:
+    """Nobody should ever come here. ``answer``: what whoever does is told; ``seen``: who did."""
+
+    answer: Any = None
+    url: str = ""
+    seen: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def running(self) -> Iterator[Trap]:
+        with listening(self._serve) as self.url:
+            yield self
+
+    def _serve(self, http: Handler) -> None:
+        self.seen.append(f"{http.command} {http.path}\n{http.headers}")
+        http.answer(200, self.answer)

@@ -1,0 +1,202 @@
+"""What goes out: to each agent the gateway's own credentials, never a client's; and only to where it may."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from a2a.client import ClientConfig, ClientFactory
+from a2a.types import SendMessageRequest, a2a_pb2, a2a_pb2_grpc
+from google.protobuf.json_format import ParseDict
+
+from ..support.oauth import Tap, listening
+from .clients import A2aPython, McpHost, a2a_request
+from .conftest import PEERS
+from .reply import Request
+
+OWN = "the-gateways-own-credential"
+CLIENT = {
+    "Cookie": "session=client-cookie",
+    "X-Api-Key": "client-api-key",
+    "Proxy-Authorization": "Basic client-proxy",
+    "X-Forwarded-Authorization": "Bearer client-forwarded",
+}
+TEXTS = {"mcp": "", "a2a": "echo hi", "acp": "hi", "far": "hi", "stdio": ""}
+
+
+class Far(a2a_pb2_grpc.A2AServiceServicer):
+    """An agent that offers gRPC alone; notes the metadata of each call."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def SendMessage(self, request: Any, context: Any) -> Any:
+        self.seen.append(repr(context.invocation_metadata()))
+        return a2a_pb2.SendMessageResponse(message=self._message())
+
+    def SendStreamingMessage(self, request: Any, context: Any) -> Any:
+        self.seen.append(repr(context.invocation_metadata()))
+        yield a2a_pb2.StreamResponse(message=self._message())
+
+    def _message(self) -> Any:
+        return a2a_pb2.Message(message_id="m", role=a2a_pb2.ROLE_AGENT, parts=[a2a_pb2.Part(text="hi")])
+
+
+@dataclass
+class Scene:
+    url: str
+    grpc: str
+    key: str
+    taps: dict[str, Any]  # by agent; ``seen``: what reached it
+    stdio: Path
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def reached(self, agent: str) -> str:
+        return self.stdio.read_text() if agent == "stdio" else "\n".join(self.taps[agent].seen)
+
+
+@pytest.fixture(scope="module")
+def scene(
+    launch_gateway: Callable[..., Any],
+    peers: Any,
+    free_port: Callable[[], int],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Scene]:
+    """A gateway with a key and an agent of every kind, each with a tap on its line."""
+    with ExitStack() as stack:
+        taps: dict[str, Any] = {}
+        for name, (url, path) in {
+            "mcp": (peers.mcp, "/mcp"), "a2a": (peers.a2a, "/"), "acp": (peers.acp, ""),
+        }.items():  # fmt: skip
+            taps[name] = stack.enter_context(Tap(url.removesuffix(path)).running())
+        taps["far"] = far = Far()
+        server = grpc.server(ThreadPoolExecutor(2))
+        a2a_pb2_grpc.add_A2AServiceServicer_to_server(far, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        stack.callback(server.stop, 0)
+        card = {
+            "name": "far", "version": "1", "skills": [], "capabilities": {"streaming": True},
+            "supportedInterfaces": [
+                {"url": f"127.0.0.1:{port}", "protocolBinding": "GRPC", "protocolVersion": "1.0"}
+            ],
+        }  # fmt: skip
+        cards = stack.enter_context(listening(lambda http: http.answer(200, card)))
+
+        lines, doors = tmp_path_factory.mktemp("stdio") / "lines", free_port()
+        gateway = launch_gateway("--grpc-port", doors, OWN=OWN)
+        cli = gateway.cli
+        header = ["--header", "Authorization: Bearer ${OWN}"]
+        cli("agents", "add", "mcp", f"{taps['mcp'].url}/mcp", "--protocol", "mcp", *header)
+        cli("agents", "add", "a2a", f"{taps['a2a'].url}/", "--protocol", "a2a", *header)
+        acp = ["--remote", "echo", *header]
+        cli("agents", "add", "acp", taps["acp"].url, "--protocol", "acp", *acp)
+        cli("agents", "add", "far", cards, "--protocol", "a2a", *header)
+        peer = shlex.join([sys.executable, str(PEERS / "mcp_server.py"), "--transport", "stdio"])
+        command = ["sh", "-c", f"tee {shlex.quote(str(lines))} | {peer}"]
+        cli("agents", "add", "stdio", "--env", "OWN=${OWN}", "--", *command)
+        key = cli.json("keys", "create", "client")["secret"]
+        yield Scene(gateway.url, f"127.0.0.1:{doors}", key, taps, lines, {
+            "Authorization": f"Bearer {key}", **CLIENT,
+        })  # fmt: skip
+        gateway.process.stop()
+
+
+def arguments(agent: str, at_all: bool) -> tuple[str, dict[str, Any]]:
+    """A tool call at the MCP doors."""
+    if agent in ("mcp", "stdio"):
+        return (f"{agent}__echo" if at_all else "echo"), {"text": "hi"}
+    return agent, {"message": TEXTS[agent]}
+
+
+def mcp(mode: str, *, at_all: bool) -> Any:
+    async def call(scene: Scene, agent: str) -> None:
+        host = McpHost(scene.url, mode, path="/mcp" if at_all else f"/mcp/{agent}")
+        async with host.connect(headers=scene.headers) as client:
+            tool, given = arguments(agent, at_all)
+            result = await client.call_tool(tool, given)
+            assert not result.is_error, result
+
+    return call
+
+
+def structured(agent: str) -> Any:
+    return {"tool": "echo", "arguments": {"text": "hi"}}
+
+
+def a2a(binding: str, version: str) -> Any:
+    async def call(scene: Scene, agent: str) -> None:
+        client = A2aPython(scene.url, binding, version)
+        async with httpx.AsyncClient(headers=scene.headers, timeout=30) as http:
+            card = await client.card(agent, http)
+            config = ClientConfig(httpx_client=http, supported_protocol_bindings=[binding])
+            message = ParseDict(a2a_request(request_of(agent)), SendMessageRequest())
+            assert [event async for event in ClientFactory(config).create(card).send_message(message)]
+
+    return call
+
+
+def request_of(agent: str) -> Request:
+    if agent in ("mcp", "stdio"):
+        return Request(agent, data=structured(agent))
+    return Request(agent, TEXTS[agent])
+
+
+async def over_grpc(scene: Scene, agent: str) -> None:
+    message = ParseDict(a2a_request(request_of(agent)), SendMessageRequest())
+    message.tenant = agent
+    metadata = [(name.lower(), value) for name, value in scene.headers.items()]
+    async with grpc.aio.insecure_channel(scene.grpc) as channel:
+        stub: Any = a2a_pb2_grpc.A2AServiceStub(channel)
+        await stub.SendMessage(message, metadata=metadata, timeout=30)
+
+
+def acp(mode: str) -> Any:
+    async def call(scene: Scene, agent: str) -> None:
+        if agent in ("mcp", "stdio"):
+            part = {"content": json.dumps(structured(agent)), "content_type": "application/json"}
+        else:
+            part = {"content": TEXTS[agent], "content_type": "text/plain"}
+        body = {"agent_name": agent, "input": [{"role": "user", "parts": [part]}], "mode": mode}
+        async with httpx.AsyncClient(base_url=scene.url, headers=scene.headers, timeout=30) as http:
+            answer = await http.post("/acp/runs", json=body)
+        assert answer.status_code == 200 and "failed" not in answer.text, answer.text
+
+    return call
+
+
+DOORS: dict[str, Any] = {
+    "/mcp handshake": mcp("legacy", at_all=True),
+    "/mcp 2026-07-28": mcp("2026-07-28", at_all=True),
+    "/mcp/{agent} handshake": mcp("legacy", at_all=False),
+    "/mcp/{agent} 2026-07-28": mcp("2026-07-28", at_all=False),
+    "A2A JSON-RPC 1.0": a2a("JSONRPC", "1.0"),
+    "A2A JSON-RPC 0.3": a2a("JSONRPC", "0.3"),
+    "A2A REST 1.0": a2a("HTTP+JSON", "1.0"),
+    "A2A gRPC": over_grpc,
+    "ACP sync": acp("sync"),
+    "ACP stream": acp("stream"),
+}
+
+
+@pytest.mark.parametrize("agent", list(TEXTS))
+@pytest.mark.parametrize("door", DOORS)
+async def test_an_agent_gets_its_own_credentials_and_no_client_s(door: str, agent: str, scene: Scene) -> None:
+    before = len(scene.reached(agent))
+    await DOORS[door](scene, agent)
+    fresh = scene.reached(agent)[before:]
+    assert fresh, "the call did not pass by the tap"
+    assert (OWN in fresh) == (agent != "stdio")
+    sent = scene.reached(agent)
+    for secret in (scene.key, scene.key.rpartition("_")[2], *(x.rpartition(" ")[2] for x in CLIENT.values())):
+        assert secret not in sent
