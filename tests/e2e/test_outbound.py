@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,7 +21,7 @@ from a2a.client import ClientConfig, ClientFactory
 from a2a.types import SendMessageRequest, a2a_pb2, a2a_pb2_grpc
 from google.protobuf.json_format import ParseDict
 
-from ..support.oauth import Tap, listening
+from ..support.oauth import Tap, Trap, listening
 from .clients import A2aPython, McpHost, a2a_request
 from .conftest import PEERS
 from .reply import Request
@@ -59,6 +61,7 @@ class Scene:
     key: str
     taps: dict[str, Any]  # by agent; ``seen``: what reached it
     stdio: Path
+    cli: Any
     headers: dict[str, str] = field(default_factory=dict)
 
     def reached(self, agent: str) -> str:
@@ -106,7 +109,7 @@ def scene(
         command = ["sh", "-c", f"tee {shlex.quote(str(lines))} | {peer}"]
         cli("agents", "add", "stdio", "--env", "OWN=${OWN}", "--", *command)
         key = cli.json("keys", "create", "client")["secret"]
-        yield Scene(gateway.url, f"127.0.0.1:{doors}", key, taps, lines, {
+        yield Scene(gateway.url, f"127.0.0.1:{doors}", key, taps, lines, cli, {
             "Authorization": f"Bearer {key}", **CLIENT,
         })  # fmt: skip
         gateway.process.stop()
@@ -200,3 +203,118 @@ async def test_an_agent_gets_its_own_credentials_and_no_client_s(door: str, agen
     sent = scene.reached(agent)
     for secret in (scene.key, scene.key.rpartition("_")[2], *(x.rpartition(" ")[2] for x in CLIENT.values())):
         assert secret not in sent
+
+
+# --- where it may not lead -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def trap() -> Iterator[Trap]:
+    with Trap(answer={"keys": []}).running() as made:
+        yield made
+
+
+def rpc(scene: Scene, agent: str, method: str, params: Any) -> Any:
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    headers = {**scene.headers, "A2A-Version": "1.0"}
+    return httpx.post(f"{scene.url}/a2a/{agent}/", json=body, headers=headers, timeout=30).json()
+
+
+def test_a_card_leads_nowhere_into_the_operator_s_network(scene: Scene, trap: Trap) -> None:
+    """Another port of this machine is another's."""
+    card = {
+        "name": "x", "version": "1", "skills": [], "capabilities": {},
+        "supportedInterfaces": [
+            {"url": f"{trap.url}/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"},
+            {"url": trap.url.replace("127.0.0.1", "localhost"), "protocolBinding": "HTTP+JSON",
+             "protocolVersion": "1.0"},
+            {"url": trap.url.replace("127.0.0.1", "[::ffff:127.0.0.1]"), "protocolBinding": "HTTP+JSON",
+             "protocolVersion": "1.0"},
+        ],
+        "signatures": [{"protected": _signed_by(f"{trap.url}/keys"), "signature": "AAAA"}],
+    }  # fmt: skip
+    with listening(lambda http: http.answer(200, card)) as url:
+        added = scene.cli.json("agents", "add", "leads-on", url, "--protocol", "a2a")
+        assert added["health"] != "ok" and "outbound.allow" in added["detail"]
+        assert scene.cli.json("call", "leads-on", "hi", expect=1)["error"]
+    assert not trap.seen
+
+
+def _signed_by(jku: str) -> str:
+    head = json.dumps({"alg": "ES256", "typ": "JOSE", "kid": "k", "jku": jku})
+    return base64.urlsafe_b64encode(head.encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("protocol", ["mcp", "a2a", "acp"])
+def test_redirects_are_not_followed(protocol: str, scene: Scene, trap: Trap) -> None:
+    asked: list[str] = []
+
+    def away(http: Any) -> None:
+        asked.append(http.headers.get("authorization"))
+        http.answer(307, None, location=f"{trap.url}{http.path}")
+
+    with listening(away) as url:
+        name = f"moved-{protocol}"
+        more = ["--protocol", protocol, "--header", "Authorization: Bearer ${OWN}"]
+        added = scene.cli.json("agents", "add", name, url, *more)
+        assert added["health"] != "ok"
+        assert scene.cli.json("call", name, "hi", expect=1)["error"]
+    assert f"Bearer {OWN}" in asked and not trap.seen
+
+
+def test_webhooks_are_not_called_in_the_operator_s_network(scene: Scene, trap: Trap) -> None:
+    message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hi"}]}
+    for url in (trap.url, trap.url.replace("127.0.0.1", "localhost"), "http://169.254.169.254/latest"):
+        for agent in ("a2a", "mcp", "acp"):
+            hook = {"url": f"{url}/hook"}
+            params = {"message": message, "configuration": {"taskPushNotificationConfig": hook}}
+            answer = rpc(scene, agent, "SendMessage", params)
+            assert "webhook" in answer["error"]["message"], answer
+    assert not trap.seen
+
+
+def test_what_a_message_points_to_is_not_fetched(scene: Scene, trap: Trap) -> None:
+    for agent in ("a2a", "acp", "mcp"):
+        parts = [{"text": "echo hi"}, {"url": f"{trap.url}/a2a", "mediaType": "text/plain"}]
+        message = {"messageId": f"files-{agent}", "role": "ROLE_USER", "parts": parts}
+        rpc(scene, agent, "SendMessage", {"message": message})
+        run = {
+            "agent_name": agent,
+            "session": {"id": str(uuid.uuid4()), "history": [f"{trap.url}/h"], "state": f"{trap.url}/s"},
+            "input": [{"role": "user", "parts": [
+                {"content": "echo hi", "content_type": "text/plain"},
+                {"content_url": f"{trap.url}/acp", "content_type": "text/plain"},
+            ]}],
+        }  # fmt: skip
+        httpx.post(f"{scene.url}/acp/runs", json=run, headers=scene.headers, timeout=30)
+    tool = {"name": "a2a", "arguments": {"message": "echo hi", "files": [{"uri": f"{trap.url}/mcp"}]}}
+    headers = {**scene.headers, "Accept": "application/json, text/event-stream"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool}
+    httpx.post(f"{scene.url}/mcp", json=body, headers=headers, timeout=30)
+    assert not trap.seen
+
+
+# --- programs --------------------------------------------------------------------------------------
+
+
+def test_commands_are_registered_by_the_owner_alone_unless_admin_keys_may(
+    start_gateway: Callable[..., Any], tmp_path: Path
+) -> None:
+    for allowed in ("false", "true"):
+        gateway = start_gateway(AGENTGW_SERVER__REMOTE_COMMANDS=allowed)
+        admin = gateway.cli.json("keys", "create", "admin", "--admin")["secret"]
+        plain = gateway.cli.json("keys", "create", "plain")["secret"]
+        some = gateway.cli.json("keys", "create", "some", "--admin", "--agents", "evil")["secret"]
+        for name, secret in {"admin": admin, "plain": plain, "some": some}.items():
+            mark = tmp_path / f"{name}-{allowed}"
+            body = {"name": "evil", "command": ["touch", str(mark)], "protocol": "mcp"}
+            headers = {"Authorization": f"Bearer {secret}"}
+            answer = httpx.post(f"{gateway.url}/api/agents", json=body, headers=headers, timeout=60)
+            may = name == "admin" and allowed == "true"
+            assert (answer.status_code == 201) == may, answer.text
+            assert mark.exists() == may
+            if may:
+                # A secret of the gateway's is still not theirs to send anywhere.
+                body |= {"name": "reads", "env": {"X": "${OWN}"}}
+                answer = httpx.post(f"{gateway.url}/api/agents", json=body, headers=headers, timeout=60)
+                assert answer.status_code == 403
