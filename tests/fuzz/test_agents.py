@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from . import schemas
 from .agents import BREAKS, HANGS, Answer, Asked, member
 from .asking import BOTH, META, MODERN
 from .malformed import damaged, junk, tree, write
@@ -179,6 +180,8 @@ def test_what_an_agent_answers(agent: str) -> None:
             answer = world.ask(ask)
             note(f"{ask}\n{change.given}\n{answer.status} {answer.body!r}")
             world.judge(ask, answer, ALLOWED)
+            if not ask.path.startswith(f"/{AGENTS[agent][0]}"):  # else it is the agent's own answer
+                schemas.check(ask, answer)
             world.network.change = None
             world.judge(well, world.ask(well), ALLOWED)
 

@@ -243,7 +243,7 @@ def _balance(report: Report, gateway: Gateway, before: dict[str, Any]) -> None:
     report.figures |= {"before": before, "after": after, "states": dict(states)}
     faults += [f"still: {what} {after[what]} (before: {before[what]})" for what in same]
     children = min(PROCESSES, books.kept)  # an MCP session has a process of its own for as long as it lasts
-    for what, most in (("children", 1 + children), ("agents' connections", 64), ("files", 96)):
+    for what, most in (("children", 1 + children), ("agents' connections", 128), ("files", 160)):
         if after[what] > before[what] + most:
             faults.append(f"{what}: {before[what]} before, {after[what]} after")
     grown = after["memory"] - report.figures["warm"]["memory"]
