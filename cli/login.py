@@ -49,6 +49,8 @@ class Callback:
             writer.write(
                 f"HTTP/1.1 {status}\r\ncontent-type: text/html\r\ncontent-length: {len(page)}\r\n"
                 "cache-control: no-store\r\nreferrer-policy: no-referrer\r\n"
+                "x-content-type-options: nosniff\r\ncontent-security-policy: default-src 'none'; "
+                "style-src 'unsafe-inline'; frame-ancestors 'none'\r\n"
                 "connection: close\r\n\r\n".encode()
                 + page
             )

@@ -22,13 +22,11 @@ MODERN = "2026-07-28"
 
 
 class Flooding:
-    """An agent of every protocol that says ``PIECE`` so many times; ``sent``: bytes that it got rid of;
-    ``heard``: headers of what it was asked, and the path."""
+    """An agent of every protocol that says ``PIECE`` so many times; ``sent``: bytes that it got rid of."""
 
     def __init__(self, pieces: int) -> None:
         self.pieces = pieces
         self.sent = 0
-        self.heard: list[tuple[str, dict[str, str]]] = []
         self.serving: set[asyncio.Task[None] | None] = set()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,14 +39,12 @@ class Flooding:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readline():
-            length, headers = 0, dict[str, str]()
+            length = 0
             while (line := await reader.readline()) != b"\r\n":
                 name, _, value = line.partition(b":")
-                headers[name.decode().lower()] = value.decode().strip()
                 length = int(value) if name.lower() == b"content-length" else length
             body = json.loads(await reader.readexactly(length) or b"{}")
             method, path, _ = head.decode().split(" ", 2)
-            self.heard.append((path, headers))
             if method == "GET":
                 self._json(writer, self._described(path, writer.get_extra_info("sockname")[1]))
             elif body.get("method") in ("server/discover", "tools/list"):
