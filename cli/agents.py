@@ -202,6 +202,20 @@ def logout(name: Name, as_json: Json = False) -> None:
     run(work.logout(name, as_json))
 
 
+@app.command("logs", short_help="What a stdio agent wrote on stderr.")
+def logs(
+    name: Name,
+    lines: Annotated[int, typer.Option(min=1, max=1000, help="How many, the last ones.")] = 200,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What an agent that is a command wrote on stderr, and when it was started and ended. Secrets of its
+    environment are ***."""
+    from . import registering
+
+    run(registering.logs(name, lines, follow, as_json))
+
+
 @app.command("remove", short_help="Forget an agent.")
 def remove(name: Name, as_json: Json = False) -> None:
     """Forget an agent."""

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..gateway import errors, sse
+from ..gateway.agentlog import Lines
 from ..gateway.control import (
     AddAgent,
     Added,
@@ -177,6 +178,10 @@ class RemoteControl:
 
     async def remove_key(self, name: str) -> None:
         await self._gateway.request("DELETE", f"/keys/{_quoted(name)}")
+
+    async def agent_logs(self, name: str, lines: int = 200, after: str | None = None) -> Lines:
+        query = f"lines={lines}" if after is None else f"after={_quoted(after)}"
+        return await self._get("GET", f"/agents/{_quoted(name)}/logs?{query}", Lines)
 
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
         return await self._get("GET", f"/traces?limit={limit}", list[dict[str, Any]])

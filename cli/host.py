@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from ..gateway.agentlog import AgentLogs
 from ..gateway.breaker import Breaker
+from ..gateway.children import Children
 from ..gateway.config import Config
 from ..gateway.model import Record
 from ..gateway.telemetry import Tracer
@@ -15,13 +17,15 @@ from ..registry.resolver import Resolver
 
 class GatewayHost:
     """Implements ``ports.Host``: references in headers and environments are resolved in this process.
-    ``on_changed`` is told the names of agents whose description changed."""
+    ``logs``: of agents that are processes. ``on_changed`` is told the names of agents whose description
+    changed."""
 
-    def __init__(self, config: Config, tracer: Tracer) -> None:
+    def __init__(self, config: Config, tracer: Tracer, logs: AgentLogs | None = None) -> None:
         self.config = config
         self.tracer = tracer
         self.breaker = Breaker(0)  # of nobody: each agent has its own, see ``reach``
         self.transport: Transport = HttpTransport(config.limits.connect_timeout, config.limits.body)
+        self.children = Children(logs)
         self._resolver = Resolver(os.environ)
         self.on_changed: Callable[[str], None] = lambda name: None
 
@@ -30,6 +34,14 @@ class GatewayHost:
 
     def environment(self, record: Record) -> dict[str, str]:
         return self._resolver.environment(record)
+
+    def hidden(self, record: Record) -> list[str]:
+        return self._resolver.hidden(record)
+
+    async def aclose(self) -> None:
+        """Every upstream is closed: let go of connections, and of who watches over children."""
+        await self.transport.aclose()
+        await self.children.aclose()
 
     def changed(self, agent: str) -> None:
         self.on_changed(agent)

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator
 
+from ..gateway.agentlog import logs_in
 from ..gateway.control import Control
 from ..gateway.plugins import load_adapters
 from ..gateway.seal import Sealer
@@ -31,7 +32,7 @@ async def local_control() -> AsyncGenerator[Control]:
         tasks=config.limits.tasks,
         holder=f"agentgw (pid {os.getpid()})",
     )
-    host = GatewayHost(config, Tracer(0))
+    host = GatewayHost(config, Tracer(0), logs_in(owner.home()))
     adapters = load_adapters()
     sealer = Sealer(owner.home())
     logins = Logins(store, sealer, host.transport, config.outbound.allow, os.environ)
@@ -49,5 +50,5 @@ async def local_control() -> AsyncGenerator[Control]:
             await directory.aclose()
             tokens.close()
     finally:
-        await host.transport.aclose()
+        await host.aclose()
         await store.aclose()

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..gateway.access import SPACE
+from ..gateway.agentlog import logs_in
 from ..gateway.config import Config
 from ..gateway.errors import ConfigError, UpstreamError
 from ..gateway.http.app import App
@@ -120,7 +121,13 @@ async def _serve(config: Config, home: Path, stopping: asyncio.Event, hurry: asy
         file = audit_file(config, home)
         stack.callback(file.close)
         gateway = Gateway(
-            config, store, bind=config.server.host, token=token, sealer=Sealer(home), audit=file.write
+            config,
+            store,
+            bind=config.server.host,
+            token=token,
+            sealer=Sealer(home),
+            audit=file.write,
+            logs=logs_in(home),
         )
         starting = running(gateway, listener)
         started = await unless(stopping, stack.enter_async_context(starting))
@@ -283,6 +290,6 @@ async def embedded(config: Config, *, home: Path, refresh: bool) -> AsyncGenerat
     token = secrets.token_urlsafe(32)
     server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="", grpc_port=0)
     config = msgspec.structs.replace(config, server=server)
-    gateway = Gateway(config, store, bind="127.0.0.1", token=token, private=True)
+    gateway = Gateway(config, store, bind="127.0.0.1", token=token, private=True, logs=logs_in(home))
     async with running(gateway, listener, refresh=refresh):
         yield Embedded(f"http://127.0.0.1:{listener.getsockname()[1]}", token, bool(keys))

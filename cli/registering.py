@@ -17,6 +17,7 @@ from .find import control
 from .terminal import BOLD, GREEN, RED, YELLOW, WrongUse, note, one_line, paint, print_json, table
 
 NONE_YET = "no agents yet; add one: agentgw agents add NAME URL, or NAME -- COMMAND ARG…"
+FOLLOW = 0.5  # seconds between looks at a log that is followed
 FRESH = timedelta(minutes=5)  # a running gateway asks every minute
 _HEADER = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:(.*)", re.DOTALL)
 _NAME_TAKEN = {"reason": "name_taken"}
@@ -262,6 +263,24 @@ async def check(name: str | None, as_json: bool) -> int:
         if not checked:
             note(NONE_YET)
     return int(any(a.enabled and a.health not in ("ok", "degraded") for a in checked))
+
+
+async def logs(name: str, lines: int, follow: bool, as_json: bool) -> None:
+    """Print what an agent wrote on stderr; with ``follow`` until Ctrl-C."""
+    if follow and as_json:
+        raise WrongUse("--json prints one document: leave out --follow")
+    async with control() as here:
+        found = await here.agent_logs(name, lines)
+        if as_json:
+            print_json({"agent": name, "lines": found.lines})
+            return
+        while True:
+            for line in found.lines:
+                print(one_line(line), flush=follow)
+            if not follow:
+                return
+            await asyncio.sleep(FOLLOW)
+            found = await here.agent_logs(name, after=found.next)
 
 
 def _unchecked(agent: AgentInfo, error: BaseException) -> AgentInfo:

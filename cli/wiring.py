@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..gateway.access import SPACE, Access, Key, read_keys
+from ..gateway.agentlog import AgentLogs
 from ..gateway.config import Config
 from ..gateway.control import Control
 from ..gateway.engine import Hub
@@ -61,6 +62,7 @@ class Gateway:
         elsewhere: Elsewhere | None = None,
         rates: Rates | None = None,
         audit: Keep | None = None,
+        logs: AgentLogs | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -69,7 +71,7 @@ class Gateway:
         local = is_loopback(bind)
         opened = (local or config.server.allow_anonymous) and not private
         self.access = Access(token, open=opened, local=local)
-        self.host = GatewayHost(config, self.tracer)
+        self.host = GatewayHost(config, self.tracer, logs)
         self.adapters = load_adapters()
         self.sealer = sealer or Sealer()
         self.manager: Control | None = None  # a worker has none
@@ -201,7 +203,7 @@ class Gateway:
         await self.directory.aclose()
         if self.tokens is not None:
             self.tokens.close()
-        await self.host.transport.aclose()
+        await self.host.aclose()
         await self.flush()
         if self._exporter is not None:
             await asyncio.to_thread(self._exporter.close)

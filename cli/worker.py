@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from ..gateway.access import Key
+from ..gateway.agentlog import logs_in
 from ..gateway.config import Config
 from ..gateway.homes import TABLE_BYTES, Homes
 from ..gateway.http.handover import Handover, socket_path
@@ -139,6 +140,7 @@ class Worker:
             elsewhere=handover,
             rates=shared_rates(config, self._table),
             audit=self._audit,
+            logs=logs_in(Path(begun.home)),
         )
         assert self._mirror is not None
         self._mirror.take(begun.news)

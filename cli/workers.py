@@ -25,6 +25,7 @@ import msgspec
 
 from ..gateway import rates
 from ..gateway.access import Key
+from ..gateway.agentlog import logs_in
 from ..gateway.config import Config
 from ..gateway.control import AddAgent, Added, AgentInfo, Control
 from ..gateway.errors import ConfigError, GatewayError
@@ -284,6 +285,7 @@ class Told:
         self.rotate_seal = control.rotate_seal
         self.list_keys, self.create_key = control.list_keys, control.create_key
         self.revoke_key, self.remove_key = control.revoke_key, control.remove_key
+        self.agent_logs = control.agent_logs
         self._control, self._count = control, count
         self.add_agent = self._told(self._added)
         self.check_agent = self._told(control.check_agent)
@@ -340,7 +342,7 @@ async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: as
         stack.callback(file.close)
         gateway = Gateway(
             config, store, bind=config.server.host, token=token, sealer=Sealer(home), homes=homes,
-            audit=file.write,
+            audit=file.write, logs=logs_in(home),
         )  # fmt: skip
         workers = Workers(gateway, home, token, listeners, directory, table.fileno(), file.write)
         assert gateway.manager is not None

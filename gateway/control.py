@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from .agentlog import Lines
 from .errors import InvalidRequest
 from .model import OAuth, Skill
 
@@ -213,6 +214,11 @@ class Control(Protocol):
     async def remove_key(self, name: str) -> None:
         """Revoke and forget. Without any key, callers need none where the gateway is open. Raises
         UnknownKey."""
+        ...
+
+    async def agent_logs(self, name: str, lines: int = 200, after: str | None = None) -> Lines:
+        """What a process wrote on stderr: the last ``lines``, or those ``after`` what ``next`` said before.
+        Raises InvalidRequest for an agent that is none."""
         ...
 
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]: ...

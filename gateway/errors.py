@@ -34,7 +34,6 @@ is not (crash texts, paths) goes to ``detail``, which only the debug log sees.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from math import ceil
 from typing import Any, ClassVar
@@ -143,14 +142,15 @@ class NoRoom(Unconnected):
 
 class CircuitOpen(Unconnected):
     """The agent could not be reached several times in a row: for a while it is not tried.
-    ``data["retry_after"]``: whole seconds until it is."""
+    ``data["retry_after"]``: whole seconds until it is. ``process``: it is one, which keeps ending."""
 
     code = "circuit_open"
 
-    def __init__(self, agent: str, seconds: float) -> None:
-        wait = max(1, math.ceil(seconds))
+    def __init__(self, agent: str, seconds: float, *, process: bool = False) -> None:
+        wait = max(1, ceil(seconds))
+        why = "keeps ending; it is started again" if process else "can't be reached; the next try is"
         super().__init__(
-            f"{agent} can't be reached; the next try is in {wait} s",
+            f"{agent} {why} in {wait} s",
             data={"agent": agent, "retry_after": wait},
         )
 

@@ -14,6 +14,7 @@ import msgspec
 
 from .access import Access
 from .breaker import Breaker
+from .children import Children
 from .config import Config
 from .errors import GatewayError
 from .homes import Homes
@@ -58,6 +59,9 @@ class Host(Protocol):
     breaker: Breaker
     """Whether the agent is to be called now. ``transport`` minds it; other ways to an agent ask it."""
 
+    children: Children
+    """Starts agents that are processes."""
+
     def headers(self, record: Record) -> list[tuple[str, str]]:
         """The record's headers with their references resolved: the same list as long as they are the same,
         not to be altered. Raises ConfigError for a reference to nothing."""
@@ -65,6 +69,11 @@ class Host(Protocol):
 
     def environment(self, record: Record) -> dict[str, str]:
         """The environment of a stdio agent: the record's own, resolved, over a minimal inherited one."""
+        ...
+
+    def hidden(self, record: Record) -> Sequence[str]:
+        """What of that environment must not be shown: the record's own values, and what their references
+        stand for."""
         ...
 
     def changed(self, agent: str) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .breaker import Breaker, State
+from .children import Children
 from .config import Config
 from .errors import CircuitOpen, NoRoom, Unconnected, Unreachable
 from .h1 import Connection
@@ -21,6 +22,7 @@ from .telemetry import Tracer
 from .transport import Headers, HttpTransport, Transport
 
 AGAIN = 0.1  # seconds before a second try, give or take half of it; twice that before a third
+RESTARTS, RESTART_PAUSE = 3, 1.0  # of a process: times in a row, then seconds between
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -99,8 +101,12 @@ class AgentHost:
         self._agent = record.name
         self.tracer: Tracer = host.tracer
         self.config: Config = host.config
+        self.children: Children = host.children
         limits = host.config.limits
-        self.breaker = Breaker(limits.circuit_failures, limits.circuit_pause, limits.circuit_longest)
+        if record.command:
+            self.breaker = Breaker(RESTARTS, RESTART_PAUSE, limits.circuit_longest)
+        else:
+            self.breaker = Breaker(limits.circuit_failures, limits.circuit_pause, limits.circuit_longest)
         self.breaker.on_open = self._opened
         shared = host.transport
         own = isinstance(shared, HttpTransport)
@@ -113,6 +119,9 @@ class AgentHost:
 
     def environment(self, record: Record) -> dict[str, str]:
         return self._host.environment(record)
+
+    def hidden(self, record: Record) -> Sequence[str]:
+        return self._host.hidden(record)
 
     def changed(self, agent: str) -> None:
         self._host.changed(agent)

@@ -139,8 +139,10 @@ class AuthorizedHost:
         self.tracer = host.tracer
         self.config = host.config
         self.breaker = host.breaker
+        self.children = host.children
         self.headers = host.headers
         self.environment = host.environment
+        self.hidden = host.hidden
         self.changed = host.changed
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..gateway import names
+from ..gateway.agentlog import Lines
 from ..gateway.breaker import Breaker, State
 from ..gateway.config import Config
 from ..gateway.control import (
@@ -116,6 +117,17 @@ class Manager:
         former = [stamp(key.until) for key in self._sealer.ring() if key.until is not None]
         return Rotated(resealed=resealed, former=former)
 
+    async def agent_logs(self, name: str, lines: int = 200, after: str | None = None) -> Lines:
+        view = self._directory.get(name)
+        if view is None:
+            raise UnknownAgent(name)
+        if not view.record.command:
+            raise InvalidRequest(f"{name} is reached by its URL: what it writes is kept where it runs")
+        log = self._host.children.logs.of(name)
+        if after is None:
+            return await asyncio.to_thread(log.tail, lines)
+        return await asyncio.to_thread(log.after, after)
+
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
         return await self._store.traces(limit)
 
@@ -150,6 +162,7 @@ class Manager:
 
     async def remove_agent(self, name: str) -> None:
         await self._directory.remove(name)
+        await asyncio.to_thread(self._host.children.logs.of(name).forget)
 
     # --- keys --------------------------------------------------------------------------------
 

@@ -65,5 +65,9 @@ class Resolver:
         """The environment of the record's command, resolved now. Raises ConfigError."""
         return secrets.child_environment(record, self._environ)
 
+    def hidden(self, record: Record) -> list[str]:
+        """What of that environment is not to be shown. Raises ConfigError."""
+        return secrets.hidden(record, self._environ)
+
 
 _NONE: Headers = []

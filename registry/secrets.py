@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ..gateway.children import worth_hiding
 from ..gateway.errors import ConfigError, InvalidRequest
 from ..gateway.model import OAuth, Record
 from . import references
@@ -63,6 +64,16 @@ def child_environment(record: Record, environ: Mapping[str, str]) -> dict[str, s
     program needs (``INHERITED``). Raises ConfigError for a reference to nothing."""
     inherited = {name: environ[name] for name in INHERITED if name in environ}
     return inherited | resolve(record.env, environ, agent=record.name)
+
+
+def hidden(record: Record, environ: Mapping[str, str]) -> list[str]:
+    """What of the record's ``env`` is not to be shown: its values, and what the references in them stand for.
+    Raises ConfigError."""
+    values = list(resolve(record.env, environ, agent=record.name).values())
+    for key, value in record.env.items():
+        found = (match[0] for match in references.in_text(value))
+        values += [references.resolved(key, reference, environ, agent=record.name) for reference in found]
+    return worth_hiding(values)
 
 
 def redact(mapping: Mapping[str, str]) -> dict[str, str]:

@@ -21,10 +21,11 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import FromPath, JSONBody, Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, Parameter
 from litestar.response import Stream
 
 from .. import errors
+from ..agentlog import Lines
 from ..control import (
     AddAgent,
     Added,
@@ -90,7 +91,7 @@ def build_control_app(control: Control | None, engine: Engine, *, metrics: Metri
     if control is not None:
         handlers += [
             prometheus, home, agents_list, agents_add, agents_show, agents_remove,
-            agents_enable, agents_disable, agents_check, agents_login,
+            agents_enable, agents_disable, agents_check, agents_logs, agents_login,
             agents_login_finish, agents_logout, seal_rotate, traces_list, traces_show,
             keys_list, keys_create, keys_revoke, keys_remove,
         ]  # fmt: skip
@@ -242,6 +243,18 @@ async def agents_disable(request: Ask, name: FromPath[str]) -> AgentInfo:
 @post("/api/agents/{name:str}/check", summary="Speak to an agent now", status_code=200)
 async def agents_check(request: Ask, name: FromPath[str]) -> AgentInfo:
     return await _plane(request).control.check_agent(_reached(request, name))
+
+
+@get("/api/agents/{name:str}/logs", summary="What a stdio agent wrote on stderr")
+async def agents_logs(
+    request: Ask, name: FromPath[str], lines: Limit = 200, after: FromQuery[str | None] = None
+) -> Lines:
+    """The last ``lines``, or those ``after`` the ``next`` of an earlier answer. For the owner and admin keys:
+    what agents write may be anything."""
+    principal = _principal(request)
+    if not (principal.owner or (principal.admin and principal.id != Principal().id)):
+        raise errors.Forbidden("what agents write is for the owner's command line, and for admin keys")
+    return await _plane(request).control.agent_logs(_reached(request, name), lines, after)
 
 
 # --- calls -----------------------------------------------------------------------------------

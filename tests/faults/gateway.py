@@ -6,12 +6,14 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 
 from agentgw.cli import process
+from agentgw.gateway.agentlog import logs_in
 from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.model import Record
 from agentgw.registry.directory import Directory
@@ -63,17 +65,17 @@ class Running:
         assert trial.outcome.health.status == "ok", trial.outcome.health
         await self.directory.put(record, trial)
 
-    async def call(self, door: str, name: str, *, tools: bool) -> Outcome:
-        """Call the agent. ``tools``: it is an MCP server, with the tool echo."""
+    async def call(self, door: str, name: str, *, tools: bool, words: str = "hi") -> Outcome:
+        """Say the words to the agent. ``tools``: it is an MCP server, with the tool echo."""
         if door == "mcp":
-            return await self._mcp(name, tools)
+            return await self._mcp(name, tools, words)
         if door == "mcp-handshake":
-            return await self._handshake(name, tools)
+            return await self._handshake(name, tools, words)
         if door.startswith("a2a"):
-            return await self._a2a(name, tools, streaming=door == "a2a-stream")
-        return await self._acp(name, tools, streaming=door == "acp-stream")
+            return await self._a2a(name, tools, words, streaming=door == "a2a-stream")
+        return await self._acp(name, tools, words, streaming=door == "acp-stream")
 
-    async def _handshake(self, name: str, tools: bool) -> Outcome:
+    async def _handshake(self, name: str, tools: bool, words: str) -> Outcome:
         url = f"/mcp/{name}"
         hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _META_INFO}
         headers = {"accept": "application/json, text/event-stream"}
@@ -83,15 +85,15 @@ class Running:
         if begun.status_code != 200 or "result" not in _last(begun):
             return _said_mcp(begun)
         await self.http.post(url, json=_notification("notifications/initialized"), headers=session)
-        call = _tool(name, tools)
+        call = _tool(name, tools, words)
         answer = await self.http.post(
             url, json=_rpc("tools/call", **call, _meta={"progressToken": "p"}), headers=session
         )
         await self.http.delete(url, headers=session)
         return _said_mcp(answer)
 
-    async def _mcp(self, name: str, tools: bool) -> Outcome:
-        call = _tool(name, tools)
+    async def _mcp(self, name: str, tools: bool, words: str) -> Outcome:
+        call = _tool(name, tools, words)
         headers = {
             "accept": "application/json, text/event-stream", "mcp-protocol-version": "2026-07-28",
             "mcp-method": "tools/call", "mcp-name": call["name"],
@@ -99,9 +101,9 @@ class Running:
         body = _rpc("tools/call", **call, _meta={**_META, "progressToken": "p"})
         return _said_mcp(await self.http.post(f"/mcp/{name}", json=body, headers=headers))
 
-    async def _a2a(self, name: str, tools: bool, *, streaming: bool) -> Outcome:
-        data = {"tool": "echo", "arguments": {"text": "hi"}}
-        part: Any = {"data": data} if tools else {"text": "hi"}
+    async def _a2a(self, name: str, tools: bool, words: str, *, streaming: bool) -> Outcome:
+        data = {"tool": "echo", "arguments": {"text": words}}
+        part: Any = {"data": data} if tools else {"text": words}
         message = {"messageId": "m", "role": "ROLE_USER", "parts": [part]}
         method = "SendStreamingMessage" if streaming else "SendMessage"
         answer = await self.http.post(
@@ -112,13 +114,20 @@ class Running:
             return Outcome(False, said["error"]["message"], answer.text, answer.status_code, answer.headers)
         result = said["result"]
         status = (result.get("task") or result.get("statusUpdate") or {}).get("status", {})
-        words = "".join(p.get("text", "") for p in status.get("message", {}).get("parts", ()))
         ok = status.get("state") == "TASK_STATE_COMPLETED"
-        return Outcome(ok, words or str(said), answer.text, answer.status_code, answer.headers)
+        parts = [p for a in result.get("task", {}).get("artifacts", ()) for p in a["parts"]] if ok else []
+        parts = parts or status.get("message", {}).get("parts", ())
+        return Outcome(
+            ok,
+            "".join(p.get("text", "") for p in parts) or str(said),
+            answer.text,
+            answer.status_code,
+            answer.headers,
+        )
 
-    async def _acp(self, name: str, tools: bool, *, streaming: bool) -> Outcome:
-        tool = json.dumps({"tool": "echo", "arguments": {"text": "hi"}})
-        kind, content = ("application/json", tool) if tools else ("text/plain", "hi")
+    async def _acp(self, name: str, tools: bool, words: str, *, streaming: bool) -> Outcome:
+        tool = json.dumps({"tool": "echo", "arguments": {"text": words}})
+        kind, content = ("application/json", tool) if tools else ("text/plain", words)
         said = [{"role": "user", "parts": [{"content_type": kind, "content": content}]}]
         body = {"agent_name": name, "input": said, "mode": "stream" if streaming else "sync"}
         answer = await self.http.post("/acp/runs", json=body)
@@ -134,10 +143,10 @@ class Running:
 _META_INFO = {"name": "t", "version": "1"}
 
 
-def _tool(name: str, tools: bool) -> dict[str, Any]:
+def _tool(name: str, tools: bool, words: str) -> dict[str, Any]:
     if tools:
-        return {"name": "echo", "arguments": {"text": "hi"}}
-    return {"name": name, "arguments": {"message": "hi"}}
+        return {"name": "echo", "arguments": {"text": words}}
+    return {"name": name, "arguments": {"message": words}}
 
 
 def _rpc(method: str, **params: Any) -> dict[str, Any]:
@@ -166,10 +175,12 @@ def _last(answer: httpx.Response) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def running(limits: Limits = LIMITS, **more: Any) -> AsyncIterator[Running]:
+async def running(limits: Limits = LIMITS, logs: Path | None = None, **more: Any) -> AsyncIterator[Running]:
+    """``logs``: a data directory for those of agents that are processes."""
     listener = process.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    made = process.Gateway(Config(limits=limits, **more), MemoryStore(), bind="127.0.0.1", token="owner")
+    config, kept = Config(limits=limits, **more), None if logs is None else logs_in(logs)
+    made = process.Gateway(config, MemoryStore(), bind="127.0.0.1", token="owner", logs=kept)
     async with process.running(made, listener, refresh=False):
         pool = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=pool, trust_env=False) as http:

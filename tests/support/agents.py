@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from agentgw.gateway.breaker import Breaker
+from agentgw.gateway.children import Children
 from agentgw.gateway.config import Config
 from agentgw.gateway.errors import GatewayError, Unreachable
 from agentgw.gateway.model import Agent, Record, Skill
@@ -73,10 +74,14 @@ class FakeHost:
         self.tracer = Tracer()
         self.transport = HttpTransport()
         self.breaker = Breaker(0)
+        self.children = Children()
         self.environ = os.environ if environ is None else environ
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         return secrets.resolve_headers(record, self.environ)
+
+    def hidden(self, record: Record) -> list[str]:
+        return []
 
     def environment(self, record: Record) -> dict[str, str]:
         return secrets.child_environment(record, self.environ)

@@ -30,6 +30,7 @@ from ..faults import as_error, fault_of, spoken
 from ..wire import JSON_TYPE, PAGE, SERVER_ERROR, SETTLED, SSE_TYPE, EventHead, Json
 
 DESCRIBE_TIMEOUT = 10.0  # seconds
+MAX_PAGES = 100  # of the list of agents
 _BODYLESS = (("accept", f"{JSON_TYPE}, {SSE_TYPE}"),)
 _BODY = (*_BODYLESS, ("content-type", JSON_TYPE))  # FastAPI refuses JSON without a content type
 POLL = (0.5, 5.0)  # seconds between looks at a run that is followed: first, and at most
@@ -69,7 +70,7 @@ class Server:
     async def _list(self) -> list[Agent]:
         """All pages. The SDK's server does not page: it answers everything to every request."""
         found: dict[str, Agent] = {}
-        while True:
+        for _ in range(MAX_PAGES):
             body = self.object(await self.get(f"/agents?limit={PAGE}&offset={len(found)}"))
             raw = body.get("agents")
             if not isinstance(raw, list):
@@ -78,7 +79,8 @@ class Server:
             fresh = {a.name: a for a in page if a.name not in found}
             found |= fresh
             if len(page) != PAGE or not fresh:
-                return list(found.values())
+                break
+        return list(found.values())
 
     def _agent(self, raw: Any) -> Agent:
         try:

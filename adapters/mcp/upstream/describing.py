@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 
-from ....gateway.errors import BadUpstream, UpstreamFailed
+from ....gateway.errors import BadUpstream, GatewayError, UpstreamFailed
 from .. import headers, wire
 from ..wire import Caller, Catalog, RpcError
 from .link import Expired, Link, log
 
 MAX_PAGES = 1000
+MAX_LIST = 64 * 1024 * 1024  # bytes of all pages of a list
+WEDGED = 5.0  # seconds after which a process that says nothing to a ping is taken for dead
 _sorted = msgspec.json.Encoder(order="deterministic")
 
 
@@ -53,9 +55,13 @@ async def _list(
     items: list[dict[str, Any]] = []
     params: dict[str, Any] = {}
     seen: set[str] = set()
+    size = 0
     try:
         for _ in range(MAX_PAGES):
-            page = wire.fields(await link.request(method, params, caller))
+            raw = await link.request(method, params, caller)
+            if (size := size + len(raw)) > MAX_LIST:
+                raise BadUpstream(f"{link.agent} answers {method} without end")
+            page = wire.fields(raw)
             items += wire.objects(page.get(key))
             cursor = page.get("nextCursor")
             if not isinstance(cursor, str) or cursor in seen:
@@ -87,6 +93,19 @@ def _usable(link: Link, tools: tuple[dict[str, Any], ...]) -> tuple[dict[str, An
         else:
             log.warning("%s: tool %s is left out: %s", link.agent, tool["name"], fault)
     return tuple(kept)
+
+
+async def answers(link: Link) -> bool:
+    """Whether a server answers anything at all within ``WEDGED`` seconds."""
+    method = wire.PING if link.hello.era == "handshake" else wire.DISCOVER
+    try:
+        async with asyncio.timeout(WEDGED):
+            await link.request(method, {}, Caller())
+    except TimeoutError:
+        return False
+    except (RpcError, GatewayError) as e:
+        log.debug("%s: %s: %r", link.agent, method, e)
+    return True
 
 
 async def rediscover(link: Link) -> bool:

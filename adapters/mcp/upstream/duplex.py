@@ -11,10 +11,11 @@ import msgspec
 from ....gateway.errors import UpstreamError
 from ....gateway.telemetry import Span
 from .. import wire
-from ..wire import Caller
+from ..wire import Caller, Envelope
 from .link import Call, Link, is_answer, log, result_of
 
-BACKLOG = 10_000  # notifications of one call that wait for a slow client; later ones are dropped
+# Notifications of one call that wait for a slow client, and their bytes; later ones are dropped.
+BACKLOG, BACKLOG_BYTES = 10_000, 8 * 1024 * 1024
 
 
 class DuplexLink(Link):
@@ -53,6 +54,7 @@ class DuplexLink(Link):
                 raise item
             if is_answer(item):
                 return result_of(item)
+            call.held -= _size(item)
             await self.receive(item, call)
 
     async def feed(self, data: bytes) -> None:
@@ -71,7 +73,8 @@ class DuplexLink(Link):
             call = self.owner(message)
             if call is None or isinstance(message.id, int | str):
                 await self.receive(message, call)
-            elif call.inbox.qsize() < BACKLOG:
+            elif call.inbox.qsize() < BACKLOG and call.held < BACKLOG_BYTES:
+                call.held += _size(message)
                 call.inbox.put_nowait(message)
 
     def lost(self, error: UpstreamError) -> None:
@@ -83,3 +86,7 @@ class DuplexLink(Link):
 
     @abstractmethod
     async def send(self, message: bytes) -> None: ...
+
+
+def _size(message: Envelope) -> int:
+    return len(message.params) if isinstance(message.params, msgspec.Raw) else 0

@@ -29,6 +29,7 @@ CLIENT_INFO: dict[str, Any] = {"name": "agentgw", "version": "0.1.0"}
 
 
 MAX_LASTING = 1000  # tasks whose progress tokens a link remembers; past it the oldest are forgotten
+MAX_JOBS = 1000  # questions and news of one server that are under way to clients
 SESSION_WIDE = wire.LIST_CHANGED | {"notifications/resources/updated"}
 
 
@@ -50,7 +51,7 @@ class Call:
     """A request on its way. ``token`` is the caller's own progress token (UNSET: it wants no progress);
     ``lasting``: it is used beyond the answer."""
 
-    __slots__ = ("_inbox", "asked", "caller", "id", "lasting", "method", "span", "token")
+    __slots__ = ("_inbox", "asked", "caller", "held", "id", "lasting", "method", "span", "token")
 
     def __init__(self, id: int, method: str, caller: Caller, token: Any, lasting: bool = False) -> None:
         self.id = id
@@ -59,6 +60,7 @@ class Call:
         self.token = token
         self.lasting = lasting
         self._inbox: asyncio.Queue[Envelope | UpstreamError] | None = None
+        self.held = 0  # bytes of news in the inbox
         self.asked: dict[wire.Id, asyncio.Task[None]] = {}  # the server's own open requests
         self.span: Span | None = None
 
@@ -134,6 +136,15 @@ class Link(ABC):
     @property
     def idle(self) -> bool:
         return not self.calls
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for an answer (not merely for news)."""
+        return any(call.method != wire.SUBSCRIPTIONS_LISTEN for call in self.calls.values())
+
+    def lost(self, error: UpstreamError) -> None:
+        """The way to the server is gone."""
+        self.alive = False
 
     # --- for subclasses ----------------------------------------------------------------------
 
@@ -223,7 +234,8 @@ class Link(ABC):
             call = of if of.id in self.calls else call  # a task's goes where it came
         if call is None:
             for listener in self.listeners.values():
-                if listener.on_notification is not None:  # a slow one must not hold up the link
+                # A slow one must not hold up the link, nor let what waits for it pile up.
+                if listener.on_notification is not None and len(self._jobs) < MAX_JOBS:
                     self.spawn(self._quietly(listener.on_notification, method, params))
         elif call.caller.on_notification is not None:
             await call.caller.on_notification(method, params)
@@ -255,6 +267,9 @@ class Link(ABC):
     # --- what the server asks ----------------------------------------------------------------
 
     def _asked(self, id: wire.Id, method: str, params: dict[str, Any], call: Call | None) -> None:
+        if len(self._jobs) >= MAX_JOBS:
+            log.debug("%s asks too much at once: %s is not answered", self.agent, method)
+            return
         task = self.spawn(self._answer(id, method, params, call))
         if call is not None:
             asked = call.asked

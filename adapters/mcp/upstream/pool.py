@@ -1,28 +1,33 @@
-"""Which caller shares which link.
+"""Which caller shares which link, and when a process is started again.
 
 Modern servers keep nothing between requests: one link serves all, except that a client of the handshake era
 has a handshake session where the server offers both: nothing has to be translated then, and tools that ask
 the client something in its own way still can. In the handshake era a downstream session has a session
 upstream of its own. Over stdio, where a session is a process, both hold only for clients that can be asked
 something. All other callers share one link per principal and what their clients can be asked.
+
+A process that has ended is started again at once, by whoever calls next or by the health check that is asked
+for then; one that keeps ending with pauses that grow, in which calls fail at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ....gateway.errors import BadUpstream, Unreachable, UpstreamFailed
+from ....gateway.errors import BadUpstream, CircuitOpen, Unreachable, UpstreamFailed, UpstreamTimeout
 from ....gateway.model import Record
 from ....gateway.ports import Host
 from ..wire import Caller, Era, RpcError
 from .link import Link, log
 from .opening import open_link
+from .stdio import StdioLink
 
 IDLE = 900.0  # seconds after which an unused session is closed
 MAX_SESSIONS = 512
 MAX_PROCESSES = 24
+STEADY = 10.0  # seconds: a process that lived so long had a good start
 Key = tuple[str, ...]
 _ALL: Key = ("all",)
 
@@ -70,6 +75,11 @@ class Pool:
         links = reversed(self._links.values())
         return next((link for link in links if link.alive and link.hello.era == self.era), None)
 
+    @property
+    def links(self) -> Sequence[Link]:
+        """All that work."""
+        return [link for link in self._links.values() if link.alive]
+
     def find(self, session: str) -> Link | None:
         """The link of a downstream session that has one of its own."""
         return self._links.get(("session", session))
@@ -86,6 +96,51 @@ class Pool:
         return await asyncio.shield(opening)
 
     async def _open(self, key: Key, caller: Caller) -> Link:
+        breaker = self._host.breaker
+        process = bool(self._record.command)
+        if process and not breaker.admit():
+            self._opening.pop(key, None)
+            raise CircuitOpen(self._record.name, breaker.wait, process=True)
+        try:
+            link = await self._opened(key, caller)
+        except (Unreachable, UpstreamFailed, UpstreamTimeout):
+            if process:
+                breaker.failed()
+            raise
+        except BaseException:
+            if process:
+                breaker.dropped()
+            raise
+        if isinstance(link, StdioLink):
+            self._watch(link)
+        return link
+
+    def _watch(self, link: StdioLink) -> None:
+        """Mind how long the process lives."""
+        link.on_end = lambda: self._ended(link)
+        asyncio.get_running_loop().call_later(STEADY, lambda: link.alive and self._host.breaker.succeeded())
+        if not link.alive:
+            self._ended(link)
+
+    def _ended(self, link: StdioLink) -> None:
+        """A process has ended by itself, or was ended for its silence."""
+        link.on_end = None
+        if self._closed:
+            return
+        if time.monotonic() - link.begun >= STEADY:
+            self._host.breaker.succeeded()
+        self._host.breaker.failed()
+        if self._host.breaker.wait == 0:
+            self._host.changed(self._record.name)  # which looks at it, and thereby starts it
+
+    def give_up(self, link: Link) -> None:
+        """End a process that no longer answers."""
+        self.drop(link)
+        link.lost(UpstreamFailed(self._record.name, detail="the process did not answer any more"))
+        if isinstance(link, StdioLink):
+            self._ended(link)
+
+    async def _opened(self, key: Key, caller: Caller) -> Link:
         try:
             if (dead := self._links.pop(key, None)) is not None:
                 self._close(dead)

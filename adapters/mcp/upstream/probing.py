@@ -18,6 +18,7 @@ class _Probing:
         self.tracer = host.tracer
         self.config = host.config
         self.breaker = host.breaker
+        self.children = host.children
         self._headers = headers
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
@@ -25,6 +26,9 @@ class _Probing:
 
     def environment(self, record: Record) -> dict[str, str]:
         return {}
+
+    def hidden(self, record: Record) -> list[str]:
+        return []
 
     def changed(self, agent: str) -> None:
         return None

@@ -10,7 +10,14 @@ from typing import Any
 
 import msgspec
 
-from ....gateway.errors import GatewayError, NotActive, UpstreamError, UpstreamFailed, UpstreamTimeout
+from ....gateway.errors import (
+    BadUpstream,
+    GatewayError,
+    NotActive,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
 from ....gateway.model import Agent, InputReply, Invocation, Record, TaskRef
 from ....gateway.ports import Host, Tell
 from ....gateway.telemetry import Attribute, Span, server_attributes
@@ -19,9 +26,10 @@ from .. import wire
 from ..codec import agent_of
 from ..wire import Caller, Catalog, RpcError
 from . import questions
-from .describing import read_catalog, rediscover, same, subscribe
+from .describing import answers, read_catalog, rediscover, same, subscribe
 from .link import Expired, Hello, Link, log
 from .pool import Pool
+from .stdio import StdioLink
 from .turns import CAPABILITIES, Turns
 
 DESCRIBE_TIMEOUT = 30.0
@@ -53,6 +61,7 @@ class McpUpstream:
         self._last: Catalog | None = None
         self._followers: set[Callable[[], None]] = set()
         self._read_at = 0.0
+        self._note = ""  # what the last look found out of the order
         self._reading: asyncio.Task[Catalog] | None = None
         self._listeners: dict[str, Caller] = {}
         self._mirroring: tuple[Catalog, Mapping[str, Any]] | None = None
@@ -61,7 +70,10 @@ class McpUpstream:
 
     async def describe(self) -> Sequence[Agent]:
         """The server as one agent, its tools as skills. Asks the server each time."""
-        return (agent_of(await self.catalog(refresh=True)),)
+        agent = agent_of(await self.catalog(refresh=True))
+        if self._note:
+            agent = msgspec.structs.replace(agent, extra={**agent.extra, "agentgw": {"note": self._note}})
+        return (agent,)
 
     async def invoke(self, call: Invocation, tell: Tell) -> None:
         await self._turns.invoke(call, tell)
@@ -263,6 +275,8 @@ class McpUpstream:
     async def _read_catalog(self) -> Catalog:
         try:
             async with asyncio.timeout(DESCRIBE_TIMEOUT + (60 if self.record.command else 0)):
+                if self.record.command:
+                    await self._wake()
                 link = self._pool.any()
                 if link is not None and link.hello.era == "modern" and not await rediscover(link):
                     self._pool.reset()
@@ -277,6 +291,24 @@ class McpUpstream:
             raise UpstreamTimeout(f"{self.record.name} did not list its tools in time") from None
         except Expired:
             raise UpstreamFailed(self.record.name, detail="the session expired while listing") from None
+
+    async def _wake(self) -> None:
+        """End processes that are there and answer nothing, so that others are started; they are left alone as
+        long as calls are under way, for what works hard may have no time to answer. Raises BadUpstream of
+        such."""
+        self._note = ""
+        silent = [link for link in self._pool.links if isinstance(link, StdioLink)]
+        answered = await asyncio.gather(*(answers(link) for link in silent))
+        busy = False
+        for link, well in zip(silent, answered, strict=True):
+            if not well and link.busy:
+                busy = True
+            elif not well:
+                log.warning("%s does not answer any more: its process is started again", self.record.name)
+                self._note = "it had stopped answering and was started again"
+                self._pool.give_up(link)
+        if busy:
+            raise BadUpstream(f"{self.record.name} does not answer while a call runs")
 
     async def _catalog_of(self, link: Link) -> Catalog:
         catalog = await read_catalog(link, OWN)

@@ -28,6 +28,7 @@ from agentgw.adapters.a2a.face.face import A2AFace
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.gateway.access import Access, Grant
 from agentgw.gateway.breaker import Breaker
+from agentgw.gateway.children import Children
 from agentgw.gateway.config import Config, Outbound
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App
@@ -139,10 +140,14 @@ class LocalHost:
         self.config = Config(outbound=Outbound(allow=allow))
         self.tracer = Tracer()
         self.breaker = Breaker(0)
+        self.children = Children()
         self.transport = HttpTransport()
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         return list(record.headers.items())
+
+    def hidden(self, record: Record) -> list[str]:
+        return []
 
     def environment(self, record: Record) -> dict[str, str]:
         return {}

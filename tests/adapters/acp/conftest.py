@@ -20,6 +20,7 @@ from agentgw.adapters.acp import adapter
 from agentgw.adapters.acp.upstream.upstream import ACPUpstream
 from agentgw.gateway.access import Access, Grant
 from agentgw.gateway.breaker import Breaker
+from agentgw.gateway.children import Children
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App
@@ -48,10 +49,14 @@ class TestHost:
         self.config = Config()
         self.tracer = Tracer()
         self.breaker = Breaker(0)
+        self.children = Children()
         self.transport = HttpTransport()
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         return list(record.headers.items())
+
+    def hidden(self, record: Record) -> list[str]:
+        return []
 
     def environment(self, record: Record) -> dict[str, str]:
         return {}

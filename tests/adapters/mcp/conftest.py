@@ -13,6 +13,7 @@ import pytest
 
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
 from agentgw.gateway.breaker import Breaker
+from agentgw.gateway.children import Children
 from agentgw.gateway.config import Config
 from agentgw.gateway.model import Record
 from agentgw.gateway.telemetry import Tracer
@@ -30,11 +31,15 @@ class FakeHost:
         self.transport = HttpTransport()
         self.tracer = Tracer()
         self.breaker = Breaker(0)
+        self.children = Children()
         self.config = Config()
         self.changes: list[str] = []
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         return list(record.headers.items())
+
+    def hidden(self, record: Record) -> list[str]:
+        return []
 
     def environment(self, record: Record) -> dict[str, str]:
         return {"PATH": os.environ["PATH"], **record.env}

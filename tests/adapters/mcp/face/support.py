@@ -18,6 +18,7 @@ from agentgw.adapters.mcp.face.face import McpFace
 from agentgw.adapters.mcp.upstream.upstream import McpUpstream
 from agentgw.gateway.access import Access
 from agentgw.gateway.breaker import Breaker
+from agentgw.gateway.children import Children
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App
@@ -44,11 +45,15 @@ class LocalHost:
         self.transport = HttpTransport()
         self.tracer = tracer
         self.breaker = Breaker(0)
+        self.children = Children()
         self.config = config
         self.changed = changed
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         return list(record.headers.items())
+
+    def hidden(self, record: Record) -> list[str]:
+        return []
 
     def environment(self, record: Record) -> dict[str, str]:
         return {"PATH": os.environ["PATH"], **record.env}
