@@ -17,7 +17,7 @@ from .store import Store, StoredContext
 
 log = logging.getLogger("agentgw.engine")
 
-RECENT = 2_000  # conversations in memory
+RECENT = 1_000  # conversations in memory
 UNSAVED = 50_000  # that wait to be written, should the store not take them
 LENGTH = 1000  # characters of a conversation's name
 

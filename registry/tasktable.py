@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -22,6 +23,11 @@ _decode_events = msgspec.json.Decoder(list[Logged]).decode
 _GROUPS = (tuple(TERMINAL), tuple(PAUSED), tuple(set(TaskState) - TERMINAL - PAUSED))
 
 
+def _key(id: str) -> bytes:
+    """What stands for a task's id in memory: agents choose ids, of any length."""
+    return blake2b(id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 class TaskTable:
     """``limit``: how many tasks are kept; a sixteenth more is there before the oldest are forgotten.
 
@@ -31,7 +37,8 @@ class TaskTable:
     def __init__(self, db: sqlite3.Connection, limit: int) -> None:
         self._db = db
         self._limit = limit
-        self._numbers: dict[str, int] = dict(db.execute("SELECT id, n FROM tasks ORDER BY n"))
+        rows = db.execute("SELECT id, n FROM tasks ORDER BY n")
+        self._numbers: dict[bytes, int] = {_key(id): n for id, n in rows}
         self._last = max(self._numbers.values(), default=0)
 
     # --- writing -----------------------------------------------------------------------------
@@ -46,10 +53,11 @@ class TaskTable:
             task, value = stored.task, _encode(stored)
             sizes.append(len(value))
             now = (task.context_id, str(task.state), task.created_at, value)
-            number = numbers.get(task.id)
+            key = _key(task.id)
+            number = numbers.get(key)
             if number is None:
                 self._last += 1
-                numbers[task.id] = self._last
+                numbers[key] = self._last
                 new.append((self._last, task.id, stored.principal, task.agent, *now))
             else:
                 changed.append((*now, number, stored.principal, task.agent))
@@ -70,7 +78,7 @@ class TaskTable:
         rows = [
             (number, chunk[-1].seq, _encode(chunk))
             for task_id, chunk in chunks.items()
-            if (number := self._numbers.get(task_id)) is not None
+            if (number := self._numbers.get(_key(task_id))) is not None
         ]
         self._db.executemany("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", rows)
 
@@ -89,7 +97,7 @@ class TaskTable:
                 )
                 self._db.execute(f"DELETE FROM tasks WHERE n <= ? AND {among}", bound)
             for id, _ in found:
-                del self._numbers[id]
+                del self._numbers[_key(id)]
             surplus -= len(found)
             if surplus <= 0:
                 return
@@ -98,7 +106,7 @@ class TaskTable:
 
     def load(self, ids: Sequence[str]) -> list[StoredTask]:
         """Those of these tasks that there are."""
-        numbers = [number for id in ids if (number := self._numbers.get(id)) is not None]
+        numbers = [number for id in ids if (number := self._numbers.get(_key(id))) is not None]
         query = "SELECT value FROM tasks WHERE n = ?"
         return [_decode_task(self._db.execute(query, (number,)).fetchone()[0]) for number in numbers]
 
@@ -124,7 +132,7 @@ class TaskTable:
     def events(self, task_id: str, after: int) -> list[Logged]:
         """``Store.load_events``."""
         query = "SELECT value FROM chunks WHERE n = ? AND last > ? ORDER BY last"
-        chunks = self._db.execute(query, (self._numbers.get(task_id), after))
+        chunks = self._db.execute(query, (self._numbers.get(_key(task_id)), after))
         events = {event.seq: event for (value,) in chunks for event in _decode_events(value)}
         return [events[seq] for seq in sorted(events) if seq > after]
 
