@@ -19,12 +19,17 @@ from ...gateway.model import (
     TaskState,
 )
 from .events import Item, StatusEvent, Update, status_event
+from .heard import Heard
 
 
-def updates_between(old: Task, new: Task) -> list[Update]:
-    """What a client that has seen the task as ``old`` must be told to know it as ``new``."""
+def updates_between(old: Task, new: Task, heard: Heard | None = None) -> list[Update]:
+    """What a client that has seen the task as ``old`` must be told to know it as ``new``. ``heard``: what it
+    knows of the artifacts, where ``old`` does not hold that."""
     known = {a.artifact_id: a for a in old.artifacts}
-    news = [artifact_news(known.get(a.artifact_id), a) for a in new.artifacts]
+    news = [
+        heard.news(a) if heard is not None else artifact_news(known.get(a.artifact_id), a)
+        for a in new.artifacts
+    ]
     updates = [Update(new.id, new.context_id, delta) for delta in news if delta is not None]
     if (old.state, old.status_message) != (new.state, new.status_message):
         event = status_event(new.state, new.status_message)

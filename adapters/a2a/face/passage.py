@@ -12,12 +12,13 @@ import msgspec
 from ....gateway.errors import BadUpstream, Unreachable
 from ....gateway.lifecycle import Folding
 from ....gateway.limits import CallLimits, allowed
-from ....gateway.model import ArtifactDelta, Event, Extra, Message, Task, Text
+from ....gateway.model import ArtifactDelta, Extra, Message, Task, Text
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
 from ..events import Item, Update, is_settled, item_to
+from ..heard import Heard
 from ..plain import item_at
 from ..reader import updates_between
 from ..upstream.channel import Params
@@ -29,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 TOGETHER = 0.2  # seconds: the hub writes what it knows no more often
 MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agent calls the conversation
 _RELAYED: Extra = {MARK: {"relayed": True}}
-NOTED = 1024 * 1024  # bytes that have passed: of a task that says more the hub is told no content
+NOTED = 1024 * 1024  # bytes that have passed: of a task that says more no content is kept, nor told the hub
 _ELSEWHERE = (Text(text="Too large to be kept here: the agent tells it to who asks for the task."),)
 
 
@@ -60,7 +61,8 @@ class Passage:
         self._message = message
         self._task = known
         self._folding: Folding | None = None  # what becomes of it while there are updates
-        self._light: Folding | None = None  # the same without content, once much has passed
+        self._heard: Heard | None = None  # what its artifacts said, once the task here is without that
+        self._streams = False  # whether the client hears of the task piece by piece
         self._size = 0  # bytes that have passed
         self._told = known  # as the hub knows it
         self._told_at = 0.0
@@ -70,7 +72,7 @@ class Passage:
 
     @property
     def task(self) -> Task | None:
-        """The task that the request is about, as far as it has passed."""
+        """The task that the request is about, as far as it has passed; without content where that is much."""
         if self._folding is not None:
             self._task = self._folding.task
         return self._task
@@ -112,6 +114,7 @@ class Passage:
     async def stream(self, op: Op, params: Params) -> AsyncGenerator[bytes]:
         """A streaming operation, for the client. A stream that breaks, or ends while the task goes on, is
         taken up where it broke."""
+        self._streams = True
         call = self._call
         source = self._agent.stream(
             op, params, trace=call.span.trace, extensions=call.extensions, activated=call.activated
@@ -142,6 +145,7 @@ class Passage:
     async def rejoined(self, *, fresh: bool = False) -> AsyncGenerator[bytes]:
         """What has happened to the task since the client last heard of it, and what comes. ``fresh``: it has
         heard nothing, and gets the task as it is first."""
+        self._streams = True
         known = self.task
         assert known is not None
         async with aclosing(self._agent.rejoined(known.id, self._call.span.trace)) as source:
@@ -152,11 +156,13 @@ class Passage:
                     return
                 news: list[Item] = [item]
                 if isinstance(item, Task) and not fresh and (known := self.task) is not None:
-                    news = list(updates_between(known, item))
+                    news = list(updates_between(known, item, self._heard))
                 fresh = False
                 self._noted(item)
                 for each in news:
-                    yield self._encoded(each)
+                    encoded = self._encoded(each)
+                    self._size += len(encoded)
+                    yield encoded
 
     # --- results -----------------------------------------------------------------------------
 
@@ -235,8 +241,9 @@ class Passage:
         )
         if known is not None and known.id == task.id:
             task = _with_history(task, known)
-        self._task, self._folding = task, None
-        self._light = Folding(_light(task)) if self._size > NOTED else None
+        self._task, self._folding, self._heard = task, None, None
+        if self._size > NOTED:
+            self._lighten()
         self._call.saw(task)
         self._tell()
         return ours
@@ -244,6 +251,8 @@ class Passage:
     def _update(self, update: Update) -> None:
         """Take in a change of the task. Of many that come one after another the hub is told together, unless
         the task's state changes: each would cost what the whole task costs."""
+        if self._size > NOTED and self._heard is None:
+            self._lighten()
         folding = self._folding
         if self._task is None or self._task.id != update.task_id:
             self.note(Task(id=update.task_id, context_id=update.context_id, agent=self._name))
@@ -251,24 +260,31 @@ class Passage:
         if folding is None:
             assert self._task is not None
             folding = self._folding = Folding(self._task)
-        before = folding.state
-        folding.add(update.event, update.at)
-        if self._light is not None:
-            self._light.add(_light_event(update.event), update.at)
-        elif self._size > NOTED:
-            self._light = Folding(_light(folding.task))
+        before, event = folding.state, update.event
+        if isinstance(event, ArtifactDelta) and self._heard is not None:
+            self._heard.add(event)
+            event = _light_event(event)
+        folding.add(event, update.at)
         now = asyncio.get_running_loop().time()
         if folding.state is not before:
-            self._call.saw((self._light or folding).task)
+            self._call.saw(folding.task)
         elif now < self._told_at + TOGETHER:
             return
         self._told_at = now
         self._tell()
 
+    def _lighten(self) -> None:
+        """From here on what the artifacts say is not kept."""
+        if (task := self.task) is None:
+            return
+        if self._streams:
+            self._heard = Heard(task.artifacts)
+        self._task, self._folding = _light(task), None
+
     def _tell(self) -> None:
         """Tell the hub what it does not know yet. A look that shows nothing new is no change of the task:
         lists are sorted by those."""
-        task, told = self._light.task if self._light else self.task, self._told
+        task, told = self.task, self._told
         if task is None or task is told or not task.id:
             return
         self._told = task
@@ -283,9 +299,7 @@ def _light(task: Task) -> Task:
     return msgspec.structs.replace(task, artifacts=artifacts)
 
 
-def _light_event(event: Event) -> Event:
-    if not isinstance(event, ArtifactDelta):
-        return event
+def _light_event(event: ArtifactDelta) -> ArtifactDelta:
     artifact = msgspec.structs.replace(event.artifact, parts=_ELSEWHERE)
     return msgspec.structs.replace(event, artifact=artifact, append=False)
 
