@@ -66,7 +66,10 @@ def serve(config: Config, *, home: Path, serving: Serving | None = None) -> int:
     exit status: 1 when that cut calls off, else 0. Raises ConfigError. ``serving``: how, if not in this
     process alone."""
     bind = config.server.host
-    if not (is_loopback(bind) or config.server.allow_anonymous or SqliteStore.read_items(home, SPACE)):
+    if config.auth.issuer and not (config.auth.audience or config.server.public_url):
+        raise WrongUse("auth.issuer wants auth.audience (whom tokens are for), or server.public_url")
+    guarded = bool(config.auth.issuer or SqliteStore.read_items(home, SPACE))
+    if not (is_loopback(bind) or config.server.allow_anonymous or guarded):
         raise WrongUse(
             f"listening on {bind} would let anyone in: make a key first (agentgw keys create NAME), "
             "say --allow-anonymous if that is wanted, or listen on 127.0.0.1"

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..gateway.access import SPACE, Access, Key, read_keys
@@ -37,6 +37,9 @@ from ..registry.tokens import Tokens
 from .auditing import Auditing, Keep
 from .flushing import Flusher
 from .host import GatewayHost
+
+if TYPE_CHECKING:
+    from ..gateway.issuer import IssuedTokens
 
 log = logging.getLogger("agentgw")
 
@@ -70,8 +73,16 @@ class Gateway:
         self.metrics = Metrics()
         local = is_loopback(bind)
         opened = (local or config.server.allow_anonymous) and not private
-        self.access = Access(token, open=opened, local=local)
         self.host = GatewayHost(config, self.tracer, logs)
+        self.issued: IssuedTokens | None = None
+        if config.auth.issuer and not private:
+            from ..gateway.issuer import IssuedTokens, openid_url  # for few, and slow to load
+
+            self.issued = IssuedTokens(config.auth, config.server.public_url, self.host.transport)
+            openid = openid_url(config.auth.issuer)
+            self.access = Access(token, open=opened, local=local, issuer=self.issued, openid=openid)
+        else:
+            self.access = Access(token, open=opened, local=local)
         self.adapters = load_adapters()
         self.sealer = sealer or Sealer()
         self.manager: Control | None = None  # a worker has none
@@ -114,6 +125,7 @@ class Gateway:
             self.control,
             Doors(bind, server.public_url, server.hosts, server.origins),
             access=self.access,
+            auth=config.auth,
             ready=lambda: self.ready,
             writing=lambda: not self.flusher.failing,
             body_limit=config.limits.body,
@@ -142,6 +154,8 @@ class Gateway:
         if self.manager is not None and len(self.sealer.ring()) > 1:
             await reseal(self.store, self.sealer)  # a rotation may have been cut off
         self.access.take(read_keys(await self.store.items(SPACE)))
+        if self.issued is not None:
+            self.issued.begin()
         if export_wanted(os.environ):
             from ..gateway.otlp import Exporter
 
@@ -201,6 +215,8 @@ class Gateway:
         except GatewayError as e:  # the last flush says so, too
             log.debug("%s", e.message)
         await self.directory.aclose()
+        if self.issued is not None:
+            await self.issued.aclose()
         if self.tokens is not None:
             self.tokens.close()
         await self.host.aclose()

@@ -15,6 +15,7 @@ import binascii
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
+from typing import Protocol
 
 import msgspec
 
@@ -22,6 +23,7 @@ from .errors import ConfigError, Unauthenticated
 from .model import Principal
 
 FOREVER = float("inf")
+KEPT_TOKENS = 10_000  # of an issuer, whose signatures were checked
 SPACE = "gateway.keys"  # of the store's items
 NOBODY = Principal(id="nobody", agents=frozenset())  # who asks for what is public where keys are wanted
 _MISSING = "this gateway wants a key: send the header Authorization: Bearer KEY"
@@ -77,28 +79,48 @@ class Grant:
         return not self.ended and now < self.until
 
 
+class Issuer(Protocol):
+    """Who issues tokens that are credentials here (``issuer.IssuedTokens``)."""
+
+    async def grant(self, token: str) -> Grant:
+        """What a token grants. Raises Unauthenticated."""
+        ...
+
+
 class Access:
     """All credentials that hold. ``open``: whether callers without a key come in as long as there is no key;
-    ``local``: they are this machine's own, and may use the admin API."""
+    ``local``: they are this machine's own, and may use the admin API. ``issuer``: whose tokens are good, too,
+    and ``openid``: where it describes itself; with it nobody comes in without a credential."""
 
-    def __init__(self, owner_token: str, *, open: bool = True, local: bool = True) -> None:
+    def __init__(
+        self,
+        owner_token: str,
+        *,
+        open: bool = True,
+        local: bool = True,
+        issuer: Issuer | None = None,
+        openid: str = "",
+    ) -> None:
         self._owner = {sha256(owner_token.encode()).digest(): Grant(_OWNER)} if owner_token else {}
         self._grants: dict[bytes, Grant] = dict(self._owner)
         self._anonymous = Grant(Principal(admin=local))
         self.public = Grant(NOBODY)
         """What somebody without a credential may have."""
-        self._open = open
+        self._open = open and issuer is None
+        self._issuer = issuer
+        self._tokens: dict[bytes, Grant] = {}
+        self._schemes = {"bearer": "", "openid": openid} if issuer is not None else _BEARER
         self._keys: dict[str, Key] = {}
         self._due = FOREVER  # when the next grant ends
         self._on_end: list[Callable[[], None]] = []
-        self.closed = not open
+        self.closed = not self._open
         """Whether every caller must have a credential."""
 
     @property
-    def schemes(self) -> Sequence[str]:
-        """How callers show who they are: "bearer"; none while everybody comes in. The same object as long as
-        that stays."""
-        return _BEARER if self.closed else ()
+    def schemes(self) -> Mapping[str, str]:
+        """How callers show who they are: ``bearer``, and with an issuer ``openid``, whose value is where it
+        describes itself; none while everybody comes in. The same object as long as that stays."""
+        return self._schemes if self.closed else _NONE
 
     def take(self, keys: Iterable[Key]) -> None:
         """These are the keys now. What a key that is gone or revoked has open ends with the next ``tick``."""
@@ -125,7 +147,8 @@ class Access:
         """To be called several times a second."""
         now = time.time()
         if now >= self._due:
-            ends = (grant.until for grant in self._grants.values() if grant.until > now)
+            self._tokens = {digest: g for digest, g in self._tokens.items() if g.until > now}
+            ends = [g.until for g in (*self._grants.values(), *self._tokens.values()) if g.until > now]
             self._due = min(ends, default=FOREVER)
             for callback in self._on_end:
                 callback()
@@ -145,12 +168,27 @@ class Access:
         if authorization is not None:
             scheme, _, secret = authorization.strip().partition(b" ")
             if scheme == b"Bearer" or scheme.lower() == b"bearer":
-                grant = self._grants.get(sha256(secret.strip()).digest())
+                digest = sha256(secret.strip()).digest()
+                grant = self._grants.get(digest) or self._tokens.get(digest)
                 if grant is not None and time.time() < grant.until:
                     return grant
         if not self.closed:
             return self._anonymous
         raise Unauthenticated(_MISSING if authorization is None else _INVALID)
+
+    async def issued(self, authorization: bytes | None) -> Grant:
+        """What a token of the issuer grants, when ``grant`` does not know it: kept until it expires. Raises
+        Unauthenticated."""
+        scheme, _, secret = (authorization or b"").strip().partition(b" ")
+        token = secret.strip()
+        if self._issuer is None or scheme.lower() != b"bearer" or token.count(b".") != 2:
+            raise Unauthenticated(_MISSING if authorization is None else _INVALID)
+        grant = await self._issuer.grant(token.decode("latin-1"))
+        if len(self._tokens) >= KEPT_TOKENS:
+            del self._tokens[next(iter(self._tokens))]
+        self._tokens[sha256(token).digest()] = grant
+        self._due = min(self._due, grant.until)
+        return grant
 
     def password(self, authorization: bytes | None) -> Grant:
         """The same for a browser, which sends a key as the password of Basic authentication (RFC 7617)."""
@@ -165,4 +203,5 @@ class Access:
 
 
 _OWNER = Principal(id="owner", owner=True, admin=True, name="owner")
-_BEARER = ("bearer",)
+_BEARER: Mapping[str, str] = {"bearer": ""}
+_NONE: Mapping[str, str] = {}

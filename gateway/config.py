@@ -93,6 +93,20 @@ class Audit(_Section, frozen=True):
     kept: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 8
 
 
+class Auth(_Section, frozen=True):
+    """Tokens of an OIDC issuer as credentials; none while ``issuer`` is "". ``audience``: whom tokens must be
+    for, beside ``server.public_url`` and what is beneath it; ``scopes``: the agents that each scope stands
+    for ("*": all), empty: every token reaches all; ``leeway``: how far clocks may be apart."""
+
+    issuer: str = ""
+    audience: tuple[str, ...] = ()
+    jwks_url: str = ""
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "PS256", "EdDSA")
+    leeway: Duration = 60.0
+    admin_scope: str = ""
+    scopes: dict[str, tuple[str, ...]] = {}
+
+
 class OAuthEntry(_Section, frozen=True):
     """Client credentials for an agent; none while ``token_url`` is "". ``client_secret`` is a reference."""
 
@@ -130,4 +144,5 @@ class Config(_Section, frozen=True):
     outbound: Outbound = Outbound()
     tracing: Tracing = Tracing()
     audit: Audit = Audit()
+    auth: Auth = Auth()
     agents: dict[str, AgentEntry] = {}

@@ -15,6 +15,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -31,6 +32,10 @@ _SIZES = {
 }  # fmt: skip
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/\s*([smh]))?")
 _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
+# Whoever knows what checks a signature must not be able to make one: nothing with a shared secret.
+_SIGNATURES = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
@@ -188,6 +193,7 @@ def _check(config: Config, where: str) -> None:
     url = config.server.public_url
     if url and not re.match(r"https?://[^/]", url):
         raise ConfigError(f'{where}: server.public_url = "{url}" must begin with http:// or https://')
+    _check_auth(config, where)
     for name, entry in config.agents.items():
         at = f"{where}: agents.{name}"
         if not names.is_valid(name):
@@ -214,6 +220,25 @@ def _check_oauth(entry: AgentEntry, at: str) -> None:
         raise ConfigError(f"{at} and an Authorization header exclude each other")
     if not re.match(r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$)", entry.oauth.token_url):
         raise ConfigError(f"{at}.token_url must begin with https:// (or be on this machine)")
+
+
+def _check_auth(config: Config, where: str) -> None:
+    auth = config.auth
+    for key, url in (("issuer", auth.issuer), ("jwks_url", auth.jwks_url)):
+        parts = urlsplit(url)
+        if url and not (parts.hostname and (parts.scheme == "https" or _is_here(parts))):
+            raise ConfigError(f'{where}: auth.{key} = "{url}" must be an https:// URL')
+    for name in auth.algorithms:
+        if name not in _SIGNATURES:
+            raise ConfigError(f"{where}: auth.algorithms: {name} is none of {', '.join(_SIGNATURES)}")
+    for scope, agents in auth.scopes.items():
+        for agent in agents:
+            if agent != "*" and not names.is_valid(agent):
+                raise ConfigError(f"{where}: auth.scopes.{scope}: {names.complaint(agent)}")
+
+
+def _is_here(parts: SplitResult) -> bool:
+    return parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
 
 
 # --- helpers ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ the JavaScript SDK 1.x names its version. So:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -215,11 +215,16 @@ def grpc_interface(server: Server, base_url: str, agent: str = "") -> Json | Non
     return {**found, "tenant": agent} if agent else found
 
 
-def with_schemes(card: Json, schemes: Sequence[str]) -> dict[str, Any]:
-    """The 1.0 card that states how callers show who they are ("bearer"); itself where they need not."""
+def with_schemes(card: Json, schemes: Mapping[str, str]) -> dict[str, Any]:
+    """The 1.0 card that states how callers show who they are (``Access.schemes``); itself where they need
+    not."""
     if not schemes:
         return dict(card)
-    stated = {"bearer": {"httpAuthSecurityScheme": {"scheme": "Bearer", "description": _BEARER}}}
+    stated: dict[str, Any] = {}
+    if "bearer" in schemes:
+        stated["bearer"] = {"httpAuthSecurityScheme": {"scheme": "Bearer", "description": _BEARER}}
+    if url := schemes.get("openid"):
+        stated["openid"] = {"openIdConnectSecurityScheme": {"openIdConnectUrl": url}}
     return {
         **card,
         "securitySchemes": stated,
@@ -227,7 +232,7 @@ def with_schemes(card: Json, schemes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-_BEARER = "A key of this gateway: agentgw keys create"
+_BEARER = "A key of this gateway"
 
 
 def as_v03(card: Json, url: str) -> dict[str, Any]:

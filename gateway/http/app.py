@@ -22,6 +22,7 @@ import msgspec
 
 from ..access import Access, Grant
 from ..audit import REFUSED, Audit
+from ..config import Auth
 from ..errors import (
     Busy,
     CallerError,
@@ -36,7 +37,7 @@ from ..errors import (
 from ..ports import Face, Handler
 from ..rates import Rates
 from ..readable import UNREADABLE
-from . import asgi
+from . import asgi, resource
 from .asgi import ASGI, AsgiWire, Receive, Scope, Send
 from .doors import Doors, preflight
 from .heads import Head
@@ -62,7 +63,8 @@ class Elsewhere(Protocol):
 
 
 class App:
-    """The ASGI application. ``control`` serves what no face takes. ``access`` knows who may come in;
+    """The ASGI application. ``control`` serves what no face takes. ``access`` knows who may come in, ``auth``
+    which issuer's tokens are good for that;
     ``ready``: whether calls are taken (started, and not draining); ``writing``: whether tasks can be written;
     ``body_limit`` (bytes), ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door
     and the status of every answer; ``rates``: what bounds each principal's requests, but the owner's;
@@ -77,6 +79,7 @@ class App:
         doors: Doors,
         *,
         access: Access,
+        auth: Auth = Auth(),  # noqa: B008 - frozen
         ready: Callable[[], bool] = lambda: True,
         writing: Callable[[], bool] = lambda: True,
         body_limit: int,
@@ -92,6 +95,7 @@ class App:
         self._control = control
         self._doors = doors
         self._access = access
+        self._issuer, self._scopes = auth.issuer, tuple(auth.scopes)
         self._ready = ready
         self._writing = writing
         self._body_limit = body_limit
@@ -175,6 +179,9 @@ class App:
             allowed = preflight(named) if len(request.shared) > 1 else ()
             await request.respond(204 if allowed else 403, headers=allowed)
             return
+        if request.path.startswith(resource.WELL_KNOWN) and request.method in ("GET", "HEAD"):
+            await resource.describe(request, self._issuer, self._scopes)
+            return
         if request.path in PROBES and request.method in ("GET", "HEAD"):
             await self._probed(request)
             return
@@ -254,6 +261,11 @@ class App:
         try:
             head.grant = self._access.grant(authorization)
             return head.grant
+        except Unauthenticated:
+            pass
+        try:
+            head.grant = await self._access.issued(authorization)
+            return head.grant
         except Unauthenticated as e:
             return await self._unknown(request, authorization, e)
 
@@ -269,7 +281,8 @@ class App:
         public = getattr(face, "public", None)  # a third party's may have none
         if authorization is None and public is not None and public(request):
             return self._access.public
-        await _refuse(request, error, face, _challenges(request, face, authorization))
+        challenges = resource.challenges(request, face is None and _is_console(request), self._issuer)
+        await _refuse(request, error, face, challenges)
         return None
 
     def _may_control(self, request: Request) -> None:
@@ -310,17 +323,6 @@ class App:
 
 def _is_console(request: Request) -> bool:
     return request.path == "/" and request.method in ("GET", "HEAD")
-
-
-def _challenges(
-    request: Request, face: Face | None, authorization: bytes | None
-) -> list[tuple[bytes, bytes]]:
-    """How to show who one is (RFC 6750, section 3). A browser asks its user for what is sent as Basic."""
-    failed = b"" if authorization is None else b', error="invalid_token"'
-    challenges = [b'Bearer realm="agentgw"' + failed]
-    if face is None and _is_console(request):
-        challenges.append(b'Basic realm="agentgw", charset="UTF-8"')
-    return [(b"www-authenticate", challenge) for challenge in challenges]
 
 
 async def _refuse(

@@ -93,7 +93,7 @@ def text_of(error: BaseException) -> str:
 def judged(error: BaseException) -> str:
     """Whether a client's error says that the agent is unknown, or that the caller is."""
     text = text_of(error)
-    if "401" in text or "wants a key" in text or "this key is unknown" in text or "UNAUTHENTICATED" in text:
+    if any(said in text for said in ("401", "unauthenticated", "UNAUTHENTICATED", "wants a key")):
         return REFUSED
     if "unknown agent" in text.lower() or "Unknown tool" in text or "404" in text or "NOT_FOUND" in text:
         return UNKNOWN

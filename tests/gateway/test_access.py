@@ -150,7 +150,7 @@ def test_what_is_public_names_no_agent():
 
 def test_schemes_are_stated_while_a_key_is_wanted():
     access = Access("owner")
-    assert list(access.schemes) == []
+    assert access.schemes == {}
     access.take([key()])
-    assert list(access.schemes) == ["bearer"]
+    assert access.schemes == {"bearer": ""}
     assert access.schemes is access.schemes
