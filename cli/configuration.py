@@ -14,11 +14,16 @@ from ..gateway.errors import ConfigError
 from .terminal import YELLOW, WrongUse, note
 
 
-def load(file: str | None = None) -> Config:
+def read(file: str | None = None) -> tuple[Config, list[str]]:
     """The configuration of ``file``, else of ``AGENTGW_CONFIG``, else the defaults, under ``AGENTGW_…__…``
-    variables. Warnings go to stderr. Raises WrongUse."""
+    variables; and warnings. Raises ConfigError."""
+    return load_file(Path(file) if file else None, os.environ)
+
+
+def load(file: str | None = None) -> Config:
+    """The same. Warnings go to stderr. Raises WrongUse."""
     try:
-        config, warnings = load_file(Path(file) if file else None, os.environ)
+        config, warnings = read(file)
     except ConfigError as e:
         raise WrongUse(e.message) from None
     for warning in warnings:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from . import agents, call, connect, keys, mcp, seal, serve, traces
+from . import agents, call, connect, keys, mcp, reload, seal, serve, traces
 from .terminal import RED, Stop, one_line, paint
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ def root(
 app.command("serve")(serve.serve)
 app.add_typer(agents.app, name="agents")
 app.add_typer(keys.app, name="keys")
+app.command("reload", short_help="Have the running gateway read its configuration again.")(reload.reload)
 app.command("call")(call.call)
 app.command("connect", short_help="What a client needs to reach this gateway; --write puts it in place.")(
     connect.connect

@@ -32,13 +32,14 @@ from ..registry.sqlite import SqliteStore
 from . import owner
 from .auditing import audit_file
 from .banner import banner
+from .reloading import Reloader, Reread
 from .terminal import WrongUse, tame_log
 from .wiring import Gateway
 
 log = logging.getLogger("agentgw")
 T = TypeVar("T")
 # Serves until the first event is set, then drains until the second; the exit status.
-Serving = Callable[[Config, Path, asyncio.Event, asyncio.Event], Coroutine[Any, Any, int]]
+Serving = Callable[[Config, Path, asyncio.Event, asyncio.Event, Reread | None], Coroutine[Any, Any, int]]
 
 OPEN_FILES = 65_536  # wanted: a call under way holds a client's connection and an agent's
 
@@ -61,10 +62,10 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return listener
 
 
-def serve(config: Config, *, home: Path, serving: Serving | None = None) -> int:
+def serve(config: Config, *, home: Path, serving: Serving | None = None, reread: Reread | None = None) -> int:
     """Run the gateway until SIGTERM or SIGINT; a second one does not wait for calls under way. Returns the
     exit status: 1 when that cut calls off, else 0. Raises ConfigError. ``serving``: how, if not in this
-    process alone."""
+    process alone. ``reread``: the configuration as it stands later."""
     bind = config.server.host
     if config.auth.issuer and not (config.auth.audience or config.server.public_url):
         raise WrongUse("auth.issuer wants auth.audience (whom tokens are for), or server.public_url")
@@ -79,7 +80,7 @@ def serve(config: Config, *, home: Path, serving: Serving | None = None) -> int:
     _raise_file_limit()
     tame_log()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_signalled(serving or _serve, config, home))
+        return runner.run(_signalled(serving or _serve, config, home, reread))
 
 
 def _raise_file_limit() -> None:
@@ -107,15 +108,17 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _signalled(serving: Serving, config: Config, home: Path) -> int:
+async def _signalled(serving: Serving, config: Config, home: Path, reread: Reread | None) -> int:
     stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (hurry if stopping.is_set() else stopping).set())
-    return await serving(config, home, stopping, hurry)
+    return await serving(config, home, stopping, hurry, reread)
 
 
-async def _serve(config: Config, home: Path, stopping: asyncio.Event, hurry: asyncio.Event) -> int:
+async def _serve(
+    config: Config, home: Path, stopping: asyncio.Event, hurry: asyncio.Event, reread: Reread | None
+) -> int:
     listener = listen(config.server.host, config.server.port)
     url = loopback_url(config.server.host, listener.getsockname()[1])
     token = secrets.token_urlsafe(32)
@@ -132,6 +135,7 @@ async def _serve(config: Config, home: Path, stopping: asyncio.Event, hurry: asy
             audit=file.write,
             logs=logs_in(home),
         )
+        gateway.reloader = Reloader(config, reread, gateway.reconfigure)
         starting = running(gateway, listener)
         started = await unless(stopping, stack.enter_async_context(starting))
         if started is None:
@@ -182,6 +186,8 @@ async def until_stopped(
         config = gateway.config
         print(banner(config.server.public_url or url, grpc_at(config, url)), flush=True)
         gateway.control.begin()
+        if gateway.reloader is not None:
+            gateway.reloader.on_hangup(stopping)
         await stopping.wait()
         return await drain()
     finally:

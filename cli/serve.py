@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .terminal import WrongUse
+
+if TYPE_CHECKING:
+    from ..gateway.config import Config
 
 
 def serve(
@@ -48,11 +52,11 @@ def serve(
     if public_url is not None and not public_url.startswith(("http://", "https://")):
         raise WrongUse("--public-url is a URL such as https://gateway.example")
     from . import process
-    from .configuration import load, with_server
+    from .configuration import load, read, with_server
     from .owner import home
 
-    settings = with_server(
-        load(config),
+    given = partial(
+        with_server,
         host=host,
         port=port,
         grpc_port=grpc_port,
@@ -60,13 +64,19 @@ def serve(
         workers=workers,
         allow_anonymous=allow_anonymous,
     )
+
+    def reread() -> tuple[Config, list[str]]:
+        found, warnings = read(config)
+        return given(found), warnings
+
+    settings = given(load(config))
     serving = None
     if settings.server.workers > 1:
         from .workers import serving
     from ..gateway.errors import ConfigError, for_operator
 
     try:
-        status = process.serve(settings, home=home(), serving=serving)
+        status = process.serve(settings, home=home(), serving=serving, reread=reread)
     except ConfigError as e:
         raise WrongUse(for_operator(e)) from e
     raise typer.Exit(status)

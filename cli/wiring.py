@@ -37,6 +37,7 @@ from ..registry.tokens import Tokens
 from .auditing import Auditing, Keep
 from .flushing import Flusher
 from .host import GatewayHost
+from .reloading import Reloader
 
 if TYPE_CHECKING:
     from ..gateway.issuer import IssuedTokens
@@ -45,6 +46,11 @@ log = logging.getLogger("agentgw")
 
 
 async def _nobody_else(keys: Sequence[Key]) -> None: ...
+
+
+def _rates(config: Config) -> Rates | None:
+    limits = config.limits
+    return Rates(limits.rate, limits.burst) if limits.rate else None
 
 
 class Gateway:
@@ -68,6 +74,8 @@ class Gateway:
         logs: AgentLogs | None = None,
     ) -> None:
         self.config = config
+        self.reloader: Reloader | None = None  # of who can read the configuration again
+        self._bind = bind
         self.store = store
         self.tracer = Tracer(config.tracing.sampling)
         self.metrics = Metrics()
@@ -87,9 +95,10 @@ class Gateway:
         self.sealer = sealer or Sealer()
         self.manager: Control | None = None  # a worker has none
         self.tokens: Tokens | None = None  # nor any but the owner's
+        self._logins: Logins | None = None
         if mirror is None:
             transport = self.host.transport
-            logins = Logins(store, self.sealer, transport, config.outbound.allow, os.environ)
+            logins = self._logins = Logins(store, self.sealer, transport, config.outbound.allow, os.environ)
             self.tokens = Tokens(transport, os.environ, logins, self.host.changed)
             self.directory = Directory(store, self.adapters, self.host, config, tokens=self.tokens)
             manager = Manager(self.directory, store, self.adapters, self.host, config, self.sealer)
@@ -132,8 +141,7 @@ class Gateway:
             nesting=config.limits.nesting,
             concurrency=config.limits.concurrency,
         )
-        if rates is None and config.limits.rate:
-            rates = Rates(config.limits.rate, config.limits.burst)
+        rates = rates or _rates(config)
         if audit is not None and config.audit.enabled:
             auditing = self.flusher.auditing = Auditing(self.tracer, audit)
             front = partial(front, audit=auditing.audit)
@@ -144,7 +152,8 @@ class Gateway:
     def _control(self) -> ASGI:
         from ..gateway.http.control_api import build_control_app  # costs more than all other imports
 
-        return build_control_app(self.manager, self.hub, metrics=self.metrics)
+        reload = None if self.reloader is None else self.reloader.reload
+        return build_control_app(self.manager, self.hub, metrics=self.metrics, reload=reload)
 
     async def start(self, *, refresh: bool = True) -> None:
         """Open the store and begin; never waits for an agent. ``refresh``: ask all agents how they are, now
@@ -166,6 +175,22 @@ class Gateway:
             face.start()
         self._flushing = asyncio.create_task(self.flusher.run(self.access.tick))
         self.ready = True
+
+    async def reconfigure(self, config: Config, *, rates: Rates | None = None) -> None:
+        """Put another configuration in place, which differs in what can change while it runs
+        (``reloading.LIVE``, agents). Raises ConfigError, and nothing has changed."""
+        if isinstance(self.directory, Directory):
+            await self.directory.redeclare(config)
+        old, limits, server = self.config, config.limits, config.server
+        self.config = self.hub.config = self.host.config = config
+        self.tracer.sample(config.tracing.sampling)
+        if self._logins is not None:
+            self._logins.allow = config.outbound.allow
+        if (old.limits.rate, old.limits.burst) != (limits.rate, limits.burst):
+            self.app.rates = rates or _rates(config)
+        for app in (self.app, self.inner):
+            app.doors = Doors(self._bind, server.public_url, server.hosts, server.origins)
+            app.bound(limits.nesting, limits.concurrency)
 
     async def _keys_changed(self, keys: Sequence[Key]) -> None:
         """Returns when they are good, or good no more, at every door."""

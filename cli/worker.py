@@ -52,6 +52,7 @@ class Start(msgspec.Struct, frozen=True):
 
 unpack_start = Unpack(Start)
 _news = Unpack(News)
+_config = Unpack(Config)
 _keys = Unpack(list[Key])
 _lost = Unpack(int)
 _name = Unpack(str)
@@ -90,6 +91,12 @@ class Worker:
                 self._gateway.access.take(_keys(payload))
             return pack(None)
 
+        async def configure(payload: bytes) -> bytes:
+            if self._gateway is not None:
+                config = _config(payload)
+                await self._gateway.reconfigure(config, rates=shared_rates(config, self._table))
+            return pack(None)
+
         async def flush(_: bytes) -> bytes:
             if self._gateway is not None and self._up.is_set():
                 await self._gateway.flush()
@@ -110,7 +117,7 @@ class Worker:
             self._tokens.forget(_name(payload))
             return pack(None)
 
-        return {f.__name__: f for f in (start, news, keys, flush, drain, hurry, stop, forget)}
+        return {f.__name__: f for f in (start, news, configure, keys, flush, drain, hurry, stop, forget)}
 
     async def run(self, end: socket.socket) -> int:
         """Serve until the owner says stop, or is gone; the exit status."""
@@ -208,13 +215,14 @@ def _ignore(number: int, frame: object) -> None:
 def main() -> None:
     """``python -m agentgw.cli.worker LINK LISTENER TABLE`` (numbers of open files)."""
     # The owner alone decides when to stop; a terminal's Ctrl-C, or a service manager, tells the whole group.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # It also tells of another configuration.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _ignore)
     tame_log()
     link, listener, table = map(int, sys.argv[1:4])
 
     async def run() -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, lambda: None)
         return await Worker(socket.socket(fileno=listener), table).run(socket.socket(fileno=link))
 

@@ -40,6 +40,7 @@ from ..registry.mirror import News, Telling
 from ..registry.remote import served
 from .auditing import Keep, audit_file
 from .process import listen, loopback_url, opened_by_one, running, unless, until_stopped
+from .reloading import Reloader, Reread
 from .wiring import Gateway
 from .worker import Start, local_socket
 
@@ -257,6 +258,14 @@ class Workers:
             async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(*(self._tell(worker) for worker in self._all))
 
+    async def reconfigure(self, config: Config) -> None:
+        """Put a configuration in place, here and at all workers."""
+        await self._gateway.reconfigure(config)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(*(w.call("configure", pack(config)) for w in self._all))
+        await self.tell()
+
     async def _tell(self, worker: _Worker) -> None:
         async with worker.turn:
             if worker.up.is_set() and (news := worker.telling.news(self._gateway.directory.views())):
@@ -322,7 +331,9 @@ class Told:
         return told
 
 
-async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: asyncio.Event) -> int:
+async def serving(
+    config: Config, home: Path, stopping: asyncio.Event, hurry: asyncio.Event, reread: Reread | None
+) -> int:
     """Implements ``process.Serving`` with ``server.workers`` processes."""
     if not hasattr(socket, "SO_REUSEPORT") or sys.platform == "win32":
         raise ConfigError("--workers: this system can't spread connections over processes; leave it out")
@@ -347,6 +358,7 @@ async def serving(config: Config, home: Path, stopping: asyncio.Event, hurry: as
         workers = Workers(gateway, home, token, listeners, directory, table.fileno(), file.write)
         assert gateway.manager is not None
         gateway.on_keys = workers.tell_keys
+        gateway.reloader = Reloader(config, reread, workers.reconfigure)
         gateway.manager = Told(gateway.manager, workers.tell, workers.forget, len(listeners))
         local = local_socket(socket_path(directory, OWNER))
         up = _up(stack, running(gateway, None, local=local), workers)

@@ -93,7 +93,7 @@ class Tracer:
     are dropped and counted in ``dropped``."""
 
     def __init__(self, sampling: float = 1.0, limit: int = 20_000) -> None:
-        self._bound = int(sampling * (1 << 64))
+        self.sample(sampling)
         self._limit = limit
         self._finished: list[Span] = []
         self.dropped = 0
@@ -131,6 +131,10 @@ class Tracer:
             self._finished.append(span)
         else:
             self.dropped += 1
+
+    def sample(self, share: float) -> None:
+        """The share of new traces that is exported from now on."""
+        self._bound = int(share * (1 << 64))
 
     def drain(self) -> Sequence[Span]:
         """The spans finished since the last call."""

@@ -171,6 +171,44 @@ class Directory:
                 f"{name} is declared in the configuration file: change it there", data={"agent": name}
             )
 
+    async def redeclare(self, config: Config) -> None:
+        """Take over the agents that another configuration declares: new and changed ones are there, those
+        that it declares no more are gone, or as they are registered, when it returns. Calls under way have
+        time to end. Raises ConfigError when the store can't be read, and nothing has changed."""
+        stored = {record.name: record for record in await self._store.records()}
+        descriptions = await self._store.descriptions()
+        declared = {name: records.of_file(name, entry) for name, entry in config.agents.items()}
+        before, self._config = self._config.agents, config
+        for name in before.keys() | declared.keys():
+            record = declared.get(name) or stored.get(name)
+            if record is None:
+                self._drop(name)
+            elif record != self._registered.get(name):
+                self._replace(record, records.meant(descriptions.get(name), record))
+        self._swap()
+
+    def _replace(self, record: Record, known: Agent | None) -> None:
+        self._registered[record.name] = record
+        record = self._with_login(record)
+        old = self._entries.get(record.name)
+        if old is not None and records.reaches_same(old.record, record):
+            self._entries[record.name] = msgspec.structs.replace(old, record=record)
+            return
+        self._drop(record.name)
+        self._registered[record.name] = record
+        self._entries[record.name] = AgentView(record, known, Health(), self._make(record))
+        if self._fresh and record.enabled:
+            self._check_soon(record.name)
+
+    def _drop(self, name: str) -> None:
+        """Forget an agent in memory; its calls have time to end."""
+        self._registered.pop(name, None)
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            self._jobs.forget(f"check {name}")
+            self._asked.discard(name)
+            self._upstreams.retire(entry.upstream, at_once=False)
+
     async def trial(self, record: Record) -> Trial:
         """Try a record out without registering it; then ``put`` it or ``discard`` it."""
         record = self._with_login(record)

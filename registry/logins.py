@@ -61,7 +61,7 @@ class Logins:
         self._store = store
         self._sealer = sealer
         self._transport = transport
-        self._allow = allow
+        self.allow = allow
         self._environ = environ
         self._clock = clock
         self._known: dict[str, Login] = {}
@@ -132,7 +132,7 @@ class Logins:
         if login.secret_reference:
             agent = urlsplit(login.url).hostname or ""
             secret = references.resolved("client secret", login.secret_reference, self._environ, agent=agent)
-        address = await address_of(login.token_url, login.url, self._allow)
+        address = await address_of(login.token_url, login.url, self.allow)
         return Client(login.token_url, login.client_id, secret, login.method, address)
 
 

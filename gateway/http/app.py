@@ -93,7 +93,7 @@ class App:
     ) -> None:
         self._faces = faces
         self._control = control
-        self._doors = doors
+        self.doors = doors
         self._access = access
         self._issuer, self._scopes = auth.issuer, tuple(auth.scopes)
         self._ready = ready
@@ -102,7 +102,7 @@ class App:
         self._nesting = nesting
         self._places = Places(concurrency)
         self._count = count
-        self._rates = rates
+        self.rates = rates
         self._elsewhere = elsewhere
         self._audit = audit
         self._inner = inner
@@ -114,6 +114,11 @@ class App:
         access.on_end(self.end_taken_back)
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def bound(self, nesting: int, concurrency: int) -> None:
+        """Other limits for requests from now on; those under way keep their places."""
+        self._nesting = nesting
+        self._places.limit = concurrency
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The front for what speaks ASGI."""
@@ -160,18 +165,18 @@ class App:
         await self._idle.wait()
 
     async def _checked(self, request: Request, head: Head, head_fits: bool) -> None:
-        if head.checked is not self._doors:
+        if head.checked is not self.doors:
             host = request.header(b"host")
-            if not self._doors.host_allowed(host):
+            if not self.doors.host_allowed(host):
                 await _error(request, 421, "misdirected", "this gateway is not known by that Host name")
                 return
-            if b"origin" in request.fields and not self._doors.origin_allowed(request.header(b"origin")):
+            if b"origin" in request.fields and not self.doors.origin_allowed(request.header(b"origin")):
                 await _error(request, 403, "forbidden", "requests from this Origin are not allowed")
                 return
-            head.base_url = self._doors.base_url("http", host or "")
+            head.base_url = self.doors.base_url("http", host or "")
             if not (self._inner or head.path.startswith(_CONTROL)):
-                head.shared = self._doors.readable(request.header(b"origin"))
-            head.checked = self._doors
+                head.shared = self.doors.readable(request.header(b"origin"))
+            head.checked = self.doors
         request.base_url = head.base_url
         request.shared = head.shared
         if request.method == "OPTIONS" and _ASKS in request.fields and b"origin" in request.fields:
@@ -204,8 +209,8 @@ class App:
                 raise HeadTooLarge("the request's headers are too large")
             if self.draining and door is not None:
                 raise Draining
-            if self._rates is not None and not request.principal.owner:
-                self._rates.take(request.principal.id)
+            if self.rates is not None and not request.principal.owner:
+                self.rates.take(request.principal.id)
             request.place = self._places.take(request.method)
             request.places = self._places
             try:

@@ -10,7 +10,7 @@ Errors are ``{"error": {"code", "message", "data"}}``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Annotated, Any, cast
 
@@ -42,6 +42,7 @@ from ..control import (
 from ..metrics import Metrics
 from ..model import Principal, Task, Trace
 from ..ports import Engine
+from ..reloading import Reloaded
 from . import call_api, console
 from .call_api import CallBody
 from .request import timeouts_in
@@ -49,7 +50,7 @@ from .wire import retry_after
 
 log = logging.getLogger("agentgw.http")
 
-_REASONS = {"name_taken": 409, "unknown_trace": 404, "unknown_key": 404}
+_REASONS = {"name_taken": 409, "unknown_trace": 404, "unknown_key": 404, "configuration": 400}
 _STATUS: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.UnknownAgent, 404),
     (errors.UnknownTask, 404),
@@ -67,6 +68,7 @@ _STATUS: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.RateLimited, 429),
 )
 
+Reload = Callable[[], Awaitable[Reloaded]]
 Ask = Request[Any, Any, State]
 MOST = 1000
 Limit = Annotated[int, Parameter(ge=1, le=MOST, description="How many, the newest first.")]
@@ -78,10 +80,18 @@ class Plane(msgspec.Struct, frozen=True):
     control: Any  # a Control, where the handlers are served that ask it
     engine: Engine
     metrics: Metrics
+    reload: Reload | None = None
 
 
-def build_control_app(control: Control | None, engine: Engine, *, metrics: Metrics | None = None) -> Any:
-    """The ASGI app. ``control`` None: only calls are served here, all else by another process."""
+def build_control_app(
+    control: Control | None,
+    engine: Engine,
+    *,
+    metrics: Metrics | None = None,
+    reload: Reload | None = None,
+) -> Any:
+    """The ASGI app. ``control`` None: only calls are served here, all else by another process. ``reload``
+    reads the configuration again."""
     counted = metrics or Metrics()
     counted.gauge(
         "spans_dropped", "Spans lost because they came faster than they were written.",
@@ -93,11 +103,11 @@ def build_control_app(control: Control | None, engine: Engine, *, metrics: Metri
             prometheus, home, agents_list, agents_add, agents_show, agents_remove,
             agents_enable, agents_disable, agents_check, agents_logs, agents_login,
             agents_login_finish, agents_logout, seal_rotate, traces_list, traces_show,
-            keys_list, keys_create, keys_revoke, keys_remove,
+            configuration_reload, keys_list, keys_create, keys_revoke, keys_remove,
         ]  # fmt: skip
     return Litestar(
         route_handlers=handlers,
-        state=State({"plane": Plane(control, engine, counted)}),
+        state=State({"plane": Plane(control, engine, counted, reload)}),
         exception_handlers={
             errors.GatewayError: _gateway_error, HTTPException: _http_error, UnicodeDecodeError: _no_text,
             Exception: _crash,
@@ -382,6 +392,22 @@ async def keys_revoke(request: Ask, name: FromPath[str]) -> KeyInfo:
 @delete("/api/keys/{name:str}", summary="Revoke and forget a client key")
 async def keys_remove(request: Ask, name: FromPath[str]) -> None:
     await _keeper(request).remove_key(name)
+
+
+# --- configuration ---------------------------------------------------------------------------
+
+
+@post("/api/reload", summary="Read the configuration again", status_code=200)
+async def configuration_reload(request: Ask) -> Reloaded:
+    """What can change while the gateway runs has changed when it answers, all of it or nothing; what needs a
+    restart is named."""
+    principal = _principal(request)
+    if not (principal.admin or principal.owner):
+        raise errors.Forbidden("only an admin may change this: the owner's command line, or an admin key")
+    reload = _plane(request).reload
+    if reload is None:
+        raise errors.Unsupported("this gateway has no configuration to read again")
+    return await reload()
 
 
 # --- errors ----------------------------------------------------------------------------------

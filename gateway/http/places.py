@@ -14,10 +14,10 @@ CALL, LISTENER = 0, 1
 class Places:
     """``limit`` places of each kind."""
 
-    __slots__ = ("_limit", "_taken")
+    __slots__ = ("_taken", "limit")
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._taken = [0, 0]
 
     def take(self, method: str) -> int:
@@ -36,7 +36,7 @@ class Places:
         self._taken[kind] -= 1
 
     def _take(self, kind: int) -> int:
-        if self._taken[kind] >= self._limit:
+        if self._taken[kind] >= self.limit:
             raise Busy
         self._taken[kind] += 1
         return kind

@@ -1,0 +1,154 @@
+"""The configuration is read again while the gateway runs: all of it, or nothing and why."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from ..conftest import wait_until
+from ..e2e.conftest import Peers
+from .conftest import Gateway
+
+
+class Configured:
+    """A gateway with a file."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.path = gateway.home / "config.toml"
+
+    def write(self, *lines: str) -> None:
+        self.path.write_text("\n".join(lines) + "\n")
+
+    def start(self, *options: object, **env: str) -> None:
+        self.gateway.start("--config", self.path, *options, **env)
+        self.gateway.as_owner()
+
+    def reload(self) -> dict[str, Any]:
+        answer = self.gateway.post("/api/reload", {})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    @property
+    def agents(self) -> dict[str, str]:
+        return {a["name"]: a["target"] for a in self.gateway.get("/api/agents").json()}
+
+    def at_acp(self) -> set[str]:
+        return {agent["name"] for agent in self.gateway.get("/acp/agents?limit=100").json()["agents"]}
+
+
+@pytest.fixture
+def configured(gateway: Gateway) -> Configured:
+    return Configured(gateway)
+
+
+def agent(name: str, url: str, *more: str) -> str:
+    return "\n".join([f"[agents.{name}]", f'url = "{url}"', 'protocol = "a2a"', *more])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_agents_and_limits(configured: Configured, peers: Peers, workers: int) -> None:
+    gateway = configured.gateway
+    configured.write(agent("one", peers.a2a), agent("two", peers.a2a))
+    configured.start("--workers", workers)
+    spec = {"name": "stored", "url": peers.a2a, "protocol": "a2a"}
+    assert gateway.post("/api/agents", spec).status_code == 201
+    running = gateway.run("one", "slow 3")
+    removed = gateway.run("two", "slow 2")
+    configured.write(
+        "[limits]",
+        "nesting = 5",
+        "tasks = 500",
+        "[server]",
+        'hosts = ["gateway.example"]',
+        "port = 1",
+        agent("one", peers.a2a, 'description = "another"'),
+        agent("three", peers.a2a),
+        agent("stored", peers.a2a_old),
+    )
+    assert configured.gateway.http.get("/acp/ping", headers={"host": "gateway.example"}).status_code == 421
+    said = configured.reload()
+    assert sorted(said["changed"]) == [
+        "agents.one", "agents.stored", "agents.three", "agents.two", "limits.nesting", "server.hosts",
+    ]  # fmt: skip
+    assert sorted(said["restart"]) == ["limits.tasks"]  # --port wins over server.port
+    for _ in range(4):  # at whichever worker
+        assert configured.at_acp() == {"one", "three", "stored"}
+        assert gateway.http.get("/acp/ping", headers={"host": "gateway.example"}).status_code == 200
+        deep = gateway.http.post("/acp/runs", content=b'{"a":' + b"[" * 10 + b"]" * 10 + b"}")
+        assert deep.status_code == 400
+    assert configured.agents["stored"] == peers.a2a_old
+    assert gateway.settled_run(running)["status"] == "completed"
+    assert gateway.settled_run(removed)["status"] == "completed"
+    assert gateway.settled_run(gateway.run("three", "echo x"))["status"] == "completed"
+    configured.write(agent("one", peers.a2a))
+    configured.reload()
+    assert configured.agents == {"one": peers.a2a, "stored": peers.a2a}
+    assert configured.reload() == {"changed": [], "restart": [], "warnings": []}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nesting = 'deep'", "nestin = 5", "[agents.x]", "not TOML", "[agents.Bad_Name]\nurl = 'http://a'"],
+)
+def test_a_bad_file_changes_nothing_and_says_why(configured: Configured, peers: Peers, line: str) -> None:
+    gateway = configured.gateway
+    configured.write(agent("one", peers.a2a))
+    configured.start()
+    configured.write(agent("two", peers.a2a), "[limits]", "concurrency = 1", line)
+    answer = gateway.post("/api/reload", {})
+    assert answer.status_code == 400
+    message = answer.json()["error"]["message"]
+    assert message.startswith("nothing was changed: ")
+    assert str(configured.path) in message
+    assert configured.at_acp() == {"one"}
+    done = gateway.cli("reload", expect=1)
+    assert done.stderr == f"agentgw: {message}\n"
+    gateway.signal(signal.SIGHUP)
+    wait_until("the log says why", lambda: message in gateway.process.output)
+    assert configured.at_acp() == {"one"}
+
+
+def test_sighup_and_the_command(configured: Configured, peers: Peers) -> None:
+    gateway = configured.gateway
+    configured.write(agent("one", peers.a2a))
+    configured.start()
+    configured.write(agent("two", peers.a2a))
+    gateway.signal(signal.SIGHUP)
+    wait_until("the other agent is there", lambda: configured.at_acp() == {"two"})
+    assert "the configuration was read again: agents.one, agents.two changed" in gateway.process.output
+    configured.write(agent("two", peers.a2a), "[tracing]", "spans = 1")
+    done = gateway.cli("reload")
+    line = "the configuration was read again: nothing changed; only a restart changes tracing.spans\n"
+    assert done.stdout == line
+    gateway.signal()
+    assert gateway.ended() == 0
+    assert gateway.cli("reload", expect=1).stderr.startswith("agentgw: no gateway is running")
+
+
+def test_who_may(configured: Configured) -> None:
+    gateway = configured.gateway
+    configured.write("[limits]")
+    configured.start()
+    key = gateway.post("/api/keys", {"name": "client"}).json()["secret"]
+    gateway.http.headers["authorization"] = f"Bearer {key}"
+    assert gateway.post("/api/reload", {}).status_code == 403
+
+
+def test_a_worker_that_is_started_later_has_it_too(configured: Configured, peers: Peers) -> None:
+    from .test_kill_loop import serves, workers
+
+    gateway = configured.gateway
+    configured.write(agent("one", peers.a2a))
+    configured.start("--workers", 2)
+    configured.write(agent("two", peers.a2a))
+    configured.reload()
+    before = workers(gateway)
+    for worker in before:
+        os.kill(worker.pid, signal.SIGKILL)
+    gateway.gone(before)
+    wait_until("others serve", lambda: len(workers(gateway)) == 2 and serves(gateway))
+    assert configured.at_acp() == {"two"}
