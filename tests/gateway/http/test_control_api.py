@@ -428,3 +428,46 @@ async def test_the_policy_lets_the_pages_own_style_through(plane):
     style = answer.text.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert f"'sha256-{digest}'" in answer.headers["content-security-policy"]
+
+
+# --- who may change what ------------------------------------------------------------------------------------
+
+
+async def test_callers_without_a_key_from_elsewhere_look_and_call_but_change_nothing(plane):
+    await plane.add()
+    plane.principal = Principal()
+    assert (await plane.http.get("/api/agents")).status_code == 200
+    assert (await plane.http.post("/api/agents/echo/call", json=words("go"))).status_code == 200
+    for method, path in (("DELETE", ""), ("POST", "/disable"), ("POST", "/enable")):
+        assert (await plane.http.request(method, f"/api/agents/echo{path}")).status_code == 403
+    assert (await plane.add("more")).status_code == 403
+    assert (await plane.http.get("/api/agents/echo/logs")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("principal", "status"),
+    [
+        (Principal(), 403),
+        (Principal(admin=True), 403),  # on this machine, while there is no key
+        (Principal(id="key:1"), 403),
+        (Principal(id="key:1", admin=True, agents=frozenset({"echo"})), 403),
+        (Principal(id="key:1", admin=True), 200),
+        (Principal(id="owner", owner=True), 200),
+    ],
+    ids=["anybody", "anybody here", "a key", "an admin of some agents", "an admin", "the owner"],
+)
+async def test_keys_are_for_the_owner_and_admins_of_all_agents(plane, principal, status):
+    plane.principal = principal
+    made = await plane.http.post("/api/keys", json={"name": "new", "agents": ["echo"]})
+    assert made.status_code == (201 if status == 200 else status)
+    assert (await plane.http.get("/api/keys")).status_code == status
+    assert (await plane.http.post("/api/keys/new/revoke")).status_code == status
+    assert (await plane.http.delete("/api/keys/new")).status_code == (204 if status == 200 else status)
+
+
+async def test_a_key_s_secret_is_in_one_answer_alone(plane):
+    plane.principal = Principal(id="owner", owner=True)
+    secret = (await plane.http.post("/api/keys", json={"name": "new"})).json()["secret"]
+    for answer in (await plane.http.get("/api/keys"), await plane.http.post("/api/keys/new/revoke")):
+        assert secret not in answer.text
+    assert (await plane.http.post("/api/keys/none/revoke")).status_code == 404
