@@ -187,7 +187,8 @@ async def until_stopped(
         print(banner(config.server.public_url or url, grpc_at(config, url)), flush=True)
         gateway.control.begin()
         if gateway.reloader is not None:
-            gateway.reloader.on_hangup(stopping)
+            auditing = gateway.flusher.auditing
+            gateway.reloader.on_hangup(stopping, auditing.audit if auditing is not None else None)
         await stopping.wait()
         return await drain()
     finally:

@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from ..gateway.audit import Audit
 from ..gateway.config import Config
 from ..gateway.errors import ConfigError, GatewayError, for_operator
+from ..gateway.model import Principal
 from ..gateway.reloading import Reloaded, merged
 
 log = logging.getLogger("agentgw")
@@ -33,6 +35,7 @@ class Reloader:
         self._apply = apply
         self._turn = asyncio.Lock()
         self._jobs: set[asyncio.Task[None]] = set()
+        self._audit: Audit | None = None
 
     async def reload(self) -> Reloaded:
         """Read it and put it in place. Raises ConfigError that says why, and then nothing has changed."""
@@ -52,8 +55,9 @@ class Reloader:
 
     # --- signals -----------------------------------------------------------------------------
 
-    def on_hangup(self, stopping: asyncio.Event) -> None:
+    def on_hangup(self, stopping: asyncio.Event, audit: Audit | None = None) -> None:
         """SIGHUP reloads, and says in the log what came of it. That of a terminal that was closed stops."""
+        self._audit = audit
         if sys.platform == "win32":
             return
         terminal = sys.stdin is not None and sys.stdin.isatty()
@@ -72,11 +76,17 @@ class Reloader:
         try:
             said = await self.reload()
         except GatewayError as e:
+            self._record(error=e.code)
             log.error("%s", for_operator(e))
             return
+        self._record(", ".join(said.changed))
         for warning in said.warnings:
             log.warning("%s", warning)
         log.warning("%s", summary(said))
+
+    def _record(self, subject: str = "", error: str = "") -> None:
+        if self._audit is not None:
+            self._audit.change(Principal(id="owner", owner=True), "reload", 0, subject, error)
 
 
 def summary(said: Reloaded) -> str:
