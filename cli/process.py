@@ -27,6 +27,7 @@ from ..gateway.http.doors import is_loopback
 from ..gateway.http.server import Server
 from ..gateway.seal import Sealer
 from ..gateway.transport import HttpTransport
+from ..registry import logins
 from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
 from . import owner
@@ -294,12 +295,33 @@ async def embedded(config: Config, *, home: Path, refresh: bool) -> AsyncGenerat
     command for one agent need not start the others.
     """
     records, descriptions = SqliteStore.read_registry(home)
-    keys = SqliteStore.read_items(home, SPACE)
-    store = MemoryStore(records=records, descriptions=descriptions, items={SPACE: keys})
+    keys, kept = SqliteStore.read_items(home, SPACE), SqliteStore.read_items(home, logins.SPACE)
+    items = {SPACE: keys, logins.SPACE: kept}
+    store = MemoryStore(records=records, descriptions=descriptions, items=items)
     listener = listen("127.0.0.1", 0)
     token = secrets.token_urlsafe(32)
     server = msgspec.structs.replace(config.server, host="127.0.0.1", public_url="", grpc_port=0)
     config = msgspec.structs.replace(config, server=server)
-    gateway = Gateway(config, store, bind="127.0.0.1", token=token, private=True, logs=logs_in(home))
+
+    @contextlib.asynccontextmanager
+    async def lasting() -> AsyncGenerator[SqliteStore]:
+        """The data directory's store, under its lock."""
+        owned = SqliteStore(home, spans=config.tracing.spans, tasks=config.limits.tasks)
+        await owned.open()
+        try:
+            yield owned
+        finally:
+            await owned.aclose()
+
+    gateway = Gateway(
+        config,
+        store,
+        bind="127.0.0.1",
+        token=token,
+        private=True,
+        logs=logs_in(home),
+        sealer=Sealer(home) if kept else None,
+        lasting=lasting,
+    )
     async with running(gateway, listener, refresh=refresh):
         yield Embedded(f"http://127.0.0.1:{listener.getsockname()[1]}", token, bool(keys))

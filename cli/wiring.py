@@ -29,7 +29,7 @@ from ..gateway.seal import Sealer
 from ..gateway.store import Store
 from ..gateway.telemetry import Tracer, export_wanted
 from ..registry.directory import Directory
-from ..registry.logins import Logins
+from ..registry.logins import Lasting, Logins
 from ..registry.manager import Manager
 from ..registry.mirror import Mirror
 from ..registry.resealing import reseal
@@ -55,7 +55,8 @@ def _rates(config: Config) -> Rates | None:
 
 class Gateway:
     """All parts of one gateway, with their life in the right order. ``bind``: the address it listens on;
-    ``token``: the owner's; ``private``: nobody else comes in; ``audit`` keeps lines of the audit log."""
+    ``token``: the owner's; ``private``: nobody else comes in; ``audit`` keeps lines of the audit log;
+    ``lasting``: see ``registry.logins``."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Gateway:
         rates: Rates | None = None,
         audit: Keep | None = None,
         logs: AgentLogs | None = None,
+        lasting: Lasting | None = None,
     ) -> None:
         self.config = config
         self.reloader: Reloader | None = None  # of who can read the configuration again
@@ -98,7 +100,9 @@ class Gateway:
         self._logins: Logins | None = None
         if mirror is None:
             transport = self.host.transport
-            logins = self._logins = Logins(store, self.sealer, transport, config.outbound.allow, os.environ)
+            allow = config.outbound.allow
+            logins = Logins(store, self.sealer, transport, allow, os.environ, lasting=lasting)
+            self._logins = logins
             self.tokens = Tokens(transport, os.environ, logins, self.host.changed)
             self.directory = Directory(store, self.adapters, self.host, config, tokens=self.tokens)
             manager = Manager(self.directory, store, self.adapters, self.host, config, self.sealer)

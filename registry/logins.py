@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from urllib.parse import urlsplit
 
 import msgspec
 
 from ..gateway import outbound
-from ..gateway.errors import GatewayError, InvalidRequest, NeedsAuth
+from ..gateway.errors import ConfigError, GatewayError, InvalidRequest, NeedsAuth, for_operator
 from ..gateway.model import Record
 from ..gateway.seal import Sealer
 from ..gateway.store import Store
@@ -46,8 +47,12 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     grant: Grant | None = None
 
 
+Lasting = Callable[[], AbstractAsyncContextManager[Store]]
+
+
 class Logins:
-    """All logins. ``allow``: networks of ``outbound.allow``."""
+    """All logins. ``allow``: networks of ``outbound.allow``. ``lasting``: where ``store`` ends with
+    this process, the one that does not, for as long as nobody else may write to it."""
 
     def __init__(
         self,
@@ -57,8 +62,10 @@ class Logins:
         allow: Sequence[str],
         environ: Mapping[str, str],
         clock: Callable[[], float] = time.time,
+        lasting: Lasting | None = None,
     ) -> None:
         self._store = store
+        self._lasting = lasting
         self._sealer = sealer
         self._transport = transport
         self.allow = allow
@@ -69,7 +76,10 @@ class Logins:
 
     async def load(self) -> None:
         """Read all. Raises ConfigError when the store can't be read."""
-        for name, sealed in (await self._store.items(SPACE)).items():
+        await self._load(self._store)
+
+    async def _load(self, store: Store) -> None:
+        for name, sealed in (await store.items(SPACE)).items():
             try:
                 data = self._sealer.unseal(sealed.decode(), SPACE)
                 self._known[name] = msgspec.json.decode(data, type=Login)
@@ -84,10 +94,10 @@ class Logins:
         login = self._known.get(record.name)
         return login is not None and login.url == record.url and record.oauth is None
 
-    async def keep(self, name: str, login: Login) -> None:
+    async def keep(self, name: str, login: Login, store: Store | None = None) -> None:
         """Durable when it returns. Raises ConfigError."""
         sealed = self._sealer.seal(msgspec.json.encode(login), SPACE)
-        await self._store.put_item(SPACE, name, sealed.encode())
+        await (store or self._store).put_item(SPACE, name, sealed.encode())
         self._known[name] = login
 
     async def forget(self, name: str) -> None:
@@ -97,17 +107,32 @@ class Logins:
     async def obtain(self, record: Record, refused: Header | None) -> Issued:
         """The agent's token: as it is kept, else refreshed. Raises NeedsAuth, which says what to do."""
         async with self._turns.setdefault(record.name, asyncio.Lock()):
-            login = self._known.get(record.name)
-            if login is None or login.url != record.url or login.grant is None:
-                raise wants_login(record.name)
-            known = issued(login.grant.access, login.grant.expires)
-            if known.header != refused and (known.expires is None or known.expires - LEEWAY > self._clock()):
+            known = self._good(record, refused)
+            if known is not None:
                 return known
-            return await self._refreshed(record, login, login.grant)
+            if self._lasting is None:
+                return await self._refreshed(record, self._store)
+            try:
+                async with self._lasting() as store:
+                    await self._load(store)  # another process may have been faster
+                    return self._good(record, refused) or await self._refreshed(record, store)
+            except ConfigError as e:
+                raise _unavailable(record.name, e) from None
 
-    async def _refreshed(self, record: Record, login: Login, grant: Grant) -> Issued:
-        if grant.refresh is None:
-            await self.keep(record.name, msgspec.structs.replace(login, grant=None))
+    def _good(self, record: Record, refused: Header | None) -> Issued | None:
+        """The token that is kept, if it can be used. Raises NeedsAuth where there is no login."""
+        login = self._known.get(record.name)
+        if login is None or login.url != record.url or login.grant is None:
+            raise wants_login(record.name)
+        known = issued(login.grant.access, login.grant.expires)
+        lasts = known.expires is None or known.expires - LEEWAY > self._clock()
+        return known if known.header != refused and lasts else None
+
+    async def _refreshed(self, record: Record, store: Store) -> Issued:
+        login = self._known[record.name]
+        grant = login.grant
+        if grant is None or grant.refresh is None:
+            await self.keep(record.name, msgspec.structs.replace(login, grant=None), store)
             raise wants_login(record.name)
         form = {"grant_type": "refresh_token", "refresh_token": grant.refresh, "resource": login.resource}
         try:
@@ -116,13 +141,11 @@ class Logins:
         except GatewayError as e:
             if isinstance(e, Refused) and e.error:
                 log.info("the login to %s is over: %s", record.name, e.message)
-                await self.keep(record.name, msgspec.structs.replace(login, grant=None))
+                await self.keep(record.name, msgspec.structs.replace(login, grant=None), store)
                 raise wants_login(record.name) from None
-            raise NeedsAuth(
-                f"{record.name} wants a token that the gateway can't get now", operator=e.message
-            ) from None
+            raise _unavailable(record.name, e) from None
         new = msgspec.structs.replace(new, refresh=new.refresh or grant.refresh)
-        await self.keep(record.name, msgspec.structs.replace(login, grant=new))
+        await self.keep(record.name, msgspec.structs.replace(login, grant=new), store)
         return issued(new.access, new.expires)
 
     async def client(self, login: Login) -> Client:
@@ -139,6 +162,11 @@ class Logins:
 def wants_login(name: str) -> NeedsAuth:
     """The error of an agent that nobody has logged in to, or not any more."""
     return NeedsAuth(f"{name} wants a login: run agentgw agents login {name}")
+
+
+def _unavailable(name: str, error: GatewayError) -> NeedsAuth:
+    words = f"{name} wants a token that the gateway can't get now"
+    return NeedsAuth(words, operator=for_operator(error))
 
 
 async def address_of(url: str, registered: str, allow: Sequence[str]) -> str | None:

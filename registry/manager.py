@@ -82,8 +82,7 @@ class Manager:
         tokens = self._directory.tokens
         if tokens is None:
             raise ConfigError("nobody can log in here")
-        allow = self._config.outbound.allow
-        return SignIn(self._host.transport, self._sealer, tokens.logins, allow)
+        return SignIn(self._host.transport, self._sealer, tokens.logins, tokens.logins.allow)
 
     def _record(self, name: str) -> Record:
         record = self._directory.record(name)

@@ -100,6 +100,7 @@ def test_from_the_first_login_to_the_logout(
     until("needs-auth", lambda: scene.health() == "needs-auth")
     status, said = scene.login()
     assert status == 0, said
+    server.reused = False  # the revoked one was tried
     assert scene.call()["text"] == "noted: milk"
 
     # Nobody but the owner logs in or out.
@@ -113,10 +114,16 @@ def test_from_the_first_login_to_the_logout(
     files = [path for path in cli.home.rglob("*") if path.is_file()]
     content = b"".join(path.read_bytes() for path in files) + scene.gateway.process.output.encode()
     assert server.issued and not any(token.encode() in content for token in server.issued)
+    # Without one, a command does what the gateway did, and what it refreshes is good for the next.
+    assert scene.call()["text"] == "noted: milk"
+    server.expire()
+    assert scene.call()["text"] == "noted: milk"
     scene.gateway = start_gateway(home=cli.home)
     cli = scene.gateway.cli
     until("the gateway is ready", cli.home.joinpath("owner.json").exists)
     assert scene.call()["text"] == "noted: milk"
+    server.expire()
+    assert scene.call()["text"] == "noted: milk" and not server.reused
 
     assert cli.json("agents", "logout", "hosted")["health"] == "needs-auth"
     assert not server.refresh
