@@ -64,6 +64,7 @@ class Limits(_Section, frozen=True):
     header: Size = 64 * 1024
     nesting: Depth = 100
     concurrency: Count = 1000
+    per_agent: Count = 750
     rate: Rate = 0.0
     burst: Annotated[int, msgspec.Meta(ge=0)] = 0
     tasks: Count = 10_000

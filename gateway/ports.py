@@ -122,6 +122,16 @@ class Remembers(Protocol):
 
 
 @runtime_checkable
+class Wakes(Protocol):
+    """An upstream that has processes of its own."""
+
+    async def wake(self) -> None:
+        """End those that are there and answer nothing. Raises UpstreamError for one that does not answer
+        while it works. Where agents are described, that does it, too."""
+        ...
+
+
+@runtime_checkable
 class Rejoins(Protocol):
     """An upstream whose agent keeps tasks: what another process began there can be picked up."""
 

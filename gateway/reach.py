@@ -27,15 +27,20 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class AgentTransport(HttpTransport):
-    """The connections of ``shared``, on the way to ``agent``."""
+    """The connections of ``shared``, on the way to ``agent``. ``most``: requests that may wait for the head
+    of its answer at once."""
 
-    def __init__(self, shared: HttpTransport, agent: str, breaker: Breaker, retries: int) -> None:
+    def __init__(
+        self, shared: HttpTransport, agent: str, breaker: Breaker, retries: int, most: int = 1_000_000
+    ) -> None:
         self._limit = shared._limit
         self._pool = shared._pool
         self._open = self._guarded
         self._peer = agent
         self._breaker = breaker
         self._retries = retries
+        self._most = most
+        self._waiting = 0
 
     async def aclose(self) -> None:
         """The connections are everybody's."""
@@ -47,6 +52,9 @@ class AgentTransport(HttpTransport):
         breaker = self._breaker
         if breaker.state is not State.CLOSED and not breaker.admit():
             raise CircuitOpen(self._peer, breaker.wait)
+        if self._waiting >= self._most:
+            raise too_many(self._peer)
+        self._waiting += 1
         try:
             connection = await self._pool.open(method, url, headers, body, address, self._peer)
         except Unreachable as e:
@@ -55,6 +63,8 @@ class AgentTransport(HttpTransport):
             if breaker.failures:
                 breaker.dropped()
             raise
+        finally:
+            self._waiting -= 1
         if breaker.failures:
             breaker.succeeded()
         return connection
@@ -85,6 +95,11 @@ class AgentTransport(HttpTransport):
         raise error
 
 
+def too_many(agent: str) -> NoRoom:
+    """What to raise where ``limits.per_agent`` is reached."""
+    return NoRoom(f"{agent} has too many requests under way; try again in a moment", data={"retry_after": 1})
+
+
 def _repeatable(error: Unreachable, method: str) -> bool:
     """Whether it can help, and can do no harm, to ask again. What has waited for its time to run out, or is
     refused for a reason that stays, is not asked again."""
@@ -111,7 +126,9 @@ class AgentHost:
         shared = host.transport
         own = isinstance(shared, HttpTransport)
         self.transport: Transport = (
-            AgentTransport(shared, record.name, self.breaker, limits.retries) if own else shared
+            AgentTransport(shared, record.name, self.breaker, limits.retries, limits.per_agent)
+            if own
+            else shared
         )
 
     def headers(self, record: Record) -> list[tuple[str, str]]:

@@ -16,11 +16,13 @@ import msgspec
 from ..gateway.config import Config
 from ..gateway.errors import GatewayError, Unreachable
 from ..gateway.model import Agent, Health, Record
-from ..gateway.ports import Adapter, AgentView, Host, Remembers, Upstream
+from ..gateway.ports import Adapter, AgentView, Host, Remembers, Upstream, Wakes
 from . import records
 from .listeners import Listeners
 from .tokens import Bearers
 from .upstreams import Broken, Upstreams, close
+
+EVERY = 60.0  # seconds between two looks at the processes that a worker has of agents
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -72,12 +74,25 @@ class Mirror:
         self._upstreams = Upstreams(adapters, host, config.limits.shutdown_grace, bearers)
         self._views: Mapping[str, AgentView] = MappingProxyType({})
         self._listeners = Listeners()
+        self._waking: asyncio.Task[None] | None = None
 
     async def start(self, *, refresh: bool = True) -> None:
-        """Nothing is there until the owner tells."""
+        """Nothing is there until the owner tells. The owner sees how agents are, but not the processes that
+        this one has of them: those are looked after here."""
+        self._waking = asyncio.create_task(self._keep_waking())
+
+    async def _keep_waking(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            for view in list(self._views.values()):
+                if view.record.command and isinstance(view.upstream, Wakes):
+                    with contextlib.suppress(GatewayError):
+                        await view.upstream.wake()
 
     async def aclose(self) -> None:
         """Close every upstream."""
+        if self._waking is not None:
+            self._waking.cancel()
         views, self._views = self._views, MappingProxyType({})
         await self._upstreams.aclose()
         await asyncio.gather(*(close(view.upstream) for view in views.values()))

@@ -8,10 +8,13 @@ import msgspec
 from agentgw.gateway.config import Config
 from agentgw.gateway.link import Unpack, pack
 from agentgw.gateway.model import Agent, Health, Record
+from agentgw.gateway.ports import Adapter
+from agentgw.registry import mirror as mirrored
 from agentgw.registry.memory import MemoryStore
 from agentgw.registry.mirror import Mirror, News, Seen, Telling
 
 from ..support.agents import FakeHost, World, adapter, registry
+from ..support.memory import MemoryUpstream
 
 
 def seen(name, *, description="", url="", status="ok", **fields):
@@ -117,3 +120,24 @@ async def test_only_what_has_changed_is_told():
     await directory.put(msgspec.structs.replace(record, enabled=False))
     assert telling.news(directory.views()) == News(gone=["two"])
     await directory.aclose()
+
+
+async def test_looks_after_its_own_processes(monkeypatch):
+    """The owner's look at an agent says nothing of the process that a worker has of it."""
+    monkeypatch.setattr(mirrored, "EVERY", 0.001)
+    woken = asyncio.Event()
+
+    class Process(MemoryUpstream):
+        async def wake(self):
+            woken.set()
+
+    process = Adapter(id="a2a", title="A2A", stdio=True, upstream=lambda record, host: Process())
+    made = Mirror({"a2a": process}, FakeHost({}), Config(), print, print)
+    await made.start()
+    try:
+        record = Record(name="one", protocol="a2a", command=("serve",))
+        made.take(News([Seen(record, None, Health())]))
+        async with asyncio.timeout(10):
+            await woken.wait()
+    finally:
+        await made.aclose()

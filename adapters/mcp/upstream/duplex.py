@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ....gateway.errors import UpstreamError
+from ....gateway.reach import too_many
 from ....gateway.telemetry import Span
 from .. import wire
 from ..wire import Caller, Envelope
@@ -22,6 +23,7 @@ class DuplexLink(Link):
     """Subclasses have ``send``, feed ``feed`` and call ``lost`` when the channel breaks."""
 
     _lost: UpstreamError | None = None
+    most = 750  # calls at once, see ``limits.per_agent``
 
     async def request(
         self,
@@ -33,6 +35,8 @@ class DuplexLink(Link):
     ) -> msgspec.Raw:
         if self._lost is not None:
             raise self._lost
+        if len(self.calls) >= self.most:
+            raise too_many(self.agent)
         call, params = self.begin(method, params, caller, span and span.trace)
         call.span = span
         if span is not None:

@@ -24,6 +24,7 @@ class OldSseLink(DuplexLink):
         super().__init__(record.name, hello, changed)
         self._record = record
         self._host = host
+        self.most = host.config.limits.per_agent
         self._endpoint: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:

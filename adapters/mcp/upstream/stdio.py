@@ -53,7 +53,9 @@ class StdioLink(DuplexLink):
             raise Unreachable(f"{record.name}: command is not executable: {name}", detail=str(e)) from e
         except OSError as e:
             raise Unreachable(f"{record.name}: {name} can't be started", detail=str(e)) from e
-        return cls(child, hello, changed, host.config.limits.body)
+        link = cls(child, hello, changed, host.config.limits.body)
+        link.most = host.config.limits.per_agent
+        return link
 
     async def send(self, message: bytes) -> None:
         try:

@@ -276,7 +276,7 @@ class McpUpstream:
         try:
             async with asyncio.timeout(DESCRIBE_TIMEOUT + (60 if self.record.command else 0)):
                 if self.record.command:
-                    await self._wake()
+                    await self.wake()
                 link = self._pool.any()
                 if link is not None and link.hello.era == "modern" and not await rediscover(link):
                     self._pool.reset()
@@ -292,7 +292,7 @@ class McpUpstream:
         except Expired:
             raise UpstreamFailed(self.record.name, detail="the session expired while listing") from None
 
-    async def _wake(self) -> None:
+    async def wake(self) -> None:
         """End processes that are there and answer nothing, so that others are started; they are left alone as
         long as calls are under way, for what works hard may have no time to answer. Raises BadUpstream of
         such."""
