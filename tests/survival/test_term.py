@@ -1,0 +1,158 @@
+"""SIGTERM: what runs may finish, what is new is refused in its protocol's form, who still waits is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from ..conftest import wait_until
+from ..e2e.conftest import Peers
+from .conftest import Gateway, a2a_message
+
+VERSION = "2026-07-28"
+WORDS = "the gateway is stopping; try again in a moment"
+
+
+def acp_run(agent: str, text: str) -> dict[str, Any]:
+    parts = [{"content_type": "text/plain", "content": text}]
+    return {"agent_name": agent, "mode": "stream", "input": [{"role": "user", "parts": parts}]}
+
+
+def rpc(method: str, params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+
+
+def mcp_call(tool: str, text: str) -> dict[str, Any]:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": VERSION,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "progressToken": 1,  # so that the agent is asked to stream, and names its task at once
+    }
+    return rpc("tools/call", {"name": tool, "arguments": {"message": text}, "_meta": meta})
+
+
+class Doors:
+    """A call at each door, as requests and as what they were answered with."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._url = gateway.url
+
+    def acp(self, agent: str, text: str) -> tuple[httpx.Response, list[Any]]:
+        return self._post("/acp/runs", acp_run(agent, text))
+
+    def a2a(self, agent: str, text: str) -> tuple[httpx.Response, list[Any]]:
+        body = rpc("SendStreamingMessage", a2a_message(text))
+        return self._post(f"/a2a/{agent}/", body, {"A2A-Version": "1.0"})
+
+    def mcp(self, agent: str, text: str) -> tuple[httpx.Response, list[Any]]:
+        headers = {
+            "accept": "application/json, text/event-stream", "MCP-Protocol-Version": VERSION,
+            "Mcp-Method": "tools/call", "Mcp-Name": agent,
+        }  # fmt: skip
+        return self._post("/mcp", mcp_call(agent, text), headers)
+
+    def _post(
+        self, path: str, body: Any, headers: dict[str, str] | None = None
+    ) -> tuple[httpx.Response, list[Any]]:
+        answer = httpx.post(f"{self._url}{path}", json=body, headers=headers, timeout=60)
+        if answer.headers["content-type"].startswith("text/event-stream"):
+            lines = [line for line in answer.text.splitlines() if line.startswith("data:")]
+            return answer, [json.loads(line.removeprefix("data:")) for line in lines]
+        return answer, [answer.json()]
+
+
+Call = Callable[[], tuple[httpx.Response, list[Any]]]
+
+
+def under_way(gateway: Gateway, pool: ThreadPoolExecutor, calls: dict[str, Call]) -> dict[str, Future[Any]]:
+    """All of them run at the gateway."""
+    jobs = {name: pool.submit(call) for name, call in calls.items()}
+
+    def running() -> bool:
+        early = {name: job.result()[1] for name, job in jobs.items() if job.done()}
+        assert not early
+        return gateway.rows("SELECT state FROM tasks") == [("working",)] * len(calls)
+
+    wait_until("all have begun", running)
+    return jobs
+
+
+@pytest.fixture
+def doors(gateway: Gateway, peers: Peers) -> Doors:
+    gateway.start(AGENTGW_LIMITS__SHUTDOWN_GRACE="1h")
+    register(gateway, peers)
+    return Doors(gateway)
+
+
+def register(gateway: Gateway, peers: Peers) -> None:
+    for spec in (
+        {"name": "a2a", "url": peers.a2a, "protocol": "a2a"},
+        {"name": "acp", "url": peers.acp, "protocol": "acp", "remote": "slow"},
+    ):
+        assert gateway.post("/api/agents", spec).status_code == 201
+
+
+def draining(gateway: Gateway) -> None:
+    gateway.signal()
+    wait_until("it drains", lambda: gateway.get("/readyz").status_code == 503)
+
+
+def test_what_runs_finishes_and_what_is_new_is_refused(gateway: Gateway, doors: Doors) -> None:
+    with ThreadPoolExecutor() as pool:
+        jobs = under_way(
+            gateway,
+            pool,
+            {
+                "acp": lambda: doors.acp("a2a", "slow 4"),
+                "a2a": lambda: doors.a2a("acp", "4"),
+                "mcp": lambda: doors.mcp("a2a", "slow 4"),
+                "a2a relay": lambda: doors.a2a("a2a", "slow 4"),
+                "acp relay": lambda: doors.acp("acp", "4"),
+            },
+        )
+        draining(gateway)
+        for call in (doors.acp, doors.a2a, doors.mcp):
+            refused, (body,) = call("a2a", "echo x")
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) >= 1
+            said = body.get("error", body)
+            assert said["message"] == WORDS, body
+        answers = {name: job.result()[1][-1] for name, job in jobs.items()}
+    assert gateway.ended() == 0
+    assert answers["acp"]["type"] == answers["acp relay"]["type"] == "run.completed"
+    for name in ("a2a", "a2a relay"):
+        assert answers[name]["result"]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+    assert answers["mcp"]["result"]["structuredContent"]["state"] == "completed"
+
+
+def test_who_still_waits_is_told(gateway: Gateway, peers: Peers) -> None:
+    gateway.start(AGENTGW_LIMITS__SHUTDOWN_GRACE="500ms")
+    register(gateway, peers)
+    doors = Doors(gateway)
+    with ThreadPoolExecutor() as pool:
+        jobs = under_way(
+            gateway,
+            pool,
+            {
+                "acp": lambda: doors.acp("a2a", "slow 6"),
+                "a2a": lambda: doors.a2a("acp", "6"),
+                "mcp": lambda: doors.mcp("a2a", "slow 6"),
+            },
+        )
+        gateway.signal()
+        answers = {name: job.result()[1][-1] for name, job in jobs.items()}
+    assert gateway.ended() == 0
+    assert answers["acp"] == {"type": "error", "error": answers["acp"]["error"]}
+    assert answers["acp"]["error"]["message"] == WORDS
+    assert answers["a2a"]["error"]["message"] == WORDS
+    assert answers["mcp"]["error"]["message"] == WORDS
+    # The agents go on, and the next process picks the tasks up.
+    gateway.start()
+    query = "SELECT count(*) FROM tasks WHERE state = 'completed'"
+    wait_until("all have come to their end", lambda: gateway.rows(query)[0][0] == 3)
