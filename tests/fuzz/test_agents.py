@@ -251,3 +251,24 @@ def test_how_an_agent_describes_itself(agent: str) -> None:
                 world.judge(ask, answer, ALLOWED)
 
     describes()
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_what_is_found_at_a_url(agent: str) -> None:
+    """An agent is registered whose protocol is to be found out."""
+
+    @examples(6)
+    @given(faults, st.sampled_from(["auto", AGENTS[agent][0], "acp"]))
+    def finds(change: Faults, protocol: str) -> None:
+        with World(agent) as world:
+            world.network.change = change
+            body = {"name": "new", "url": f"http://{agent}.test/", "protocol": protocol}
+            ask = Ask("POST", "/api/agents", body, {"authorization": "Bearer owner-token"})
+            answer = world.ask(ask)
+            note(f"{ask}\n{change.given}\n{answer.status} {answer.body!r}")
+            world.judge(ask, answer, ALLOWED)
+            world.network.change = None
+            check = Ask("POST", "/api/agents/new/check", b"", {"authorization": "Bearer owner-token"})
+            world.judge(check, world.ask(check), ALLOWED)
+
+    finds()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 from typing import Any
 
@@ -204,6 +206,24 @@ def test_an_agent_that_is_silent_about_its_extended_card(agent: str) -> None:
         answer = world.ask(ask)
         world.judge(ask, answer, (504,))
         assert answer.status == 504
+
+
+def test_a_run_that_is_followed_and_whose_status_is_none() -> None:
+    def says(asked: Asked, answer: Answer) -> Answer:
+        looks = asked.method == "GET" and "/runs/" in asked.path
+        return Answer([{**answer.pieces[0], "status": {"state": "completed"}}]) if looks else answer
+
+    run = {
+        "agent_name": "writer",
+        "mode": "async",
+        "input": [{"role": "user", "parts": [{"content": "work"}]}],
+    }
+    with World("writer", change=says) as world:
+        ask = Ask("POST", "/acp/runs", run)
+        answer = world.ask(ask)
+        world.run(asyncio.sleep(30))
+        gc.collect()
+        world.judge(ask, answer)
 
 
 def test_a_run_whose_events_have_no_type_and_whose_output_no_parts() -> None:

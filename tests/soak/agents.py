@@ -102,7 +102,8 @@ class Agents:
             line.lower().split(": ", 1) for line in head.decode("latin-1").split("\r\n")[1:] if ": " in line
         )
         if target == "/held":
-            asked = sorted(self.served.values())
+            # What an MCP session only listens on stays open for as long as the session.
+            asked = sorted(each for each in self.served.values() if not each.startswith("GET /mcp"))
             return await self._write(
                 writer, Answer([{"held": self.held, "serving": len(asked), "asked": asked}]), ""
             )

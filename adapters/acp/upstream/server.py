@@ -130,7 +130,8 @@ class Server:
             await asyncio.sleep(wait)
             wait = min(wait * 2, longest)
             reply = await self.get(f"/runs/{quote(run_id, safe='')}", trace)
-            if self.object(reply).get("status") in SETTLED:
+            status = self.object(reply).get("status")
+            if isinstance(status, str) and status in SETTLED:
                 return reply
 
     # --- HTTP --------------------------------------------------------------------------------
