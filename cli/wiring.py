@@ -221,6 +221,9 @@ class Gateway:
             return True
         finishing.cancel()
         await self.hub.stop()
+        for face in self.faces:
+            if (cut := getattr(face, "cut", None)) is not None:  # a third party's may have none
+                cut()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.app.idle(), 1)
         return False

@@ -364,6 +364,11 @@ class Face(Protocol):
         """The gateway stops soon: end streams that only wait for news; calls that run go on."""
         ...
 
+    def cut(self) -> None:
+        """The grace is over: whoever still waits for an agent, which goes on, is told that the gateway
+        stops."""
+        ...
+
     async def aclose(self) -> None:
         """All streams end, sessions are forgotten."""
         ...

