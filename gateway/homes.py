@@ -87,7 +87,7 @@ class Homes:
             number = int(text[-_TAIL:], 16) ^ self._sum(text[:-_TAIL])
         except ValueError:
             return None
-        return number if number < self.count else None
+        return number if 0 <= number < self.count else None  # a sign may stand among a client's digits
 
     def _sum(self, head: str) -> int:
         return int.from_bytes(blake2b(head.encode(), digest_size=_TAIL // 2, key=self._key).digest())

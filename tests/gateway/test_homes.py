@@ -48,6 +48,14 @@ def test_what_comes_from_elsewhere_is_spread(table):
     assert 400 < homes[0] < 600
 
 
+@pytest.mark.parametrize("id", ["conversation-20260728001", "-00000000001", "task+00000000000"])
+def test_a_sign_before_the_last_digits_is_no_workers_number(table, id):
+    first, second = workers(2, table)
+    assert first.of(id) == second.of(id) in (0, 1)
+    second.claim(id)
+    assert first.of(id) == 1
+
+
 def test_the_first_to_claim_has_it(table):
     first, second, third = workers(3, table)
     for number in range(100):
