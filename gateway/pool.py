@@ -91,7 +91,20 @@ class Pool:
             lane.taken += 1
             self._taken += 1
         try:
-            return await self._sent(lane, method, head, body or b"", peer)
+            kept = self._kept(lane, IDLE if method in _REPEATABLE else FRESH)
+            if kept is None:
+                return await self._dialled(lane, method, head, body or b"", peer)
+            self._busy[kept] = lane
+            kept.peer = peer
+            try:
+                await kept.begin(method, head, body or b"")
+                return kept
+            except BaseException as e:
+                self._drop(kept)
+                # Perhaps the agent was closing it while the request was on its way.
+                if kept.answered or method not in _REPEATABLE or not isinstance(e, Unreachable):
+                    raise
+            return await self._dialled(lane, method, head, body or b"", peer)
         except BaseException:
             self._leave(lane)
             raise
@@ -106,29 +119,27 @@ class Pool:
         self._ways[url, address] = way
         return way
 
-    async def _sent(self, lane: _Lane, method: str, head: bytes, body: bytes, peer: str) -> Connection:
-        kept = self._kept(lane, IDLE if method in _REPEATABLE else FRESH)
-        connection = kept or await self._dialer.dial(lane.route, peer)
+    async def _dialled(self, lane: _Lane, method: str, head: bytes, body: bytes, peer: str) -> Connection:
+        """Send a request on a connection of its own."""
+        connection = await self._dialer.dial(lane.route, peer)
+        self._busy[connection] = lane
         connection.peer = peer
-        while True:
-            self._busy[connection] = lane
-            try:
-                await connection.begin(method, head, body)
-                return connection
-            except BaseException as e:
-                del self._busy[connection]
-                connection.close()
-                # Perhaps the agent was closing it while the request was on its way.
-                stale = connection is kept and not connection.answered and method in _REPEATABLE
-                if not (stale and isinstance(e, Unreachable)):
-                    raise
-            connection = await self._dialer.dial(lane.route, peer)
+        try:
+            await connection.begin(method, head, body)
+            return connection
+        except BaseException:
+            self._drop(connection)
+            raise
+
+    def _drop(self, connection: Connection) -> None:
+        del self._busy[connection]
+        connection.close()
 
     def release(self, connection: Connection) -> None:
         """Keep the connection if its answer was read to the end, else close it; soon, if the reader has said
         that only the end is missing."""
         lane = self._busy.pop(connection)
-        if connection.settles and not self._closed:
+        if connection.over and connection.settles and not self._closed:
             timer = asyncio.get_running_loop().call_later(SETTLE, connection.close)
             self._settling[connection] = lane, timer
             connection.on_end = self._settled
@@ -200,7 +211,9 @@ class Pool:
                     self._taken += 1
                     waiting[1].set_result(None)
                     break
-        self._forget(lane)
+        lane.users -= 1
+        if not (lane.users or lane.kept):
+            del self._lanes[lane.route]
 
     def _forget(self, lane: _Lane) -> None:
         lane.users -= 1

@@ -117,6 +117,7 @@ class AgentHost:
         self.tracer: Tracer = host.tracer
         self.config: Config = host.config
         self.children: Children = host.children
+        self.headers = host.headers
         limits = host.config.limits
         if record.command:
             self.breaker = Breaker(RESTARTS, RESTART_PAUSE, limits.circuit_longest)
@@ -130,9 +131,6 @@ class AgentHost:
             if own
             else shared
         )
-
-    def headers(self, record: Record) -> list[tuple[str, str]]:
-        return self._host.headers(record)
 
     def environment(self, record: Record) -> dict[str, str]:
         return self._host.environment(record)

@@ -137,12 +137,8 @@ class HttpTransport:
     async def _whole(
         self, method: str, url: str, headers: Headers, body: bytes | None, address: str | None
     ) -> Reply:
-        connection = await self._open(method, url, headers, body, address)
-        try:
-            answer = Answer(connection, self._limit)
+        async with Answer(self._pool, self._open(method, url, headers, body, address), self._limit) as answer:
             return Reply(answer.status, answer.headers, await answer.read())
-        finally:
-            self._pool.release(connection)
 
     def stream(
         self,
@@ -153,38 +149,33 @@ class HttpTransport:
         body: bytes | None = None,
         address: str | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        return _Open(self._pool, self._open(method, url, headers, body, address), self._limit)
+        return Answer(self._pool, self._open(method, url, headers, body, address), self._limit)
 
     async def aclose(self) -> None:
         """Close every connection, whatever is under way on it."""
         await self._pool.aclose()
 
 
-class _Open(AbstractAsyncContextManager[Stream]):
-    """The block in which an answer is read (a generator's would cost twice as much)."""
+class Answer(AbstractAsyncContextManager[Stream]):
+    """Implements ``Stream``, once it is entered: the block in which the answer is read (a generator's would
+    cost twice as much). We ask for no compression; what comes as gzip all the same is unpacked."""
+
+    __slots__ = ("_connection", "_limit", "_opening", "_peer", "_pool", "headers", "status")
 
     def __init__(self, pool: Pool, opening: Coroutine[Any, Any, Connection], limit: int) -> None:
         self._pool = pool
         self._opening = opening
         self._limit = limit
 
-    async def __aenter__(self) -> Stream:
-        self._connection = await self._opening
-        return Answer(self._connection, self._limit)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._pool.release(self._connection)
-
-
-class Answer:
-    """Implements ``Stream``. We ask for no compression; what comes as gzip all the same is unpacked."""
-
-    def __init__(self, connection: Connection, limit: int) -> None:
-        self._connection = connection
-        self._limit = limit
+    async def __aenter__(self) -> Answer:
+        connection = self._connection = await self._opening
         self._peer = connection.peer
         self.status = connection.status
         self.headers: Headers = connection.headers
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.release(self._connection)
 
     def header(self, name: str) -> str | None:
         return _first(self.headers, name)

@@ -60,28 +60,23 @@ class Timer:
             self._handle = loop.call_at(next(iter(self._due.values())), self._look, loop)
 
 
-class Timers:
+class Timers(dict[float, Timer]):
     """One timer of each length, all for one event loop."""
-
-    def __init__(self) -> None:
-        self._timers: dict[float, Timer] = {}
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop in which they run (to ask asyncio for it costs a system call)."""
         return asyncio.get_running_loop()
 
-    def __len__(self) -> int:
-        return len(self._timers)
+    of = dict[float, Timer].__getitem__
+    """The timer of this length."""
 
-    def of(self, seconds: float) -> Timer:
-        """The timer of this length."""
-        found = self._timers.get(seconds)
-        if found is None:
-            if len(self._timers) >= KEPT:
-                self._timers = {length: timer for length, timer in self._timers.items() if not timer.idle}
-            found = self._timers[seconds] = Timer(seconds)
-        return found
+    def __missing__(self, seconds: float) -> Timer:
+        if len(self) >= KEPT:
+            for length in [length for length, timer in self.items() if timer.idle]:
+                del self[length]
+        made = self[seconds] = Timer(seconds)
+        return made
 
 
 class Waiting:

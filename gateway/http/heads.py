@@ -3,6 +3,7 @@ name: what was parsed twice is not parsed a third time."""
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import unquote
 
 from ..access import Grant
@@ -20,13 +21,14 @@ class Head:
 
     ``headers``: all of them as they came, names in lower case; ``fields``: by name, the first of a repeated
     one counts; ``path``: decoded, without the query; ``texts``: values as text, where somebody asked;
-    ``checked``: whose check of Host and Origin it has passed, and ``base_url`` and ``shared``, see
-    ``Request``; ``grant``: what its credential was good for when it was last looked at.
+    ``notes``: what doors have read in it, see ``Request``; ``checked``: whose check of Host and Origin it has
+    passed, and ``base_url`` and ``shared``, see ``Request``; ``grant``: what its credential was good for when
+    it was last looked at.
     """
 
     __slots__ = (
-        "base_url", "checked", "fields", "grant", "headers", "length", "method", "path", "shared", "target",
-        "texts",
+        "base_url", "checked", "fields", "grant", "headers", "length", "method", "notes", "path", "shared",
+        "target", "texts",
     )  # fmt: skip
 
     def __init__(self, method: str, target: bytes, headers: Headers) -> None:
@@ -40,6 +42,7 @@ class Head:
             path = "/" + path.partition("://")[2].partition("/")[2]
         self.path: str = unquote(path) if "%" in path else path
         self.texts: dict[bytes, str | None] = {}
+        self.notes: dict[str, Any] = {}
         self.checked: object = None
         self.grant: Grant | None = None
         self.base_url = ""

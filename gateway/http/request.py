@@ -50,14 +50,15 @@ class Request:
     ``path`` is the decoded path; ``rest`` what follows the mount's prefix (set by the dispatcher);
     ``base_url`` is how the client may reach the gateway (public URL, else the allowed Host), without a
     final slash; ``fields`` are the headers by name; ``door`` names the mount ("mcp", "root", …) for
-    counting; ``method``, ``target``, ``headers`` and ``fields`` are those of its ``Head``. Header values are
-    stripped. Exactly one of ``respond`` and ``events`` answers it.
+    counting; ``method``, ``target``, ``headers`` and ``fields`` are those of its ``Head``; ``notes``: what
+    doors have read in the head, each under a name of its own: it is there for the next request with the same
+    head. Header values are stripped. Exactly one of ``respond`` and ``events`` answers it.
     """
 
     __slots__ = (
         "_body", "_limit", "_nesting", "_query", "_refused", "_texts", "base_url", "door", "fields", "grant",
-        "headers", "method", "path", "place", "places", "principal", "rest", "shared", "status", "target",
-        "wire",
+        "headers", "method", "notes", "path", "place", "places", "principal", "rest", "shared", "status",
+        "target", "wire",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, head: Head, *, body_limit: int, nesting: int = 100) -> None:
@@ -67,6 +68,7 @@ class Request:
         self.headers = head.headers
         self.fields = head.fields
         self._texts = head.texts
+        self.notes = head.notes
         self.path = self.rest = head.path
         self._limit = body_limit
         self._nesting = nesting
@@ -229,7 +231,7 @@ class Request:
     async def events(self, *, headers: Sequence[tuple[bytes, bytes]] = ()) -> EventStream:
         """Begin an event stream (200, text/event-stream). The request's headers and body are let go: a stream
         may be open for long."""
-        self.headers, self.fields, self._texts, self._body = (), {}, {}, b""
+        self.headers, self.fields, self._texts, self.notes, self._body = (), {}, {}, {}, b""
         self.status = 200
         await self.wire.start(200, _SAFE_EVENTS, (*headers, *self.shared) if self.shared else headers)
         return EventStream(self.wire)

@@ -150,7 +150,7 @@ class Aggregate(Door):
             if await self._tasks.runs(view, server, exchange, found.own):
                 return await self._tasks.call(view, exchange, found.own)
             return await self._relay(view, server, exchange, name=found.own)
-        exchange.set_agent(view.name, view.record.protocol)
+        exchange.set_agent(view)
         result = await call_agent(self._engine, view, exchange, self._tasks.begun)
         if result.get("isError"):
             exchange.error_type = "tool_error"

@@ -10,25 +10,52 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from ....gateway.http.request import Request
 from .. import headers as mirrored
 from .. import wire
 from ..wire import RpcError
-from .exchange import Head
+from .exchange import Exchange
 
 # The newest first; clients that know none of the modern ones see that initialize works too.
 SUPPORTED = (*reversed(wire.MODERN_VERSIONS), *reversed(wire.HANDSHAKE_VERSIONS))
 Headers = Sequence[tuple[bytes, bytes]]
-_VERSION, _METHOD, _NAME = wire.H_VERSION.encode(), wire.H_METHOD.encode(), wire.H_NAME.encode()
+_VERSION, _SESSION = wire.H_VERSION.encode(), wire.H_SESSION.encode()
+_METHOD, _NAME = wire.H_METHOD.encode(), wire.H_NAME.encode()
 _DECIMAL = re.compile(r"-?[0-9]+(\.0+)?")
 
 
-def check(request: Request, method: str, head: Head) -> str:
+class Said(msgspec.Struct, frozen=True):
+    """The headers of a POST that bear on what is in its body. ``name``: decoded, None also for a malformed
+    one; ``repeated``: one of those that mirror the body, if it comes more than once."""
+
+    version: str | None
+    session: str | None
+    method: str | None
+    name: str | None
+    repeated: str = ""
+
+
+def read_headers(request: Request) -> Said:
+    """What they say."""
+    names = [name for name, _ in request.headers]
+    name = request.header(_NAME)
+    return Said(
+        version=request.header(_VERSION),
+        session=request.header(_SESSION),
+        method=request.header(_METHOD),
+        name=None if name is None else mirrored.decode_value(name),
+        repeated=next((x.decode() for x in (_VERSION, _METHOD, _NAME) if names.count(x) > 1), ""),
+    )
+
+
+def check(said: Said, exchange: Exchange) -> str:
     """The revision of a well-formed modern request. Raises RpcError: missing fields of ``_meta`` -32602,
     headers that differ from the body -32020, an unknown revision -32022."""
-    meta = head.meta or {}
-    if request.repeats:
-        _check_once(request.headers)
+    meta = exchange.meta
+    if said.repeated:
+        raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {said.repeated} appears more than once")
     for key in (wire.META_VERSION, wire.META_CLIENT_CAPABILITIES):
         if key not in meta:
             raise RpcError(wire.INVALID_PARAMS, f"params._meta lacks {key}")
@@ -37,9 +64,12 @@ def check(request: Request, method: str, head: Head) -> str:
     version = meta[wire.META_VERSION]
     if not isinstance(version, str):
         raise RpcError(wire.INVALID_PARAMS, f"{wire.META_VERSION} must be a string")
-    _same("MCP-Protocol-Version", request.header(_VERSION), version)
-    _same("Mcp-Method", request.header(_METHOD), method)
-    _check_name(request.header(_NAME), method, head)
+    if said.version != version:
+        raise _differs("MCP-Protocol-Version", said.version)
+    if said.method != exchange.method:
+        raise _differs("Mcp-Method", said.method)
+    if exchange.name is not None and said.name != exchange.name:
+        raise _differs("Mcp-Name", said.name)
     if version not in wire.MODERN_VERSIONS:
         raise unsupported(version)
     return version
@@ -51,26 +81,9 @@ def unsupported(version: str) -> RpcError:
     return RpcError(wire.UNSUPPORTED_VERSION, "Unsupported protocol version", data)
 
 
-def _check_once(headers: Headers) -> None:
-    names = [name for name, _ in headers]
-    for name in (_VERSION, _METHOD, _NAME):
-        if names.count(name) > 1:
-            raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {name.decode()} appears more than once")
-
-
-def _check_name(value: str | None, method: str, head: Head) -> None:
-    member = wire.NAMED_BY.get(method)
-    if member is None:
-        return
-    named = head.name if member == "name" else head.uri if member == "uri" else head.task_id
-    if isinstance(named, str):
-        _same("Mcp-Name", None if value is None else mirrored.decode_value(value), named)
-
-
-def _same(header: str, value: str | None, body: str) -> None:
-    if value != body:
-        said = "is missing or malformed" if value is None else f"value {value!r} does not match the body"
-        raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {header} {said}")
+def _differs(header: str, value: str | None) -> RpcError:
+    said = "is missing or malformed" if value is None else f"value {value!r} does not match the body"
+    return RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {header} {said}")
 
 
 def check_params(headers: Headers, schema: Any, arguments: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +33,7 @@ class Door(ABC):
         """Who is here, as this client may know it."""
 
     @abstractmethod
-    async def request(self, exchange: Exchange) -> wire.Result:
+    def request(self, exchange: Exchange) -> Coroutine[Any, Any, wire.Result]:
         """The result, ready for the client's era. Raises RpcError, GatewayError."""
 
     @abstractmethod

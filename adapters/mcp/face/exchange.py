@@ -10,12 +10,14 @@ import msgspec
 from msgspec import Raw, UnsetType
 
 from ....gateway.durations import duration
-from ....gateway.model import Principal, Task, Trace
+from ....gateway.http.request import Request
+from ....gateway.model import Task, Trace
+from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Attribute, Span, Tracer
 from .. import wire
 from ..losses import of_answer, phrases
-from ..wire import Caller, Era, Id, RpcError
+from ..wire import Caller, Envelope, Era, Id, RpcError
 from . import eras, tasks
 from .reply import Reply
 from .sessions import Session
@@ -37,6 +39,7 @@ _fields = msgspec.json.Decoder(dict[str, Raw])
 _IDLE, _TOTAL = "agentgw/idle_timeout", "agentgw/total_timeout"
 _CALLS = frozenset({wire.TOOLS_CALL, wire.PROMPTS_GET, wire.RESOURCES_READ})
 _NAMES = {"name": "name", "uri": "uri", "taskId": "task_id"}  # members of Head
+_NO_TRACE = Trace()
 _READ = {"_meta": "meta", **_NAMES}
 
 
@@ -51,49 +54,41 @@ def read_head(params: Raw | UnsetType) -> Head:
 
 
 class Exchange:
-    """A request and the way to answer it. ``params`` are the client's bytes; ``session`` is None in the
-    modern era; ``task`` is cancelled when nobody wants the answer any more."""
+    """A request (``message``, which came with the HTTP ``request``) and the way to answer it. ``params`` are
+    the client's bytes; ``session`` is None in the modern era. The task in which it is made works for the
+    answer, and is cancelled when nobody wants that any more."""
 
     def __init__(
         self,
-        *,
+        engine: Engine,
+        request: Request,
+        message: Envelope,
         id: Id,
-        method: str,
-        params: Raw | UnsetType,
         head: Head,
-        era: Era,
-        revision: str,
-        principal: Principal,
         session: Session | None,
         reply: Reply,
-        task: asyncio.Task[Any] | None,
-        question_timeout: float,
-        granted: tuple[float | None, float | None] = (None, None),
     ) -> None:
         self.id = id
-        self.method = method
-        self.params = params
+        self.method = method = str(message.method)
+        self.params = message.params
         self.head = head
-        self.era: Era = era
-        self.revision = revision
-        self.principal = principal
+        self.meta: Mapping[str, Any] = head.meta or {}
+        self.era: Era = "modern" if session is None else "handshake"
+        self.revision = wire.LATEST_MODERN if session is None else session.revision
+        self.principal = request.principal
         self.session = session
         self.reply = reply
         self.span: Span | None = None
         self.error_type: str | None = None  # for the span
         self.canceled = False
-        self._task = task
+        self._task = asyncio.current_task(engine.timers.loop)
         self._caller: Caller | None = None
         named = wire.NAMED_BY.get(method)
         value = None if named is None else getattr(head, _NAMES[named])
         # The tool, prompt, resource or task that is named.
         self.name: str | None = value if isinstance(value, str) else None
-        self._question_timeout = question_timeout
-        self._granted = granted  # by the HTTP request's headers
-
-    @property
-    def meta(self) -> Mapping[str, Any]:
-        return self.head.meta or {}
+        self._question_timeout = engine.config.limits.question
+        self._granted = request.timeouts  # by the HTTP request's headers
 
     def cancel(self) -> None:
         """Nobody wants the answer any more: whoever works for it is told so by CancelledError."""
@@ -159,16 +154,18 @@ class Exchange:
                 members[key] = getattr(self.head, name)
         return members
 
-    def begin(self, tracer: Tracer, outer: Trace) -> None:
-        """Start the server span. The parent stands in ``_meta``, else in the HTTP headers (``outer``)."""
-        name, meta, title = self.name, self.head.meta, self.method
-        if name is not None and self.method != wire.RESOURCES_READ:
-            title = f"{title} {name}"
-        if meta is not None and "traceparent" in meta:
+    def begin(self, tracer: Tracer, outer: Trace, view: AgentView | None) -> None:
+        """Start the server span. The parent stands in ``_meta``, else in the HTTP headers (``outer``).
+        ``view``: the agent at this address, if it is one's."""
+        name, meta, method = self.name, self.meta, self.method
+        if method == wire.PING:
+            return  # no hop worth a span
+        title = method if name is None or method == wire.RESOURCES_READ else f"{method} {name}"
+        if "traceparent" in meta:
             inner = {key: meta[key] for key in wire.META_TRACE if isinstance(meta.get(key), str)}
             outer = Trace(**inner) if "traceparent" in inner else outer
         attributes: dict[str, Attribute] = {
-            "mcp.method.name": self.method,
+            "mcp.method.name": method,
             "mcp.protocol.version": self.revision,
             "jsonrpc.request.id": str(self.id),
             "network.transport": "tcp",
@@ -176,16 +173,18 @@ class Exchange:
         }
         if self.session is not None:
             attributes["mcp.session.id"] = self.session.id
-        if self.method == wire.TOOLS_CALL:
+        if method == wire.TOOLS_CALL:
             attributes["gen_ai.operation.name"] = "execute_tool"
-        if name is not None and self.method == wire.TOOLS_CALL:
+        if name is not None and method == wire.TOOLS_CALL:
             attributes["gen_ai.tool.name"] = name
-        elif name is not None and self.method == wire.RESOURCES_READ:
+        elif name is not None and method == wire.RESOURCES_READ:
             attributes["mcp.resource.uri"] = name
-        elif name is not None and wire.NAMED_BY[self.method] == "taskId":
+        elif name is not None and wire.NAMED_BY[method] == "taskId":
             attributes["agentgw.task"] = name
         self.span = tracer.start(title, "server", outer, attributes)
         self.span.principal = self.principal
+        if view is not None:
+            self.set_agent(view)
 
     def end(self) -> None:
         """It is answered: end its span."""
@@ -195,7 +194,7 @@ class Exchange:
 
     @property
     def trace(self) -> Trace:
-        return Trace() if self.span is None else self.span.trace
+        return _NO_TRACE if self.span is None else self.span.trace
 
     def set_state(self, state: str) -> None:
         """What became of the call, for the span."""
@@ -212,12 +211,13 @@ class Exchange:
         if self.span is not None and (lost := phrases(of_answer(task))):
             self.span.set("agentgw.losses", "; ".join(lost))
 
-    def set_agent(self, agent: str, protocol: str) -> None:
+    def set_agent(self, view: AgentView) -> None:
         """Whose call it is, for the span. Only what makes an agent work is a call; with the lists that
         hosts ask for all the time, ``agentgw traces`` would show little else."""
         if self.span is not None and self.method in _CALLS:
-            self.span.set("agentgw.agent", agent)
-            self.span.set("agentgw.agent_protocol", protocol)
+            record, attributes = view.record, self.span.attributes
+            attributes["agentgw.agent"] = record.name
+            attributes["agentgw.agent_protocol"] = record.protocol
 
     @property
     def trace_id(self) -> str | None:
@@ -227,18 +227,17 @@ class Exchange:
         """On whose behalf a relay sends this request on."""
         if self._caller is not None:
             return self._caller
-        info = self.session.client_info if self.session else self.meta.get(wire.META_CLIENT_INFO)
+        session, reply = self.session, self.reply
+        trace = _NO_TRACE if self.span is None else self.span.trace
+        if session is None:
+            capabilities, info = self.client_capabilities, self.meta.get(wire.META_CLIENT_INFO)
+            id = ask = None
+        else:
+            capabilities, info = session.client_capabilities, session.client_info
+            id, ask = session.id, self.ask
+        info = cast("dict[str, Any]", info) if isinstance(info, dict) and info else None
         self._caller = Caller(
-            self.trace,
-            self.principal,
-            None if self.session is None else self.session.id,
-            self.client_capabilities,
-            _object(info) or None,
-            self.notify,
-            None if self.session is None else self.ask,
-            None,
-            self.reply.prime,
-            self.reply.hang_up,
+            trace, self.principal, id, capabilities, info, self.notify, ask, None, reply.prime, reply.hang_up
         )
         return self._caller
 

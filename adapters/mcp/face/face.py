@@ -15,16 +15,16 @@ from ....gateway.http.request import Request
 from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine, Handler
 from .. import wire
-from ..wire import Envelope, Id, RpcError
+from ..wire import Envelope, RpcError
 from . import claims, named, rpc_errors
 from . import http as face_http
-from .checks import check, check_params
+from .checks import Said, check, check_params
 from .dispatch import Dispatcher
 from .door import Door
 from .exchange import Exchange, Head
 from .http import Refused, refused
 from .lending import Lending
-from .reply import Outcome, Reply, ResumableReply
+from .reply import Reply, ResumableReply
 from .sessions import Session, Sessions
 
 log = logging.getLogger("agentgw.mcp.face")
@@ -115,12 +115,12 @@ class McpFace:
             await request.respond(e.status, body)
 
     async def _post(self, request: Request, scope: str) -> None:
-        face_http.check_post(request)
+        said = face_http.said_in(request)
         message = face_http.read_message(await request.body())
-        era, head = face_http.era_of(request, message)
+        era, head = face_http.era_of(said, message)
         view = self._known(scope, request.principal, message.id) if scope else None
         if era == "modern":
-            await self._modern(request, scope, view, message, head)
+            await self._modern(request, scope, view, message, head, said)
         elif message.method == wire.INITIALIZE:
             await self._initialize(request, scope, view, message, head)
         else:
@@ -161,8 +161,8 @@ class McpFace:
         revision = asked if asked in wire.HANDSHAKE_VERSIONS else wire.LATEST_HANDSHAKE
         session = Session(request.principal, scope, str(revision), params, self._engine.homes)
         reply = Reply(request, self._engine.timers, [(_SESSION, session.id.encode())])
-        exchange = self._exchange(message, message.id, head, reply, request.principal, session)
-        self._begin(exchange, request, view)
+        exchange = Exchange(self._engine, request, message, message.id, head, session, reply)
+        exchange.begin(self._engine.tracer, request.trace, view)
         door = self._dispatcher.door(scope, exchange.principal, view)
         outcome = await self._dispatcher.answer(exchange, door)
         if exchange.error_type is None:
@@ -192,18 +192,20 @@ class McpFace:
             reply = Reply(request, self._engine.timers, headers)
         else:
             reply = ResumableReply(request, self._engine.timers, headers, session.streams.new, primes=primes)
-        granted = request.timeouts
-        exchange = self._exchange(message, message.id, head, reply, request.principal, session, granted)
-        self._begin(exchange, request, view)
-        session.running[message.id] = exchange
+        exchange = Exchange(self._engine, request, message, message.id, head, session, reply)
+        exchange.begin(self._engine.tracer, request.trace, view)
         door = self._dispatcher.door(scope, exchange.principal, view)
-        await reply.run(self._worked(session, exchange, door), exchange.cancel)
-
-    async def _worked(self, session: Session, exchange: Exchange, door: Door) -> Outcome:
+        session.running[message.id] = exchange
+        reply.watch(exchange.cancel)
         try:
-            return await self._dispatcher.answer(exchange, door)
+            outcome = await self._dispatcher.answer(exchange, door)
+        except asyncio.CancelledError:
+            reply.abandon()
+            raise
         finally:
-            del session.running[exchange.id]
+            del session.running[message.id]
+            reply.unwatch()
+        await reply.finish(outcome)
 
     async def _one_way(self, session: Session, scope: str, message: Envelope) -> None:
         """A notification, or an answer to what was asked. What does not fit is ignored."""
@@ -253,7 +255,13 @@ class McpFace:
     # --- the modern era ------------------------------------------------------------------------
 
     async def _modern(
-        self, request: Request, scope: str, view: AgentView | None, message: Envelope, head: Head
+        self,
+        request: Request,
+        scope: str,
+        view: AgentView | None,
+        message: Envelope,
+        head: Head,
+        said: Said,
     ) -> None:
         if message.method is UNSET:
             raise refused(400, "Invalid Request: answers are not sent in this revision")
@@ -264,57 +272,26 @@ class McpFace:
         if listens:
             request.listens()
         reply = Reply(request, self._engine.timers)
-        exchange = self._exchange(message, message.id, head, reply, request.principal, None, request.timeouts)
+        exchange = Exchange(self._engine, request, message, message.id, head, None, reply)
         door = self._dispatcher.door(scope, exchange.principal, view)
         try:
-            exchange.revision = check(request, exchange.method, head)
-            await self._check_params(request, exchange, door)
+            exchange.revision = check(said, exchange)
+            if exchange.method == wire.TOOLS_CALL:
+                await self._check_params(request, exchange, door)
         except RpcError as e:
             raise Refused(400, e, exchange.id) from None
-        self._begin(exchange, request, view)
-        # 2026-07-28: closing the response cancels the request.
-        await reply.run(self._dispatcher.answer(exchange, door), exchange.cancel)
+        exchange.begin(self._engine.tracer, request.trace, view)
+        reply.watch(exchange.cancel)  # 2026-07-28: closing the response cancels the request
+        try:
+            outcome = await self._dispatcher.answer(exchange, door)
+        finally:
+            reply.unwatch()
+        await reply.finish(outcome)
 
     async def _check_params(self, request: Request, exchange: Exchange, door: Door) -> None:
-        if exchange.method != wire.TOOLS_CALL:
-            return
         try:
             schema = await door.input_schema(exchange)
         except (GatewayError, RpcError):
             return  # the call itself will say what is wrong
         if schema is not None:
             check_params(request.headers, schema, exchange.arguments().get("arguments"))
-
-    # --- answering -----------------------------------------------------------------------------
-
-    def _exchange(
-        self,
-        message: Envelope,
-        id: Id,
-        head: Head,
-        reply: Reply,
-        principal: Principal,
-        session: Session | None,
-        granted: tuple[float | None, float | None] = (None, None),
-    ) -> Exchange:
-        return Exchange(
-            id=id,
-            method=str(message.method),
-            params=message.params,
-            head=head,
-            era="modern" if session is None else "handshake",
-            revision=wire.LATEST_MODERN if session is None else session.revision,
-            principal=principal,
-            session=session,
-            reply=reply,
-            task=asyncio.current_task(self._engine.timers.loop),
-            question_timeout=self._engine.config.limits.question,
-            granted=granted,
-        )
-
-    def _begin(self, exchange: Exchange, request: Request, view: AgentView | None) -> None:
-        if exchange.method == wire.PING:
-            return  # no hop worth a span
-        exchange.begin(self._engine.tracer, request.trace)
-        if view is not None:
-            exchange.set_agent(view.name, view.record.protocol)

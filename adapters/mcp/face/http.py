@@ -6,8 +6,6 @@ Handshake: 2025-11-25, basic/transports; modern: 2026-07-28, basic/transports/st
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import msgspec
 from msgspec import UNSET
 
@@ -15,10 +13,10 @@ from ....gateway.http.request import Request, accepted
 from ....gateway.readable import UNREADABLE
 from .. import wire
 from ..wire import Envelope, Era, RpcError
-from .checks import unsupported
+from .checks import Said, read_headers, unsupported
 from .exchange import Head, read_head
 
-_VERSION, _SESSION = wire.H_VERSION.encode(), wire.H_SESSION.encode()
+_NOTE = "mcp"  # under which a head's notes are kept
 
 
 class Refused(Exception):
@@ -35,22 +33,19 @@ def refused(status: int, message: str, code: int = wire.INVALID_REQUEST) -> Refu
     return Refused(status, RpcError(code, message))
 
 
-def check_post(request: Request) -> None:
-    """Raises Refused for a POST whose answer the client could not take, or whose body is no JSON."""
-    if not _acceptable(request.header(b"accept")):
-        raise refused(406, "Not Acceptable: Accept must name application/json and text/event-stream")
-    if not _is_json_type(request.header(b"content-type")):
-        raise refused(415, "Unsupported Media Type: Content-Type must be application/json")
-
-
-@lru_cache(256)
-def _acceptable(accept: str | None) -> bool:
-    return accepted(accept, wire.JSON_TYPE) and accepted(accept, wire.SSE_TYPE)
-
-
-@lru_cache(256)
-def _is_json_type(content_type: str | None) -> bool:
-    return (content_type or "").partition(";")[0].strip().lower() == wire.JSON_TYPE
+def said_in(request: Request) -> Said:
+    """What a POST's headers say. Raises Refused for one whose answer the client could not take, or whose body
+    is no JSON."""
+    known: Said | None = request.notes.get(_NOTE)
+    if known is None:
+        accept = request.header(b"accept")
+        if not (accepted(accept, wire.JSON_TYPE) and accepted(accept, wire.SSE_TYPE)):
+            raise refused(406, "Not Acceptable: Accept must name application/json and text/event-stream")
+        media_type = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+        if media_type != wire.JSON_TYPE:
+            raise refused(415, "Unsupported Media Type: Content-Type must be application/json")
+        known = request.notes[_NOTE] = read_headers(request)
+    return known
 
 
 def read_message(body: bytes) -> Envelope:
@@ -83,9 +78,9 @@ def _is_json(body: bytes) -> bool:
     return True
 
 
-def era_of(request: Request, message: Envelope) -> tuple[Era, Head]:
+def era_of(said: Said, message: Envelope) -> tuple[Era, Head]:
     """In which era the client speaks. Raises Refused for a revision that the gateway does not know."""
-    version = request.header(_VERSION)
+    version = said.version
     try:
         head = read_head(message.params)
     except RpcError as e:
@@ -94,7 +89,7 @@ def era_of(request: Request, message: Envelope) -> tuple[Era, Head]:
         raise Refused(400 if version in wire.MODERN_VERSIONS else 200, e, _id(message)) from None
     if version in wire.MODERN_VERSIONS:
         return "modern", head
-    handshaken = message.method == wire.INITIALIZE or request.header(_SESSION) is not None
+    handshaken = message.method == wire.INITIALIZE or said.session is not None
     if not handshaken and wire.META_VERSION in (head.meta or {}):
         return "modern", head
     if not handshaken and version is not None and version not in wire.HANDSHAKE_VERSIONS:

@@ -99,7 +99,7 @@ class Relay:
         ``changes`` replace members of the params (a tool's own name for its prefixed one). Where both speak
         one era the result's bytes pass untouched. Raises RpcError, without any crash text, and GatewayError.
         """
-        exchange.set_agent(view.name, view.record.protocol)
+        exchange.set_agent(view)
         if exchange.session is not None:
             exchange.session.servers.add(server)
         caller = exchange.caller()

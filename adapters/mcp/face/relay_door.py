@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -24,6 +24,8 @@ from .relay import SET_LEVEL, Relay, level_of
 from .sessions import Session
 from .task_calls import TaskCalls
 from .watching import SUBSCRIBE, UNSUBSCRIBE, listening
+
+_HANDLED = tasks.METHODS | {SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE}
 
 
 class RelayDoor(Door):
@@ -48,7 +50,13 @@ class RelayDoor(Door):
             instructions=hello.instructions,
         )
 
-    async def request(self, exchange: Exchange) -> Raw | dict[str, Any]:
+    def request(self, exchange: Exchange) -> Coroutine[Any, Any, Raw | dict[str, Any]]:
+        if exchange.method in _HANDLED or self._tasks.may_run(self._server, exchange):
+            return self._handled(exchange)
+        return self._relay(self._view, self._server, exchange)
+
+    async def _handled(self, exchange: Exchange) -> Raw | dict[str, Any]:
+        """What is more than to be relayed."""
         session = exchange.session
         if session is not None and exchange.method in (SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE):
             if exchange.method == SET_LEVEL:

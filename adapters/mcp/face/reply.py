@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -64,17 +64,19 @@ class Reply:
         """Let the client come back for the rest, in ``retry`` seconds, where its era can do that."""
         return
 
-    async def run(self, work: Awaitable[Outcome], cancel: Callable[[], None]) -> None:
-        """Do the work, which never fails, and answer with its outcome. ``cancel`` is called when the client
-        leaves before."""
+    def watch(self, cancel: Callable[[], None]) -> None:
+        """From now on it is worked for the answer, until ``unwatch``. ``cancel`` is called when the client
+        leaves before the answer was sent."""
         self._request.on_gone(lambda: self._leave(cancel))
-        silence = self._timers.of(KEEP_ALIVE)
-        silence.start(self._beat)
-        try:
-            outcome = await work
-        finally:
-            silence.stop(self._beat)
-        await self.finish(outcome)
+        self._timers.of(KEEP_ALIVE).start(self._beat)
+
+    def unwatch(self) -> None:
+        """There is an outcome, for ``finish``, or there will be none."""
+        self._timers.of(KEEP_ALIVE).stop(self._beat)
+
+    def abandon(self) -> None:
+        """There is no outcome: what is open ends without one."""
+        return
 
     def _beat(self) -> None:
         """Nothing was said for a while: a comment keeps idle connections open."""
@@ -124,6 +126,7 @@ class ResumableReply(Reply):
         super().__init__(request, timers, headers)
         self._new = stream
         self._primes = primes
+        self._patience = PRIMED_AFTER if primes else KEEP_ALIVE
         self._known: Stream | None = None
         self._serving: asyncio.Task[bool] | None = None
 
@@ -147,21 +150,20 @@ class ResumableReply(Reply):
         if self._primes:
             self._events.hang_up(retry)
 
-    async def run(self, work: Awaitable[Outcome], cancel: Callable[[], None]) -> None:
-        """As ``Reply.run``, but for clients that leave: 2025-11-25, basic/transports: a lost connection is no
-        cancellation."""
+    def watch(self, cancel: Callable[[], None]) -> None:
+        """See ``Reply.watch``; who leaves cancels nothing (2025-11-25, basic/transports: a lost connection is
+        no cancellation)."""
         self._request.on_gone(self._left)
-        patience = PRIMED_AFTER if self._primes else KEEP_ALIVE
-        timer = self._timers.of(patience)
-        timer.start(self._serve)
-        try:
-            outcome = await work
-        except asyncio.CancelledError:
-            if self._serving is not None:
-                self._serving.cancel()
-            raise
-        finally:
-            timer.stop(self._serve)
+        self._timers.of(self._patience).start(self._serve)
+
+    def unwatch(self) -> None:
+        self._timers.of(self._patience).stop(self._serve)
+
+    def abandon(self) -> None:
+        if self._serving is not None:
+            self._serving.cancel()
+
+    async def finish(self, outcome: Outcome) -> None:
         if self._serving is None and self._known is None:
             await self._request.respond(outcome.status, outcome.message, headers=self._headers)
             return

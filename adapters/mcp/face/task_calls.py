@@ -69,12 +69,16 @@ class TaskCalls:
                 session.push(wire.encode_notification(tasks.STATUS["handshake"], fields))
             known = fields["status"]
 
+    def may_run(self, server: McpUpstream, exchange: Exchange) -> bool:
+        """Whether the request may be one of which ``runs`` holds."""
+        if exchange.method != wire.TOOLS_CALL:
+            return False
+        return exchange.wants_task if exchange.era == "handshake" else server.era != "modern"
+
     async def runs(self, view: AgentView, server: McpUpstream, exchange: Exchange, own: str) -> bool:
         """Whether a tool's call is run by the gateway as a task, because the server's tasks are of the other
         era than the client's."""
-        if exchange.era == server.era == "modern" or (
-            exchange.era == "handshake" and not exchange.wants_task
-        ):
+        if not self.may_run(server, exchange):
             return False
         caller = exchange.caller()
         hello = server.known_hello(caller) or await server.hello(caller)
@@ -89,7 +93,7 @@ class TaskCalls:
 
     async def call(self, view: AgentView, exchange: Exchange, own: str) -> dict[str, Any]:
         """Run the tool ``own`` of a server of the other era: its result, or the task that it is."""
-        exchange.set_agent(view.name, view.record.protocol)
+        exchange.set_agent(view)
         begun = await asking.resumed(self._engine, view, exchange)
         if isinstance(begun, dict):
             return begun
@@ -146,7 +150,7 @@ class TaskCalls:
         server = server_of(view)
         if handle.relayed and server is not None:
             return await self._relayed(view, server, exchange)
-        exchange.set_agent(view.name, view.record.protocol)
+        exchange.set_agent(view)
         return await self._own(view, handle, exchange)
 
     async def _own(self, view: AgentView, handle: TaskHandle, exchange: Exchange) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import msgspec
 
 from ....gateway.errors import UpstreamError
 from ....gateway.reach import too_many
-from ....gateway.telemetry import Span
+from ....gateway.telemetry import Span, trace_headers
 from .. import wire
 from ..wire import Caller, Envelope
 from .link import Call, Link, is_answer, log, result_of
@@ -37,7 +37,7 @@ class DuplexLink(Link):
             raise self._lost
         if len(self.calls) >= self.most:
             raise too_many(self.agent)
-        call, params = self.begin(method, params, caller, span and span.trace)
+        call, params = self.begin(method, params, caller, trace_headers(span.trace if span else caller.trace))
         call.span = span
         if span is not None:
             span.set("jsonrpc.request.id", str(call.id))

@@ -12,14 +12,13 @@ import itertools
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, cast
 
 import msgspec
 
 from ....gateway.errors import GatewayError, UpstreamError
-from ....gateway.model import Trace
-from ....gateway.telemetry import Span, trace_headers
+from ....gateway.telemetry import Span
 from .. import wire
 from ..wire import Caller, Envelope, Era, RpcError
 
@@ -149,9 +148,10 @@ class Link(ABC):
     # --- for subclasses ----------------------------------------------------------------------
 
     def begin(
-        self, method: str, params: dict[str, Any], caller: Caller, trace: Trace | None
+        self, method: str, params: dict[str, Any], caller: Caller, traced: Sequence[tuple[str, str]]
     ) -> tuple[Call, dict[str, Any]]:
-        """A call with its own id, registered, and the params to send for it."""
+        """A call with its own id, registered, and the params to send for it. ``traced``: the context of its
+        span, as headers."""
         self.used = time.monotonic()
         call_id = next(self._ids)
         raw: Any = params.get("_meta")
@@ -161,7 +161,7 @@ class Link(ABC):
         token = meta.get("progressToken", msgspec.UNSET)
         if token is not msgspec.UNSET:
             meta["progressToken"] = call_id
-        meta |= trace_headers(trace or caller.trace)
+        meta |= traced
         if self.hello.era == "modern":
             meta[wire.META_VERSION] = self.hello.version
             meta[wire.META_CLIENT_CAPABILITIES] = caller.client_capabilities

@@ -176,17 +176,16 @@ class Pool:
             return await self._wait(self._key(caller), caller)
 
     def _may_shake(self, caller: Caller) -> bool:
-        return self.era == "modern" and self._both and self._own_session(caller)
+        if self.era != "modern" or not self._both or caller.session is None:
+            return False
+        return not self._record.command or caller.interactive
 
     def _key(self, caller: Caller) -> Key:
         if self.era == "modern" and not self._may_shake(caller):
             return _ALL
-        if caller.session is not None and self._own_session(caller):
+        if caller.session is not None and (not self._record.command or caller.interactive):
             return ("session", caller.session)
         return ("shared", caller.principal.id, caller.can_be_asked)
-
-    def _own_session(self, caller: Caller) -> bool:
-        return caller.session is not None and (not self._record.command or caller.interactive)
 
     def _trim(self) -> None:
         """Close what nobody has used for long, and the least used past the bound; never one in use."""

@@ -52,13 +52,14 @@ class HttpLink(Link):
         span: Span | None = None,
         schema: Any = None,
     ) -> msgspec.Raw:
-        call, params = self.begin(method, params, caller, span and span.trace)
+        traced = trace_headers(caller.trace if span is None else span.trace)
+        call, params = self.begin(method, params, caller, traced)
         headers = self.headers()
         if self.hello.era == "modern":
             headers += mirrored.request_headers(self.hello.version, method, params, schema)
         if span is not None:
-            headers += trace_headers(span.trace)
-            span.set("jsonrpc.request.id", str(call.id))
+            headers += traced
+            span.attributes["jsonrpc.request.id"] = str(call.id)
         body = wire.encode_request(call.id, method, params)
         try:
             async with self._host.transport.stream("POST", self._url, headers=headers, body=body) as reply:
@@ -116,7 +117,9 @@ class HttpLink(Link):
         except ValueError:
             return None
         for message in messages:
-            if is_answer(message) and (message.id == call.id or isinstance(message.error, wire.ErrorBody)):
+            if not isinstance(message.method, str) and (
+                message.id == call.id or isinstance(message.error, wire.ErrorBody)
+            ):
                 has_result = isinstance(message.result, msgspec.Raw)
                 return message if has_result or isinstance(message.error, wire.ErrorBody) else None
         return None

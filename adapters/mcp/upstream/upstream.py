@@ -65,6 +65,7 @@ class McpUpstream:
         self._reading: asyncio.Task[Catalog] | None = None
         self._listeners: dict[str, Caller] = {}
         self._mirroring: tuple[Catalog, Mapping[str, Any]] | None = None
+        self._about = {"agentgw.agent": record.name, **server_attributes(record.url or "")}  # of spans
 
     # --- the port ----------------------------------------------------------------------------
 
@@ -169,22 +170,35 @@ class McpUpstream:
         span = self._span(method, params, caller)
         if losses:
             span.set("agentgw.losses", "; ".join(losses))
+        failed: str | None = None
         try:
-            result = await self._sent(method, params, caller, span)
-        except RpcError as e:
-            span.end(str(e.code))
-            raise
-        except GatewayError as e:
-            span.end(e.code)
-            raise
-        except asyncio.CancelledError:
-            span.end("cancelled")
-            raise
+            for last in (False, True):
+                link = None if caller.session is not None else self._pool.ready(caller)
+                link = link or await self._link(caller)
+                span.attributes["mcp.protocol.version"] = link.hello.version
+                span.attributes["network.transport"] = link.transport
+                if link.session_id is not None:
+                    span.attributes["mcp.session.id"] = link.session_id
+                schema = None
+                if method == wire.TOOLS_CALL and link.hello.era == "modern" and link.transport == "tcp":
+                    mirroring = self.mirroring(self._catalog or await self.catalog())
+                    schema = mirroring.get(str(params.get("name"))) if mirroring else None
+                try:
+                    result = await link.request(method, params, caller, span, schema)
+                except Expired:
+                    self._pool.drop(link)
+                except RpcError as e:
+                    if last or not await self._cured(e, method, link):
+                        raise
+                else:
+                    failed = "tool_error" if method == wire.TOOLS_CALL and _is_error(result) else None
+                    return result
+            raise UpstreamFailed(self.record.name, detail="the server forgets each session at once")
         except BaseException as e:
-            span.end(type(e).__name__)
+            failed = _error_type(e)
             raise
-        span.end("tool_error" if method == wire.TOOLS_CALL and _is_error(result) else None)
-        return result
+        finally:
+            span.end(failed)
 
     async def notify(self, method: str, params: dict[str, Any] | None, caller: Caller) -> None:
         """Pass a client's notification on. Those of the link's own business are not: ``initialized``,
@@ -235,35 +249,18 @@ class McpUpstream:
             link.listeners[session] = self._listeners[session]
         return link
 
-    async def _sent(self, method: str, params: dict[str, Any], caller: Caller, span: Span) -> msgspec.Raw:
-        """Send; once more where the server has forgotten the session, changed its era or its headers."""
-        for last in (False, True):
-            link = None if caller.session is not None else self._pool.ready(caller)
-            link = link or await self._link(caller)
-            span.attributes["mcp.protocol.version"] = link.hello.version
-            span.attributes["network.transport"] = link.transport
-            if link.session_id is not None:
-                span.attributes["mcp.session.id"] = link.session_id
-            schema = None
-            if method == wire.TOOLS_CALL and link.hello.era == "modern" and link.transport == "tcp":
-                # Headers must mirror arguments.
-                catalog = self._catalog or await self.catalog()
-                mirroring = self.mirroring(catalog)
-                schema = mirroring.get(str(params.get("name"))) if mirroring else None
-            try:
-                return await link.request(method, params, caller, span, schema)
-            except Expired:
-                self._pool.drop(link)
-            except RpcError as e:
-                if last or link.hello.era == "handshake":
-                    raise
-                if e.code == wire.UNSUPPORTED_VERSION:
-                    self._pool.reset()
-                elif e.code == wire.HEADER_MISMATCH and method == wire.TOOLS_CALL:
-                    await self.catalog(refresh=True)
-                else:
-                    raise
-        raise UpstreamFailed(self.record.name, detail="the server forgets each session at once")
+    async def _cured(self, error: RpcError, method: str, link: Link) -> bool:
+        """Whether it helps to send the request once more, since the server has changed its era or which
+        arguments are mirrored."""
+        if link.hello.era == "handshake":
+            return False
+        if error.code == wire.UNSUPPORTED_VERSION:
+            self._pool.reset()
+            return True
+        if error.code == wire.HEADER_MISMATCH and method == wire.TOOLS_CALL:
+            await self.catalog(refresh=True)
+            return True
+        return False
 
     def mirroring(self, catalog: Catalog) -> Mapping[str, Any]:
         """The inputSchemas of the tools whose arguments are mirrored into headers, by name; worked out once
@@ -334,11 +331,7 @@ class McpUpstream:
             self._read_at = time.monotonic()
 
     def _span(self, method: str, params: dict[str, Any], caller: Caller) -> Span:
-        attributes: dict[str, Attribute] = {
-            "mcp.method.name": method,
-            "agentgw.agent": self.record.name,
-            **server_attributes(self.record.url or ""),
-        }
+        attributes: dict[str, Attribute] = {"mcp.method.name": method, **self._about}
         name = params.get("name")
         uri = params.get("uri")
         if isinstance(uri, str):
@@ -350,6 +343,15 @@ class McpUpstream:
             attributes["gen_ai.prompt.name"] = name
         title = f"{method} {name}" if isinstance(name, str) else method
         return self._host.tracer.start(title, "client", caller.trace, attributes)
+
+
+def _error_type(error: BaseException) -> str:
+    """For a span."""
+    if isinstance(error, RpcError):
+        return str(error.code)
+    if isinstance(error, GatewayError):
+        return error.code
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__
 
 
 _MENTIONED = re.compile(b"isError").search  # cheaper than decoding what is large
