@@ -136,7 +136,8 @@ def decode(data: bytes) -> list[Envelope]:
     """The messages in one body, event or line: one, or a batch (JSON-RPC batches: 2025-03-26 only).
     Raises ValueError for what is not JSON-RPC."""
     try:
-        must_be_text(data)
+        if not data.isascii():
+            must_be_text(data)
         return _envelopes.decode(data) if data[:16].lstrip()[:1] == b"[" else [_envelope.decode(data)]
     except UNREADABLE as e:
         raise ValueError(str(e)) from e

@@ -50,6 +50,7 @@ log = logging.getLogger("agentgw.http")
 PROBES = frozenset({"/healthz", "/readyz"})
 METRICS = "/metrics"
 _CONTROL = ("/api/", METRICS)  # what pages of other origins never read
+Mount = tuple[Face, Handler, str, str]  # whose door, its name, what of the path follows it
 _ASKS = b"access-control-request-method"  # a browser asks before it sends (CORS)
 
 
@@ -176,6 +177,7 @@ class App:
             head.base_url = self.doors.base_url("http", host or "")
             if not (self._inner or head.path.startswith(_CONTROL)):
                 head.shared = self.doors.readable(request.header(b"origin"))
+            head.mount = self._mount(head.path)
             head.checked = self.doors
         request.base_url = head.base_url
         request.shared = head.shared
@@ -201,9 +203,12 @@ class App:
             self._may_control(request)
             await self._served(request, None, None)
             return
-        face, door = await self._door(request, read=head_fits)
-        if face is None:
-            self._may_control(request)
+        if head.mount is not None:
+            face, door, request.door, request.rest = head.mount
+        else:
+            face, door = await self._door(request, read=head_fits)
+            if face is None:
+                self._may_control(request)
         try:
             if not head_fits:
                 raise HeadTooLarge("the request's headers are too large")
@@ -305,17 +310,21 @@ class App:
 
     # --- which door --------------------------------------------------------------------------
 
+    def _mount(self, path: str) -> Mount | None:
+        """The door by the first segment of the path, if it is one's."""
+        end = path.find("/", 1)
+        prefix = path if end < 0 else path[:end]
+        found = self._mounts.get(prefix)
+        return None if found is None else (*found, prefix[1:], path[len(prefix) :])
+
     async def _door(self, request: Request, *, read: bool) -> tuple[Face | None, Handler | None]:
         """The face for the request's path, and who serves it; None: the control plane. ``read``: whether the
         body may be read to find out."""
+        mount = self._mount(request.path)
+        if mount is not None:
+            face, door, request.door, request.rest = mount
+            return face, door
         path = request.path
-        end = path.find("/", 1)
-        prefix = path if end < 0 else path[:end]
-        mounted = self._mounts.get(prefix)
-        if mounted is not None:
-            request.door = prefix[1:]
-            request.rest = path[len(prefix) :]
-            return mounted
         envelope: Mapping[str, Any] | None = None
         if path == "/" and request.method == "POST":
             envelope = await _envelope(request) if read else {}

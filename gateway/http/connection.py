@@ -197,7 +197,8 @@ class Connection(asyncio.Protocol):
         incoming, self._reading = self._reading, None
         if incoming is not None:
             incoming.finish()
-            self._rest(incoming)
+            if self._answering is None:
+                self._rest(incoming)
 
     # --- for requests ----------------------------------------------------------------------------
 
@@ -234,7 +235,7 @@ class Connection(asyncio.Protocol):
     def answered(self, incoming: Incoming) -> None:
         if not incoming.keep_alive and (incoming.complete or self._refused):
             self._hang_up()
-        else:
+        elif self._held:
             self.go_on()  # what is left of its body is read and dropped
 
     # --- one after the other -----------------------------------------------------------------------

@@ -137,7 +137,8 @@ class Incoming:
         if status in _BODYLESS:
             head, body = b"%b%b\r\n" % (head, self._more(more)), b""
         else:
-            head = b"%bcontent-length: %d\r\n%b\r\n" % (head, len(body), self._more(more))
+            plain = self.keep_alive and not more and (self.complete or not self.continues)
+            head = b"%bcontent-length: %d\r\n%b\r\n" % (head, len(body), b"" if plain else self._more(more))
         self.begun = True
         if self.method == "HEAD" or not body:
             self._line.send(head)

@@ -22,21 +22,19 @@ class Places:
 
     def take(self, method: str) -> int:
         """Take a place for a request of this HTTP method; its kind, to give back. Raises Busy."""
-        return self._take(LISTENER if method == "GET" or method == "HEAD" else CALL)
-
-    def listens(self, kind: int) -> int:
-        """Change a place for a listener's; its kind. Raises Busy."""
-        if kind == CALL:
-            self._take(LISTENER)
-            self._taken[CALL] -= 1
-        return LISTENER
-
-    def give_back(self, kind: int) -> None:
-        """The request has ended."""
-        self._taken[kind] -= 1
-
-    def _take(self, kind: int) -> int:
+        kind = LISTENER if method == "GET" or method == "HEAD" else CALL
         if self._taken[kind] >= self.limit:
             raise Busy
         self._taken[kind] += 1
         return kind
+
+    def listens(self, kind: int) -> int:
+        """Change a place for a listener's; its kind. Raises Busy."""
+        if kind == CALL:
+            kind = self.take("GET")
+            self._taken[CALL] -= 1
+        return kind
+
+    def give_back(self, kind: int) -> None:
+        """The request has ended."""
+        self._taken[kind] -= 1
