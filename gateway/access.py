@@ -26,6 +26,7 @@ FOREVER = float("inf")
 KEPT_TOKENS = 10_000  # of an issuer, whose signatures were checked
 SPACE = "gateway.keys"  # of the store's items
 NOBODY = Principal(id="nobody", agents=frozenset())  # who asks for what is public where keys are wanted
+_KEY = "key:"  # what ids of principals with a key begin with
 _MISSING = "this gateway wants a key: send the header Authorization: Bearer KEY"
 _INVALID = "this key is unknown, expired or revoked"
 
@@ -51,7 +52,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
     def principal(self) -> Principal:
         agents = None if self.agents is None else frozenset(self.agents)
-        return Principal(id=f"key:{self.id}", admin=self.admin, agents=agents, name=self.name)
+        return Principal(id=f"{_KEY}{self.id}", admin=self.admin, agents=agents, name=self.name)
 
 
 _decode = msgspec.json.Decoder(Key).decode
@@ -111,6 +112,7 @@ class Access:
         self._tokens: dict[bytes, Grant] = {}
         self._schemes = {"bearer": "", "openid": openid} if issuer is not None else _BEARER
         self._keys: dict[str, Key] = {}
+        self._by_id: dict[str, Grant] = {}  # of keys
         self._due = FOREVER  # when the next grant ends
         self._on_end: list[Callable[[], None]] = []
         self.closed = not self._open
@@ -133,6 +135,7 @@ class Access:
             known = self._grants.get(digest) if self._keys.get(hash) == key else None
             grants[digest] = known or Grant(key.principal(), key.expires_at or FOREVER)
         before, self._grants, self._keys = self._grants, grants, new
+        self._by_id = {grant.principal.id: grant for grant in grants.values()}
         self.closed = bool(new) or not self._open
         for digest, grant in before.items():
             grant.ended = grants.get(digest) is not grant
@@ -152,6 +155,14 @@ class Access:
             self._due = min(ends, default=FOREVER)
             for callback in self._on_end:
                 callback()
+
+    def stands(self, principal: str) -> bool:
+        """Whether the principal of this id may come in still: for what the gateway does in its name later. Of
+        an issuer's subjects nobody here knows: they may come with another token at any time."""
+        if principal == self._anonymous.principal.id:
+            return not self.closed
+        grant = self._by_id.get(principal)
+        return not principal.startswith(_KEY) if grant is None else grant.holds(time.time())
 
     @property
     def keys(self) -> Sequence[Key]:

@@ -400,10 +400,12 @@ async def keys_remove(request: Ask, name: FromPath[str]) -> None:
 @post("/api/reload", summary="Read the configuration again", status_code=200)
 async def configuration_reload(request: Ask) -> Reloaded:
     """What can change while the gateway runs has changed when it answers, all of it or nothing; what needs a
-    restart is named."""
+    restart is named. Not for admins of some agents: the answer, and what is wrong in the file, name others."""
     principal = _principal(request)
-    if not (principal.admin or principal.owner):
-        raise errors.Forbidden("only an admin may change this: the owner's command line, or an admin key")
+    if not (principal.owner or (principal.admin and principal.agents is None)):
+        raise errors.Forbidden(
+            "only an admin of all agents may change this: the owner's command line, or an admin key"
+        )
     reload = _plane(request).reload
     if reload is None:
         raise errors.Unsupported("this gateway has no configuration to read again")

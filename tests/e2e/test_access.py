@@ -322,6 +322,7 @@ def test_an_admin_of_some_agents_sees_and_changes_those_alone(guarded: Guarded) 
         seen = [http.request(method, f"/api/agents/{name}{path}") for name in ("tools", OTHERS)]
         assert seen[0].status_code == seen[1].status_code == 404
         assert seen[0].text.replace("tools", OTHERS) == seen[1].text
+    assert http.post("/api/reload", json={}).status_code == 403  # whose answer names all agents that changed
     body = {"name": "more", "url": "http://127.0.0.1:9/", "protocol": "a2a"}
     assert http.post("/api/agents", json=body).status_code == 403
 

@@ -131,6 +131,20 @@ def test_the_end_of_a_time_is_told_once(monkeypatch):
     assert len(ended) == 1
 
 
+def test_whether_somebody_stands_still_is_known_by_the_id(monkeypatch):
+    access = Access("owner")
+    assert access.stands("anonymous")
+    access.take([key(), key("agw_2", name="short", id="2", expires_at=time.time() + 60)])
+    assert [access.stands(id) for id in ("key:1", "key:2", "key:3", "owner")] == [True, True, False, True]
+    assert not access.stands("anonymous")
+    assert access.stands("https://issuer.example#ann")  # who may have another token
+    access.take([key(revoked_at=1.0), key("agw_2", name="short", id="2", expires_at=time.time() + 60)])
+    assert [access.stands(id) for id in ("key:1", "key:2")] == [False, True]
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert not access.stands("key:2")
+
+
 def test_a_browser_sends_a_key_as_password():
     access = Access("owner")
     access.take([key()])

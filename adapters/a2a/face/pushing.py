@@ -125,8 +125,11 @@ class Post:
         return Outcome.GAVE_UP
 
     async def _attempt(self, entry: Entry, body: bytes, attempt: int) -> tuple[int, float]:
-        """The status of the answer (0: there was none; 403 also for an address that must not be reached), and
-        for how many seconds the receiver wants to be left alone."""
+        """The status of the answer (0: there was none; 403 also for an address that must not be reached, and
+        for a caller whose key has ended), and for how many seconds the receiver wants to be left alone."""
+        if not self._engine.access.stands(entry.principal):
+            log.debug("the webhook of task %s: its caller's key has ended", entry.task_id)
+            return 403, 0.0
         config, allow = entry.config, self._engine.config.outbound.allow
         headers = [("content-type", entry.media_type), ("accept", "*/*"), *config.headers()]
         try:

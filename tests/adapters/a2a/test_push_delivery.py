@@ -7,15 +7,18 @@ import copy
 import logging
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.responses import RedirectResponse, Response
 
 from agentgw.adapters.a2a.face import push
 from agentgw.adapters.a2a.face import pushing as delivery
+from agentgw.gateway.access import Key
 from agentgw.gateway.errors import Forbidden
 from agentgw.gateway.seal import Sealer
 from agentgw.registry.memory import MemoryStore
 
+from .support import caller
 from .webhooks import (
     SECRETS,
     SOON,
@@ -155,6 +158,25 @@ FORBIDDEN = [
     "file:///etc/passwd",
     "hook",
 ]
+
+
+async def test_who_may_not_come_in_any_more_is_told_no_more() -> None:
+    worker = Stepwise()
+    key = Key(name="ci", id="1", hash="00" * 32)
+    async with webhook() as hook, webhook() as owners, webhook() as last, pushing(worker=worker) as gw:
+        gw.hub.access.take([key])
+        params = sending("x", hook.url, wait=False)
+        sent = await gw.rpc("/a2a/worker", "SendMessage", params, **caller("key:1"))
+        await hook.until(len)
+        for url, person in ((owners.url, "owner"), (last.url, "key:1")):
+            named = {"taskId": sent["result"]["task"]["id"], "url": url}
+            await gw.rpc("/a2a/worker", "CreateTaskPushNotificationConfig", named, **caller(person))
+        await last.until(len)
+        gw.hub.access.take([msgspec.structs.replace(key, revoked_at=1.0)])
+        worker.go.set()
+        await owners.told("completed")
+        told = [hook.got, last.got]
+        assert ["completed" in states(got) for got in told] == [False, False]
 
 
 async def test_addresses_that_must_not_be_called_are_refused() -> None:
