@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -49,7 +50,8 @@ log = logging.getLogger("agentgw.http")
 
 PROBES = frozenset({"/healthz", "/readyz"})
 METRICS = "/metrics"
-_CONTROL = ("/api/", METRICS)  # what pages of other origins never read
+# What pages of other origins never read. Litestar takes several slashes for one.
+_CONTROL = re.compile(r"/+(api/|metrics)")
 Mount = tuple[Face, Handler, str, str]  # whose door, its name, what of the path follows it
 _ASKS = b"access-control-request-method"  # a browser asks before it sends (CORS)
 
@@ -175,7 +177,7 @@ class App:
                 await _error(request, 403, "forbidden", "requests from this Origin are not allowed")
                 return
             head.base_url = self.doors.base_url("http", host or "")
-            if not (self._inner or head.path.startswith(_CONTROL)):
+            if not (self._inner or _CONTROL.match(head.path)):
                 head.shared = self.doors.readable(request.header(b"origin"))
             head.mount = self._mount(head.path)
             head.checked = self.doors
@@ -208,6 +210,7 @@ class App:
         else:
             face, door = await self._door(request, read=head_fits)
             if face is None:
+                request.shared = ()  # the console, too
                 self._may_control(request)
         try:
             if not head_fits:

@@ -400,7 +400,7 @@ async def keys_remove(request: Ask, name: FromPath[str]) -> None:
 @post("/api/reload", summary="Read the configuration again", status_code=200)
 async def configuration_reload(request: Ask) -> Reloaded:
     """What can change while the gateway runs has changed when it answers, all of it or nothing; what needs a
-    restart is named. Not for admins of some agents: the answer, and what is wrong in the file, name others."""
+    restart is named. Not for admins of some agents: the answer names others, as do the file's mistakes."""
     principal = _principal(request)
     if not (principal.owner or (principal.admin and principal.agents is None)):
         raise errors.Forbidden(

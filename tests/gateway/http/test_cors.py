@@ -103,13 +103,23 @@ async def test_foreign_origins_are_not_told_either() -> None:
                 assert not shared(answer)
 
 
-@pytest.mark.parametrize("path", ["/api/agents", "/api/schema", "/api/agents/x/call", "/metrics"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api/agents", "/api/schema", "/api/agents/x/call", "/metrics", "/%2Fapi/agents", "/%2F%2Fmetrics"],
+)
 async def test_the_admin_api_is_for_no_page_of_another_origin(path: str) -> None:
     async with gateway("*") as http:
         assert not shared(await http.get(path, headers={"origin": APP}))
         asked = await http.options(path, headers={"origin": APP, **ASKED})
         assert asked.status_code == 403
         assert not shared(asked)
+
+
+async def test_nor_is_the_console() -> None:
+    async with gateway("*") as http:
+        page = await http.get("/", headers={"origin": APP, "accept": "text/html"})
+        assert page.headers["content-type"].startswith("text/html")
+        assert not shared(page)
 
 
 async def test_any_origin_where_that_is_configured() -> None:
