@@ -107,6 +107,19 @@ class Connection(asyncio.Protocol):
             self._go_on()
         return body
 
+    async def beginning(self, size: int) -> bytes | None:
+        """What has come of the body once that are ``size`` bytes (at most HIGH_WATER), all of which has not
+        come; else None. Nothing is taken."""
+        while not self._complete:
+            if self._size >= size:
+                self._chunks = [b"".join(self._chunks)]
+                return self._chunks[0]
+            if self._error is not None:
+                raise self._error
+            self._wake = self._loop.create_future()
+            await self._wake
+        return None
+
     async def read(self) -> bytes | None:
         """What came of the body since; None at its end."""
         while not self._chunks:

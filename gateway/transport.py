@@ -16,9 +16,10 @@ from typing import Any, Protocol
 import msgspec
 
 from .errors import BadUpstream, UpstreamTimeout
-from .h1 import PEER, Connection
+from .h1 import HIGH_WATER, PEER, Connection
 from .pool import PER_ROUTE, TOTAL, Pool
 
+LARGE = HIGH_WATER  # bytes of a body that need not be there as a whole before it is passed on
 LIMIT = 64 * 1024 * 1024  # bytes of an answer that is read as a whole
 Headers = Sequence[tuple[str, str]]
 # Method, URL, headers, body, address: see ``Pool.open``.
@@ -47,6 +48,11 @@ class Stream(Protocol):
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Body pieces as they arrive. Raises Unreachable when the connection breaks."""
+        ...
+
+    async def beginning(self) -> bytes | None:
+        """Waits for the body's first ``LARGE`` bytes, and takes nothing: what has come by then. None where
+        it is all there before, or is compressed. Raises Unreachable when the connection breaks."""
         ...
 
     async def read(self, limit: int | None = None) -> bytes:
@@ -213,6 +219,9 @@ class Answer(AbstractAsyncContextManager[Stream]):
             raise BadUpstream(f"{self._peer}'s answer is not valid gzip", detail=str(e)) from e
         if begun and not packed.eof:
             raise BadUpstream(f"{self._peer}'s answer is not valid gzip", detail="it ends too early")
+
+    async def beginning(self) -> bytes | None:
+        return None if self._coded else await self._connection.beginning(LARGE)
 
     def settle(self) -> None:
         self._connection.over = True

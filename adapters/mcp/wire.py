@@ -7,7 +7,7 @@ in the *modern* one (from 2026-07-28) every request carries its version and capa
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import msgspec
@@ -189,6 +189,11 @@ def encode_notification(method: str, params: Any = None) -> bytes:
     return _json.encode(message)
 
 
+def result_before(id: Id | None) -> bytes:
+    """What comes before the result in a successful answer."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":' % _json.encode(id)
+
+
 def encode_result(id: Id | None, result: Any) -> bytes:
     """A successful answer; ``result`` an object, Raw or Spliced."""
     if isinstance(result, Raw | Spliced):
@@ -229,6 +234,7 @@ OnNotification = Callable[[str, dict[str, Any]], Awaitable[None]]
 OnRequest = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 OnPrimed = Callable[[], Awaitable[None]]
 OnHangUp = Callable[[float], Awaitable[None]]
+OnLarge = Callable[[AsyncGenerator[bytes]], Awaitable[bool]]
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -242,7 +248,9 @@ class Caller(msgspec.Struct, frozen=True):
     ``protocol_version``: the client's revision, offered to handshake servers (None: the newest).
     ``on_primed()``: the call's answer comes as a stream that can be taken up again, so the client's may as
     well; ``on_hang_up(retry)``: the server ended the call's stream before the answer, to be asked again after
-    ``retry`` seconds: the gateway does, and the client may be let go as well.
+    ``retry`` seconds: the gateway does, and the client may be let go as well. ``on_large(pieces)`` passes on
+    a large result as it comes: the pieces are those of the JSON-RPC message from the result on; False: it is
+    wanted as a whole.
     """
 
     trace: Trace = Trace()
@@ -255,6 +263,7 @@ class Caller(msgspec.Struct, frozen=True):
     protocol_version: str | None = None
     on_primed: OnPrimed | None = None
     on_hang_up: OnHangUp | None = None
+    on_large: OnLarge | None = None
 
     @property
     def interactive(self) -> bool:

@@ -37,7 +37,7 @@ _json = msgspec.json.Encoder()
 JSON = "application/json"
 # Answers of doors hold data of callers: no cache keeps them, no browser guesses their type.
 _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-_SAFE_JSON = (*_SAFE, (b"content-type", JSON.encode()))
+JSON_HEADERS = (*_SAFE, (b"content-type", JSON.encode()))
 _SAFE_EVENTS = ((b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no"), *_SAFE)
 _NO_TRACE = Trace()
 _ANYBODY = Principal()
@@ -198,9 +198,9 @@ class Request:
     ) -> None:
         """Answer with a whole body. Not to be kept by caches, unless ``headers`` say ``cache-control``."""
         if media_type is JSON and body and not headers:
-            await self._answer(status, _SAFE_JSON, (), body)
+            await self._answer(status, JSON_HEADERS, (), body)
             return
-        base = _SAFE_JSON if media_type is JSON and body else _SAFE
+        base = JSON_HEADERS if media_type is JSON and body else _SAFE
         if any(name == b"cache-control" for name, _ in headers):
             base = tuple(header for header in base if header[0] != b"cache-control")
         if body and media_type is not JSON:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from agentgw.gateway.model import Principal, Task, TaskState
@@ -15,6 +16,9 @@ from . import peer
 from .gateway import DOORS, Outcome, running
 
 FAULTS = [*peer.FAULTS, "is_gone"]
+# Large results pass as they come where both ends speak one era: whole, or the connection is cut.
+PASSING = {("mcp", "mcp-modern"), ("mcp-handshake", "mcp-handshake")}
+LARGE = {"answers_8_mb", "answers_without_end"}
 
 
 async def settled(what: str, check: Callable[[], bool]) -> None:
@@ -24,6 +28,14 @@ async def settled(what: str, check: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.02)
     pytest.fail(f"not in ten seconds: {what}")
+
+
+def passed(said: Outcome | BaseException, fault: str) -> bool:
+    """Whether a large result came whole, or was cut (at the end of the time that the agent has, at what comes
+    after it), which no client takes for whole."""
+    if fault == "answers_8_mb" and isinstance(said, Outcome):
+        return said.ok and len(said.message) == peer.BIG
+    return fault in LARGE and isinstance(said, httpx.RemoteProtocolError)
 
 
 def amiss(said: Outcome | BaseException, agent: str) -> str:
@@ -74,7 +86,7 @@ async def test_each_client_is_told_and_nobody_else_notices(name: str) -> None:
         wrong = {
             f"{door} → {p}": problem
             for (door, p), said in zip(cells, outcomes, strict=True)
-            if (problem := amiss(said, f"bad-{p}"))
+            if not ((door, p) in PASSING and passed(said, name)) and (problem := amiss(said, f"bad-{p}"))
         }
         assert not wrong, "\n".join(f"{cell}: {problem}" for cell, problem in wrong.items())
 

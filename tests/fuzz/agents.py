@@ -398,6 +398,9 @@ class Reading:
                 if raw:
                     yield raw
 
+    async def beginning(self) -> bytes | None:
+        return None
+
     async def read(self, limit: int | None = None) -> bytes:
         whole = b"".join([chunk async for chunk in self.chunks()])
         if len(whole) > (limit or 1 << 24):

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from ....gateway.errors import GatewayError
+from ....gateway.http.request import ClientGone
 from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine
 from .. import wire
@@ -91,6 +92,10 @@ class Dispatcher:
                 exchange.error_type = "cancelled"
                 raise
             return self._failed(exchange, RpcError(_CANCELLED, "Request cancelled"))
+        except ClientGone:  # while a large result passed to it
+            exchange.set_state("canceled")
+            exchange.error_type = "cancelled"
+            return Outcome(b"")
         except Exception:
             log.exception("%s failed", exchange.method)
             return self._failed(exchange, RpcError(wire.INTERNAL_ERROR, "internal error"))

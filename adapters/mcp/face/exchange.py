@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -254,6 +254,17 @@ class Exchange:
                 self.session.tell(method, params)
             return
         await self.reply.send(wire.encode_notification(method, params))
+
+    async def pass_on(self, pieces: AsyncGenerator[bytes]) -> bool:
+        """A large result: see ``Caller.on_large``."""
+        if not self.reply.can_pass:
+            return False
+        try:
+            await self.reply.pass_on(wire.result_before(self.id), pieces)
+        finally:
+            if self.span is not None and self.reply.passes:
+                self.span.set("agentgw.passed_in_pieces", True)
+        return True
 
     async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Ask the client something on this call's stream (handshake era). Raises RpcError."""

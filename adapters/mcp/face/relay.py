@@ -17,7 +17,7 @@ from ....gateway.readable import UNREADABLE
 from .. import wire
 from ..upstream.link import Hello
 from ..upstream.upstream import McpUpstream
-from ..wire import Caller, Catalog, Era, RpcError
+from ..wire import Caller, Catalog, Era, OnLarge, RpcError
 from . import eras, links, rpc_errors, tasks
 from .exchange import Exchange
 from .parked import MAY_ASK, Parking
@@ -27,6 +27,8 @@ from .watching import Watches
 SET_LEVEL = "logging/setLevel"
 _REPEATED = frozenset({"inputResponses", "requestState"})  # each round has its own
 _ROUNDS = 20  # questions in a row that one call may ask of a client of the handshake era
+# What has results that nobody looks into between client and server.
+_PASSING = frozenset({wire.TOOLS_CALL, wire.PROMPTS_GET, wire.RESOURCES_READ})
 _ERA_ONLY = {
     "handshake": frozenset({wire.DISCOVER, wire.SUBSCRIPTIONS_LISTEN, "tasks/update"}),
     "modern": frozenset({
@@ -116,7 +118,9 @@ class Relay:
             params = eras.to_server(params, hello.era, exchange.log_level)
         try:
             if hello.era == exchange.era:
-                result = await self._send(view, server, exchange, params, caller)
+                passes = exchange.method in _PASSING and not exchange.wants_task
+                on_large = exchange.pass_on if passes else None
+                result = await self._send(view, server, exchange, params, caller, on_large)
             else:
                 result = await self._request(view, server, exchange, params, caller)
         except RpcError as e:
@@ -171,6 +175,7 @@ class Relay:
         exchange: Exchange,
         params: dict[str, Any],
         caller: Caller,
+        on_large: OnLarge | None = None,
     ) -> Raw:
         """Send once, within the call's limits of time."""
         if exchange.method == tasks.RESULT:  # waits for a task, which has its own limits
@@ -179,7 +184,7 @@ class Relay:
         bounds = CallLimits(self._engine.timers, view.name, *seconds)
         try:
             with bounds:
-                watched = Signs(bounds, caller).watched
+                watched = Signs(bounds, caller, on_large).watched
                 return await server.request(exchange.method, params, caller=watched)
         finally:
             bounds.close()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from ....gateway.http.request import ClientGone, EventStream, Request
+from ....gateway.http.request import JSON_HEADERS, ClientGone, EventStream, Request
 from ....gateway.waiting import Timers
 from .outbox import KEEP_ALIVE
 from .streams import Stream
@@ -36,6 +36,7 @@ class Reply:
         self._stream: EventStream | None = None
         self._opening: asyncio.Lock | None = None
         self._over = False
+        self._passing: bool | None = None  # whether a result passes in pieces; None: none has
         self._beats: set[asyncio.Task[None]] = set()
 
     async def send(self, message: bytes) -> bool:
@@ -55,6 +56,32 @@ class Reply:
             if self._stream is None:
                 self._stream = await self._request.events(headers=self._headers)
             return self._stream
+
+    @property
+    def can_pass(self) -> bool:
+        """Whether the result may pass in pieces: nothing of the answer has been sent."""
+        return self._opening is None and not self._over
+
+    @property
+    def passes(self) -> bool:
+        """Whether it has begun to pass in pieces."""
+        return self._passing is not None
+
+    async def pass_on(self, begin: bytes, pieces: AsyncIterator[bytes]) -> None:
+        """Answer with one JSON document that begins with ``begin``, piece by piece, as the client takes it.
+        Raises ClientGone. What ``pieces`` raises after the first leaves the answer without its end, and
+        ``finish`` cuts it."""
+        first = await anext(pieces)
+        self._over = self._passing = True
+        wire = self._request.wire
+        await self._request.begin(200, [*JSON_HEADERS, *self._headers])
+        await wire.write(begin + first)
+        async for piece in pieces:
+            await wire.write(piece)
+            if wire.gone:
+                raise ClientGone
+        await wire.end()
+        self._passing = False
 
     async def prime(self) -> None:
         """Answer with a stream that the client can come back to, where its era has such."""
@@ -90,7 +117,10 @@ class Reply:
             await (await self._open()).comment()
 
     async def finish(self, outcome: Outcome) -> None:
-        """Send the result; nothing follows."""
+        """Send the result; nothing follows. One that passed in pieces was sent."""
+        if self._passing is not None:
+            self._cut()
+            return
         if self._opening is not None:
             async with self._opening:
                 self._over = True
@@ -102,8 +132,16 @@ class Reply:
             await self._stream.send(outcome.message, event="message")
         await self._stream.close()
 
+    def _cut(self) -> None:
+        """What began to pass and did not come to its end must not look whole."""
+        broken, self._passing = self._passing, False
+        if broken:
+            self._request.wire.cut()
+
     def _leave(self, cancel: Callable[[], None]) -> None:
-        if not self._over:
+        if self._passing:
+            cancel()
+        elif not self._over:
             self._over = True
             if self._stream is not None:
                 self._stream.leave()
@@ -131,6 +169,10 @@ class ResumableReply(Reply):
         self._serving: asyncio.Task[bool] | None = None
 
     @property
+    def can_pass(self) -> bool:
+        return self._serving is None and self._known is None
+
+    @property
     def _events(self) -> Stream:
         if self._known is None:
             self._known = self._new()
@@ -138,6 +180,8 @@ class ResumableReply(Reply):
         return self._known
 
     async def send(self, message: bytes) -> bool:
+        if self._passing is not None:
+            return False
         self._events.append(message)
         await self._events.room()
         return self._events.reachable
@@ -164,6 +208,9 @@ class ResumableReply(Reply):
             self._serving.cancel()
 
     async def finish(self, outcome: Outcome) -> None:
+        if self._passing is not None:
+            self._cut()
+            return
         if self._serving is None and self._known is None:
             await self._request.respond(outcome.status, outcome.message, headers=self._headers)
             return
@@ -174,13 +221,13 @@ class ResumableReply(Reply):
 
     def _serve(self) -> None:
         """From here on the answer is a stream."""
-        if self._serving is None:
+        if self._serving is None and self._passing is None:
             events = self._events
             events.on_begun = None
             served = events.serve(self._request, self._headers, 0, prime=self._primes)
             self._serving = asyncio.create_task(served)
 
     def _left(self) -> None:
-        if self._serving is None:
+        if self._serving is None and self._passing is None:
             self._events.on_begun = None
             self._events.leave()

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from ....gateway.limits import CallLimits
-from ..wire import Caller
+from ..wire import Caller, OnLarge
 
 
 class Signs:
     """What goes between a server and the ``caller`` of a request, as far as it bears on the time that the
-    request may take: notifications renew the idle time; while a question to the client is open only the
-    total counts."""
+    request may take: notifications and pieces of a large result renew the idle time; while a question to the
+    client is open, or it takes such a piece, only the total counts. ``on_large``: see ``Caller``."""
 
-    __slots__ = ("_asking", "_caller", "_limits")
+    __slots__ = ("_asking", "_caller", "_limits", "_on_large")
 
-    def __init__(self, limits: CallLimits, caller: Caller) -> None:
+    def __init__(self, limits: CallLimits, caller: Caller, on_large: OnLarge | None = None) -> None:
         self._limits = limits
         self._caller = caller
+        self._on_large = on_large
         self._asking = 0
 
     @property
@@ -35,6 +38,7 @@ class Signs:
             caller.protocol_version,
             caller.on_primed,
             caller.on_hang_up,
+            None if self._on_large is None else self._passed_on,
         )
 
     async def _told(self, method: str, params: dict[str, Any]) -> None:
@@ -53,3 +57,14 @@ class Signs:
             self._asking -= 1
             if not self._asking:
                 self._limits.renew()
+
+    async def _passed_on(self, pieces: AsyncGenerator[bytes]) -> bool:
+        assert self._on_large is not None
+        async with aclosing(self._timed(pieces)) as timed:
+            return await self._on_large(timed)
+
+    async def _timed(self, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        async for piece in pieces:
+            self._limits.hold()
+            yield piece
+            self._limits.renew()

@@ -23,6 +23,7 @@ from ....gateway.transport import Stream
 from .. import headers as mirrored
 from .. import wire
 from ..wire import Caller, Envelope, OnPrimed
+from .large import passed_on
 from .link import Call, Expired, Hello, Link, is_answer, log, result_of
 
 RESUMES = 5  # connections in a row that fail before a stream is given up
@@ -92,6 +93,10 @@ class HttpLink(Link):
         if content_type == wire.SSE_TYPE and reply.status == 200:
             self._keep_session(call, reply)
             return await self._streamed(reply, call)
+        if call.caller.on_large is not None and (content_type, reply.status) == (wire.JSON_TYPE, 200):
+            passed = await passed_on(self.agent, reply, call)
+            if passed is not None:
+                return passed
         body = await reply.read()
         if reply.status == 404 and self.session_id is not None:
             raise Expired
