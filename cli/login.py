@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ..gateway.control import LoginAsked
 from .find import control
 from .registering import summary
-from .terminal import Stop, note, print_json
+from .terminal import Stop, note, print_json, printable
 
 PATIENCE = 600.0  # seconds for the user to log in
 PATH = "/callback"
@@ -62,7 +62,8 @@ class Callback:
 
     def _taken(self, words: list[str]) -> tuple[str, str]:
         """What a request brings, if it is this login's; status and words of the answer."""
-        target = urlsplit(words[1]) if len(words) > 1 and words[0] == "GET" else None
+        asked = words[1] if len(words) > 1 and words[0] == "GET" else ""
+        target = urlsplit(asked) if asked.startswith(PATH) else None  # what is none raises for others
         query = dict(parse_qsl(target.query, keep_blank_values=True)) if target is not None else {}
         if target is None or target.path != PATH or not self.state or query.get("state") != self.state:
             return "404 Not Found", "There is nothing here."
@@ -112,7 +113,7 @@ def _show(name: str, url: str, issuer: str, *, browser: bool, as_json: bool) -> 
         note(f"the browser asks you to log in to {name} at {issuer}; if it does not, open\n{url}")
         return
     note(f"open this URL in a browser on this machine, to log in to {name} at {issuer}:")
-    print(url, file=sys.stderr if as_json else sys.stdout, flush=True)
+    print(printable(url), file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 async def logout(name: str, as_json: bool) -> None:

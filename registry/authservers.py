@@ -26,7 +26,7 @@ T = TypeVar("T")
 SIZE = 1 << 20  # bytes of metadata
 _RESOURCE = "/.well-known/oauth-protected-resource"
 _OAUTH, _OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
-_PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_PARAMETER = re.compile(r'(?<![A-Za-z_])([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _ASK = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
 
@@ -93,10 +93,7 @@ class Discovery:
         reply = await self._transport.request("POST", self._url, headers=headers, body=_ASK, timeout=TIMEOUT)
         if reply.status != 401:
             return {}
-        scheme, _, rest = (reply.header("www-authenticate") or "").partition(" ")
-        if scheme.lower() != "bearer":
-            return {}
-        return {name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(rest)}
+        return bearer_challenge(reply.header("www-authenticate") or "")
 
     async def _about(self, said: str) -> Resource | None:
         parts = urlsplit(self._url)
@@ -166,6 +163,15 @@ class Discovery:
         except (msgspec.MsgspecError, RecursionError):
             log.debug("what is at %s is not %s", url, kind.__name__)
             return None
+
+
+def bearer_challenge(value: str) -> dict[str, str]:
+    """The parameters of a ``WWW-Authenticate`` header (RFC 6750, section 3); none for another scheme. In time
+    that grows with its length alone, whatever an agent writes there."""
+    scheme, _, rest = value.partition(" ")
+    if scheme.lower() != "bearer":
+        return {}
+    return {name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(rest)}
 
 
 def _origin(url: str) -> str:

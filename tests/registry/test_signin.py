@@ -16,6 +16,7 @@ from agentgw.gateway.errors import GatewayError, InvalidRequest, NeedsAuth
 from agentgw.gateway.model import OAuth, Record
 from agentgw.gateway.seal import Sealer
 from agentgw.gateway.transport import HttpTransport
+from agentgw.registry.authservers import bearer_challenge
 from agentgw.registry.logins import SPACE, Logins
 from agentgw.registry.memory import MemoryStore
 from agentgw.registry.signin import SignIn
@@ -218,3 +219,11 @@ async def test_tokens_are_of_no_use_to_an_agent_at_another_url(scene: Scene) -> 
     assert not scene.logins.is_in(moved)
     with pytest.raises(NeedsAuth):
         await scene.logins.obtain(moved, None)
+
+
+def test_a_challenge_is_read_whatever_its_length() -> None:
+    said = bearer_challenge('Bearer realm="x", Scope="a b", error=invalid_token')
+    assert said == {"realm": "x", "scope": "a b", "error": "invalid_token"}
+    assert bearer_challenge("Basic realm=x") == {}
+    for long in ("a" * 500_000, "a " * 250_000, 'a="' + "\\" * 250_000, "a" + " " * 500_000):
+        assert bearer_challenge(f"Bearer {long}") in ({}, {"a": "\\" * 250_000})  # an hour, were it quadratic
