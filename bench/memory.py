@@ -43,7 +43,7 @@ def memory(b: Bench) -> None:
         with gateway(b.home / "memory", port, stdio=True) as fresh:
             settled(fresh)
             idle = rss(fresh.pids[:1]) / MB
-            b.row("idle, without its stdio agent", f"{idle:.0f} MB", b.verdict("idle, MB", idle, IDLE))
+            b.row("idle, its children not counted", f"{idle:.0f} MB", b.verdict("idle, MB", idle, IDLE))
             kids = _leaks(b, fresh, port)
         left = sum(map(_alive, kids))
         b.row("children after its end", str(left), b.verdict("children after its end", left, LEFT))

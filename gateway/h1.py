@@ -107,6 +107,11 @@ class Connection(asyncio.Protocol):
             self._go_on()
         return body
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of the answer has come."""
+        return self._complete
+
     async def beginning(self, size: int) -> bytes | None:
         """What has come of the body once that are ``size`` bytes (at most HIGH_WATER), all of which has not
         come; else None. Nothing is taken."""

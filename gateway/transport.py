@@ -46,6 +46,11 @@ class Stream(Protocol):
 
     def header(self, name: str) -> str | None: ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of the body has come."""
+        ...
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Body pieces as they arrive. Raises Unreachable when the connection breaks."""
         ...
@@ -191,6 +196,10 @@ class Answer(AbstractAsyncContextManager[Stream]):
         """How the body is compressed; "": it is not."""
         coding = (self.header("content-encoding") or "").lower()
         return "" if coding == "identity" else coding
+
+    @property
+    def complete(self) -> bool:
+        return self._connection.complete
 
     async def chunks(self) -> AsyncIterator[bytes]:
         coding = self._coded or "identity"

@@ -398,6 +398,10 @@ class Reading:
                 if raw:
                     yield raw
 
+    @property
+    def complete(self) -> bool:
+        return True
+
     async def beginning(self) -> bytes | None:
         return None
 

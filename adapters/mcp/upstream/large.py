@@ -22,7 +22,7 @@ async def passed_on(agent: str, reply: Stream, call: Call) -> Raw | None:
     result what is known of it: ``isError``, where that stands near its beginning or end. None: the answer is
     to be read as a whole, for it is short, its id does not come before its result, or the client wants it so.
     Raises BadUpstream for what is no such document, GatewayError when the connection breaks."""
-    begun = await reply.beginning()
+    begun = None if call.caller.on_large is None else await reply.beginning()
     found = None if begun is None else opening(begun, b"result")
     if found is None or found[0].get(b"id") != b"%d" % call.id or call.caller.on_large is None:
         return None

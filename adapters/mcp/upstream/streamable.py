@@ -93,7 +93,7 @@ class HttpLink(Link):
         if content_type == wire.SSE_TYPE and reply.status == 200:
             self._keep_session(call, reply)
             return await self._streamed(reply, call)
-        if call.caller.on_large is not None and (content_type, reply.status) == (wire.JSON_TYPE, 200):
+        if not reply.complete and (content_type, reply.status) == (wire.JSON_TYPE, 200):
             passed = await passed_on(self.agent, reply, call)
             if passed is not None:
                 return passed
