@@ -61,6 +61,17 @@ def text_at(wire: Json, key: str) -> str | None:
     raise Malformed(f"{key} must be a string")
 
 
+def no_aliases(wire: Json, *names: str) -> None:
+    """Raises Malformed for a member that is none of these ``names``, but that another reader may take for
+    one: ProtoJSON knows snake case, too, and some libraries tell no case. What is passed on as it came must
+    not mean another task there than it did here."""
+    meant = {name.lower(): name for name in names}
+    for key in wire:
+        name = meant.get(key.replace("_", "").lower())
+        if name is not None and name != key:
+            raise Malformed(f"{key[:40]!r} must be written {name}")
+
+
 def object_at(wire: Json, key: str) -> dict[str, Any] | None:
     """The object under ``key``; None when it is absent or null."""
     value = wire.get(key)
@@ -253,6 +264,7 @@ def message_from(value: Any, v: Version, *, strict: bool = False) -> Message:
     role = wire.get("role")
     names = _ROLES[v]
     if strict:
+        no_aliases(wire, "taskId", "contextId", "referenceTaskIds")
         if not text_at(wire, "messageId"):
             raise Malformed("message.messageId is required")
         if role not in names.values():

@@ -10,8 +10,8 @@ import msgspec
 
 from ...gateway.model import Message
 from . import plain
-from .codec import Malformed, list_at, message_from, message_to, object_at, text_at
-from .pushconfig import PushConfig, inline_config
+from .codec import Malformed, list_at, message_from, message_to, no_aliases, object_at, text_at
+from .pushconfig import INLINE, PushConfig, inline_config
 from .wire import V03, V10, Json, Version
 
 WHOLE = re.compile("[0-9]{1,9}")  # a number, in a query
@@ -41,7 +41,9 @@ def send_from(params: Json, v: Version) -> Send:
     """The parameters of SendMessage or SendStreamingMessage. Raises Malformed."""
     if params.get("message") is None:
         raise Malformed("message is required")
+    no_aliases(params, "message", "configuration")
     configuration = object_at(params, "configuration") or {}
+    no_aliases(configuration, INLINE[V10], INLINE[V03])
     if v == V10:
         wait = configuration.get("returnImmediately") is not True
     else:
@@ -85,7 +87,8 @@ def count_at(wire: Json, key: str) -> int | None:
 
 
 def task_id_of(params: Json) -> str:
-    """The id of the task that is asked for."""
+    """The id of the task that is asked for. Raises Malformed."""
+    no_aliases(params, "id")
     task_id = text_at(params, "id")
     if not task_id:
         raise Malformed("id is required")

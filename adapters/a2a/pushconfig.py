@@ -16,7 +16,7 @@ from .codec import Malformed, as_object, list_at, object_at, text_at
 from .wire import V03, V10, Json, Op, Version
 
 LONGEST = 4096  # characters of a URL, a token or credentials
-_INLINE = {V10: "taskPushNotificationConfig", V03: "pushNotificationConfig"}
+INLINE = {V10: "taskPushNotificationConfig", V03: "pushNotificationConfig"}
 _VISIBLE = re.compile(r"[\x20-\x7e]*")  # what may stand in a header
 _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")  # RFC 9110, section 5.6.2
 
@@ -46,7 +46,7 @@ class PushConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def inline_config(params: Json, v: Version) -> PushConfig | None:
     """The configuration in a message's parameters. Raises Malformed."""
-    value = object_at(object_at(params, "configuration") or {}, _INLINE[v])
+    value = object_at(object_at(params, "configuration") or {}, INLINE[v])
     return None if value is None else _config_from(value, v)
 
 
@@ -135,7 +135,7 @@ def configs_to(task_id: str, configs: list[PushConfig], v: Version) -> Any:
 def unpushed(params: Json, v: Version, *, wait: bool) -> dict[str, Any]:
     """A message's parameters without the configuration, for the agent: the webhook is between the client and
     the gateway. ``wait`` False: and to be answered as soon as the task exists."""
-    configuration = {k: x for k, x in (object_at(params, "configuration") or {}).items() if k != _INLINE[v]}
+    configuration = {k: x for k, x in (object_at(params, "configuration") or {}).items() if k != INLINE[v]}
     if not wait:
         configuration |= {"returnImmediately": True} if v == V10 else {"blocking": False}
     rest = {k: x for k, x in params.items() if k != "configuration"}

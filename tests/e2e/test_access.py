@@ -410,6 +410,28 @@ def sent_with(**fields: Any) -> Any:
     return message
 
 
+def test_no_other_spelling_leads_into_anothers_task(people: tuple[Person, Person]) -> None:
+    ann, bob = people
+    task = ann.send("ask what")
+    mine = bob.send("echo mine")["id"]
+    for fields in (
+        {"task_id": task["id"]},
+        {"TaskId": task["id"]},
+        {"context_id": task["contextId"]},
+        {"reference_task_ids": [task["id"]]},
+        {"referenceTaskIds": [task["id"]]},
+    ):
+        assert "error" in bob.rpc("SendMessage", sent_with(**fields)), fields
+        old = {"messageId": "m", "role": "user", "kind": "message", "parts": [{"kind": "text", "text": "x"}]}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": old | fields}}
+        assert "error" in bob.http.post("/a2a/talk/", json=body).json(), fields
+    for method in ("GetTask", "CancelTask"):
+        assert "error" in bob.rpc(method, {"id": mine, "ID": task["id"]})
+    assert "result" in bob.rpc("SendMessage", sent_with(referenceTaskIds=[mine]))
+    seen = ann.rpc("GetTask", {"id": task["id"]})["result"]
+    assert seen["status"]["state"] == "TASK_STATE_INPUT_REQUIRED"
+
+
 def shown(answer: httpx.Response) -> Any:
     return [answer.status_code, answer.json()]
 

@@ -7,17 +7,17 @@ others are called through the engine, and always answer with a task.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import msgspec
 
-from ....gateway.errors import NotActive, UnknownTask
+from ....gateway.errors import NotActive, UnknownTask, Unsupported
 from ....gateway.lifecycle import TERMINAL
-from ....gateway.model import Invocation, Task
+from ....gateway.model import Invocation, Message, Principal, Task
 from ....gateway.ports import AgentView, Engine, TaskHandle
 from ..card import as_v03, grpc_interface, with_interfaces
-from ..codec import task_to
+from ..codec import list_at, task_to
 from ..events import item_to
 from ..losses import Loss, of_event, of_task
 from ..params import Send, count_at, send_at, send_from, task_id_of
@@ -34,6 +34,7 @@ from .push import Push
 from .relay import Relay, is_relayed
 from .signer import Signer
 
+_ANONYMOUS = Principal().id
 _encode = msgspec.json.Encoder().encode
 
 
@@ -79,6 +80,8 @@ class Operations:
         send = send_at(call.raw, call.version) or send_from(call.params, call.version)
         if send.message.message_id:
             call.attributes["a2a.message.id"] = send.message.message_id
+        if send.message.extra:
+            await self._check_referenced(call, send.message)
         if send.push is not None:
             await self._push.check(call, send.push, send.message.task_id)
         if call.agent == OWN:
@@ -100,6 +103,15 @@ class Operations:
             if not is_relayed(known):
                 return send, route, None
         return send, route, agent
+
+    async def _check_referenced(self, call: Call, message: Message) -> None:
+        """To an agent all callers are one: it may read in any task that it is referred to. Raises UnknownTask
+        for one that is not the caller's, Malformed."""
+        ids = list_at(message.extra.get("a2a", {}), "referenceTaskIds")
+        if call.principal.id != _ANONYMOUS:
+            for task_id in ids:
+                with suppress(Unsupported):  # it is the caller's, and at work in another process
+                    await self._engine.task(str(task_id), call.principal)
 
     async def _send(self, call: Call) -> bytes:
         send, route, agent = await self._routed(call)
