@@ -143,6 +143,9 @@ class TaskCalls:
         task_id = exchange.head.task_id
         if not isinstance(task_id, str):
             raise RpcError(wire.INVALID_PARAMS, "taskId is required: a string")
+        if any(key.lower() == "taskid" and key != "taskId" for key in exchange.members()):
+            # A server that tells no case might take it for the one that is meant, and it be another caller's.
+            raise RpcError(wire.INVALID_PARAMS, "there must be one taskId")
         handle = await self._engine.task(task_id, exchange.principal)
         if only not in (None, handle.task.agent):
             raise UnknownTask(task_id)

@@ -119,6 +119,12 @@ async def until(raw: Raw, task_id: str, status: str) -> Any:
 # --- the modern era ------------------------------------------------------------------------------
 
 
+async def test_no_other_spelling_of_a_tasks_id_passes(raw: Raw) -> None:
+    created = (await modern(raw, "tools/call", **arguments("x")))["result"]
+    answer = await modern(raw, "tasks/get", taskId=created["taskId"], TASKID="another")
+    assert answer["error"]["message"] == "there must be one taskId"
+
+
 async def test_a_long_call_becomes_a_task_and_brings_its_result(raw: Raw, long: Long) -> None:
     created = (await modern(raw, "tools/call", **arguments("x")))["result"]
     assert created["resultType"] == "task"
