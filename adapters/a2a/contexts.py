@@ -23,6 +23,7 @@ _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _items = msgspec.json.Decoder(list[Raw])
 _OBJECT, _ARRAY = b"{["
+_BELONGS = (b'"taskId"', b'"contextId"', b'"referenceTaskIds"', b'"message"')
 
 
 def context_at_agent(context_id: str, principal: Principal, *, others: bool) -> str:
@@ -57,10 +58,20 @@ def _same(value: Raw, text: str) -> bool:
     return msgspec.json.decode(value) == text
 
 
+def once_named(params: Raw, context_id: str | None) -> Raw:
+    """The parameters of a message as they are, if each of the names in them that say where it belongs comes
+    but once; else with the last of each, which is the one that counts here: a reader at the agent may take
+    the first."""
+    raw = bytes(params)
+    doubtful = b"\\u" in raw or any(raw.count(name) > 1 for name in _BELONGS)
+    return in_context(params, context_id) if doubtful else params
+
+
 def in_context(params: Raw, context_id: str | None) -> Raw:
     """The parameters of a message (JSON of either revision) that belongs to this conversation."""
     fields = _fields.decode(params)
     message = _fields.decode(fields["message"])
-    message["contextId"] = Raw(_encode(context_id))
+    if context_id is not None or "contextId" in message:
+        message["contextId"] = Raw(_encode(context_id))
     fields["message"] = Raw(_encode(message))
     return Raw(_encode(fields))

@@ -22,7 +22,7 @@ from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
 from ..card import relayed_card
 from ..codec import Malformed, task_to
-from ..contexts import in_context
+from ..contexts import in_context, once_named
 from ..params import Send, translated
 from ..problems import EXTENSION_REQUIRED, TASK_NOT_FOUND, UNSUPPORTED, Problem
 from ..pushconfig import unpushed
@@ -106,7 +106,8 @@ class Relay:
             raw = call.raw
             if send.push is not None:
                 raw = msgspec.Raw(_encode(unpushed(call.params, version, wait=wait)))
-            return passage, raw if theirs == message.context_id else in_context(raw, theirs)
+            same = theirs == message.context_id
+            return passage, once_named(raw, theirs) if same else in_context(raw, theirs)
         message = msgspec.structs.replace(message, context_id=theirs)
         return passage, translated(msgspec.structs.replace(send, message=message, wait=wait), version)
 
@@ -117,7 +118,7 @@ class Relay:
         version = (await agent.interface()).version
         passage = self._passage(call, view, agent, version, known)
         try:
-            return passage.passed_task(await passage.call(call.op, call.raw))
+            return passage.passed_task(await passage.call(call.op, call.params))
         except GatewayError as e:
             if call.op is not Op.GET or (e.native or {}).get("code") != TASK_NOT_FOUND:
                 raise
@@ -141,7 +142,7 @@ class Relay:
         passage = self._passage(call, view, agent, version, known)
         # A 0.3 agent does not begin with the task as it is, which 1.0 promises.
         plain = version == V10 or call.version == V03
-        source = passage.stream(Op.SUBSCRIBE, call.raw) if plain else passage.rejoined(fresh=True)
+        source = passage.stream(Op.SUBSCRIBE, call.params) if plain else passage.rejoined(fresh=True)
         try:
             async with aclosing(source) as results:
                 async for result in results:

@@ -437,6 +437,34 @@ async def test_a_task_belongs_to_its_conversation() -> None:
         assert heard == [heard[0], heard[0], None]
 
 
+@pytest.mark.parametrize("again", ["taskId", "task\\u0049d", "referenceTaskIds"])
+async def test_what_is_named_twice_is_passed_on_once(again: str) -> None:
+    """An agent may take the first of two members of one name; the gateway goes by the last."""
+    heard: list[list[tuple[str, Any]]] = []
+
+    async def handle(method: str, params: Any, request: Request) -> Response:
+        heard.append([])
+        json.loads(await request.body(), object_pairs_hook=lambda pairs: heard[-1].extend(pairs))
+        return answer({"task": task("TASK_STATE_INPUT_REQUIRED")})
+
+    async with agent(handle) as url, gateway(x=url) as gw:
+        plain = again if again == "referenceTaskIds" else "taskId"
+        theirs, own = ('["other"]', "[]") if plain == "referenceTaskIds" else ('"other"', '""')
+        body = (
+            '{"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": {"messageId": "m", '
+            f'"role": "ROLE_USER", "parts": [{{"text": "x"}}], "{again}": {theirs}, "{plain}": {own}}}}}}}'
+        )
+        headers = {"content-type": "application/json", **caller("a")}
+        said = await gw.http.post(f"{gw.url}/a2a/x", content=body, headers=headers)
+        assert "result" in said.json()
+        assert [value for name, value in heard[0] if name == plain] == [json.loads(own)]
+        twice = '{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":"other","id":"t"}}'
+        await gw.http.post(f"{gw.url}/a2a/x", content=twice, headers=headers)
+        assert [value for name, value in heard[1] if name == "id" and isinstance(value, str)].count(
+            "other"
+        ) == 0
+
+
 async def test_a_conversation_that_lives_on_messages_alone_goes_on() -> None:
     heard: list[Any] = []
 
