@@ -96,11 +96,10 @@ async def test_one_that_keeps_ending_is_started_again_less_and_less_often(
     monkeypatch.setattr(reach, "RESTART_PAUSE", 60.0)
     async with running() as gateway:
         await add(gateway, record("scribe"))
-        for _ in range(20):
-            said = await do(gateway, "scribe", "dies")
-            assert not said.ok
-            if "is started again in" in said.message:
-                break
+        said = await do(gateway, "scribe", "dies")
+        async with asyncio.timeout(30):  # calls may come while one is dying; those count for nothing
+            while not said.ok and "is started again in" not in said.message:
+                said = await do(gateway, "scribe", "dies")
         assert said.message.startswith("scribe keeps ending; it is started again in "), said
         shown = (await gateway.http.get("/api/agents/scribe", headers=OWNER)).json()
         assert (shown["health"], shown["circuit"]) == ("down", "open")
