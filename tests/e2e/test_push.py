@@ -43,10 +43,12 @@ async def test_agents_of_every_protocol(start_gateway: Callable[..., Any], peers
 
 async def test_a_killed_gateway_tells_of_what_it_lost(start_gateway: Callable[..., Any], peers: Any) -> None:
     gateway = start_gateway(**ALLOW)
-    gateway.cli.json("agents", "add", "acp", peers.acp, "--protocol", "acp", "--remote", "slow")
+    gateway.cli.json("agents", "add", "stdio", "--", *peers.mcp_stdio)
     gateway.cli.json("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
     async with webhook() as translated, webhook() as relayed:
-        slow = await send(f"{gateway.url}/a2a/acp", sending("30", translated.url, wait=False))
+        call = sending("", translated.url, wait=False)
+        call["message"]["parts"] = [{"data": {"tool": "slow", "arguments": {"seconds": 60}}}]
+        slow = await send(f"{gateway.url}/a2a/stdio", call)  # whose process dies with the gateway
         mine = await send(f"{gateway.url}/a2a/a2a", sending("slow 4", relayed.url, wait=False))
         await translated.until(len)
         await relayed.until(len)
