@@ -8,12 +8,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
+from litestar import post
+from litestar.params import FromPath, JSONBody
+from litestar.response import Stream
 
 from .. import sse
 from ..errors import Draining, GatewayError
 from ..model import Invocation, Logged, Message, Part, Principal, Task, Trace
 from ..ports import Engine, TaskHandle
 from ..telemetry import Span
+from .asking import Ask, plane_of, principal_of
+from .request import timeouts_in
 
 KEEP_ALIVE = 15.0  # seconds of silence before a comment keeps the connection open
 PROTOCOL = "cli"
@@ -121,3 +126,27 @@ async def _or_silence(log: AsyncIterator[Logged]) -> AsyncGenerator[Logged | Non
 def _task(task: Task, span: Span) -> bytes:
     fields: dict[str, Any] = msgspec.to_builtins(task)
     return _encode({**fields, "trace_id": span.trace_id})
+
+
+@post("/api/agents/{name:str}/call", summary="Call an agent", status_code=200)
+async def agents_call(request: Ask, name: FromPath[str], data: JSONBody[CallBody]) -> Stream:
+    """An event stream: ``task``, then ``event`` for each event of the turn, then ``task`` as it is at the
+    end. Closing it does not cancel the task. The headers ``agentgw-idle-timeout`` and
+    ``agentgw-total-timeout`` (durations like "30s") lower what the agent is allowed."""
+    trace = Trace(
+        traceparent=request.headers.get("traceparent"),
+        tracestate=request.headers.get("tracestate"),
+        baggage=request.headers.get("baggage"),
+    )
+    timeouts = timeouts_in(lambda name: request.headers.get(name.decode()))
+    events = await begin(plane_of(request).engine, name, data, principal_of(request), trace, timeouts)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Stream(events, media_type="text/event-stream", headers=headers)
+
+
+@post("/api/tasks/{task_id:str}/cancel", summary="Cancel a task at its agent", status_code=200)
+async def tasks_cancel(request: Ask, task_id: FromPath[str]) -> Task:
+    return (await plane_of(request).engine.cancel(task_id, principal_of(request))).task
+
+
+HANDLERS = (agents_call, tasks_cancel)
