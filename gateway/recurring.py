@@ -3,10 +3,11 @@ times is kept, so that they need not be parsed any more."""
 
 from __future__ import annotations
 
+from array import array
 from typing import Generic, TypeVar
 
 LONGEST = 4096  # bytes of a head that is kept
-_ONCE = 4096  # heads that came once and are remembered for it
+_ONCE = 2048  # places, each of the two heads that came to it last: those that came once are remembered
 _END = b"\r\n\r\n"
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ class Recurring(Generic[T]):
         self._limit = limit
         self._values: dict[bytes, T] = {}
         self._size = 0
-        self._once: set[int] = set()
+        self._once = array("q", (0, 0)) * _ONCE
 
     def find(self, data: bytes) -> tuple[T, int] | None:
         """What is kept for the head that ``data`` begins with, and how long that is."""
@@ -32,11 +33,11 @@ class Recurring(Generic[T]):
         if end < 0 or end > LONGEST:
             return None
         head = data[: end + 4]
-        if (seen := hash(head)) in self._once:
+        once, seen = self._once, hash(head)
+        at = seen % _ONCE * 2
+        if seen in (once[at], once[at + 1]):
             return head
-        if len(self._once) >= _ONCE:
-            self._once.clear()
-        self._once.add(seen)
+        once[at], once[at + 1] = seen, once[at]
         return None
 
     def keep(self, head: bytes, value: T) -> None:

@@ -17,6 +17,7 @@ from ..gateway.store import StoredContext
 CHANGES = 50_000  # kept; the oldest go first
 GENERATION = 25_000  # changes that one set of marks tells of; the one before is kept
 _SLOTS = 1 << 17
+_PIECE = 1 << 12  # slots that are cleared at once
 _ROW = 0xFFFF
 
 _encode = msgspec.json.Encoder().encode
@@ -27,8 +28,16 @@ class _Marks:
     """Rows by key: 48 bits of its hash, and the row's place in ``_rows``."""
 
     def __init__(self) -> None:
-        self._slots = array("Q", bytes(8 * _SLOTS))
+        self._slots = array("Q", (0,)) * _SLOTS
         self._rows = array("q")
+        self.changes = 0
+
+    def clear(self) -> None:
+        """Nothing was put."""
+        view, nothing = memoryview(self._slots), array("Q", (0,)) * _PIECE
+        for at in range(0, _SLOTS, _PIECE):
+            view[at : at + _PIECE] = nothing
+        del self._rows[:]
         self.changes = 0
 
     def begin(self, row: int, changes: int) -> None:
@@ -74,7 +83,8 @@ class ContextTable:
     def _note(self, row: int, contexts: Sequence[StoredContext]) -> None:
         contexts = contexts[-GENERATION:]  # more would not fit
         if self._new.changes + len(contexts) > GENERATION:
-            self._new, self._old = _Marks(), self._new
+            self._new, self._old = self._old, self._new  # made anew they would leave holes in memory
+            self._new.clear()
         self._new.begin(row, len(contexts))
         agents: dict[tuple[str, str], str | None] = {}
         owners: dict[tuple[str, str], str | None] = {}

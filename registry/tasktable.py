@@ -1,31 +1,26 @@
 """Tasks and their events in SQLite: the statements, without the life of the connection.
 
 Only one thread uses a table. It knows which task has which number, so that the ids of tasks, which come in no
-order, need no index on disk: that is what would cost most. Events are written in chunks, one for what a task
-has gained since the last flush.
+order, need no index on disk: that is what would cost most (``numbers``). Events are written in chunks, one
+for what a task has gained since the last flush.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import msgspec
 
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Logged, TaskState
 from ..gateway.store import StoredTask
+from .numbers import Numbers
 
 _encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(StoredTask).decode
 _decode_events = msgspec.json.Decoder(list[Logged]).decode
 _GROUPS = (tuple(TERMINAL), tuple(PAUSED), tuple(set(TaskState) - TERMINAL - PAUSED))
-
-
-def _key(id: str) -> bytes:
-    """What stands for a task's id in memory: agents choose ids, of any length."""
-    return blake2b(id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class TaskTable:
@@ -37,9 +32,10 @@ class TaskTable:
     def __init__(self, db: sqlite3.Connection, limit: int) -> None:
         self._db = db
         self._limit = limit
-        rows = db.execute("SELECT id, n FROM tasks ORDER BY n")
-        self._numbers: dict[bytes, int] = {_key(id): n for id, n in rows}
-        self._last = max(self._numbers.values(), default=0)
+        self._numbers = Numbers(limit + limit // 16)
+        self._last = 0
+        for id, self._last in db.execute("SELECT id, n FROM tasks ORDER BY n"):
+            self._numbers.put(id, self._last)
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -53,14 +49,13 @@ class TaskTable:
             task, value = stored.task, _encode(stored)
             sizes.append(len(value))
             now = (task.context_id, str(task.state), task.created_at, value)
-            key = _key(task.id)
-            number = numbers.get(key)
+            number = numbers.get(task.id)
             if number is None:
                 self._last += 1
-                numbers[key] = self._last
+                numbers.put(task.id, self._last)
                 new.append((self._last, task.id, stored.principal, task.agent, *now))
             else:
-                changed.append((*now, number, stored.principal, task.agent))
+                changed.append((*now, number, task.id, stored.principal, task.agent))
         if new:
             self._db.executemany("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", new)
         if changed:
@@ -78,7 +73,7 @@ class TaskTable:
         rows = [
             (number, chunk[-1].seq, _encode(chunk))
             for task_id, chunk in chunks.items()
-            if (number := self._numbers.get(_key(task_id))) is not None
+            if (number := self._numbers.get(task_id)) is not None
         ]
         self._db.executemany("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", rows)
 
@@ -97,7 +92,7 @@ class TaskTable:
                 )
                 self._db.execute(f"DELETE FROM tasks WHERE n <= ? AND {among}", bound)
             for id, _ in found:
-                del self._numbers[_key(id)]
+                self._numbers.drop(id)
             surplus -= len(found)
             if surplus <= 0:
                 return
@@ -106,9 +101,10 @@ class TaskTable:
 
     def load(self, ids: Sequence[str]) -> list[StoredTask]:
         """Those of these tasks that there are."""
-        numbers = [number for id in ids if (number := self._numbers.get(_key(id))) is not None]
-        query = "SELECT value FROM tasks WHERE n = ?"
-        return [_decode_task(self._db.execute(query, (number,)).fetchone()[0]) for number in numbers]
+        query = "SELECT value FROM tasks WHERE n = ? AND id = ?"
+        wanted = [(number, id) for id in ids if (number := self._numbers.get(id)) is not None]
+        rows = (self._db.execute(query, each).fetchone() for each in wanted)
+        return [_decode_task(row[0]) for row in rows if row is not None]
 
     def find(
         self,
@@ -132,12 +128,12 @@ class TaskTable:
     def events(self, task_id: str, after: int) -> list[Logged]:
         """``Store.load_events``."""
         query = "SELECT value FROM chunks WHERE n = ? AND last > ? ORDER BY last"
-        chunks = self._db.execute(query, (self._numbers.get(_key(task_id)), after))
+        chunks = self._db.execute(query, (self._numbers.get(task_id), after))
         events = {event.seq: event for (value,) in chunks for event in _decode_events(value)}
         return [events[seq] for seq in sorted(events) if seq > after]
 
 
 _CHANGE = """
 UPDATE tasks SET context_id = ?, state = ?, created_at = ?, value = ?
-WHERE n = ? AND principal = ? AND agent = ?
+WHERE n = ? AND id = ? AND principal = ? AND agent = ?
 """
