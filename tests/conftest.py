@@ -15,16 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from .support.ports import find_port
 
 ROOT = Path(__file__).resolve().parent.parent
 TAIL = 4000
+# Seconds: a test that waits longer for one thing has failed; a busy machine is slow, not wrong.
+PATIENCE = 60.0
 _running: list[Process] = []
 
+# httpx gives up after 5 s by itself, which says more about the machine than about the gateway.
+vars(httpx._config.DEFAULT_TIMEOUT_CONFIG).update(
+    dict.fromkeys(("connect", "read", "write", "pool"), PATIENCE)
+)
+# How long an example takes, or its making, says nothing about the code, either.
+settings.register_profile("tests", deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+settings.load_profile("tests")
 
-def wait_until(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
+
+def wait_until(what: str, check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """The first truthy answer of `check`, asked again and again until the deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -58,7 +70,7 @@ class Process:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    def stop(self, signum: int = signal.SIGTERM, seconds: float = 10) -> int:
+    def stop(self, signum: int = signal.SIGTERM, seconds: float = PATIENCE) -> int:
         """End the whole group; the exit status of its leader."""
         # A group whose leader has ended before may not exist any more, and its number be another's.
         if self.popen.poll() is None:

@@ -101,7 +101,7 @@ class Cli:
         return subprocess.Popen([str(self.script), *arguments], **(settings | options))
 
     def run(self, *arguments: str, input: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
-        settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60, "check": False}
+        settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "check": False}
         command = [str(self.script), *arguments]
         return subprocess.run(command, input=input, env=self.environment, **(settings | options))
 

@@ -66,7 +66,7 @@ def test_the_answer_streams_to_stdout_piece_by_piece(cli: Cli, fake: Fake) -> No
         exchange.head(200, "text/event-stream")
         exchange.event(BASE | {"state": "working"}, "task")
         exchange.event({"seq": 1, "at": "", "event": delta("first ")}, "event")
-        assert go.wait(30)
+        assert go.wait(60)
         exchange.event({"seq": 2, "at": "", "event": delta("second")}, "event")
         whole = {"type": "message", "message": message(text("first second"))}
         exchange.event({"seq": 3, "at": "", "event": whole}, "event")
@@ -229,7 +229,7 @@ def test_ctrl_c_cancels_the_task_upstream(cli: Cli, fake: Fake) -> None:
         exchange.head(200, "text/event-stream")
         exchange.event(BASE | {"state": "working"}, "task")
         exchange.event({"seq": 1, "at": "", "event": delta("started")}, "event")
-        assert canceled.wait(30)
+        assert canceled.wait(60)
         exchange.event(BASE | {"state": "canceled"}, "task")
 
     def cancel(exchange: Exchange) -> None:
@@ -268,7 +268,7 @@ class Terminal:
     def end(self) -> tuple[int, bytes]:
         out = self.process.stdout.read()
         self.process.stdout.close()
-        status = self.process.wait(30)
+        status = self.process.wait(60)
         os.close(self.master)
         return status, out
 

@@ -72,11 +72,11 @@ class Host:
         self.process.stdin.flush()
 
     def receive(self) -> dict[str, Any] | None:
-        return self.lines.get(timeout=30)
+        return self.lines.get(timeout=60)
 
     def close(self) -> int:
         self.process.stdin.close()
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ class Server:
             return
         exchange.head(200, "text/event-stream")
         self.streams.put(exchange)
-        self.end.wait(30)
+        self.end.wait(60)
 
     def delete(self, exchange: Exchange) -> None:
         self.ended.append(exchange.headers["mcp-session-id"])
@@ -164,7 +164,7 @@ def test_a_session_is_kept_with_its_headers(host: Host, server: Server, fake: Fa
 
 def test_the_server_s_own_messages_reach_the_host(host: Host, server: Server) -> None:
     greet(host)
-    stream = server.streams.get(timeout=30)
+    stream = server.streams.get(timeout=60)
     assert stream.headers["mcp-session-id"] == "s1"
     changed = notification("notifications/tools/list_changed")
     stream.event(changed)
@@ -178,7 +178,7 @@ def test_a_question_inside_a_call_is_answered_and_the_call_goes_on(host: Host, s
         exchange.head(200, "text/event-stream")
         exchange.event(notification("notifications/progress", progress=1))
         exchange.event(request(77, "elicitation/create", message="Sure?"))
-        assert answered.wait(30)
+        assert answered.wait(60)
         exchange.event(result(exchange.json["id"], ok=True))
 
     def responded(exchange: Exchange) -> None:
@@ -200,7 +200,7 @@ def test_a_question_inside_a_call_is_answered_and_the_call_goes_on(host: Host, s
 
 def test_a_forgotten_session_is_opened_again(host: Host, server: Server) -> None:
     greet(host)
-    server.streams.get(timeout=30)
+    server.streams.get(timeout=60)
     server.sessions[0] = "forgotten"
     host.send(request(1, "tools/list"))
     assert host.receive() == result(1, session="s2")
@@ -208,7 +208,7 @@ def test_a_forgotten_session_is_opened_again(host: Host, server: Server) -> None
     assert methods[-4:] == [
         ("s1", "tools/list"), (None, "initialize"), ("s2", "notifications/initialized"), ("s2", "tools/list"),
     ]  # fmt: skip
-    assert server.streams.get(timeout=30).headers["mcp-session-id"] == "s2"
+    assert server.streams.get(timeout=60).headers["mcp-session-id"] == "s2"
 
 
 def test_a_restarted_gateway_is_found_again(
@@ -297,7 +297,7 @@ def test_end_of_input_ends_the_session_after_calls_under_way(host: Host, server:
     go = threading.Event()
 
     def call(exchange: Exchange) -> None:
-        assert go.wait(30)
+        assert go.wait(60)
         exchange.answer(200, result(1, done=True))
 
     server.answers["tools/call"] = call
@@ -307,7 +307,7 @@ def test_end_of_input_ends_the_session_after_calls_under_way(host: Host, server:
     go.set()
     assert host.receive() == result(1, done=True)
     assert host.receive() is None
-    assert host.process.wait(30) == 0
+    assert host.process.wait(60) == 0
     assert server.ended == ["s1"]
     assert host.process.stderr.read() == b""
 
@@ -315,7 +315,7 @@ def test_end_of_input_ends_the_session_after_calls_under_way(host: Host, server:
 def test_sigterm_ends_it_at_once(host: Host, server: Server) -> None:
     greet(host)
     host.process.send_signal(signal.SIGTERM)
-    assert host.process.wait(30) == 0
+    assert host.process.wait(60) == 0
     assert server.ended == ["s1"]
 
 
@@ -361,16 +361,16 @@ def test_cancelling_a_modern_request_closes_its_response(host: Host, fake: Fake)
         exchange.head(200, "text/event-stream")
         exchange.event(notification("notifications/progress", progress=0))
         begun.set()
-        exchange.connection.settimeout(30)
+        exchange.connection.settimeout(60)
         if exchange.connection.recv(1) == b"":  # the client hung up
             closed.set()
 
     fake.routes["POST /mcp"] = post
     host.send(modern(1, "tools/call", name="slow"))
-    assert begun.wait(30)
+    assert begun.wait(60)
     assert host.receive() == notification("notifications/progress", progress=0)
     host.send(notification("notifications/cancelled", requestId=1))
-    assert closed.wait(30)
+    assert closed.wait(60)
     host.send(modern(2, "tools/list"))
     assert host.receive() == result(2)  # and no answer to the cancelled one
     assert [exchange.json["id"] for exchange in fake.asked("POST /mcp")] == [1, 2]

@@ -35,9 +35,10 @@ from mcp.types import ElicitResult
 
 from .reply import ACP_STATES, Reply, Request, from_a2a, from_acp, from_mcp
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 ENDED = {"completed", "failed", "canceled", "rejected", "error"}
 Started = Callable[[], Awaitable[None]]
+Back = Callable[[], None]  # says that who left is there again: the work may go on
 
 
 def b64(content: bytes) -> str:
@@ -186,20 +187,27 @@ class McpHost:
             await asyncio.wait([calling])
         return None  # a host that has cancelled gets no answer
 
-    async def long_task(self, request: Request) -> Reply:
+    async def long_task(self, request: Request, back: Back) -> Reply:
         """Call, and while the answer says that it is not the end, again with the task's id."""
+        if request.tool:  # of a server: the host waits for it
+            back()
         async with self.connect() as client:
             reply = await self.call_on(client, request)
-            while reply.task and reply.state not in ENDED:
-                again = Request(request.agent, "", task=reply.task)
-                reply = await self.call_on(client, again)
-        return reply
+            back()
+            return await self._followed(client, request.agent, reply)
 
-    async def rejoin(self, request: Request) -> Reply:
+    async def rejoin(self, request: Request, back: Back) -> Reply:
         """Leave with a task's id, come back on another connection."""
         reply = await self.call(request)
         assert reply.task and reply.state not in ENDED, reply
-        return await self.long_task(Request(request.agent, "", task=reply.task))
+        back()
+        async with self.connect() as client:
+            return await self._followed(client, request.agent, reply)
+
+    async def _followed(self, client: McpClient, agent: str, reply: Reply) -> Reply:
+        while reply.task and reply.state not in ENDED:
+            reply = await self.call_on(client, Request(agent, "", task=reply.task))
+        return reply
 
     async def call_many(self, requests: list[Request]) -> list[Reply]:
         """All on one connection, as a host has it."""
@@ -301,13 +309,14 @@ class A2aPython:
             await stopped()
         return from_a2a(events)
 
-    async def long_task(self, request: Request) -> Reply:
+    async def long_task(self, request: Request, back: Back) -> Reply:
         """Start without waiting, leave, and look again until the task has ended."""
         body = a2a_request(request) | {"configuration": {"returnImmediately": True}}
         async with self.opened(request.agent, streaming=False) as client:
             events = [e async for e in client.send_message(ParseDict(body, SendMessageRequest()))]
         first = from_a2a([(0, MessageToDict(events[0]))])
         assert first.task and first.state not in ENDED, first
+        back()
         async with self.opened(request.agent) as client:
             return await ended(lambda: self._get(client, first.task))
 
@@ -315,7 +324,7 @@ class A2aPython:
         found = MessageToDict(await client.get_task(GetTaskRequest(id=task or "")))
         return from_a2a([(time.monotonic(), {"task": found})])
 
-    async def rejoin(self, request: Request) -> Reply:
+    async def rejoin(self, request: Request, back: Back) -> Reply:
         """Drop the stream after its first piece, come back on another connection."""
         task: str | None = None
         async with self.opened(request.agent) as client:
@@ -329,8 +338,12 @@ class A2aPython:
                     if task and seen.progress:
                         break
         async with self.opened(request.agent) as client:
-            rest = client.subscribe(SubscribeToTaskRequest(id=task or ""))
-            return from_a2a([(time.monotonic(), MessageToDict(event)) async for event in rest])
+            events = []
+            async for event in client.subscribe(SubscribeToTaskRequest(id=task or "")):
+                if not events:
+                    back()
+                events += [(time.monotonic(), MessageToDict(event))]
+            return from_a2a(events)
 
     async def call_many(self, requests: list[Request]) -> list[Reply]:
         async with httpx.AsyncClient(timeout=TIMEOUT) as http:
@@ -384,13 +397,14 @@ class A2aJs:
         await stopped()
         return from_a2a(events)
 
-    async def long_task(self, request: Request) -> Reply:
+    async def long_task(self, request: Request, back: Back) -> Reply:
         """Start without waiting, leave, and look again until the task has ended."""
         url = self.agent_url(request.agent)
         body = a2a_request(request) | {"configuration": {"returnImmediately": True}}
         _, last = await self.lines.perform("send", url=url, request=body)
         first = from_a2a([(0, last["done"])])
         assert first.task and first.state not in ENDED, first
+        back()
 
         async def get() -> Reply:
             _, last = await self.lines.perform("get", url=url, task=first.task)
@@ -398,7 +412,7 @@ class A2aJs:
 
         return await ended(get)
 
-    async def rejoin(self, request: Request) -> Reply:
+    async def rejoin(self, request: Request, back: Back) -> Reply:
         """Drop the stream after its first piece, come back with another request."""
         url, events, task = self.agent_url(request.agent), [], None
         async with aclosing(self._events("stream", url=url, request=a2a_request(request))) as stream:
@@ -408,7 +422,12 @@ class A2aJs:
                 task = seen.task
                 if task and seen.progress:
                     break
-        return from_a2a([event async for event in self._events("subscribe", url=url, task=task)])
+        events = []
+        async for event in self._events("subscribe", url=url, task=task):
+            if not events:
+                back()
+            events += [event]
+        return from_a2a(events)
 
     async def call_many(self, requests: list[Request]) -> list[Reply]:
         return await asyncio.gather(*(self.call(request) for request in requests))
@@ -482,11 +501,12 @@ class AcpClient:
         assert "done" in last, last
         return from_acp(events)
 
-    async def long_task(self, request: Request) -> Reply:
+    async def long_task(self, request: Request, back: Back) -> Reply:
         """Start without waiting, leave, look at the run until it has ended, and read its log."""
         command = {"url": self.url, "agent": request.agent, "parts": self.form(request)}
         _, last = await self.lines.perform("async", **command)
         run = last["done"]["run_id"]
+        back()
 
         async def status() -> Reply:
             _, last = await self.lines.perform("status", url=self.url, run=run)
@@ -495,7 +515,7 @@ class AcpClient:
         await ended(status)
         return await self._log(run)
 
-    async def rejoin(self, request: Request) -> Reply:
+    async def rejoin(self, request: Request, back: Back) -> Reply:
         """Drop the stream after its first piece, come back to the run's log until it has ended."""
         events: list[tuple[float, Any]] = []
         run: str | None = None
@@ -506,6 +526,7 @@ class AcpClient:
                 run = seen.task
                 if run and seen.progress:
                     break
+        back()
         return await ended(lambda: self._log(run))
 
     async def call_many(self, requests: list[Request]) -> list[Reply]:

@@ -10,13 +10,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from filelock import FileLock
 
+from agentgw.cli import owner
+
+from ..conftest import PATIENCE, wait_until
 from .table import Table
 
 if TYPE_CHECKING:
@@ -24,19 +29,31 @@ if TYPE_CHECKING:
 
 PEERS = Path(__file__).resolve().parent.parent / "peers"
 NODE = PEERS / "node"
-CLI_SECONDS = 60
+CLI_SECONDS = 120
 
 
 class Journal:
-    """What the peers note down: which work begins there, and how it ends."""
+    """What the peers note down: which work begins there, and how it ends. And what they read in it: which
+    work holds after its first piece, until it may go on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.touch()
 
+    def note(self, line: str) -> None:
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+
+    def hold(self, token: str) -> None:
+        """Before the work with this token begins."""
+        self.note(f"{token} holds")
+
+    def go(self, token: str) -> None:
+        self.note(f"{token} goes on")
+
     async def holds(self, line: str) -> None:
         """Wait until a peer has noted this."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while line not in self.path.read_text().splitlines():  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.01)
 
@@ -157,6 +174,24 @@ class Gateway:
     journal: Journal | None = None  # of the peers behind it
 
 
+def owns(home: Path, process: Any) -> bool:
+    """Whether commands find it, which comes last: of several processes the one that is started is that."""
+    if (status := process.popen.poll()) is not None:
+        raise RuntimeError(f"the gateway ended with {status}:\n{process.output}")
+    here = owner.read(home)
+    return here is not None and here.pid == process.popen.pid
+
+
+def workers_of(gateway: Any) -> list[psutil.Process]:
+    """The processes that serve, where there are several."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process(gateway.process.popen.pid).children():
+        with suppress(psutil.NoSuchProcess):  # gone by now, or a zombie
+            if "agentgw.cli.worker" in child.cmdline():
+                found.append(child)
+    return found
+
+
 @pytest.fixture(scope="session")
 def launch_gateway(
     spawn: Any,
@@ -173,6 +208,7 @@ def launch_gateway(
         port = free_port()
         words = [agentgw, "serve", "--port", port, *options]
         process = spawn("gateway", words, port=port, env=cli.environment, cwd=cli.home)
+        wait_until("the gateway is ready", lambda: owns(cli.home, process))
         return Gateway(f"http://127.0.0.1:{port}", cli, process, port)
 
     return start

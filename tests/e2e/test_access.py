@@ -19,7 +19,7 @@ from mcp import Client as McpClient
 from mcp import StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from ..conftest import wait_until
+from ..conftest import PATIENCE, wait_until
 from .clients import A2aPython, a2a_request
 from .reply import Request
 
@@ -149,7 +149,7 @@ async def stdio(gateway: Guarded, caller: str, agent: str) -> str:
 def a2a(binding: str, version: str) -> Door:
     async def look(gateway: Guarded, caller: str, agent: str) -> str:
         client = A2aPython(gateway.url, binding, version)
-        async with httpx.AsyncClient(headers=gateway.headers(caller), timeout=30) as http:
+        async with httpx.AsyncClient(headers=gateway.headers(caller), timeout=PATIENCE) as http:
             card = await client.card(agent, http)
             assert card.security_schemes["bearer"].http_auth_security_scheme.scheme == "Bearer"
             config = ClientConfig(httpx_client=http, supported_protocol_bindings=[binding])
@@ -167,7 +167,7 @@ async def a2a_grpc(gateway: Guarded, caller: str, agent: str) -> str:
     metadata = [(name.lower(), value) for name, value in gateway.headers(caller).items()]
     async with grpc.aio.insecure_channel(gateway.grpc) as channel:
         stub: Any = a2a_pb2_grpc.A2AServiceStub(channel)
-        await stub.SendMessage(message, metadata=metadata, timeout=30)
+        await stub.SendMessage(message, metadata=metadata, timeout=PATIENCE)
     return SERVED
 
 
@@ -177,7 +177,7 @@ def asked(method: str, path: str, body: Callable[[str], Any] | None = None) -> D
     async def look(gateway: Guarded, caller: str, agent: str) -> str:
         sent = None if body is None else body(agent)
         async with httpx.AsyncClient(base_url=gateway.url, headers=gateway.headers(caller)) as http:
-            answer = await http.request(method, path.format(agent=agent), json=sent, timeout=30)
+            answer = await http.request(method, path.format(agent=agent), json=sent, timeout=PATIENCE)
         if answer.status_code == 401:
             assert answer.headers["www-authenticate"].startswith("Bearer")
             return REFUSED
@@ -299,7 +299,7 @@ def test_an_admin_of_some_agents_sees_and_changes_those_alone(guarded: Guarded) 
     ]
     for agent in AGENTS:
         httpx.post(f"{guarded.url}/acp/runs", json=run_of(agent), headers=guarded.headers("admin-key"))
-    http = httpx.Client(base_url=guarded.url, headers={"Authorization": f"Bearer {secret}"}, timeout=30)
+    http = httpx.Client(base_url=guarded.url, headers={"Authorization": f"Bearer {secret}"}, timeout=PATIENCE)
 
     def traces() -> Any:
         return http.get("/api/traces", params={"limit": 1000}).json()
@@ -364,7 +364,7 @@ def people(guarded: Guarded) -> Iterator[tuple[Person, Person]]:
             "keys", "create", f"person-{uuid.uuid4()}", "--agents", "talk", "--agents", "tools"
         )
         headers = {"Authorization": f"Bearer {key['secret']}"}
-        both.append(Person(httpx.Client(base_url=guarded.url, headers=headers, timeout=30)))
+        both.append(Person(httpx.Client(base_url=guarded.url, headers=headers, timeout=PATIENCE)))
     yield both[0], both[1]
     for person in both:
         person.http.close()
@@ -535,7 +535,7 @@ def test_a_stream_ends_with_its_key(end: str, guarded: Guarded) -> None:
     hello = {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"},
     }  # fmt: skip
-    with httpx.Client(base_url=guarded.url, headers=accept, timeout=20) as http:
+    with httpx.Client(base_url=guarded.url, headers=accept, timeout=PATIENCE) as http:
         both = {"Accept": "application/json, text/event-stream"}
         begun = http.post("/mcp", json=request_of("initialize", hello), headers=both)
         session = {"Mcp-Session-Id": begun.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-11-25"}

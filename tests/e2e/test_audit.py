@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..conftest import PATIENCE
 from .conftest import Cli
 
 SECRET = "the-words-of-the-message"
@@ -26,8 +27,9 @@ def rpc(method: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def recorded(gateway: Any, event: str) -> list[dict[str, Any]]:
-    lines = (gateway.cli.home / "audit.jsonl").read_text().splitlines()
-    return [line for line in map(json.loads, lines) if line["event"] == event]
+    """In the order in which it happened: workers write when each has time."""
+    lines = map(json.loads, (gateway.cli.home / "audit.jsonl").read_text().splitlines())
+    return sorted((line for line in lines if line["event"] == event), key=lambda line: line["time"])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -42,7 +44,7 @@ def test_what_happened_is_in_the_file_and_what_was_said_is_not(
     gateway.cli("agents", "enable", "mcp")
     message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": SAID}]}
     call = {"name": "a2a", "arguments": {"message": SAID}, "_meta": META}
-    with httpx.Client(base_url=gateway.url, timeout=20) as http:
+    with httpx.Client(base_url=gateway.url, timeout=PATIENCE) as http:
         headers = {**MCP, "mcp-method": "tools/call", "mcp-name": "a2a"}
         asked = http.post("/mcp", json=rpc("tools/call", call), headers=headers)
         assert asked.json()["result"]["structuredContent"]["state"] == "completed", asked.text
@@ -60,7 +62,9 @@ def test_what_happened_is_in_the_file_and_what_was_said_is_not(
     gateway.cli("agents", "remove", "mcp")
     secret = gateway.cli.json("keys", "create", "mine", "--agents", "a2a")["secret"]
     bearer = {"authorization": f"Bearer {secret}"}
-    assert httpx.post(f"{gateway.url}/acp/runs", json=run, headers=bearer, timeout=20).status_code == 200
+    assert (
+        httpx.post(f"{gateway.url}/acp/runs", json=run, headers=bearer, timeout=PATIENCE).status_code == 200
+    )
     assert httpx.get(f"{gateway.url}/acp/agents").status_code == 401
     gateway.cli("keys", "revoke", "mine")
     assert gateway.process.stop() == 0

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..conftest import PATIENCE, wait_until
 from .conftest import Cli
 
 AGENT = {"name", "protocol", "target", "enabled", "health", "description", "skills"}
@@ -120,9 +121,13 @@ def test_call_goes_on_in_a_context(gateway: Any) -> None:
 
 def test_traces(gateway: Any) -> None:
     trace_id = gateway.cli.json("call", "acp-echo", "hello")["trace_id"]
-    listed = gateway.cli.json("traces")
-    assert all(trace.keys() >= TRACE for trace in listed)
-    (mine,) = [trace for trace in listed if trace["trace_id"] == trace_id]
+
+    def listed() -> list[Any]:
+        found = gateway.cli.json("traces")
+        assert all(trace.keys() >= TRACE for trace in found)
+        return [trace for trace in found if trace["trace_id"] == trace_id]
+
+    (mine,) = wait_until("the trace is written", listed)
     assert (mine["agent"], mine["agent_protocol"], mine["state"]) == ("acp-echo", "acp", "completed")
     shown = gateway.cli.json("traces", "show", trace_id)
     assert shown.keys() >= TRACE and shown["spans"]
@@ -160,7 +165,7 @@ def test_input_required_asks_at_the_terminal(gateway: Any) -> None:
     os.write(near, b"teal\n")
     command = [gateway.cli.script, "call", "acp-approver", "please"]
     done = subprocess.run(
-        command, env=gateway.cli.environment, stdin=far, capture_output=True, text=True, timeout=60
+        command, env=gateway.cli.environment, stdin=far, capture_output=True, text=True, timeout=PATIENCE
     )
     os.close(near)
     os.close(far)

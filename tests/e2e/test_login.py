@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..conftest import PATIENCE
 from ..support.oauth import AuthServer
 from .conftest import PEERS
 
@@ -43,7 +44,7 @@ class Scene:
                 lines.append(line)
                 if line.startswith("http"):
                     (visit or (lambda url: httpx.get(url, follow_redirects=True)))(line.strip())
-            return command.wait(60), "".join(lines)
+            return command.wait(PATIENCE), "".join(lines)
 
 
 @pytest.fixture(params=["1", "2"], ids=["one process", "two workers"])

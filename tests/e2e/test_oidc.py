@@ -15,6 +15,7 @@ from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuth
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
+from ..conftest import PATIENCE
 from ..support.issuer import AUDIENCE, CLIENT, SECRET, Issuer
 from .conftest import Cli
 from .test_access import Guarded, asked, judged, mcp, mcp_one, run_of
@@ -125,7 +126,7 @@ def test_a_stream_ends_with_its_token(guarded: Guarded, issuer: Issuer) -> None:
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"},
     }  # fmt: skip
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json, text/event-stream"}
-    with httpx.Client(base_url=guarded.url, headers=headers, timeout=20) as http:
+    with httpx.Client(base_url=guarded.url, headers=headers, timeout=PATIENCE) as http:
         body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
         session = {"Mcp-Session-Id": http.post("/mcp", json=body).headers["mcp-session-id"]}
         with http.stream("GET", "/mcp", headers=session) as stream, pytest.raises(httpx.RemoteProtocolError):
@@ -178,7 +179,7 @@ async def test_an_mcp_host_finds_its_way(path: str, mode: str, public: str, issu
         url, Storage(), CLIENT, SECRET, token_endpoint_auth_method="client_secret_post", issuer=issuer.url
     )
     async with (
-        httpx2.AsyncClient(auth=auth, timeout=30) as http,
+        httpx2.AsyncClient(auth=auth, timeout=PATIENCE) as http,
         McpClient(streamable_http_client(url, http_client=http), mode=mode) as client,
     ):
         names = {tool.name for tool in (await client.list_tools()).tools}

@@ -55,7 +55,7 @@ def test_export(collector: Any, start_gateway: Any, peers: Any, until: Any) -> N
     def complete() -> bool:
         return any(span.kind == Span.SPAN_KIND_CLIENT for span in spans().values())
 
-    until("the spans of the call arrive", complete, seconds=20)
+    until("the spans of the call arrive", complete)
     client = next(span for span in spans().values() if span.kind == Span.SPAN_KIND_CLIENT)
     until("its parent arrives", lambda: client.parent_span_id in spans())
     assert 0 < client.start_time_unix_nano <= client.end_time_unix_nano

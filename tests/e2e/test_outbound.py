@@ -21,6 +21,7 @@ from a2a.client import ClientConfig, ClientFactory
 from a2a.types import SendMessageRequest, a2a_pb2, a2a_pb2_grpc
 from google.protobuf.json_format import ParseDict
 
+from ..conftest import PATIENCE
 from ..support.oauth import Tap, Trap, listening
 from .clients import A2aPython, McpHost, a2a_request
 from .conftest import PEERS
@@ -140,7 +141,7 @@ def structured(agent: str) -> Any:
 def a2a(binding: str, version: str) -> Any:
     async def call(scene: Scene, agent: str) -> None:
         client = A2aPython(scene.url, binding, version)
-        async with httpx.AsyncClient(headers=scene.headers, timeout=30) as http:
+        async with httpx.AsyncClient(headers=scene.headers, timeout=PATIENCE) as http:
             card = await client.card(agent, http)
             config = ClientConfig(httpx_client=http, supported_protocol_bindings=[binding])
             message = ParseDict(a2a_request(request_of(agent)), SendMessageRequest())
@@ -161,7 +162,7 @@ async def over_grpc(scene: Scene, agent: str) -> None:
     metadata = [(name.lower(), value) for name, value in scene.headers.items()]
     async with grpc.aio.insecure_channel(scene.grpc) as channel:
         stub: Any = a2a_pb2_grpc.A2AServiceStub(channel)
-        await stub.SendMessage(message, metadata=metadata, timeout=30)
+        await stub.SendMessage(message, metadata=metadata, timeout=PATIENCE)
 
 
 def acp(mode: str) -> Any:
@@ -171,7 +172,7 @@ def acp(mode: str) -> Any:
         else:
             part = {"content": TEXTS[agent], "content_type": "text/plain"}
         body = {"agent_name": agent, "input": [{"role": "user", "parts": [part]}], "mode": mode}
-        async with httpx.AsyncClient(base_url=scene.url, headers=scene.headers, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=scene.url, headers=scene.headers, timeout=PATIENCE) as http:
             answer = await http.post("/acp/runs", json=body)
         assert answer.status_code == 200 and "failed" not in answer.text, answer.text
 
@@ -217,7 +218,7 @@ def trap() -> Iterator[Trap]:
 def rpc(scene: Scene, agent: str, method: str, params: Any) -> Any:
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     headers = {**scene.headers, "A2A-Version": "1.0"}
-    return httpx.post(f"{scene.url}/a2a/{agent}/", json=body, headers=headers, timeout=30).json()
+    return httpx.post(f"{scene.url}/a2a/{agent}/", json=body, headers=headers, timeout=PATIENCE).json()
 
 
 def test_a_card_leads_nowhere_into_the_operator_s_network(scene: Scene, trap: Trap) -> None:
@@ -286,11 +287,11 @@ def test_what_a_message_points_to_is_not_fetched(scene: Scene, trap: Trap) -> No
                 {"content_url": f"{trap.url}/acp", "content_type": "text/plain"},
             ]}],
         }  # fmt: skip
-        httpx.post(f"{scene.url}/acp/runs", json=run, headers=scene.headers, timeout=30)
+        httpx.post(f"{scene.url}/acp/runs", json=run, headers=scene.headers, timeout=PATIENCE)
     tool = {"name": "a2a", "arguments": {"message": "echo hi", "files": [{"uri": f"{trap.url}/mcp"}]}}
     headers = {**scene.headers, "Accept": "application/json, text/event-stream"}
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool}
-    httpx.post(f"{scene.url}/mcp", json=body, headers=headers, timeout=30)
+    httpx.post(f"{scene.url}/mcp", json=body, headers=headers, timeout=PATIENCE)
     assert not trap.seen
 
 
@@ -309,12 +310,12 @@ def test_commands_are_registered_by_the_owner_alone_unless_admin_keys_may(
             mark = tmp_path / f"{name}-{allowed}"
             body = {"name": "evil", "command": ["touch", str(mark)], "protocol": "mcp"}
             headers = {"Authorization": f"Bearer {secret}"}
-            answer = httpx.post(f"{gateway.url}/api/agents", json=body, headers=headers, timeout=60)
+            answer = httpx.post(f"{gateway.url}/api/agents", json=body, headers=headers, timeout=PATIENCE)
             may = name == "admin" and allowed == "true"
             assert (answer.status_code == 201) == may, answer.text
             assert mark.exists() == may
             if may:
                 # A secret of the gateway's is still not theirs to send anywhere.
                 body |= {"name": "reads", "env": {"X": "${OWN}"}}
-                answer = httpx.post(f"{gateway.url}/api/agents", json=body, headers=headers, timeout=60)
+                answer = httpx.post(f"{gateway.url}/api/agents", json=body, headers=headers, timeout=PATIENCE)
                 assert answer.status_code == 403

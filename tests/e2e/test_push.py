@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from ..adapters.a2a.webhooks import SECRETS, sending, webhook
+from ..conftest import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +19,7 @@ ALLOW = {"AGENTGW_OUTBOUND__ALLOW": '["127.0.0.0/8"]'}
 
 async def send(url: str, params: dict[str, Any]) -> dict[str, Any]:
     body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": params}
-    async with httpx.AsyncClient(timeout=60) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
         return (await http.post(url, json=body)).json()["result"]["task"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from ..conftest import PATIENCE
 from ..support.oauth import AuthServer, Guard, Tap, listening
 
 ENV, FILE, CHILD, CLIENT, WRONG = (
@@ -86,7 +87,7 @@ def test_no_secret_is_anywhere(
                 run.text += line
                 if line.startswith("http"):
                     httpx.get(line.strip(), follow_redirects=True)
-            assert command.wait(60) == 0, run.text
+            assert command.wait(PATIENCE) == 0, run.text
 
         # --- calls that go well, and ones that fail in every way
         tool = ["--skill", "echo", "--data", '{"text": "hi"}', "--json"]
@@ -119,7 +120,7 @@ def test_no_secret_is_anywhere(
             run.text += httpx.get(gateway.url + path).text
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
         accept = {"Accept": "application/json, text/event-stream"}
-        run.text += httpx.post(f"{gateway.url}/mcp", json=body, headers=accept, timeout=30).text
+        run.text += httpx.post(f"{gateway.url}/mcp", json=body, headers=accept, timeout=PATIENCE).text
         gateway.process.stop()
         files = [path for path in gateway.cli.home.rglob("*") if path.is_file()]
         assert {"audit.jsonl", "owner.json"} & {path.name for path in files} and len(files) > 2

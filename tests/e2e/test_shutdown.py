@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from ..conftest import PATIENCE
+
 
 def message(text: str) -> dict[str, Any]:
     content = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": text}]}
@@ -27,7 +29,7 @@ def test_running_call_finishes(start_gateway: Any, peers: Any, until: Any) -> No
         except httpx.TransportError:
             return True
 
-    with httpx.stream("POST", url, json=message("slow 2"), headers=headers, timeout=30) as answer:
+    with httpx.stream("POST", url, json=message("slow 2"), headers=headers, timeout=PATIENCE) as answer:
         lines = (line for line in answer.iter_lines() if line.startswith("data:"))
         seen = [next(lines)]
         os.kill(gateway.process.popen.pid, signal.SIGTERM)
@@ -35,7 +37,7 @@ def test_running_call_finishes(start_gateway: Any, peers: Any, until: Any) -> No
         seen += lines
     events = [json.loads(line.removeprefix("data:"))["result"] for line in seen]
     assert events[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED", events
-    assert gateway.process.popen.wait(20) == 0
+    assert gateway.process.popen.wait(PATIENCE) == 0
     assert not (gateway.cli.home / "owner.json").exists()
 
 
@@ -48,7 +50,7 @@ def test_no_child_outlives_the_gateway(start_gateway: Any, peers: Any, until: An
     children = psutil.Process(gateway.process.popen.pid).children(recursive=True)
     assert children
     gateway.process.popen.terminate()
-    assert gateway.process.popen.wait(20) == 0
+    assert gateway.process.popen.wait(PATIENCE) == 0
     until("the stdio server is gone", lambda: not any(child.is_running() for child in children))
 
 
@@ -61,7 +63,7 @@ def test_a_second_signal_does_not_wait(start_gateway: Any, peers: Any, until: An
     def draining() -> bool:
         return httpx.get(f"{gateway.url}/readyz").status_code == 503
 
-    with httpx.stream("POST", f"{gateway.url}/acp/runs", json=run, timeout=30) as answer:
+    with httpx.stream("POST", f"{gateway.url}/acp/runs", json=run, timeout=PATIENCE) as answer:
         lines = (line for line in answer.iter_lines() if line.startswith("data:"))
         next(lines)
         os.kill(gateway.process.popen.pid, signal.SIGINT)
@@ -71,5 +73,5 @@ def test_a_second_signal_does_not_wait(start_gateway: Any, peers: Any, until: An
     # The agent goes on with it, and the next process will: the stream ends, not the run.
     assert events[-1]["type"] == "error", events
     assert events[-1]["error"]["message"] == "the gateway is stopping; try again in a moment"
-    assert gateway.process.popen.wait(20) == 1  # a call was cut off
+    assert gateway.process.popen.wait(PATIENCE) == 1  # a call was cut off
     assert not (gateway.cli.home / "owner.json").exists()

@@ -357,7 +357,7 @@ async def spans_of(gateway: Any, trace_id: str, wanted: str) -> dict[str, Any]:
     owner = json.loads((gateway.cli.home / "owner.json").read_text())
     headers = {"authorization": f"Bearer {owner['token']}"}
     spans: dict[str, Any] = {}
-    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as http, asyncio.timeout(10):
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as http, asyncio.timeout(60):
         while wanted not in spans:
             shown = await http.get(f"/api/traces/{trace_id}")
             if shown.status_code == 200:
@@ -389,13 +389,17 @@ async def cancel(client: Client, agent: Any, gateway: Any) -> None:
 
 async def long_task(client: Client, agent: Any, gateway: Any) -> None:
     token = f"t{secrets.token_hex(4)}"
-    whole_in_order(completed(await client.long_task(agent.work(token, STEPS))))
+    gateway.journal.hold(token)
+    work, back = agent.work(token, STEPS), lambda: gateway.journal.go(token)
+    whole_in_order(completed(await client.long_task(work, back)))
     await gateway.journal.holds(f"{token} finished")
 
 
 async def rejoin(client: Client, agent: Any, gateway: Any) -> None:
     token = f"t{secrets.token_hex(4)}"
-    whole_in_order(completed(await client.rejoin(agent.work(token, STEPS))))
+    gateway.journal.hold(token)
+    work, back = agent.work(token, STEPS), lambda: gateway.journal.go(token)
+    whole_in_order(completed(await client.rejoin(work, back)))
     await gateway.journal.holds(f"{token} finished")
 
 

@@ -12,8 +12,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-import psutil
 import pytest
+
+from ..conftest import PATIENCE
+from .conftest import workers_of
 
 A2A = {"A2A-Version": "1.0"}
 MCP = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
@@ -22,7 +24,7 @@ TRIES = 8  # connections; all of them land on the worker that is looked for once
 
 async def fresh(method: str, url: str, **more: Any) -> httpx.Response:
     """One request on a connection of its own."""
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
         return await http.request(method, url, **more)
 
 
@@ -30,7 +32,7 @@ async def fresh(method: str, url: str, **more: Any) -> httpx.Response:
 async def stream(url: str, **more: Any) -> AsyncGenerator[Any]:
     """The events of a stream on a connection of its own."""
     async with (
-        httpx.AsyncClient(timeout=30) as http,
+        httpx.AsyncClient(timeout=PATIENCE) as http,
         http.stream("POST", url, **more) as answer,
     ):
         yield (
@@ -53,11 +55,6 @@ async def a2a(url: str, method: str, params: dict[str, Any]) -> Any:
     answer = (await fresh("POST", url, json=rpc(method, params), headers=A2A)).json()
     assert "result" in answer, answer
     return answer["result"]
-
-
-def workers_of(gateway: Any) -> list[psutil.Process]:
-    children = psutil.Process(gateway.process.popen.pid).children()
-    return [child for child in children if "agentgw.cli.worker" in child.cmdline()]
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +239,7 @@ async def test_all_drain_and_none_is_left(start_gateway: Any, peers: Any, until:
         os.killpg(gateway.process.popen.pid, signal.SIGTERM)  # as a terminal or a service manager does
         seen += [event async for event in events]
     assert seen[-1]["result"]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED", seen
-    assert gateway.process.popen.wait(20) == 0, gateway.process.output
+    assert gateway.process.popen.wait(PATIENCE) == 0, gateway.process.output
     assert not any(worker.is_running() for worker in workers)
     assert not (gateway.cli.home / "owner.json").exists()
 
@@ -251,7 +248,7 @@ def test_workers_end_with_their_owner(start_gateway: Any, until: Any) -> None:
     gateway = start_gateway("--workers", 2)
     workers = until("both are there", lambda: len(found := workers_of(gateway)) == 2 and found)
     os.kill(gateway.process.popen.pid, signal.SIGKILL)
-    gateway.process.popen.wait(10)
+    gateway.process.popen.wait(PATIENCE)
     until("the workers are gone", lambda: not any(worker.is_running() for worker in workers))
 
 

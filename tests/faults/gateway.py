@@ -23,7 +23,7 @@ from .peer import Peer
 
 LIMITS = Limits(connect_timeout=5, body=4 * 1024 * 1024, shutdown_grace=0.5, retries=0)
 IDLE, TOTAL = 0.6, 1.5  # seconds that agents have which are registered as ill
-PATIENCE = 30.0  # seconds: a call that takes so long is held up for good
+PATIENCE = 60.0  # seconds: a call that takes so long is held up for good
 _META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},

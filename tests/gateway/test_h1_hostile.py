@@ -28,18 +28,18 @@ async def http(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpTransport]:
 
 
 async def whole(http: Transport, url: str, method: str = "GET", **more: Any) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return (await http.request(method, url, **more)).body
 
 
 async def streamed(http: Transport, url: str, method: str = "GET", **more: Any) -> bytes:
-    async with asyncio.timeout(10), http.stream(method, url, **more) as answer:
+    async with asyncio.timeout(60), http.stream(method, url, **more) as answer:
         return await answer.read()
 
 
 async def is_well(http: Transport, server: Server) -> None:
     """The connection was closed, its place is free."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await server.gone.wait()
     assert await whole(http, server.good) == b"good"
 
@@ -181,7 +181,7 @@ async def test_cancelled_in_a_handshake_of_tls(http: HttpTransport) -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await gone.wait()
         assert await whole(http, server.good) == b"good"
 

@@ -61,7 +61,7 @@ async def outcome(answer: bytes, cuts: list[int], method: str) -> Any:
     try:
         await sending
         body = b""
-        while (piece := await asyncio.wait_for(connection.read(), 5)) is not None:
+        while (piece := await asyncio.wait_for(connection.read(), 60)) is not None:
             body += piece
     except GatewayError as e:
         return str(e), out.closed

@@ -66,7 +66,7 @@ async def transport() -> AsyncIterator[HttpTransport]:
 
 
 async def body(http: HttpTransport, url: str, **more: Any) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return (await http.request("GET", url, **more)).body
 
 
@@ -134,7 +134,7 @@ async def test_cancelled_over_tls(authority: Authority) -> None:
         asking = asyncio.create_task(body(http, server.url))
         await server.asked.wait()
         asking.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await server.gone.wait()
         assert await body(http, server.good) == b"good"
 
@@ -245,7 +245,7 @@ async def test_cancelled_while_a_proxy_hangs(monkeypatch: pytest.MonkeyPatch, un
         asking = asyncio.create_task(body(http, f"https://{AGENT}/good"))
         await proxy.asked.wait()
         asking.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await proxy.gone.wait()
 
 
@@ -255,7 +255,7 @@ async def test_a_proxy_that_hangs(monkeypatch: pytest.MonkeyPatch, unproxied: No
         http = HttpTransport(connect_timeout=0.05)
         with pytest.raises(Unconnected, match="through the system's proxy: no answer in time"):
             await body(http, f"https://{AGENT}/good")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await proxy.gone.wait()
 
 

@@ -175,7 +175,7 @@ async def test_a_stop_does_not_wait_for_an_absent_agent() -> None:
     _, task_id = await killed(store, agent)
     engine = hub(None, store, echo=agent)
     await engine.start()
-    await asyncio.wait_for(engine.drain(), 5)
+    await asyncio.wait_for(engine.drain(), 60)
     await engine.aclose()
     stored = await store.load_task(task_id)
     assert stored is not None

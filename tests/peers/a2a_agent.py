@@ -73,6 +73,17 @@ def note(line: str) -> None:
             file.write(line + "\n")
 
 
+async def held(token: str) -> None:
+    """Where the journal says `TOKEN holds`, wait until it says `TOKEN goes on`."""
+
+    def noted(line: str) -> bool:
+        with open(journal) as file:
+            return line in file.read().splitlines()
+
+    while journal and noted(f"{token} holds") and not noted(f"{token} goes on"):  # noqa: ASYNC110
+        await asyncio.sleep(STEP)
+
+
 class Turn:
     """One message and the means to answer it."""
 
@@ -157,6 +168,7 @@ class Turn:
                 piece = Part(text=f"p{at}" if last else f"p{at} ")
                 await self.updater.add_artifact([piece], artifact_id="work", append=at > 0, last_chunk=last)
                 await asyncio.sleep(STEP)
+                await held(token)
         except asyncio.CancelledError:
             note(f"{token} stopped")
             raise

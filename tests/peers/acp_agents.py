@@ -147,6 +147,17 @@ def note(line: str) -> None:
             file.write(line + "\n")
 
 
+async def held(token: str) -> None:
+    """Where the journal says `TOKEN holds`, wait until it says `TOKEN goes on`."""
+
+    def noted(line: str) -> bool:
+        with open(sys.argv[2]) as file:
+            return line in file.read().splitlines()
+
+    while len(sys.argv) > 2 and noted(f"{token} holds") and not noted(f"{token} goes on"):  # noqa: ASYNC110
+        await asyncio.sleep(STEP)
+
+
 @server.agent(name="worker")
 async def worker(input: list[Message]) -> Answer:
     """`TOKEN COUNT`: that many pieces; notes when it begins and how it ends"""
@@ -156,6 +167,7 @@ async def worker(input: list[Message]) -> Answer:
         for at in range(int(count)):
             yield MessagePart(content=f"p{at}" if at == int(count) - 1 else f"p{at} ")
             await asyncio.sleep(STEP)
+            await held(token)
     except (asyncio.CancelledError, GeneratorExit):
         note(f"{token} stopped")
         raise

@@ -147,6 +147,17 @@ def note(line: str) -> None:
             file.write(line + "\n")
 
 
+async def held(token: str) -> None:
+    """Where the journal says `TOKEN holds`, wait until it says `TOKEN goes on`."""
+
+    def noted(line: str) -> bool:
+        with open(journal) as file:
+            return line in file.read().splitlines()
+
+    while journal and noted(f"{token} holds") and not noted(f"{token} goes on"):  # noqa: ASYNC110
+        await asyncio.sleep(STEP)
+
+
 async def work(call: Call) -> t.CallToolResult:
     """Reports progress `count` times, then answers with all of it; notes when it begins and how it ends."""
     token, pieces = call.args["token"], [f"p{i}" for i in range(call.args["count"])]
@@ -155,6 +166,7 @@ async def work(call: Call) -> t.CallToolResult:
         for done, piece in enumerate(pieces, 1):
             await call.ctx.session.report_progress(done, len(pieces), piece)
             await asyncio.sleep(STEP)
+            await held(token)
     except asyncio.CancelledError:
         note(f"{token} stopped")
         raise

@@ -42,7 +42,7 @@ class Server:
 
 
 async def until(check) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not check():  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(0)
 

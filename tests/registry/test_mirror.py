@@ -137,7 +137,7 @@ async def test_looks_after_its_own_processes(monkeypatch):
     try:
         record = Record(name="one", protocol="a2a", command=("serve",))
         made.take(News([Seen(record, None, Health())]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await woken.wait()
     finally:
         await made.aclose()

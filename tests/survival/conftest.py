@@ -15,10 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from agentgw.cli import owner
-
-from ..conftest import Process, Spawn, wait_until
-from ..e2e.conftest import PEERS, Cli, Journal, Peers, peers
+from ..conftest import PATIENCE, Process, Spawn, wait_until
+from ..e2e.conftest import PEERS, Cli, Journal, Peers, owns, peers
 
 __all__ = ["peers"]
 
@@ -35,7 +33,7 @@ class Gateway:
         self._spawn = spawn
         self._script = script
         self.process: Process
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
 
     def start(self, *options: object, ready: bool = True, **env: str) -> Process:
         """Start it (again); ``ready``: and wait for it."""
@@ -48,15 +46,12 @@ class Gateway:
         return self.process
 
     def _ready(self) -> bool:
-        if self.process.popen.poll() is not None:
-            raise RuntimeError(f"the gateway ended with {self.process.popen.returncode}")
+        if not owns(self.home, self.process):
+            return False
         try:
-            if self.http.get("/readyz").status_code != 200:
-                return False
+            return self.http.get("/readyz").status_code == 200
         except httpx.TransportError:
             return False
-        here = owner.read(self.home)  # of several processes the one that is started is ready last
-        return here is not None and here.pid == self.process.popen.pid
 
     @property
     def family(self) -> list[psutil.Process]:
@@ -68,7 +63,7 @@ class Gateway:
         """kill -9 the process that was started, alone; whatever it had started ends, too."""
         family = self.family
         os.kill(self.process.popen.pid, signal.SIGKILL)
-        self.process.popen.wait(20)
+        self.process.popen.wait(PATIENCE)
         self.gone(family)
 
     def gone(self, family: list[psutil.Process]) -> None:
@@ -79,7 +74,7 @@ class Gateway:
 
     def ended(self) -> int:
         """The exit status, once it has ended."""
-        return self.process.popen.wait(30)
+        return self.process.popen.wait(PATIENCE)
 
     # --- clients -----------------------------------------------------------------------------
 
@@ -102,7 +97,7 @@ class Gateway:
         assert answer.status_code == 202, answer.text
         return answer.json()["run_id"]
 
-    def settled_run(self, run_id: str, seconds: float = 30) -> dict[str, Any]:
+    def settled_run(self, run_id: str, seconds: float = PATIENCE) -> dict[str, Any]:
         """The Run, once it works no more."""
 
         def look() -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from ..conftest import PATIENCE
 from .conftest import Gateway
 
 LOST = 1.0  # seconds before a crash whose tasks may be lost with it (written every 0.2 s; a busy machine)
@@ -57,7 +58,7 @@ class Load:
 
     def _keep(self, number: int, job: Callable[[random.Random, httpx.Client], None]) -> None:
         chance = random.Random(f"{self._seed}-{number}")
-        with httpx.Client(base_url=self._gateway.url, timeout=10, headers=self._headers) as client:
+        with httpx.Client(base_url=self._gateway.url, timeout=PATIENCE, headers=self._headers) as client:
             while not self._stopped.is_set():
                 try:
                     job(chance, client)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import wait_until
+from ..conftest import PATIENCE, wait_until
 from ..e2e.conftest import Peers
 from .conftest import Gateway
 
@@ -30,7 +30,7 @@ def refused(gateway: Gateway, **env: str) -> str:
         cwd=home.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2, done
     assert done.stdout == ""
@@ -114,7 +114,7 @@ def test_no_room_for_a_new_registry(gateway: Gateway) -> None:
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2, done
     (line,) = done.stderr.splitlines()
@@ -225,7 +225,7 @@ def test_commands_wait_for_one_another(gateway: Gateway) -> None:
         for n in range(4)
     ]
     for process in started:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
     assert [a["name"] for a in gateway.cli.json("agents", "list")] == ["a0", "a1", "a2", "a3"]
 

@@ -11,11 +11,10 @@ import sqlite3
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from ..conftest import wait_until
-from ..e2e.conftest import Peers
+from ..conftest import PATIENCE, wait_until
+from ..e2e.conftest import Peers, workers_of
 from .conftest import Gateway
 from .load import LOST, Load, Told
 
@@ -131,20 +130,15 @@ def test_with_workers(gateway: Gateway, peers: Peers, rounds: int, tmp_path: Pat
     ended(gateway, told)
 
 
-def workers(gateway: Gateway) -> list[psutil.Process]:
-    children = psutil.Process(gateway.process.popen.pid).children()
-    return [child for child in children if "agentgw.cli.worker" in child.cmdline()]
-
-
 def killed(gateway: Gateway, chance: random.Random) -> None:
     """A worker dies; two serve again."""
-    victim = chance.choice(workers(gateway))
+    victim = chance.choice(workers_of(gateway))
     family = [victim, *victim.children(recursive=True)]
     os.kill(victim.pid, signal.SIGKILL)
     gateway.gone(family)
 
     def again() -> bool:
-        found = workers(gateway)
+        found = workers_of(gateway)
         return len(found) == 2 and victim not in found and all(serves(gateway) for _ in range(8))
 
     wait_until("another worker serves", again)
@@ -152,7 +146,7 @@ def killed(gateway: Gateway, chance: random.Random) -> None:
 
 def serves(gateway: Gateway) -> bool:
     """On a connection of its own, which any worker may take."""
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE)
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200

@@ -12,7 +12,7 @@ from ..conftest import wait_until
 from ..e2e.conftest import Journal, Peers
 from .conftest import Gateway, a2a_message
 
-COUNT, LONG = 60, 400  # pieces of work, 20 ms each
+COUNT = 60  # pieces of work
 
 
 def whole(count: int = COUNT) -> str:
@@ -42,9 +42,11 @@ def begun(gateway: Gateway, run_id: str) -> None:
 
 def test_a_run_at_an_a2a_agent_goes_on(gateway: Gateway, peers: Peers) -> None:
     started(gateway, peers)
+    peers.journal.hold(f"{gateway.port}-a")
     run_id = gateway.run("a2a", f"work {gateway.port}-a {COUNT}")
     begun(gateway, run_id)
     gateway.kill()
+    peers.journal.go(f"{gateway.port}-a")
     gateway.start()
     run = gateway.settled_run(run_id)
     assert run["status"] == "completed", run
@@ -57,7 +59,8 @@ def test_a_run_at_an_a2a_agent_goes_on(gateway: Gateway, peers: Peers) -> None:
 
 def test_a_task_at_an_acp_agent_goes_on_for_who_subscribes_again(gateway: Gateway, peers: Peers) -> None:
     started(gateway, peers)
-    params = a2a_message(f"{gateway.port}-b {LONG}")
+    peers.journal.hold(f"{gateway.port}-b")
+    params = a2a_message(f"{gateway.port}-b {COUNT}")
     params["configuration"] = {"returnImmediately": True}
     task = gateway.a2a("acp", "SendMessage", params)["result"]["task"]
     noted(peers.journal, f"{gateway.port}-b started")
@@ -65,16 +68,21 @@ def test_a_task_at_an_acp_agent_goes_on_for_who_subscribes_again(gateway: Gatewa
     wait_until("it is written", lambda: gateway.rows(query, task["id"])[0][0])
     gateway.kill()
     gateway.start()
-    results = [e["result"] for e in gateway.a2a_stream("acp", "SubscribeToTask", {"id": task["id"]})]
+    events = gateway.a2a_stream("acp", "SubscribeToTask", {"id": task["id"]})
+    results = [next(events)["result"]]
+    peers.journal.go(f"{gateway.port}-b")
+    results += [event["result"] for event in events]
     assert results[-1]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED", results[-1]
     said = gateway.a2a("acp", "GetTask", {"id": task["id"]})["result"]
     texts = [p["text"] for a in said.get("artifacts", []) for p in a["parts"]]
-    assert "".join(texts) == whole(LONG), said
+    assert "".join(texts) == whole(), said
 
 
 def test_what_relays_saw_is_followed_to_its_end(gateway: Gateway, peers: Peers) -> None:
     """Nobody asks after these tasks: the record learns of their end all the same."""
     started(gateway, peers)
+    for token in "cd":
+        peers.journal.hold(f"{gateway.port}-{token}")
     params = a2a_message(f"work {gateway.port}-c {COUNT}")
     params["configuration"] = {"returnImmediately": True}
     task_id = gateway.a2a("a2a", "SendMessage", params)["result"]["task"]["id"]
@@ -87,6 +95,8 @@ def test_what_relays_saw_is_followed_to_its_end(gateway: Gateway, peers: Peers) 
     wait_until("both are written", lambda: states() and states() <= {"submitted", "working"})
     gateway.kill()
     assert states() <= {"submitted", "working"}
+    for token in "cd":
+        peers.journal.go(f"{gateway.port}-{token}")
     gateway.start()
     wait_until("both have ended", lambda: states() == {"completed"})
 
@@ -95,7 +105,7 @@ def test_what_the_agent_forgot_has_failed(gateway: Gateway, own_a2a: Any, spawn:
     url, _, agent = own_a2a
     gateway.start()
     gateway.cli("agents", "add", "mine", url, "--protocol", "a2a")
-    run_id = gateway.run("mine", "work e 1000")
+    run_id = gateway.run("mine", "work e 10000")
     begun(gateway, run_id)
     gateway.kill()
     os.kill(agent.popen.pid, signal.SIGKILL)
@@ -115,7 +125,7 @@ def test_an_agent_that_stays_away_is_waited_for_as_long_as_its_limit(gateway: Ga
     url, _, agent = own_a2a
     gateway.start()
     gateway.cli("agents", "add", "mine", url, "--protocol", "a2a")
-    run_id = gateway.run("mine", "work f 1000")
+    run_id = gateway.run("mine", "work f 10000")
     begun(gateway, run_id)
     gateway.kill()
     agent.stop(signal.SIGKILL)

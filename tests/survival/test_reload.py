@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ..conftest import wait_until
-from ..e2e.conftest import Peers
+from ..e2e.conftest import Peers, workers_of
 from .conftest import Gateway
 
 
@@ -139,16 +139,16 @@ def test_who_may(configured: Configured) -> None:
 
 
 def test_a_worker_that_is_started_later_has_it_too(configured: Configured, peers: Peers) -> None:
-    from .test_kill_loop import serves, workers
+    from .test_kill_loop import serves
 
     gateway = configured.gateway
     configured.write(agent("one", peers.a2a))
     configured.start("--workers", 2)
     configured.write(agent("two", peers.a2a))
     configured.reload()
-    before = workers(gateway)
+    before = workers_of(gateway)
     for worker in before:
         os.kill(worker.pid, signal.SIGKILL)
     gateway.gone(before)
-    wait_until("others serve", lambda: len(workers(gateway)) == 2 and serves(gateway))
+    wait_until("others serve", lambda: len(workers_of(gateway)) == 2 and serves(gateway))
     assert configured.at_acp() == {"two"}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
-from ..conftest import wait_until
-from ..e2e.conftest import Peers
+from ..conftest import PATIENCE, wait_until
+from ..e2e.conftest import Journal, Peers
 from .conftest import Gateway, a2a_message
 
 VERSION = "2026-07-28"
@@ -60,7 +60,7 @@ class Doors:
     def _post(
         self, path: str, body: Any, headers: dict[str, str] | None = None
     ) -> tuple[httpx.Response, list[Any]]:
-        answer = httpx.post(f"{self._url}{path}", json=body, headers=headers, timeout=60)
+        answer = httpx.post(f"{self._url}{path}", json=body, headers=headers, timeout=2 * PATIENCE)
         if answer.headers["content-type"].startswith("text/event-stream"):
             lines = [line for line in answer.text.splitlines() if line.startswith("data:")]
             return answer, [json.loads(line.removeprefix("data:")) for line in lines]
@@ -68,6 +68,38 @@ class Doors:
 
 
 Call = Callable[[], tuple[httpx.Response, list[Any]]]
+
+
+class Work:
+    """What the agents begin, and end when they may."""
+
+    def __init__(self, journal: Journal, mark: object) -> None:
+        self._journal = journal
+        self._tokens = [f"{mark}-{number}" for number in range(5)]
+        for token in self._tokens:
+            journal.hold(token)
+
+    def calls(self, doors: Doors) -> dict[str, Call]:
+        """One at each door, and the relays."""
+        one, two, three, four, five = self._tokens
+        return {
+            "acp": lambda: doors.acp("a2a", f"work {one} 2"),
+            "a2a": lambda: doors.a2a("acp", f"{two} 2"),
+            "mcp": lambda: doors.mcp("a2a", f"work {three} 2"),
+            "a2a relay": lambda: doors.a2a("a2a", f"work {four} 2"),
+            "acp relay": lambda: doors.acp("acp", f"{five} 2"),
+        }
+
+    def goes_on(self) -> None:
+        for token in self._tokens:
+            self._journal.go(token)
+
+
+@pytest.fixture
+def work(peers: Peers, gateway: Gateway) -> Iterator[Work]:
+    made = Work(peers.journal, f"term-{gateway.port}")
+    yield made
+    made.goes_on()
 
 
 def under_way(gateway: Gateway, pool: ThreadPoolExecutor, calls: dict[str, Call]) -> dict[str, Future[Any]]:
@@ -93,7 +125,7 @@ def doors(gateway: Gateway, peers: Peers) -> Doors:
 def register(gateway: Gateway, peers: Peers) -> None:
     for spec in (
         {"name": "a2a", "url": peers.a2a, "protocol": "a2a"},
-        {"name": "acp", "url": peers.acp, "protocol": "acp", "remote": "slow"},
+        {"name": "acp", "url": peers.acp, "protocol": "acp", "remote": "worker"},
     ):
         assert gateway.post("/api/agents", spec).status_code == 201
 
@@ -103,19 +135,9 @@ def draining(gateway: Gateway) -> None:
     wait_until("it drains", lambda: gateway.get("/readyz").status_code == 503)
 
 
-def test_what_runs_finishes_and_what_is_new_is_refused(gateway: Gateway, doors: Doors) -> None:
+def test_what_runs_finishes_and_what_is_new_is_refused(gateway: Gateway, doors: Doors, work: Work) -> None:
     with ThreadPoolExecutor() as pool:
-        jobs = under_way(
-            gateway,
-            pool,
-            {
-                "acp": lambda: doors.acp("a2a", "slow 4"),
-                "a2a": lambda: doors.a2a("acp", "4"),
-                "mcp": lambda: doors.mcp("a2a", "slow 4"),
-                "a2a relay": lambda: doors.a2a("a2a", "slow 4"),
-                "acp relay": lambda: doors.acp("acp", "4"),
-            },
-        )
+        jobs = under_way(gateway, pool, work.calls(doors))
         draining(gateway)
         for call in (doors.acp, doors.a2a, doors.mcp):
             refused, (body,) = call("a2a", "echo x")
@@ -123,6 +145,7 @@ def test_what_runs_finishes_and_what_is_new_is_refused(gateway: Gateway, doors: 
             assert int(refused.headers["retry-after"]) >= 1
             said = body.get("error", body)
             assert said["message"] == WORDS, body
+        work.goes_on()
         answers = {name: job.result()[1][-1] for name, job in jobs.items()}
     assert gateway.ended() == 0
     assert answers["acp"]["type"] == answers["acp relay"]["type"] == "run.completed"
@@ -131,28 +154,19 @@ def test_what_runs_finishes_and_what_is_new_is_refused(gateway: Gateway, doors: 
     assert answers["mcp"]["result"]["structuredContent"]["state"] == "completed"
 
 
-def test_who_still_waits_is_told(gateway: Gateway, peers: Peers) -> None:
+def test_who_still_waits_is_told(gateway: Gateway, peers: Peers, work: Work) -> None:
     gateway.start(AGENTGW_LIMITS__SHUTDOWN_GRACE="500ms")
     register(gateway, peers)
     doors = Doors(gateway)
     with ThreadPoolExecutor() as pool:
-        jobs = under_way(
-            gateway,
-            pool,
-            {
-                "acp": lambda: doors.acp("a2a", "slow 6"),
-                "a2a": lambda: doors.a2a("acp", "6"),
-                "mcp": lambda: doors.mcp("a2a", "slow 6"),
-                "a2a relay": lambda: doors.a2a("a2a", "slow 6"),
-                "acp relay": lambda: doors.acp("acp", "6"),
-            },
-        )
+        jobs = under_way(gateway, pool, work.calls(doors))
         gateway.signal()
         answers = {name: job.result()[1][-1] for name, job in jobs.items()}
     assert gateway.ended() == 0
     assert answers["acp"]["type"] == answers["acp relay"]["type"] == "error"
     assert [answer["error"]["message"] for answer in answers.values()] == [WORDS] * 5
     # The agents go on, and the next process picks the tasks up.
+    work.goes_on()
     gateway.start()
     query = "SELECT count(*) FROM tasks WHERE state = 'completed'"
     wait_until("all have come to their end", lambda: gateway.rows(query)[0][0] == 5)

@@ -223,7 +223,7 @@ async def gateway(*, store: MemoryStore | None = None, **agents: Any) -> AsyncIt
         await send({"type": "http.response.body", "body": b""})
 
     app = App([face], nothing, Doors("127.0.0.1", ""), access=Callers(), body_limit=1 << 20)
-    async with served(app) as url, httpx.AsyncClient(timeout=20, verify=False) as http:
+    async with served(app) as url, httpx.AsyncClient(timeout=60, verify=False) as http:
         try:
             yield Gateway(url, hub, http)
         finally:

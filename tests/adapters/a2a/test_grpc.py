@@ -203,7 +203,7 @@ async def gateway(**agents: MemoryUpstream | str) -> AsyncIterator[Gateway]:
         raise AssertionError(scope["path"])
 
     app = App([face], nothing, Doors("127.0.0.1", ""), access=Access("t"), body_limit=1 << 20)
-    async with served(app) as url, httpx.AsyncClient(timeout=20) as http:
+    async with served(app) as url, httpx.AsyncClient(timeout=60) as http:
         assert adapter.listener is not None
         listener = adapter.listener(app, config, url.removeprefix("http://"))
         assert listener is not None
@@ -442,7 +442,7 @@ async def test_the_front_learns_that_a_client_has_left() -> None:
         stream = stub.SendStreamingMessage(SendMessageRequest(message=HELLO))
         assert (await stream.read()).task.id == "t"
         stream.cancel()
-        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.wait_for(left.wait(), 60)
 
 
 async def test_the_tenant_of_the_agents_interface_is_sent() -> None:

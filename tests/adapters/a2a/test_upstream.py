@@ -297,7 +297,7 @@ async def test_leaving_early_does_not_cancel_the_agents_task() -> None:
         assert isinstance(first, Started)
         await source.aclose()  # pyright: ignore[reportAttributeAccessIssue]
         ref = TaskRef(task_id=first.task_id or "")
-        await asyncio.wait_for(_completed(agent, ref), 10)
+        await asyncio.wait_for(_completed(agent, ref), 60)
 
 
 async def _completed(agent: A2AUpstream, ref: TaskRef) -> None:

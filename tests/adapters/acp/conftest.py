@@ -129,7 +129,7 @@ class Gateway:
 
 def client(base_url: str = "") -> httpx.AsyncClient:
     """An HTTP client for loopback (reading certificates would take longer than most tests)."""
-    return httpx.AsyncClient(base_url=base_url, timeout=20, verify=False)
+    return httpx.AsyncClient(base_url=base_url, timeout=60, verify=False)
 
 
 def events_of(response: httpx.Response) -> list[dict[str, Any]]:

@@ -114,7 +114,7 @@ def odd(serve: Callable[..., str]) -> Callable[[str], str | list[str]]:
 def until_async() -> Callable[..., Any]:
     """Ask again until the answer is true."""
 
-    async def wait(check: Callable[[], Any], seconds: float = 10) -> None:
+    async def wait(check: Callable[[], Any], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while not await check():  # each question is a call that takes its time
                 pass

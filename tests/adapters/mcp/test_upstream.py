@@ -53,7 +53,7 @@ def invocation(tool: str, **arguments: Any) -> Invocation:
 
 
 async def collect(events: Any) -> list[Event]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return [event async for event in events]
 
 
@@ -87,7 +87,7 @@ async def test_a_tool_answers_as_an_artifact(connect: Connect, target: Any) -> N
 
 async def test_progress_comes_while_the_tool_runs(connect: Connect, target: Any) -> None:
     upstream = connect(target)
-    async with asyncio.timeout(30), aclosing(invoked(upstream, invocation("steps"))) as events:
+    async with asyncio.timeout(60), aclosing(invoked(upstream, invocation("steps"))) as events:
         assert isinstance(await anext(events), Started)
         progress = await anext(events)
         assert isinstance(progress, Progress)

@@ -83,7 +83,7 @@ class Client:
 
     async def answer(self, method: str = "GET") -> Answer:
         """The next answer."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             ended = False
             while (found := read_answer(self._data, method, ended=ended)) is None:
                 piece = await self.reader.read(65536)
@@ -94,7 +94,7 @@ class Client:
 
     async def rest(self) -> bytes:
         """All that comes until the server closes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             data, self._data = self._data + await self.reader.read(), b""
         return data
 
@@ -121,7 +121,7 @@ class Served:
 
     async def reached(self, number: int) -> None:
         """Return when the door has got that many requests."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.requests) < number:
                 self._changed.clear()
                 await self._changed.wait()
@@ -154,7 +154,7 @@ class Served:
     async def empty(self) -> None:
         """Return when no connection and no task is left."""
         self.home.closing = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.home.tasks:
                 await asyncio.wait(self.home.tasks)
             if self.home.connections:

@@ -28,7 +28,7 @@ async def gateway(*origins: str, **limits: object) -> AsyncGenerator[httpx.Async
     made = process.Gateway(config, MemoryStore(), bind="127.0.0.1", token="owner")
     async with process.running(made, listener):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=url, timeout=10) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
             yield http
 
 

@@ -69,7 +69,7 @@ async def gateway(**limits: Any) -> AsyncGenerator[tuple[httpx.AsyncClient, proc
     made = process.Gateway(config, MemoryStore(), bind="127.0.0.1", token="owner")
     async with process.running(made, listener) as ours:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=url, timeout=10) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
             yield http, ours
 
 
@@ -153,7 +153,7 @@ async def test_who_stops_in_the_middle_of_a_request_is_left(
     async with gateway(concurrency=1) as (http, ours):
         reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
         writer.write(begun)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await reader.read()
         writer.close()
         await ours.app.idle()
@@ -165,7 +165,7 @@ async def test_crumbs_do_not_buy_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async with gateway() as (http, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
         writer.write(b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 999999\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with contextlib.suppress(ConnectionError):
                 while not reader.at_eof():
                     writer.write(b" ")

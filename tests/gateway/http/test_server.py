@@ -49,7 +49,7 @@ async def gateway(**limits: Any) -> AsyncGenerator[tuple[int, process.Gateway]]:
 async def asked(port: int, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         got = await reader.read()
     writer.close()
     return got
@@ -115,7 +115,7 @@ async def test_curl(options: list[str], tmp_path: Path) -> None:
 async def test_urllib_gets_what_is_said_before_it_has_sent_all() -> None:
     def post(port: int, body: bytes) -> int:
         try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/acp/runs", body, timeout=10).status
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/acp/runs", body, timeout=60).status
         except urllib.error.HTTPError as e:
             return e.code
 
@@ -220,7 +220,7 @@ async def test_the_control_plane_streams_and_learns_who_left() -> None:
         writer.write(get("/hang"))
         await reader.readuntil(b"/hang\r\n")
         writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await app.idle()
         assert read_answers(await asked(port, get("/c")), ["GET"])[0].status == 200, "its place is free"
         for target, path in (("/c%20d", b"/c d"), ("*", b"/"), ("http://127.0.0.1/e?f", b"/e")):
@@ -333,7 +333,7 @@ async def test_at_the_end_nobody_waits_for_who_does_not_read() -> None:
         client.reader._transport.pause_reading()  # type: ignore[attr-defined]
         client.send(get("/"))
         await begun.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await server.aclose(grace=0.01)
         assert not server._home.connections
         assert not server._home.tasks

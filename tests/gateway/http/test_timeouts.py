@@ -72,7 +72,7 @@ async def gateway(agent: str, **limits: Any) -> AsyncGenerator[httpx.AsyncClient
         process.Gateway(config, store, bind="127.0.0.1", token="owner"), listener, refresh=False
     ):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
             yield http
 
 

@@ -279,7 +279,7 @@ class Events:
         self.lines = answer.aiter_lines()
 
     async def next(self) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for line in self.lines:
                 name, _, value = line.partition(": ")
                 if name == "id":
@@ -300,5 +300,5 @@ def rpc(method: str, params: Any = None, id: int | str | None = 1) -> dict[str, 
 
 @contextlib.asynccontextmanager
 async def by_hand(url: str) -> AsyncGenerator[Raw]:
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         yield Raw(http, url)

@@ -81,7 +81,7 @@ async def test_the_agent_stops_and_everybody_sees_it(era: str, path: str) -> Non
             handle = await the_task(gateway)
             watching = asyncio.ensure_future(_all(handle))
             await take_back(raw, era, 7)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert (await watching)[-1] == Finished(state=TaskState.CANCELED)
         assert agent.upstream.canceled.is_set()
         assert handle.task.state is TaskState.CANCELED
@@ -120,7 +120,7 @@ async def test_waiting_again_for_a_task_that_goes_on(era: str) -> None:
         handle = await gateway.hub.invoke(say("x", "slow"))
         message, headers = call("slow", era, 2, message="", task_id=handle.task.id)
         waiting = asyncio.ensure_future(raw.post(message, **headers))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await _until(lambda: handle.watchers > 0)
             if era == "modern":
                 waiting.cancel()
@@ -200,7 +200,7 @@ async def test_a_server_is_told_in_its_own_way(era: str, client: str, path: str,
             if client == "modern":
                 request.cancel()
             await take_back(raw, client, "c")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await server.cancelled.wait()
             if client == "handshake":
                 assert (await request).json()["error"]["code"] == -32800
@@ -214,7 +214,7 @@ async def test_a_task_of_another_protocols_caller_stops_at_the_server(era: str) 
         await gateway.add_server("peer", f"{url}/mcp")
         message = Message(role="user", parts=(Data(data={"tool": "hang", "arguments": {}}),))
         handle = await gateway.hub.invoke(Invocation(agent="peer", message=message))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.begun.wait()
             await gateway.hub.cancel(handle.task.id, Principal())
             await server.cancelled.wait()

@@ -99,7 +99,7 @@ async def test_the_client_has_its_beginning_before_it_has_ended(era: str) -> Non
     ):
         await gateway.add_server("peer", f"{url}/mcp")
         await raw.initialize()
-        async with asyncio.timeout(10), call(raw, era) as events:
+        async with asyncio.timeout(60), call(raw, era) as events:
             got = b""
             async for piece in events.answer.aiter_bytes():
                 got += piece

@@ -60,7 +60,7 @@ class Host:
         return answer["result"]
 
     async def get(self, task: dict[str, Any], *statuses: str) -> dict[str, Any]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 answer = await self.ask("tasks/get", taskId=task["taskId"])
                 if answer["result"]["status"] in (statuses or (answer["result"]["status"],)):
