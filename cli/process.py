@@ -76,6 +76,11 @@ def serve(config: Config, *, home: Path, serving: Serving | None = None, reread:
             f"listening on {bind} would let anyone in: make a key first (agentgw keys create NAME), "
             "say --allow-anonymous if that is wanted, or listen on 127.0.0.1"
         )
+    if config.auth.issuer and not config.auth.scopes:
+        log.warning(
+            "auth.scopes is empty: the issuer's tokens reach no agent; say which agents each scope stands "
+            'for, or { "*" = ["*"] } for every token to reach all'
+        )
     if config.tracing.payloads:
         log.warning("tracing.payloads: what is said can't be recorded yet; spans tell only that it was")
     _raise_file_limit()

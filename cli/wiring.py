@@ -86,7 +86,8 @@ class Gateway:
         self.host = GatewayHost(config, self.tracer, logs)
         self.issued: IssuedTokens | None = None
         if config.auth.issuer and not private:
-            from ..gateway.issuer import IssuedTokens, openid_url  # for few, and slow to load
+            from ..gateway.issuer import IssuedTokens  # for few, and slow to load
+            from ..gateway.issuerkeys import openid_url
 
             self.issued = IssuedTokens(config.auth, config.server.public_url, self.host.transport)
             openid = openid_url(config.auth.issuer)

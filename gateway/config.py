@@ -96,8 +96,8 @@ class Audit(_Section, frozen=True):
 
 class Auth(_Section, frozen=True):
     """Tokens of an OIDC issuer as credentials; none while ``issuer`` is "". ``audience``: whom tokens must be
-    for, beside ``server.public_url`` and what is beneath it; ``scopes``: the agents that each scope stands
-    for ("*": all), empty: every token reaches all; ``leeway``: how far clocks may be apart."""
+    for, beside ``server.public_url``, its doors and their agents; ``scopes``: the agents that each scope
+    stands for ("*": all), under "*" those of every token; ``leeway``: how far clocks may be apart."""
 
     issuer: str = ""
     audience: tuple[str, ...] = ()

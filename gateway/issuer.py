@@ -1,58 +1,41 @@
 """JSON Web Tokens of an OIDC issuer as credentials (RFC 9068, RFC 7519).
 
-Signatures are checked against the issuer's keys, which are fetched at the start and again, at most every ten
-seconds, when a token names one that is not known: so the issuer may rotate them. Only asymmetric algorithms
-are taken, the one that the key is for. What a token grants is kept until it expires (``access``).
+Signatures are checked against the issuer's keys (``issuerkeys``), so that it may rotate them. Only asymmetric
+algorithms are taken, the one that the key is for. What a token grants is kept until it expires (``access``).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import jwt
-import msgspec
 
 from .access import Grant
 from .config import Auth
-from .errors import GatewayError, Unauthenticated
+from .errors import Unauthenticated
+from .issuerkeys import IssuerKeys
 from .model import Principal
 from .transport import Transport
 
 log = logging.getLogger("agentgw.auth")
 
-AGAIN = 10.0  # seconds between two fetches of the issuer's keys that tokens ask for
-STALE = 3600.0  # seconds after which they are fetched anew, in the background
-PATIENCE = 5.0  # seconds that a token waits for them
-MOST_KEYS = 100
+ANY = "*"  # as a scope: whatever the token's are; as an agent: all
+LONGEST_TOKEN = 16 * 1024  # bytes; to look at more would cost milliseconds, whoever sends it
 LONGEST_SUBJECT = 255  # OpenID Connect Core 1.0, section 2
-_DOCUMENT = 1 << 20  # bytes
-
-
-Jwk = Mapping[str, Any]
-T = TypeVar("T")
-# What each type of key signs with, and what a token may call itself (RFC 9068, section 4; many say nothing).
-_SIGNS = {"RSA": ("RS", "PS"), "EC": ("ES",), "OKP": ("Ed",)}
+_LAST = 253_402_300_799  # of the year 9999: no time that a token names is later
+# What a token may call itself (RFC 9068, section 4; many say nothing).
 _TYPES = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
-_LEAST_BITS = 2048  # of an RSA key (RFC 7518, section 3.3)
-
-
-class _Issuer(msgspec.Struct):
-    issuer: str
-    jwks_uri: str
-
-
-class _Keys(msgspec.Struct):
-    keys: list[dict[str, Any]]
+# What of this gateway a token may be for: all of it, a door, one agent there.
+_RESOURCE = re.compile(r"|/acp|/(?:mcp|a2a)(?:/([-a-z0-9]{1,63}))?")
 
 
 class IssuedTokens:
-    """Tokens of the issuer in ``auth``, for this gateway: ``public_url`` and what is beneath it are
-    audiences, too. ``clock``: for the time between two fetches."""
+    """Tokens of the issuer in ``auth``, for this gateway: ``public_url``, its doors and their agents are
+    audiences, too. ``clock``: see ``IssuerKeys``."""
 
     def __init__(
         self,
@@ -63,15 +46,20 @@ class IssuedTokens:
     ) -> None:
         self._auth = auth
         self._public = public_url.rstrip("/")
-        self._transport = transport
-        self._clock = clock
-        self._keys: Sequence[Jwk] = ()
-        self._fetched: float | None = None  # with success
-        self._tried: float | None = None
-        self._fetching: asyncio.Task[None] | None = None
+        self._keys = IssuerKeys(auth, transport, clock)
+
+    def begin(self) -> None:
+        """Fetch the issuer's keys now, in the background: the first token need not wait for them."""
+        self._keys.fetch()
+
+    async def aclose(self) -> None:
+        """Stop what is under way."""
+        await self._keys.aclose()
 
     async def grant(self, token: str) -> Grant:
         """What a token grants. Raises Unauthenticated, which says what is wrong with it."""
+        if len(token) > LONGEST_TOKEN:
+            raise Unauthenticated(f"the token is longer than {LONGEST_TOKEN} bytes")
         try:
             head = jwt.get_unverified_header(token)
         except jwt.PyJWTError:
@@ -81,19 +69,17 @@ class IssuedTokens:
             raise Unauthenticated("the token is signed in a way that is not allowed here")
         if str(head.get("typ") or "").lower() not in _TYPES:
             raise Unauthenticated("the token is no access token")
-        for key in await self._candidates(head.get("kid"), algorithm):
+        for key in await self._keys.candidates(head.get("kid"), algorithm):
             try:
                 return self._grant(self._claims(token, key, algorithm))
             except jwt.InvalidSignatureError:
                 continue
             except jwt.ExpiredSignatureError:
                 raise Unauthenticated("the token has expired") from None
-            except (jwt.PyJWTError, ValueError, TypeError) as e:
+            except Exception as e:  # whatever can't be checked is not good
                 log.debug("a token is refused: %s", e)
                 raise Unauthenticated("the token is not valid here") from None
         raise Unauthenticated("the token is not signed by the issuer")
-
-    # --- claims ------------------------------------------------------------------------------
 
     def _claims(self, token: str, key: jwt.PyJWK, algorithm: str) -> dict[str, Any]:
         return jwt.decode(
@@ -106,9 +92,9 @@ class IssuedTokens:
         )
 
     def _grant(self, claims: Mapping[str, Any]) -> Grant:
-        subject = claims["sub"]
-        if not isinstance(subject, str) or not 0 < len(subject) <= LONGEST_SUBJECT:
-            raise ValueError("sub")
+        """Raises ValueError for claims that say nothing that holds."""
+        subject = _subject(claims)
+        until, _, _ = (_time(claims, name) for name in ("exp", "nbf", "iat"))
         scopes = _scopes(claims)
         agents = _joined(self._scoped(scopes), self._meant(claims["aud"]))
         principal = Principal(
@@ -117,127 +103,54 @@ class IssuedTokens:
             agents=agents,
             name=subject,
         )
-        return Grant(principal, float(claims["exp"]) + self._auth.leeway)
+        return Grant(principal, until + self._auth.leeway)
 
     def _scoped(self, scopes: set[str]) -> frozenset[str] | None:
         """The agents that the scopes stand for; None: all."""
         named = self._auth.scopes
-        if not named:
-            return None
-        found = {agent for scope in scopes for agent in named.get(scope, ())}
-        return None if "*" in found else frozenset(found)
+        found = {agent for scope in (*scopes, ANY) for agent in named.get(scope, ())}
+        return None if ANY in found else frozenset(found)
 
     def _meant(self, audience: Any) -> frozenset[str] | None:
         """The agents that a token for this audience is meant for; None: all. Raises ValueError for a token
-        that is meant for somebody else."""
+        that is meant for somebody else, which may be at an address beneath ours."""
         values = cast("list[Any]", audience if isinstance(audience, list) else [audience])
         agents: set[str] = set()
         ours = False
-        for value in map(str, values):
+        for value in values:
+            if not isinstance(value, str):
+                raise ValueError("aud")
             if value in self._auth.audience:
                 return None
-            if not self._public or not (value + "/").startswith(self._public + "/"):
+            if not self._public or not value.startswith(self._public):
                 continue
-            ours = True
-            door, _, agent = value[len(self._public) :].strip("/").partition("/")
-            if door not in ("mcp", "a2a") or not agent:
+            resource = _RESOURCE.fullmatch(value[len(self._public) :].removesuffix("/"))
+            if resource is None:
+                continue
+            if resource[1] is None:
                 return None
-            agents.add(agent)
+            ours = True
+            agents.add(resource[1])
         if not ours:
             raise ValueError("aud")
         return frozenset(agents)
 
-    # --- the issuer's keys -------------------------------------------------------------------
 
-    async def _candidates(self, kid: Any, algorithm: str) -> Sequence[jwt.PyJWK]:
-        """The keys that may have signed."""
-        found = self._fitting(kid, algorithm)
-        now = self._clock()
-        if found:
-            if self._fetched is not None and now - self._fetched > STALE:
-                self._fetch()
-            return found
-        if self._fetching is None and self._tried is not None and now - self._tried < AGAIN:
-            return ()
-        await asyncio.wait([self._fetch()], timeout=PATIENCE)
-        return self._fitting(kid, algorithm)
-
-    def _fitting(self, kid: Any, algorithm: str) -> Sequence[jwt.PyJWK]:
-        """Those of this name (None: any); one without a name may be anyone's."""
-        named = [key for key in self._keys if kid is None or key.get("kid") in (kid, None)]
-        return [made for key in named if (made := _usable(key, algorithm)) is not None]
-
-    def begin(self) -> None:
-        """Fetch the keys now, in the background: the first token need not wait for them."""
-        self._fetch()
-
-    def _fetch(self) -> asyncio.Task[None]:
-        if self._fetching is None:
-            self._tried = self._clock()
-            self._fetching = asyncio.create_task(self._fetched_anew())
-        return self._fetching
-
-    async def _fetched_anew(self) -> None:
-        try:
-            url = self._auth.jwks_url or await self._discovered()
-            self._keys = (await self._document(url, _Keys)).keys[:MOST_KEYS]
-            self._fetched = self._clock()
-        except GatewayError as e:
-            log.warning("the keys of %s can't be fetched: %s", self._auth.issuer, e.message)
-        finally:
-            self._fetching = None
-
-    async def _discovered(self) -> str:
-        """Where the issuer's keys are (OpenID Connect Discovery 1.0, section 4; RFC 8414, section 3)."""
-        issuer = self._auth.issuer
-        parts = urlsplit(issuer)
-        path = f"/.well-known/oauth-authorization-server{parts.path.rstrip('/')}"
-        try:
-            found = await self._document(openid_url(issuer), _Issuer)
-        except GatewayError:
-            found = await self._document(f"{parts.scheme}://{parts.netloc}{path}", _Issuer)
-        if found.issuer != issuer:
-            raise GatewayError(f"it says that it is {found.issuer!r}")
-        if not found.jwks_uri.startswith(("https://", f"{parts.scheme}://")):
-            raise GatewayError("its keys are not offered over https")
-        return found.jwks_uri
-
-    async def _document(self, url: str, kind: type[T]) -> T:
-        reply = await self._transport.request(
-            "GET", url, headers=[("accept", "application/json")], timeout=PATIENCE
-        )
-        if reply.status != 200 or len(reply.body) > _DOCUMENT:
-            raise GatewayError(f"{url} answers with HTTP {reply.status}")
-        try:
-            return msgspec.json.decode(reply.body, type=kind)
-        except msgspec.MsgspecError as e:
-            raise GatewayError(f"{url} is not understood: {e}") from e
-
-    async def aclose(self) -> None:
-        """Stop what is under way."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.gather(self._fetching, return_exceptions=True)
+def _subject(claims: Mapping[str, Any]) -> str:
+    """Whose token it is. Printable, for it names a principal in logs and in the store. Raises ValueError."""
+    value = claims["sub"]
+    if isinstance(value, str) and 0 < len(value) <= LONGEST_SUBJECT and value.isprintable():
+        return value
+    raise ValueError("sub")
 
 
-def openid_url(issuer: str) -> str:
-    """Where an issuer describes itself."""
-    return f"{issuer.rstrip('/')}/.well-known/openid-configuration"
-
-
-def _usable(found: Jwk, algorithm: str) -> jwt.PyJWK | None:
-    """A public key that checks signatures of this algorithm; None for any other."""
-    kind = found.get("kty")
-    if found.get("use", "sig") != "sig" or not algorithm.startswith(_SIGNS.get(str(kind), ())):
-        return None
-    try:
-        key = jwt.PyJWK(dict(found), algorithm if kind == "RSA" else None)
-        if found.get("alg", algorithm) != algorithm or key.algorithm_name != algorithm:
-            return None
-        return key if kind != "RSA" or key.key.key_size >= _LEAST_BITS else None
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as e:
-        log.debug("a key of the issuer is left out: %s", e)
-        return None
+def _time(claims: Mapping[str, Any], name: str) -> float:
+    """A time among the claims, seconds since 1970 (RFC 7519, section 2: a number); 0 where there is none.
+    Raises ValueError for anything else."""
+    value = claims.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST:
+        raise ValueError(name)
+    return float(value)
 
 
 def _scopes(claims: Mapping[str, Any]) -> set[str]:

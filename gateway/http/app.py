@@ -98,7 +98,8 @@ class App:
         self._control = control
         self.doors = doors
         self._access = access
-        self._issuer, self._scopes = auth.issuer, tuple(auth.scopes)
+        self._issuer = auth.issuer
+        self._scopes = tuple(scope for scope in auth.scopes if scope != "*")
         self._ready = ready
         self._writing = writing
         self._body_limit = body_limit

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import httpx2
+import jwt
 import pytest
 from mcp import Client as McpClient
+from mcp.client.auth import OAuthClientProvider
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
+from mcp.shared.auth import (
+    AuthorizationCodeResult,
+    OAuthClientInformationFull,
+    OAuthClientMetadata,
+    OAuthToken,
+)
+from pydantic import AnyUrl
 
 from ..conftest import PATIENCE
 from ..support.issuer import AUDIENCE, CLIENT, SECRET, Issuer
+from ..support.oauth import AuthServer, Token
 from .conftest import Cli
 from .test_access import Guarded, asked, judged, mcp, mcp_one, run_of
 
@@ -43,6 +52,7 @@ def guarded(request: Any, launch_gateway: Any, peers: Any, issuer: Issuer) -> It
     gateway.cli("agents", "add", "tools", peers.mcp, "--protocol", "mcp")
     yield Guarded(gateway.url, gateway.cli, "", {"anonymous": None})
     gateway.process.stop()
+    assert "Traceback" not in gateway.process.output
 
 
 def as_caller(guarded: Guarded, issuer: Issuer, caller: str, **claims: Any) -> None:
@@ -135,6 +145,23 @@ def test_a_stream_ends_with_its_token(guarded: Guarded, issuer: Issuer) -> None:
         assert http.get("/mcp", headers=session).status_code == 401
 
 
+def test_a_token_of_no_time_is_refused_like_any(guarded: Guarded, issuer: Issuer) -> None:
+    kid, (algorithm, key) = next(iter(issuer.keys.items()))
+    said = {"iss": issuer.url, "sub": "ann", "aud": AUDIENCE, "exp": 10**400, "scope": "everything"}
+    token = jwt.api_jws.encode(json.dumps(said).encode(), key, algorithm, headers={"kid": kid})
+    for path in ("/mcp", "/acp/agents", "/a2a/talk/", "/api/agents"):
+        refused = httpx.get(guarded.url + path, headers={"Authorization": f"Bearer {token}"})
+        assert (refused.status_code, "not valid" in refused.text) == (401, True)
+
+
+def test_before_scopes_are_named_tokens_reach_nothing(start_gateway: Any, issuer: Issuer) -> None:
+    gateway = start_gateway(AGENTGW_AUTH__ISSUER=issuer.url, AGENTGW_AUTH__AUDIENCE=json.dumps([AUDIENCE]))
+    gateway.cli("agents", "add", "nowhere", "http://127.0.0.1:9/", "--protocol", "acp")
+    headers = {"Authorization": f"Bearer {issuer.token(scope='everything')}"}
+    assert httpx.get(f"{gateway.url}/acp/agents", headers=headers).json() == {"agents": []}
+    assert "auth.scopes is empty" in gateway.process.output
+
+
 class Storage:
     """Keeps what the SDK got for as long as the test."""
 
@@ -155,19 +182,31 @@ class Storage:
 
 
 @pytest.fixture(scope="module")
-def public(
-    spawn: Any, free_port: Any, agentgw: Path, peers: Any, issuer: Issuer, tmp_path_factory: Any
-) -> Iterator[str]:
-    """The URL of a gateway that is the audience itself."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    settings = {"AGENTGW_AUTH__ISSUER": issuer.url, "AGENTGW_AUTH__SCOPES": json.dumps(SCOPES)}
-    cli = Cli(agentgw, tmp_path_factory.mktemp("home"), settings)
-    words = [agentgw, "serve", "--port", port, "--public-url", url]
-    process = spawn("gateway", words, port=port, env=cli.environment, cwd=cli.home)
-    cli("agents", "add", "tools", peers.mcp, "--protocol", "mcp")
-    yield url
-    process.stop()
+def launch_public(
+    spawn: Any, free_port: Any, agentgw: Path, peers: Any, tmp_path_factory: Any
+) -> Iterator[Callable[[str], str]]:
+    """Start a gateway that is the audience of an issuer's tokens itself; its URL."""
+    started: list[Any] = []
+
+    def start(issuer: str) -> str:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        settings = {"AGENTGW_AUTH__ISSUER": issuer, "AGENTGW_AUTH__SCOPES": json.dumps(SCOPES)}
+        cli = Cli(agentgw, tmp_path_factory.mktemp("home"), settings)
+        words = [agentgw, "serve", "--port", port, "--public-url", url]
+        started.append(spawn("gateway", words, port=port, env=cli.environment, cwd=cli.home))
+        cli("agents", "add", "tools", peers.mcp, "--protocol", "mcp")
+        return url
+
+    yield start
+    for process in started:
+        process.stop()
+        assert "Traceback" not in process.output
+
+
+@pytest.fixture(scope="module")
+def public(launch_public: Callable[[str], str], issuer: Issuer) -> str:
+    return launch_public(issuer.url)
 
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
@@ -185,3 +224,70 @@ async def test_an_mcp_host_finds_its_way(path: str, mode: str, public: str, issu
         names = {tool.name for tool in (await client.list_tools()).tools}
     assert ("echo" if path == "/mcp/tools" else "tools__echo") in names
     assert issuer.asked[-1]["resource"] == url
+
+
+# --- a person in a browser ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def login() -> Iterator[AuthServer]:
+    """An authorization server where people log in; who does is Ann. Its access tokens are signed."""
+    signer = Issuer()
+
+    def signs(token: Token) -> str:
+        return signer.token(iss=login.url, sub="ann", aud=token.resource, scope=token.scope)
+
+    login = AuthServer(signs=signs, keys=signer.jwks(), more={"client_id_metadata_document_supported": True})
+    with login.running():
+        yield login
+
+
+@pytest.fixture(scope="module")
+def for_people(launch_public: Callable[[str], str], login: AuthServer) -> str:
+    return launch_public(login.url)
+
+
+class Browser:
+    """Opens the page that it is sent to, and comes back to the host with what stands in the redirect."""
+
+    came_back: AuthorizationCodeResult
+
+    async def open(self, url: str) -> None:
+        async with httpx.AsyncClient() as http:
+            answer = await http.get(url)
+        query = httpx.URL(answer.headers["location"]).params
+        self.came_back = AuthorizationCodeResult(code=query["code"], state=query["state"], iss=query["iss"])
+
+    async def result(self) -> AuthorizationCodeResult:
+        return self.came_back
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/tools"])
+@pytest.mark.parametrize("client", [None, "https://host.example/oauth/client.json"], ids=["dcr", "cimd"])
+async def test_a_person_logs_in(
+    client: str | None, path: str, mode: str, for_people: str, login: AuthServer
+) -> None:
+    """The host knows the URL of the gateway, and of its client at most where that is described."""
+    url, browser, storage = for_people + path, Browser(), Storage()
+    auth = OAuthClientProvider(
+        url,
+        OAuthClientMetadata(client_name="host", redirect_uris=[AnyUrl("http://127.0.0.1:3/callback")]),
+        storage,
+        browser.open,
+        browser.result,
+        client_metadata_url=client,
+    )
+    registered = len(login.registrations)
+    async with (
+        httpx2.AsyncClient(auth=auth, timeout=30) as http,
+        McpClient(streamable_http_client(url, http_client=http), mode=mode) as host,
+    ):
+        prefix = "" if path == "/mcp/tools" else "tools__"
+        answer = await host.call_tool(f"{prefix}echo", {"text": "hello"})
+    assert "hello" in str(answer.content)
+    assert len(login.registrations) == registered + (client is None)
+    asked = login.authorizations[-1]
+    assert (asked["resource"], asked["code_challenge_method"]) == (url, "S256")
+    assert set(asked["scope"].split()) >= set(SCOPES)
+    assert login.forms[-1]["resource"] == url

@@ -16,7 +16,8 @@ from jwt.utils import base64url_encode
 from agentgw.gateway.access import Access
 from agentgw.gateway.config import Auth
 from agentgw.gateway.errors import Unauthenticated
-from agentgw.gateway.issuer import AGAIN, STALE, IssuedTokens
+from agentgw.gateway.issuer import LONGEST_TOKEN, IssuedTokens
+from agentgw.gateway.issuerkeys import AGAIN, STALE
 from agentgw.gateway.transport import HttpTransport
 
 from ..support.issuer import AUDIENCE, Issuer
@@ -44,7 +45,7 @@ async def made(issuer):
     all: list[IssuedTokens] = []
 
     def make(**fields: Any) -> IssuedTokens:
-        auth = Auth(**{"issuer": issuer.url, "audience": (AUDIENCE,), **fields})
+        auth = Auth(**{"issuer": issuer.url, "audience": (AUDIENCE,), "scopes": {"*": ("*",)}, **fields})
         all.append(IssuedTokens(auth, PUBLIC, transport, clock))
         return all[-1]
 
@@ -108,7 +109,7 @@ async def test_old_keys_are_fetched_anew_in_the_background(issuer, tokens, made)
     made.clock.now += STALE + 1
     issuer.add("rsa-2", "RS256")
     await tokens.grant(issuer.token(key=issuer.keys["rsa-1"][1], headers={"kid": "rsa-1"}))
-    await asyncio.wait([tokens._fetching])  # pyright: ignore
+    await asyncio.wait([tokens._keys._fetching])  # pyright: ignore
     assert (await principal(tokens, issuer.token())).name == "ann"
     assert issuer.seen.count("/keys") == 2
 
@@ -141,6 +142,11 @@ async def refuses(tokens: IssuedTokens, token: str) -> str:
 
 
 NOW = int(time.time())
+# No times, though some would do in a comparison. Infinity and NaN are no JSON, and Python's reads them.
+ABSURD: list[Any] = [
+    10**400, 10**12, -1, -(10**400), float("inf"), float("-inf"), float("nan"), 1e308, str(NOW), "9" * 5000,
+    "", True, [NOW], {}, [],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -152,6 +158,9 @@ NOW = int(time.time())
         {"aud": ["others", "more"]},
         {"aud": None},
         {"aud": f"{PUBLIC}.evil.example/mcp"},
+        {"aud": f"{PUBLIC}/billing"},
+        {"aud": f"{PUBLIC}/mcp/a/b"},
+        {"aud": f"{PUBLIC}/mcp?x"},
         {"exp": NOW - 3600},
         {"exp": None},
         {"exp": "soon"},
@@ -160,6 +169,12 @@ NOW = int(time.time())
         {"sub": None},
         {"sub": ""},
         {"sub": "x" * 256},
+        {"sub": "ann\n"},
+        {"sub": "\ud800"},
+        {"sub": 1},
+        {"aud": [AUDIENCE, 1][::-1]},
+        {"aud": {AUDIENCE: 1}},
+        *({name: value} for name in ("exp", "nbf", "iat") for value in ABSURD),
     ],
     ids=[
         "of another issuer",
@@ -168,6 +183,9 @@ NOW = int(time.time())
         "for several others",
         "for nobody",
         "for one alike",
+        "for another at our address",
+        "for nothing of ours",
+        "for a query",
         "expired",
         "for ever",
         "until soon",
@@ -176,10 +194,16 @@ NOW = int(time.time())
         "of nobody",
         "of an empty one",
         "of a long one",
+        "of two lines",
+        "of no text",
+        "of a number",
+        "for a number",
+        "for an object",
+        *(f"{name} {n}" for name in ("exp", "nbf", "iat") for n in range(len(ABSURD))),
     ],
 )
 async def test_claims_that_do_not_fit_are_refused(issuer, tokens, claims):
-    if claims.get("exp") == "soon" or "sub" in claims:
+    if claims.keys() & {"exp", "nbf", "iat", "sub", "aud"}:
         key = issuer.keys["rsa-1"][1]
         said = {"iss": issuer.url, "sub": "ann", "aud": AUDIENCE, "exp": int(time.time()) + 60, **claims}
         said = {name: value for name, value in said.items() if value is not None}
@@ -254,6 +278,11 @@ async def test_a_shared_secret_among_the_keys_is_left_out(issuer, tokens):
     await refuses(tokens, issuer.token(key=b"secret" * 6, algorithm="HS256", headers={"kid": "oct"}))
 
 
+async def test_a_very_long_token_is_not_looked_at(issuer, tokens):
+    assert "longer" in await refuses(tokens, issuer.token(more="x" * LONGEST_TOKEN))
+    assert issuer.seen == []
+
+
 async def test_a_logout_token_is_no_access_token(issuer, tokens):
     assert "access token" in await refuses(tokens, issuer.token(headers={"typ": "logout+jwt"}))
 
@@ -294,6 +323,18 @@ async def test_scopes_stand_for_agents(issuer, made, said, agents):
     assert (await principal(tokens, issuer.token(**said))).agents == agents
 
 
+async def test_without_scopes_a_token_reaches_nothing(issuer, made):
+    tokens = made(scopes={})
+    for said in ({}, {"scope": "anything * all"}, {"aud": f"{PUBLIC}/mcp/research"}):
+        assert (await principal(tokens, issuer.token(**said))).agents == set()
+
+
+async def test_what_every_token_reaches_is_said(issuer, made):
+    tokens = made(scopes={"*": ("research",), "plots": ("plots",)})
+    assert (await principal(tokens, issuer.token())).agents == {"research"}
+    assert (await principal(tokens, issuer.token(scope="plots"))).agents == {"research", "plots"}
+
+
 async def test_the_admin_scope_makes_an_admin(issuer, made):
     tokens = made(admin_scope="gateway:admin")
     assert (await principal(tokens, issuer.token(scope="gateway:admin x"))).admin
@@ -306,6 +347,7 @@ async def test_the_admin_scope_makes_an_admin(issuer, made):
         (PUBLIC, None),
         (f"{PUBLIC}/", None),
         (f"{PUBLIC}/mcp", None),
+        (f"{PUBLIC}/acp/", None),
         (f"{PUBLIC}/mcp/research", {"research"}),
         ([f"{PUBLIC}/mcp/research", f"{PUBLIC}/a2a/plots/"], {"research", "plots"}),
         ([f"{PUBLIC}/mcp/research", AUDIENCE], None),

@@ -8,7 +8,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,7 +78,8 @@ class Token:
 @dataclass
 class AuthServer:
     """``clients``: ids and secrets ("" for a public one). ``lifetime``: seconds of an access token.
-    ``forms``: the token requests; what was issued stays in ``issued``."""
+    ``forms``: the token requests; what was issued stays in ``issued``. ``signs``: makes access tokens that
+    others can check, with what it shows as ``keys``."""
 
     clients: dict[str, str] = field(default_factory=dict)
     lifetime: float = 3600.0
@@ -87,6 +88,8 @@ class AuthServer:
     iss: str | None = "own"  # what the redirect says: its own issuer, another, None
     metadata_paths: tuple[str, ...] = ("/.well-known/oauth-authorization-server",)
     more: dict[str, Any] = field(default_factory=dict)  # of its metadata
+    signs: Callable[[Token], str] | None = None
+    keys: dict[str, Any] = field(default_factory=dict)
     url: str = ""
     access: dict[str, Token] = field(default_factory=dict)
     refresh: dict[str, Token] = field(default_factory=dict)
@@ -129,6 +132,8 @@ class AuthServer:
         elif http.route == "/token":
             with self.lock:
                 self._token(http)
+        elif http.route == "/keys":
+            http.answer(200, self.keys)
         elif http.route == "/introspect":
             token = dict(_pairs(http.body.decode())).get("token", "")
             known = self.access.get(token)
@@ -150,6 +155,7 @@ class AuthServer:
             "authorization_endpoint": f"{self.url}/authorize",
             "token_endpoint": f"{self.url}/token",
             "revocation_endpoint": f"{self.url}/revoke",
+            "jwks_uri": f"{self.url}/keys",
             "response_types_supported": ["code"],
             "code_challenge_methods_supported": ["S256"],
             "authorization_response_iss_parameter_supported": self.iss is not None,
@@ -214,7 +220,7 @@ class AuthServer:
 
     def _issue(self, http: Handler, client: str, scope: str, resource: str, *, renew: bool) -> None:
         kept = Token(client, time.time() + self.lifetime, scope, resource)
-        access = f"access-{secrets.token_urlsafe(16)}"
+        access = self.signs(kept) if self.signs else f"access-{secrets.token_urlsafe(16)}"
         self.access[access] = kept
         self.issued.add(access)
         answer = {"access_token": access, "token_type": "Bearer", "expires_in": int(self.lifetime)}
