@@ -188,12 +188,12 @@ async def test_an_agent_that_falls_silent_times_out() -> None:
 async def test_every_event_renews_the_idle_timeout() -> None:
     async def steady(call: Invocation) -> AsyncIterator[Event]:
         yield Started()
-        for _ in range(4):
-            await asyncio.sleep(0.2)  # the agent's own pace: longer in all than the limit
+        for _ in range(24):
+            await asyncio.sleep(0.05)  # the agent's own pace: longer in all than the limit
             yield MessageDelta(parts=(Text(text="."),))
         yield Finished(state=TaskState.COMPLETED)
 
-    engine = hub(Config(limits=Limits(idle_timeout=0.6)), steady=MemoryUpstream(steady))
+    engine = hub(Config(limits=Limits(idle_timeout=1.0)), steady=MemoryUpstream(steady))
     assert (await (await engine.invoke(say("x", "steady"))).settled()).state is TaskState.COMPLETED
 
 

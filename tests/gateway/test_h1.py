@@ -165,7 +165,7 @@ async def test_requests_wait_for_a_free_connection(bounds: Any) -> None:
 
 
 async def test_not_for_ever() -> None:
-    http = HttpTransport(connect_timeout=0.2, per_route=1)
+    http = HttpTransport(connect_timeout=0.4, per_route=1)
     async with serving(hangs()) as server, serving(says()) as other:
         async with asyncio.TaskGroup() as tasks:
             first = tasks.create_task(body(http, server.url))
@@ -179,7 +179,7 @@ async def test_not_for_ever() -> None:
 
 
 async def test_who_stops_waiting_leaves_its_place() -> None:
-    http = HttpTransport(connect_timeout=5, per_route=1, total=1)
+    http = HttpTransport(connect_timeout=60, per_route=1, total=1)
     async with serving(hangs()) as busy, serving(says()) as other:
         first = asyncio.create_task(body(http, busy.url))
         await busy.asked.wait()

@@ -42,6 +42,7 @@ SECRET = "secret-crash-text"
 PAUSE = 0.05
 STEP = 0.02  # between two pieces of work
 journal = ""
+gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)  # in a test's own process
 WORDS = (
     "echo",
     "message",
@@ -56,6 +57,7 @@ WORDS = (
     "recall",
     "trace",
     "slow",
+    "wait",
     "work",
     "giveup",
 )
@@ -155,6 +157,12 @@ class Turn:
     async def slow(self) -> None:
         await self.updater.start_work()
         await asyncio.sleep(float(self.rest or 1))
+        await self.updater.complete(self.say("done"))
+
+    async def wait(self) -> None:
+        """`wait GATE`: until the gate is opened."""
+        await self.updater.start_work()
+        await gates[self.rest].wait()
         await self.updater.complete(self.say("done"))
 
     async def work(self) -> None:

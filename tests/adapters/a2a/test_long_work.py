@@ -43,7 +43,7 @@ from agentgw.registry.memory import MemoryStore
 from ...support.memory import MemoryUpstream
 from ...support.telling import held_up, invoked, replied
 from . import support
-from .support import LocalHost, Way, gateway, last_state, peer_agent, say
+from .support import LocalHost, Way, gateway, last_state, peer, peer_agent, say
 from .test_relay import DONE, agent, answer, breaking, event, message, piece, task
 
 WAYS: list[Way] = [("1.0", "JSONRPC"), ("1.0", "HTTP+JSON"), ("0.3", "JSONRPC"), ("0.3", "HTTP+JSON")]
@@ -345,7 +345,8 @@ async def test_look_watch_and_cancel(way: Way, behind: Way) -> None:
             items = [item async for item in client.send_message(request)]
             return items[0].task
 
-        begun = await begin("slow 0.3")
+        gate = f"{url} look"
+        begun = await begin(f"wait {gate}")
         assert begun.status.state in (1, 2)  # submitted, working
         looked = await client.get_task(GetTaskRequest(id=begun.id))
         assert (looked.id, looked.context_id) == (begun.id, begun.context_id)
@@ -354,7 +355,10 @@ async def test_look_watch_and_cancel(way: Way, behind: Way) -> None:
         if way[0] == behind[0] == "1.0":  # protobuf's 0.3 writes 0 and unset alike
             assert not short.history
         watcher = await gw.client(f"{gw.url}/a2a/x", way)
-        items = [item async for item in watcher.subscribe(SubscribeToTaskRequest(id=begun.id))]
+        items = []
+        async for item in watcher.subscribe(SubscribeToTaskRequest(id=begun.id)):
+            items.append(item)
+            peer.gates[gate].set()
         assert last_state([MessageToDict(i) for i in items]) == DONE
 
         begun = await begin("slow 30")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from a2a.types import (
     SendMessageRequest,
@@ -13,10 +15,11 @@ from agentgw.adapters.a2a.face import pushing as delivery
 from agentgw.gateway.seal import Sealer
 from agentgw.registry.memory import MemoryStore
 
-from .support import Way, peer_agent
+from .support import Way, peer, peer_agent
 from .webhooks import (
     SECRETS,
     SpyingHost,
+    Webhook,
     pushing,
     sending,
     webhook,
@@ -30,6 +33,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow at once."""
     monkeypatch.setattr(delivery, "PAUSE_FIRST", 0.001)
     monkeypatch.setattr(delivery, "PAUSE_MOST", 0.002)
+
+
+async def opened_once_told(gate: str, hook: Webhook) -> None:
+    """The agent works until the webhook has heard of it."""
+    await hook.until(len)
+    peer.gates[gate].set()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +59,8 @@ async def test_a_relayed_task_is_followed_and_its_agent_never_hears_of_the_webho
         webhook() as hook,
         pushing(relayed=url, host=host) as gw,
     ):
-        params = sending("slow 0.1", hook.url, wait=op != "returnImmediately", **SECRETS)
+        params = sending(f"wait {url}", hook.url, wait=op != "returnImmediately", **SECRETS)
+        opening = asyncio.create_task(opened_once_told(url, hook))
         if op == "SendStreamingMessage":
             client = await gw.client(f"{gw.url}/a2a/relayed", RPC10)
             async for _ in client.send_message(ParseDict(params, SendMessageRequest())):
@@ -62,6 +72,7 @@ async def test_a_relayed_task_is_followed_and_its_agent_never_hears_of_the_webho
             assert done is (op == "SendMessage")
             assert (await hook.told("completed")).task_id == task["id"]
         final = await hook.told("completed")
+        await opening
         assert final.headers["authorization"] == "Bearer cred-secret"
         assert hook.got[0].kind == "task"
         assert hook.got[0].state in ("submitted", "working")  # while it still worked, even for who waits
@@ -92,11 +103,12 @@ async def test_a_relayed_task_is_followed_again_after_a_crash_that_swallowed_it(
     async with peer_agent([RPC10]) as url, webhook() as hook:
         store = MemoryStore()
         async with pushing(store=store, sealer=sealer, relayed=url) as gw:
-            params = sending("slow 0.5", hook.url, wait=False)
+            params = sending(f"wait {url}", hook.url, wait=False)
             task = (await gw.rpc("/a2a/relayed", "SendMessage", params))["result"]["task"]
             for key, value in (await store.items(push.SPACE)).items():
                 await kept.put_item(push.SPACE, key, value)
         async with pushing(store=kept, sealer=sealer, relayed=url) as gw:
+            peer.gates[url].set()
             assert (await hook.told("completed")).task_id == task["id"]
             got = (await gw.rpc("/a2a/relayed", "GetTask", {"id": task["id"]}))["result"]
             assert got["status"]["state"] == "TASK_STATE_COMPLETED"  # and the hub knows it again

@@ -129,7 +129,7 @@ async def test_a_stream_that_falls_silent_says_so_at_its_end() -> None:
         return StreamingResponse(body(), media_type="text/event-stream")
 
     async with agent(handle) as url, gateway(x=url) as gw:
-        headers = {"agentgw-idle-timeout": "0.2"}
+        headers = {"agentgw-idle-timeout": "0.5"}
         async with streaming(gw, "SendStreamingMessage", {"message": message()}, **headers) as events:
             said = [e async for e in events]
         assert said[0] == {"task": task()}

@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 
 from agentgw.adapters.acp.face import ids
@@ -275,16 +274,19 @@ async def test_a_client_that_comes_back_has_missed_nothing(gateway: Gateway, lef
 
 async def test_a_waiting_client_that_leaves_stops_nothing(gateway: Gateway) -> None:
     """Its request ends, the run does not."""
-    gate = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
 
     async def waits(call: Invocation) -> AsyncIterator[Event]:
         yield Started(task_id="up-1")
+        begun.set()
         await gate.wait()
         yield COMPLETED
 
     gateway.add("waiting", MemoryUpstream(waits))
-    with pytest.raises(httpx.ReadTimeout):
-        await gateway.http.post("/runs", json=run_of("waiting"), timeout=0.2)
+    asking = asyncio.create_task(gateway.http.post("/runs", json=run_of("waiting")))
+    await begun.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
     await gateway.quiet()
     (task,) = await gateway.hub.tasks(Principal())
     assert task.state is TaskState.WORKING

@@ -62,7 +62,7 @@ async def test_one_is_answered_at_a_time_while_the_next_is_half_read() -> None:
 async def test_a_half_head_does_not_end_an_answer_that_takes_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "PATIENCE", 0.02)
+    monkeypatch.setattr(connection, "PATIENCE", 0.15)
     go_on = asyncio.Event()
 
     async def door(request: Incoming) -> None:
@@ -149,7 +149,7 @@ async def test_who_comes_while_the_server_ends_is_left() -> None:
 
 
 async def test_patience_is_not_for_who_has_said_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PATIENCE", 0.02)
+    monkeypatch.setattr(connection, "PATIENCE", 0.15)
     async with served() as server, server.client() as client:
         client.send(get(b"/a"))
         assert (await client.answer()).body == b"/a"

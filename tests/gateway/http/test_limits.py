@@ -149,7 +149,7 @@ async def test_large_bodies_and_small_chunks_are_no_heads() -> None:
 async def test_who_stops_in_the_middle_of_a_request_is_left(
     monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr(connection, "PATIENCE", 0.05)
+    monkeypatch.setattr(connection, "PATIENCE", 0.2)
     async with gateway(concurrency=1) as (http, ours):
         reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
         writer.write(begun)
@@ -161,7 +161,7 @@ async def test_who_stops_in_the_middle_of_a_request_is_left(
 
 
 async def test_crumbs_do_not_buy_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PATIENCE", 0.05)
+    monkeypatch.setattr(connection, "PATIENCE", 0.2)
     async with gateway() as (http, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
         writer.write(b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 999999\r\n\r\n")
@@ -176,7 +176,7 @@ async def test_crumbs_do_not_buy_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_who_waits_for_an_answer_may_have_begun_to_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the gateway that reads no further: an answer may take as long as it does."""
-    monkeypatch.setattr(connection, "PATIENCE", 0.05)
+    monkeypatch.setattr(connection, "PATIENCE", 0.2)
     async with gateway() as (http, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
         body = msgspec.json.encode(LISTEN)

@@ -53,7 +53,7 @@ async def test_a_relayed_call_ends_when_the_server_is_silent(client: str) -> Non
         await gateway.add_server("peer", f"{url}/mcp")
         async with by_hand(f"{gateway.url}/mcp/peer") as raw:
             await raw.initialize()
-            params = {"name": "hang", "arguments": {}, "_meta": {**META, IDLE: "50ms"}}
+            params = {"name": "hang", "arguments": {}, "_meta": {**META, IDLE: "400ms"}}
             if client == "modern":
                 error = (await raw.modern("tools/call", params)).json()["error"]
             else:
