@@ -211,7 +211,9 @@ class Gateway:
         ``hurry`` is set. The rest is failed, and its clients have a second to hear of it. Whether all
         finished."""
         self.ready = False
-        self.app.draining = self.inner.draining = self.hub.draining = True
+        self.hub.draining = True
+        self.app.drain()
+        self.inner.drain()
         finishing = asyncio.create_task(self._finish())
         hurried = asyncio.create_task((hurry or asyncio.Event()).wait())
         grace = self.config.limits.shutdown_grace

@@ -119,6 +119,13 @@ class App:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def drain(self) -> None:
+        """Refuse what is new. Every answer from now on is the last one on its connection, so that clients
+        don't send their next request to who is about to leave."""
+        self.draining = True
+        for request in self._open:
+            request.wire.last()
+
     def bound(self, nesting: int, concurrency: int) -> None:
         """Other limits for requests from now on; those under way keep their places."""
         self._nesting = nesting
@@ -142,6 +149,8 @@ class App:
     async def serve(self, wire: Wire, head: Head, head_too_large: bool = False) -> None:
         """Answer one request. ``head_too_large``: its headers are not all of them."""
         request = Request(wire, head, body_limit=self._body_limit, nesting=self._nesting)
+        if self.draining:
+            wire.last()
         self._open.add(request)
         self._idle.clear()
         try:

@@ -54,6 +54,9 @@ class AsgiWire:
             self.gone = (await self._receive())["type"] == "http.disconnect"
         self._leave()
 
+    def last(self) -> None:
+        """Connections are the server's."""
+
     def cut(self) -> None:
         if not self.gone:
             self.close()

@@ -172,6 +172,9 @@ class Incoming:
             self._line.send(b"0\r\n\r\n")
         self._over()
 
+    def last(self) -> None:
+        self.keep_alive = False
+
     def cut(self) -> None:
         self._line.end()
 

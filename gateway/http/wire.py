@@ -59,6 +59,10 @@ class Wire(Protocol):
         """The body has ended."""
         ...
 
+    def last(self) -> None:
+        """No request follows on the connection: the answer says so, if it has not begun."""
+        ...
+
     def cut(self) -> None:
         """Have done with the client: for the request it is as if it had left."""
         ...

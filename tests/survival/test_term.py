@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,14 +28,15 @@ def rpc(method: str, params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
 
 
-def mcp_call(tool: str, text: str) -> dict[str, Any]:
-    meta = {
+def mcp_call(tool: str, arguments: dict[str, Any], *, streams: bool = True) -> dict[str, Any]:
+    meta: dict[str, Any] = {
         "io.modelcontextprotocol/protocolVersion": VERSION,
         "io.modelcontextprotocol/clientCapabilities": {},
         "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
-        "progressToken": 1,  # so that the agent is asked to stream, and names its task at once
     }
-    return rpc("tools/call", {"name": tool, "arguments": {"message": text}, "_meta": meta})
+    if streams:
+        meta["progressToken"] = 1  # so that the agent is asked to stream, and names its task at once
+    return rpc("tools/call", {"name": tool, "arguments": arguments, "_meta": meta})
 
 
 class Doors:
@@ -51,11 +53,18 @@ class Doors:
         return self._post(f"/a2a/{agent}/", body, {"A2A-Version": "1.0"})
 
     def mcp(self, agent: str, text: str) -> tuple[httpx.Response, list[Any]]:
+        return self._mcp(mcp_call(agent, {"message": text}))
+
+    def tool(self, name: str, **arguments: Any) -> tuple[httpx.Response, list[Any]]:
+        """Of an MCP server's; nothing comes before the result."""
+        return self._mcp(mcp_call(name, arguments, streams=False))
+
+    def _mcp(self, call: dict[str, Any]) -> tuple[httpx.Response, list[Any]]:
         headers = {
             "accept": "application/json, text/event-stream", "MCP-Protocol-Version": VERSION,
-            "Mcp-Method": "tools/call", "Mcp-Name": agent,
+            "Mcp-Method": "tools/call", "Mcp-Name": call["params"]["name"],
         }  # fmt: skip
-        return self._post("/mcp", mcp_call(agent, text), headers)
+        return self._post("/mcp", call, headers)
 
     def _post(
         self, path: str, body: Any, headers: dict[str, str] | None = None
@@ -143,6 +152,7 @@ def test_what_runs_finishes_and_what_is_new_is_refused(gateway: Gateway, doors: 
             refused, (body,) = call("a2a", "echo x")
             assert refused.status_code == 503
             assert int(refused.headers["retry-after"]) >= 1
+            assert refused.headers["connection"] == "close"
             said = body.get("error", body)
             assert said["message"] == WORDS, body
         work.goes_on()
@@ -170,3 +180,19 @@ def test_who_still_waits_is_told(gateway: Gateway, peers: Peers, work: Work) -> 
     gateway.start()
     query = "SELECT count(*) FROM tasks WHERE state = 'completed'"
     wait_until("all have come to their end", lambda: gateway.rows(query)[0][0] == 5)
+
+
+def test_an_answer_that_has_not_begun_has_a_status_of_its_own(gateway: Gateway, peers: Peers) -> None:
+    gateway.start(AGENTGW_LIMITS__SHUTDOWN_GRACE="300ms")
+    assert gateway.post("/api/agents", {"name": "mcp", "url": peers.mcp, "protocol": "mcp"}).is_success
+    doors, token = Doors(gateway), f"{gateway.port}-unary"
+    with ThreadPoolExecutor() as pool:
+        job = pool.submit(doors.tool, "mcp__work", token=token, count=100_000)
+        asyncio.run(peers.journal.holds(f"{token} started"))
+        gateway.signal()
+        answer, (body,) = job.result()
+    assert gateway.ended() == 0
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    assert body["error"]["message"] == WORDS
+    asyncio.run(peers.journal.holds(f"{token} stopped"))

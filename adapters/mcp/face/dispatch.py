@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from ....gateway.errors import GatewayError
+from ....gateway.errors import Draining, GatewayError
 from ....gateway.http.request import ClientGone
 from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine
@@ -49,6 +49,10 @@ class Dispatcher:
         """End subscriptions."""
         self._closing.set()
 
+    def cut(self) -> None:
+        """Tell those that still wait for servers that the gateway stops."""
+        self._relay.cut()
+
     def close(self) -> None:
         """Watch no more, and give up what waits for clients."""
         self._relay.close()
@@ -75,7 +79,7 @@ class Dispatcher:
 
     async def answer(self, exchange: Exchange, door: Door) -> Outcome:
         """Handle the request and end its span. Raises only CancelledError, where it is not the
-        exchange that was canceled."""
+        exchange that was canceled, and Draining before anything was sent: the front has a status for it."""
         try:
             own = exchange.method in _OWN
             result = await (self._result(exchange, door) if own else door.request(exchange))
@@ -85,7 +89,10 @@ class Dispatcher:
         except GatewayError as e:
             if e.detail:
                 log.debug("%s: %s", e.message, e.detail)
-            return self._failed(exchange, rpc_errors.rpc_error(e, exchange.trace_id))
+            outcome = self._failed(exchange, rpc_errors.rpc_error(e, exchange.trace_id))
+            if isinstance(e, Draining) and exchange.reply.can_pass:
+                raise
+            return outcome
         except asyncio.CancelledError:
             exchange.set_state("canceled")
             if not exchange.canceled:

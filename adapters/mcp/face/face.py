@@ -85,7 +85,7 @@ class McpFace:
         self._sessions.end_streams()
 
     def cut(self) -> None:
-        """The front says so where nothing was answered yet; a stream that was begun breaks."""
+        self._dispatcher.cut()
 
     async def aclose(self) -> None:
         self.drain()

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from ....gateway.errors import BadUpstream
+from ....gateway.errors import BadUpstream, Draining
 from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
+from ....gateway.waiting import Waiting
 from .. import wire
 from ..upstream.link import Hello
 from ..upstream.upstream import McpUpstream
@@ -87,6 +88,12 @@ class Relay:
         self._engine = engine
         self._parking = Parking(engine)
         self._levels: dict[tuple[McpUpstream, str, str], tuple[Hello, str]] = {}
+        self._waiting: set[Waiting] = set()  # requests that servers work on
+
+    def cut(self) -> None:
+        """Wait for no server any more: who waits is told that the gateway stops."""
+        for waiting in list(self._waiting):
+            waiting.end(Draining())
 
     def close(self) -> None:
         """Give up the calls that wait for clients to answer, and all subscriptions."""
@@ -179,15 +186,28 @@ class Relay:
     ) -> Raw:
         """Send once, within the call's limits of time."""
         if exchange.method == tasks.RESULT:  # waits for a task, which has its own limits
-            return await server.request(exchange.method, params, caller=caller)
+            return await self._unlimited(server, exchange, params, caller)
         seconds = allowed(view.record, self._engine.config.limits, exchange.timeouts)
         bounds = CallLimits(self._engine.timers, view.name, *seconds)
+        self._waiting.add(bounds)
         try:
             with bounds:
                 watched = Signs(bounds, caller, on_large).watched
                 return await server.request(exchange.method, params, caller=watched)
         finally:
+            self._waiting.discard(bounds)
             bounds.close()
+
+    async def _unlimited(
+        self, server: McpUpstream, exchange: Exchange, params: dict[str, Any], caller: Caller
+    ) -> Raw:
+        waiting = Waiting()
+        self._waiting.add(waiting)
+        try:
+            with waiting:
+                return await server.request(exchange.method, params, caller=caller)
+        finally:
+            self._waiting.discard(waiting)
 
     async def _request(
         self,
