@@ -11,49 +11,36 @@ body past its limit) is refused in the form of the door's protocol.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 from urllib.parse import quote
 
-import msgspec
-
-from ..access import Access, Grant
+from ..access import Access
 from ..audit import REFUSED, Audit
 from ..config import Auth
-from ..errors import (
-    Busy,
-    CallerError,
-    Draining,
-    Forbidden,
-    GatewayError,
-    HeadTooLarge,
-    RateLimited,
-    TooLarge,
-    Unauthenticated,
-)
+from ..errors import Draining, GatewayError, HeadTooLarge
 from ..ports import Face, Handler
 from ..rates import Rates
-from ..readable import UNREADABLE
-from . import asgi, resource
+from . import asgi
+from .anybody import Anybody
 from .asgi import ASGI, AsgiWire, Receive, Scope, Send
-from .doors import Doors, preflight
+from .callers import Callers
+from .doors import Doors
 from .heads import Head
+from .mounts import Mounts
 from .places import Places
+from .refusals import refuse, say
 from .request import Request
 from .wire import ClientGone, Wire
 
 log = logging.getLogger("agentgw.http")
 
-PROBES = frozenset({"/healthz", "/readyz"})
 METRICS = "/metrics"
 # What pages of other origins never read. Litestar takes several slashes for one.
 _CONTROL = re.compile(r"/+(api/|metrics)")
-Mount = tuple[Face, Handler, str, str]  # whose door, its name, what of the path follows it
-_ASKS = b"access-control-request-method"  # a browser asks before it sends (CORS)
 
 
 class Elsewhere(Protocol):
@@ -94,14 +81,11 @@ class App:
         audit: Audit | None = None,
         inner: bool = False,
     ) -> None:
-        self._faces = faces
+        self._mounts = Mounts(faces)
         self._control = control
         self.doors = doors
-        self._access = access
-        self._issuer = auth.issuer
-        self._scopes = tuple(scope for scope in auth.scopes if scope != "*")
-        self._ready = ready
-        self._writing = writing
+        self._callers = Callers(access, auth.issuer, self._mounts)
+        self._anybody = Anybody(auth, ready, writing)
         self._body_limit = body_limit
         self._nesting = nesting
         self._places = Places(concurrency)
@@ -110,9 +94,6 @@ class App:
         self._elsewhere = elsewhere
         self._audit = audit
         self._inner = inner
-        self._mounts: dict[str, tuple[Face, Handler]] = {
-            prefix: (face, handler) for face in faces for prefix, handler in face.mounts()
-        }
         self.draining = False
         self._open: set[Request] = set()
         access.on_end(self.end_taken_back)
@@ -154,15 +135,15 @@ class App:
         self._open.add(request)
         self._idle.clear()
         try:
-            await self._checked(request, head, not head_too_large)
+            await self._admit(request, head, not head_too_large)
         except ClientGone:
             pass
         except GatewayError as e:
-            await _refuse(request, e, None)
+            await refuse(request, e, None)
         except Exception:
             log.exception("a request failed: %s %s", request.method, request.path)
             if not request.responded:
-                await _error(request, 500, "internal", "internal error")
+                await say(request, 500, "internal", "internal error")
         finally:
             self._open.discard(request)
             if not self._open:
@@ -177,85 +158,76 @@ class App:
         """Wait until no request is under way."""
         await self._idle.wait()
 
-    async def _checked(self, request: Request, head: Head, head_fits: bool) -> None:
-        if head.checked is not self.doors:
-            host = request.header(b"host")
-            if not self.doors.host_allowed(host):
-                await _error(request, 421, "misdirected", "this gateway is not known by that Host name")
-                return
-            if b"origin" in request.fields and not self.doors.origin_allowed(request.header(b"origin")):
-                await _error(request, 403, "forbidden", "requests from this Origin are not allowed")
-                return
-            head.base_url = self.doors.base_url("http", host or "")
-            if not (self._inner or _CONTROL.match(head.path)):
-                head.shared = self.doors.readable(request.header(b"origin"))
-            head.mount = self._mount(head.path)
-            head.checked = self.doors
+    async def _admit(self, request: Request, head: Head, head_fits: bool) -> None:
+        """Find out who asks and for which door, and have it answer."""
+        if head.checked is not self.doors and (refused := self._look(request, head)):
+            await say(request, *refused)
+            return
         request.base_url = head.base_url
         request.shared = head.shared
-        if request.method == "OPTIONS" and _ASKS in request.fields and b"origin" in request.fields:
-            named = request.fields.get(b"access-control-request-headers", b"")
-            allowed = preflight(named) if len(request.shared) > 1 else ()
-            await request.respond(204 if allowed else 403, headers=allowed)
-            return
-        if request.path.startswith(resource.WELL_KNOWN) and request.method in ("GET", "HEAD"):
-            await resource.describe(request, self._issuer, self._scopes)
-            return
-        if request.path in PROBES and request.method in ("GET", "HEAD"):
-            await self._probed(request)
+        if head.anybody is not None:
+            await head.anybody(request)
             return
         grant = head.grant
         if grant is None or not grant.holds(time.time()):
-            grant = await self._granted(request, head)
+            grant = await self._callers.granted(request, head)
             if grant is None:
                 return
         request.grant = grant
         request.principal = grant.principal
-        if request.path == METRICS:  # answered whatever else is under way
-            self._may_control(request)
-            await self._served(request, None, None)
-            return
         if head.mount is not None:
             face, door, request.door, request.rest = head.mount
+        elif request.path == METRICS:  # answered whatever else is under way
+            self._callers.may_control(request)
+            await self._served(request, None, None)
+            return
         else:
-            face, door = await self._door(request, read=head_fits)
+            face, door = await self._mounts.door(request, read=head_fits)
             if face is None:
                 request.shared = ()  # the console, too
-                self._may_control(request)
+                self._callers.may_control(request)
         try:
             if not head_fits:
                 raise HeadTooLarge("the request's headers are too large")
             if self.draining and door is not None:
                 raise Draining
-            if self.rates is not None and not request.principal.owner:
-                self.rates.take(request.principal.id)
-            request.place = self._places.take(request.method)
-            request.places = self._places
-            try:
-                if door is not None and self._elsewhere is None:
-                    await door(request)
-                else:
-                    await self._served(request, face, door)
-            except asyncio.CancelledError:  # by the server, which would say 500
-                if self.draining:
-                    raise Draining from None
-                raise
-            finally:
-                self._places.give_back(request.place)
+            await self._placed(request, face, door)
         except GatewayError as e:
-            await _refuse(request, e, face)
+            await refuse(request, e, face)
 
-    async def _probed(self, request: Request) -> None:
-        """Probes are answered whatever else is under way: alive while it answers at all; ready once calls are
-        taken."""
-        if request.path == "/healthz":
-            await request.json(200, {"status": "ok"})
-        else:
-            ready = self._ready()
-            body = {"status": "ready" if ready else "not ready"}
-            if not self._writing():
-                body["store"] = "failing"
-            await request.json(200 if ready else 503, body)
+    def _look(self, request: Request, head: Head) -> tuple[int, str, str] | None:
+        """Find out what a head says, once for all requests that have it. Status, code and message where it
+        names a Host or an Origin that is none of ours."""
+        host, origin = request.header(b"host"), request.header(b"origin")
+        if not self.doors.host_allowed(host):
+            return 421, "misdirected", "this gateway is not known by that Host name"
+        if not self.doors.origin_allowed(origin):
+            return 403, "forbidden", "requests from this Origin are not allowed"
+        head.base_url = self.doors.base_url("http", host or "")
+        if not (self._inner or _CONTROL.match(head.path)):
+            head.shared = self.doors.readable(origin)
+        head.anybody = self._anybody.handler(head)
+        head.mount = self._mounts.at(head.path)
+        head.checked = self.doors
+        return None
+
+    async def _placed(self, request: Request, face: Face | None, door: Handler | None) -> None:
+        """Have the request answered, as one of those that may come and be under way. Raises GatewayError."""
+        if self.rates is not None and not request.principal.owner:
+            self.rates.take(request.principal.id)
+        request.place = self._places.take(request.method)
+        request.places = self._places
+        try:
+            if door is not None and self._elsewhere is None:
+                await door(request)
+            else:
+                await self._served(request, face, door)
+        except asyncio.CancelledError:  # by the server, which would say 500
+            if self.draining:
+                raise Draining from None
+            raise
+        finally:
+            self._places.give_back(request.place)
 
     async def _served(self, request: Request, face: Face | None, door: Handler | None) -> None:
         if self._elsewhere is not None and await self._elsewhere.took(request, face):
@@ -276,137 +248,9 @@ class App:
                 asked = f"{request.method} {request.path}"
                 self._audit.change(request.principal, asked, request.status, subject)
 
-    # --- who asks ----------------------------------------------------------------------------
-
-    async def _granted(self, request: Request, head: Head) -> Grant | None:
-        """What the request may do; None: it was refused."""
-        authorization = head.fields.get(b"authorization")
-        try:
-            head.grant = self._access.grant(authorization)
-            return head.grant
-        except Unauthenticated:
-            pass
-        try:
-            head.grant = await self._access.issued(authorization)
-            return head.grant
-        except Unauthenticated as e:
-            return await self._unknown(request, authorization, e)
-
-    async def _unknown(
-        self, request: Request, authorization: bytes | None, error: Unauthenticated
-    ) -> Grant | None:
-        """How somebody without a bearer token comes in all the same. The body is not read, for nobody knows
-        who sent it."""
-        face, _ = await self._door(request, read=False)
-        if face is None and _is_console(request):
-            with contextlib.suppress(Unauthenticated):
-                return self._access.password(authorization)
-        public = getattr(face, "public", None)  # a third party's may have none
-        if authorization is None and public is not None and public(request):
-            return self._access.public
-        challenges = resource.challenges(request, face is None and _is_console(request), self._issuer)
-        await _refuse(request, error, face, challenges)
-        return None
-
-    def _may_control(self, request: Request) -> None:
-        """The control plane is for admins; while callers need no key, they may look and call (what changes
-        something asks again). Raises Forbidden."""
-        if self._access.closed and not request.principal.admin:
-            raise Forbidden("this needs an admin key: agentgw keys create NAME --admin makes one")
-
     def end_taken_back(self) -> None:
         """End what is open for those whose key was revoked or has expired: for them the client has gone."""
         now = time.time()
         for request in list(self._open):
             if request.grant is not None and not request.grant.holds(now):
                 request.wire.cut()
-
-    # --- which door --------------------------------------------------------------------------
-
-    def _mount(self, path: str) -> Mount | None:
-        """The door by the first segment of the path, if it is one's."""
-        end = path.find("/", 1)
-        prefix = path if end < 0 else path[:end]
-        found = self._mounts.get(prefix)
-        return None if found is None else (*found, prefix[1:], path[len(prefix) :])
-
-    async def _door(self, request: Request, *, read: bool) -> tuple[Face | None, Handler | None]:
-        """The face for the request's path, and who serves it; None: the control plane. ``read``: whether the
-        body may be read to find out."""
-        mount = self._mount(request.path)
-        if mount is not None:
-            face, door, request.door, request.rest = mount
-            return face, door
-        path = request.path
-        envelope: Mapping[str, Any] | None = None
-        if path == "/" and request.method == "POST":
-            envelope = await _envelope(request) if read else {}
-        for face in self._faces:
-            if face.claims(request, envelope):
-                request.door = "root"
-                return face, face.root
-        return None, None
-
-
-def _is_console(request: Request) -> bool:
-    return request.path == "/" and request.method in ("GET", "HEAD")
-
-
-async def _refuse(
-    request: Request,
-    error: GatewayError,
-    face: Face | None,
-    more: Sequence[tuple[bytes, bytes]] = (),
-) -> None:
-    """Answer with an error that came up before the door took the request, or that it left to the front."""
-    if request.responded:
-        log.debug("after the answer began: %s", error.message)
-        return
-    status = _status(error)
-    headers = list(more)
-    if status in (429, 503):
-        again = error.retry_after if isinstance(error, RateLimited) else 1
-        headers.append((b"retry-after", b"%d" % again))
-    if face is not None:
-        await request.respond(status, face.refusal(request, error), headers=headers)
-    else:
-        await _error(request, status, error.code, error.message, headers)
-
-
-def _status(error: GatewayError) -> int:
-    match error:
-        case Draining() | Busy():
-            return 503
-        case RateLimited():
-            return 429
-        case Unauthenticated():
-            return 401
-        case Forbidden():
-            return 403
-        case TooLarge():
-            return 413
-        case HeadTooLarge():
-            return 431
-        case CallerError():
-            return 400
-        case _:
-            return 502
-
-
-async def _envelope(request: Request) -> Mapping[str, Any] | None:
-    """The JSON object in a POST to the bare address; {} for anything else (some face must answer it)."""
-    try:
-        value: Any = msgspec.json.decode(await request.body())
-    except (*UNREADABLE, CallerError):  # the face meets the same, and says so in its own form
-        return {}
-    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
-
-
-async def _error(
-    request: Request,
-    status: int,
-    code: str,
-    message: str,
-    headers: Sequence[tuple[bytes, bytes]] = (),
-) -> None:
-    await request.json(status, {"error": {"code": code, "message": message, "data": None}}, headers=headers)

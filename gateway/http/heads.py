@@ -22,13 +22,14 @@ class Head:
     ``headers``: all of them as they came, names in lower case; ``fields``: by name, the first of a repeated
     one counts; ``path``: decoded, without the query; ``texts``: values as text, where somebody asked;
     ``notes``: what doors have read in it, see ``Request``; ``checked``: whose check of Host and Origin it has
-    passed; with that, ``mount``: the door that it leads to, see ``App``, and ``base_url`` and ``shared``, see
-    ``Request``; ``grant``: what its credential was good for when it was last looked at.
+    passed; with that, ``anybody``: who answers without asking for a credential, ``mount``: the door that it
+    leads to, see ``Mounts``, and ``base_url`` and ``shared``, see ``Request``; ``grant``: what its credential
+    was good for when it was last looked at.
     """
 
     __slots__ = (
-        "base_url", "checked", "fields", "grant", "headers", "length", "method", "mount", "notes", "path",
-        "shared", "target", "texts",
+        "anybody", "base_url", "checked", "fields", "grant", "headers", "length", "method", "mount", "notes",
+        "path", "shared", "target", "texts",
     )  # fmt: skip
 
     def __init__(self, method: str, target: bytes, headers: Headers) -> None:
@@ -44,6 +45,7 @@ class Head:
         self.texts: dict[bytes, str | None] = {}
         self.notes: dict[str, Any] = {}
         self.checked: object = None
+        self.anybody: Any = None
         self.mount: Any = None
         self.grant: Grant | None = None
         self.base_url = ""
