@@ -145,6 +145,7 @@ class Gateway:
             body_limit=config.limits.body,
             nesting=config.limits.nesting,
             concurrency=config.limits.concurrency,
+            per_key=config.limits.per_key,
         )
         rates = rates or _rates(config)
         if audit is not None and config.audit.enabled:
@@ -195,7 +196,7 @@ class Gateway:
             self.app.rates = rates or _rates(config)
         for app in (self.app, self.inner):
             app.doors = Doors(self._bind, server.public_url, server.hosts, server.origins)
-            app.bound(limits.nesting, limits.concurrency)
+            app.bound(limits.nesting, limits.concurrency, limits.per_key)
 
     async def _keys_changed(self, keys: Sequence[Key]) -> None:
         """Returns when they are good, or good no more, at every door."""

@@ -26,6 +26,7 @@ FOREVER = float("inf")
 KEPT_TOKENS = 10_000  # of an issuer, whose signatures were checked
 SPACE = "gateway.keys"  # of the store's items
 NOBODY = Principal(id="nobody", agents=frozenset())  # who asks for what is public where keys are wanted
+_ANYBODY = Principal().id
 _KEY = "key:"  # what ids of principals with a key begin with
 _MISSING = "this gateway wants a key: send the header Authorization: Bearer KEY"
 _INVALID = "this key is unknown, expired or revoked"
@@ -67,14 +68,17 @@ def read_keys(items: Mapping[str, bytes]) -> list[Key]:
 
 
 class Grant:
-    """What a credential grants, to whom, until when (seconds since 1970). ``ended``: it was taken back."""
+    """What a credential grants, to whom, until when (seconds since 1970). ``ended``: it was taken back.
+    ``whose``: the principal whose requests under way are bounded; "" where they are not: the owner's, and
+    those of all who come in without a credential."""
 
-    __slots__ = ("ended", "principal", "until")
+    __slots__ = ("ended", "principal", "until", "whose")
 
     def __init__(self, principal: Principal, until: float = FOREVER) -> None:
         self.principal = principal
         self.until = until
         self.ended = False
+        self.whose = "" if principal.owner or principal.id == _ANYBODY else principal.id
 
     def holds(self, now: float) -> bool:
         return not self.ended and now < self.until

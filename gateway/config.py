@@ -46,8 +46,8 @@ class Server(_Section, frozen=True):
 
 class Limits(_Section, frozen=True):
     """Bounds on time, size and number. ``idle_timeout`` is renewed by every event of the agent. ``rate``:
-    requests a second of each principal, 0: any number; ``burst``: how many of them at once, 0: see ``rates``.
-    ``circuit_*``: see ``breaker``.
+    requests a second of each principal, 0: any number; ``burst``: how many of them at once, 0: see ``rates``;
+    ``per_key``: requests of each under way. ``circuit_*``: see ``breaker``.
     """
 
     connect_timeout: Duration = 5.0
@@ -65,6 +65,7 @@ class Limits(_Section, frozen=True):
     nesting: Depth = 100
     concurrency: Count = 1000
     per_agent: Count = 750
+    per_key: Count = 750
     rate: Rate = 0.0
     burst: Annotated[int, msgspec.Meta(ge=0)] = 0
     tasks: Count = 10_000

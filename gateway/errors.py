@@ -25,7 +25,8 @@
     │   └── AgentError                agent_error       (its own words, meant for the client)
     ├── Draining                      draining          (the gateway is stopping)
     ├── Busy                          busy              (limits.concurrency is reached)
-    ├── RateLimited                   rate_limited      (limits.rate is)
+    ├── RateLimited                   rate_limited      (limits.rate is, or a key's own)
+    │   └── KeyBusy                   rate_limited      (limits.per_key is)
     └── ConfigError                   config            (the operator's mistake)
 
 Each face has one table from code to its protocol's own error. ``message`` is always safe to show; what
@@ -213,6 +214,14 @@ class RateLimited(GatewayError):
         super().__init__(
             f"too many requests; try again in {self.retry_after} s", data={"retry_after": self.retry_after}
         )
+
+
+class KeyBusy(RateLimited):
+    """One key has as many requests under way as it may."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.message = "this key has too many requests under way; try again when some of them have ended"
 
 
 class ConfigError(GatewayError):

@@ -14,8 +14,8 @@ from .config import Config
 LIVE = frozenset(
     {
         "server.hosts", "server.origins", "limits.idle_timeout", "limits.total_timeout", "limits.handover",
-        "limits.shutdown_grace", "limits.nesting", "limits.concurrency", "limits.rate", "limits.burst",
-        "outbound.allow", "tracing.sampling",
+        "limits.shutdown_grace", "limits.nesting", "limits.concurrency", "limits.per_key", "limits.rate",
+        "limits.burst", "outbound.allow", "tracing.sampling",
     }
 )  # fmt: skip
 

@@ -56,11 +56,10 @@ class App:
     """The ASGI application. ``control`` serves what no face takes. ``access`` knows who may come in, ``auth``
     which issuer's tokens are good for that;
     ``ready``: whether calls are taken (started, and not draining); ``writing``: whether tasks can be written;
-    ``body_limit`` (bytes), ``nesting`` and ``concurrency`` are those of ``[limits]``; ``count`` gets the door
-    and the status of every answer; ``rates``: what bounds each principal's requests, but the owner's;
-    ``elsewhere``: see there. ``audit`` is told what was refused, and what changes the gateway itself.
-    ``inner``: requests come from another process' front, through which the answers
-    go, too."""
+    ``body_limit`` (bytes), ``nesting``, ``concurrency`` and ``per_key`` are those of ``[limits]``; ``count``
+    gets the door and the status of every answer; ``rates``: what bounds each principal's requests, but the
+    owner's; ``elsewhere``: see there. ``audit`` is told what was refused, and what changes the gateway
+    itself. ``inner``: requests come from another process' front, through which the answers go, too."""
 
     def __init__(
         self,
@@ -75,6 +74,7 @@ class App:
         body_limit: int,
         nesting: int = 100,
         concurrency: int = 1000,
+        per_key: int = 750,
         count: Callable[[str, int], None] = lambda door, status: None,
         rates: Rates | None = None,
         elsewhere: Elsewhere | None = None,
@@ -88,7 +88,7 @@ class App:
         self._anybody = Anybody(auth, ready, writing)
         self._body_limit = body_limit
         self._nesting = nesting
-        self._places = Places(concurrency)
+        self._places = Places(concurrency, per_key)
         self._count = count
         self.rates = rates
         self._elsewhere = elsewhere
@@ -107,10 +107,11 @@ class App:
         for request in self._open:
             request.wire.last()
 
-    def bound(self, nesting: int, concurrency: int) -> None:
+    def bound(self, nesting: int, concurrency: int, per_key: int) -> None:
         """Other limits for requests from now on; those under way keep their places."""
         self._nesting = nesting
         self._places.limit = concurrency
+        self._places.per_key = per_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The front for what speaks ASGI."""
@@ -175,6 +176,7 @@ class App:
                 return
         request.grant = grant
         request.principal = grant.principal
+        request.whose = grant.whose
         if head.mount is not None:
             face, door, request.door, request.rest = head.mount
         elif request.path == METRICS:  # answered whatever else is under way
@@ -215,7 +217,7 @@ class App:
         """Have the request answered, as one of those that may come and be under way. Raises GatewayError."""
         if self.rates is not None and not request.principal.owner:
             self.rates.take(request.principal.id)
-        request.place = self._places.take(request.method)
+        request.place = self._places.take(request.method, request.whose)
         request.places = self._places
         try:
             if door is not None and self._elsewhere is None:
@@ -227,7 +229,7 @@ class App:
                 raise Draining from None
             raise
         finally:
-            self._places.give_back(request.place)
+            self._places.give_back(request.place, request.whose)
 
     async def _served(self, request: Request, face: Face | None, door: Handler | None) -> None:
         if self._elsewhere is not None and await self._elsewhere.took(request, face):

@@ -14,6 +14,7 @@ import pytest
 
 from agentgw.cli import process
 from agentgw.gateway.config import Config, Limits
+from agentgw.gateway.control import AddKey
 from agentgw.gateway.http import connection
 from agentgw.gateway.http.nesting import too_deep
 from agentgw.registry.memory import MemoryStore
@@ -251,11 +252,11 @@ def test_many_brackets_are_not_deep() -> None:
 
 
 @contextlib.asynccontextmanager
-async def busy(http: httpx.AsyncClient) -> AsyncGenerator[None]:
+async def busy(http: httpx.AsyncClient, key: str = "none") -> AsyncGenerator[None]:
     """A request that takes a place inside the block, because its body is not there yet."""
     reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
-    head = b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
-    writer.write(head)
+    head = b"POST /acp/runs HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 2\r\nexpect: 100-continue\r\n"
+    writer.write(head + b"authorization: Bearer %b\r\n\r\n" % key.encode())
     assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # said when the body is asked for
     yield
     writer.write(b"{}")
@@ -286,6 +287,53 @@ async def test_listeners_keep_no_call_from_being_served_and_have_a_bound() -> No
         assert (await http.post("/acp/runs", content=b"{}")).status_code == 422
         assert (await http.post("/mcp", json=LISTEN, headers=LISTEN_HEADERS)).status_code == 503
         assert (await http.get("/acp/agents")).status_code == 503
+
+
+async def made_key(gateway: process.Gateway, name: str, **more: Any) -> str:
+    """A new key for all agents, also for the admin API; its secret."""
+    assert gateway.manager is not None
+    return (await gateway.manager.create_key(AddKey(name=name, admin=True, **more))).secret
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+async def test_one_key_leaves_places_to_the_others() -> None:
+    async with gateway(concurrency=3, per_key=1) as (http, ours):
+        ann, bob = [await made_key(ours, name) for name in ("ann", "bob")]
+        async with busy(http, ann):
+            for method, path, headers, form in DOORS:
+                ask = {"headers": {**headers, **bearer(ann)}, "content": b"{}"}
+                answer = await http.request(method, path, **ask)
+                assert (answer.status_code, answer.headers["retry-after"]) == (429, "1"), path
+                assert "this key has too many requests" in said(form, answer.content)[1]
+            for key in (bob, "owner"):
+                assert (await http.post("/acp/runs", content=b"{}", headers=bearer(key))).status_code == 422
+            assert (await http.get("/acp/agents", headers=bearer(ann))).status_code == 200
+            async with busy(http, bob), busy(http, "owner"):
+                answer = await http.post("/acp/runs", content=b"{}", headers=bearer("owner"))
+                assert answer.status_code == 503
+        assert (await http.post("/acp/runs", content=b"{}", headers=bearer(ann))).status_code == 422
+
+
+async def test_one_key_leaves_room_to_listen() -> None:
+    headers = LISTEN_HEADERS
+    async with gateway(concurrency=3, per_key=1) as (http, ours):
+        ann, bob = [await made_key(ours, name) for name in ("ann", "bob")]
+        async with http.stream("POST", "/mcp", json=LISTEN, headers=headers | bearer(ann)) as stream:
+            first = stream.aiter_bytes()
+            await anext(first)
+            assert (await http.post("/acp/runs", content=b"{}", headers=bearer(ann))).status_code == 422
+            assert (await http.get("/acp/agents", headers=bearer(ann))).status_code == 429
+            again = await http.post("/mcp", json=LISTEN, headers=headers | bearer(ann))
+            assert again.status_code == 429
+            assert (await http.get("/acp/agents", headers=bearer(bob))).status_code == 200
+
+
+async def test_without_keys_all_places_are_everybody_s() -> None:
+    async with gateway(concurrency=3, per_key=1) as (http, _), busy(http), busy(http):
+        assert (await http.post("/acp/runs", content=b"{}")).status_code == 422
 
 
 # --- requests in a time -----------------------------------------------------------------------------
