@@ -39,12 +39,14 @@ class Connection(asyncio.Protocol):
     """Carries one request at a time. ``status`` and ``headers`` (names in lower case) are those of the last
     answer; ``answered``: whether anything of it has come. ``over`` is set by a reader who knows that nothing
     but the end of the answer is missing; ``on_end`` is called at that end, or when there will be none.
-    ``peer``: what errors call the other side."""
+    ``peer``: what errors call the other side. ``taker`` is offered what comes of a body while its reader
+    waits for it: True says that it has taken all of it, and the reader waits on."""
 
     __slots__ = (
         "_begun", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim", "_keep", "_loop",
         "_method", "_parser", "_paused", "_poll", "_silent", "_size", "_unsent", "_wake",
-        "_write_paused", "answered", "headers", "idle_since", "on_end", "over", "peer", "status", "transport",
+        "_write_paused", "answered", "headers", "idle_since", "on_end", "over", "peer", "status", "taker",
+        "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -60,6 +62,7 @@ class Connection(asyncio.Protocol):
         self.over = False
         self.on_end: Callable[[Connection], None] | None = None
         self.peer = PEER
+        self.taker: Callable[[bytes], bool] | None = None
         self._write_paused = False
         self._begun = self._complete = False
         self._error: GatewayError | None = None
@@ -101,11 +104,13 @@ class Connection(asyncio.Protocol):
         """All that is left of the body, if it has all come; else None, and nothing is taken."""
         if not self._complete:
             return None
-        chunks, self._chunks = self._chunks, []
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body, self._chunks = self._joined(), []
         if self._paused:
             self._go_on()
         return body
+
+    def _joined(self) -> bytes:
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
     @property
     def complete(self) -> bool:
@@ -134,9 +139,7 @@ class Connection(asyncio.Protocol):
                 raise self._error
             self._wake = self._loop.create_future()
             await self._wake
-        chunks = self._chunks
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
+        body, self._chunks = self._joined(), []
         self._size = 0
         if self._paused:
             self._go_on()
@@ -192,6 +195,7 @@ class Connection(asyncio.Protocol):
         first = not self.answered
         self.answered = True
         if first and self._recognized(data):
+            self._deliver()
             return
         try:
             if len(data) <= PIECE:
@@ -203,10 +207,10 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
             self._fail(BadUpstream(f"{self.peer}'s answer is not valid HTTP", detail=repr(e)))
             self.close()
-
         else:
             if first and self._complete:
                 self._learn(data)
+        self._deliver()
 
     def _recognized(self, data: bytes) -> bool:
         """Whether this is a whole answer with a head that is known."""
@@ -261,6 +265,7 @@ class Connection(asyncio.Protocol):
             self._fail(Unreachable(message, detail=repr(exc)))
         elif self._error is None:
             self._finish(keep=False)  # the end of the connection is the end of such a body
+            self._awake()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -322,7 +327,6 @@ class Connection(asyncio.Protocol):
         if self._size >= HIGH_WATER and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
-        self._awake()
 
     def on_message_complete(self) -> None:
         if self.status >= 200 and not self._complete:
@@ -331,7 +335,6 @@ class Connection(asyncio.Protocol):
     def _finish(self, *, keep: bool) -> None:
         self._keep = keep
         self._complete = True
-        self._awake()
         self._end()
 
     def _end(self) -> None:
@@ -339,6 +342,18 @@ class Connection(asyncio.Protocol):
         if on_end is not None:
             self._chunks.clear()
             on_end(self)
+
+    def _deliver(self) -> None:
+        """What came is there for who waits for it."""
+        if self._wake is None or self._wake.done():
+            return
+        if self._chunks and self.taker is not None and self.taker(self._joined()):
+            self._chunks = []
+            self._size = 0
+            if self._paused:
+                self._go_on()
+        if self._chunks or self._complete:
+            self._awake()
 
     def _awake(self) -> None:
         if self._wake is not None and not self._wake.done():

@@ -6,9 +6,17 @@ break at U+2028 and its like, which JSON may carry raw.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 LIMIT = 64 * 1024 * 1024  # bytes of an event
+# How an event begins and ends that is nothing but data, what is between two, bytes before, lines in all.
+_FORMS = [
+    (head, end, end + head, len(head), head.count(b"\n") + 2)
+    for break_ in (b"\n", b"\r\n")
+    for head, end in ((b"data: ", break_ * 2), (b"event: message" + break_ + b"data: ", break_ * 2))
+]
 
 
 class ServerEvent(msgspec.Struct, frozen=True):
@@ -37,6 +45,20 @@ class Decoder:
         self.last_id: str | None = None
         self._size = 0
         self._limit = limit
+
+    def whole(self, chunk: bytes) -> list[bytes] | None:
+        """The data of the events in ``chunk``, where it is whole messages and nothing else, all in one of the
+        usual forms: just what ``feed`` would make of it. None: it has to be fed, and nothing has changed."""
+        if self._pieces or self._data or self._event or len(chunk) > self._limit:
+            return None
+        for head, end, between, size, lines in _FORMS:
+            if chunk.startswith(head) and chunk.endswith(end):
+                found = chunk[size : -len(end)].split(between)
+                count = len(found) * lines
+                if chunk.count(b"\n") != count or chunk.count(b"\r") != (count if len(end) > 2 else 0):
+                    return None
+                return found
+        return None
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Events completed by ``chunk``."""
@@ -95,6 +117,15 @@ class Decoder:
 
 # U+2028, U+2029 and U+0085 in UTF-8: some readers take them for line ends.
 _BREAKS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
+
+
+def together(whole: Sequence[bytes]) -> bytes:
+    """``encode`` of several data without line breaks, one after the other."""
+    data = b"\n\ndata: ".join(whole)
+    if not data.isascii():
+        for raw, escaped in _BREAKS:
+            data = data.replace(raw, escaped)
+    return b"data: %b\n\n" % data
 
 
 def encode(data: bytes, *, event: str | None = None, id: str | None = None) -> bytes:

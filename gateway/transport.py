@@ -55,6 +55,12 @@ class Stream(Protocol):
         """Body pieces as they arrive. Raises Unreachable when the connection breaks."""
         ...
 
+    def offer(self, taker: Callable[[bytes], bool]) -> None:
+        """While the reader of ``chunks`` waits, a piece that comes is offered to ``taker`` at once: True says
+        that it has taken it, and the reader waits on. Until the block is left; a compressed body is not
+        offered. ``taker`` raises nothing."""
+        ...
+
     async def beginning(self) -> bytes | None:
         """Waits for the body's first ``LARGE`` bytes, and takes nothing: what has come by then. None where
         it is all there before, or is compressed. Raises Unreachable when the connection breaks."""
@@ -186,6 +192,7 @@ class Answer(AbstractAsyncContextManager[Stream]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._connection.taker = None
         self._pool.release(self._connection)
 
     def header(self, name: str) -> str | None:
@@ -228,6 +235,10 @@ class Answer(AbstractAsyncContextManager[Stream]):
             raise BadUpstream(f"{self._peer}'s answer is not valid gzip", detail=str(e)) from e
         if begun and not packed.eof:
             raise BadUpstream(f"{self._peer}'s answer is not valid gzip", detail="it ends too early")
+
+    def offer(self, taker: Callable[[bytes], bool]) -> None:
+        if not self._coded:
+            self._connection.taker = taker
 
     async def beginning(self) -> bytes | None:
         return None if self._coded else await self._connection.beginning(LARGE)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from .wire import EventHead, RunHead
+from .wire import LAST_EVENTS, EventHead, RunHead
 
 Fields = dict[str, Raw]
 
@@ -47,6 +47,13 @@ def run(raw: bytes | Raw, change: Callable[[RunHead], Mapping[str, Any]]) -> byt
     what is no Run."""
     changes = change(_run.decode(raw))
     return _changed(_fields.decode(raw), changes) if changes else raw
+
+
+def only_passes(raw: bytes) -> bool:
+    """Whether this is an event without a Run, in which nothing can be changed, and no last one. Raises
+    msgspec.DecodeError for what is no event."""
+    head = _event.decode(raw)
+    return not isinstance(head.run, Raw) and head.type not in LAST_EVENTS
 
 
 def event(raw: bytes, change: Callable[[RunHead], Mapping[str, Any]]) -> tuple[str, bytes]:

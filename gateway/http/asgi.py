@@ -80,6 +80,9 @@ class AsgiWire:
     async def write(self, piece: bytes) -> None:
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
+    def write_now(self, piece: bytes) -> bool:
+        return False
+
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
         self.close()

@@ -167,6 +167,13 @@ class Incoming:
         if self._line.paused:
             await self._line.room()
 
+    def write_now(self, piece: bytes) -> bool:
+        line = self._line
+        if not self.chunked or self.gone or line.paused or self._bodyless:
+            return False
+        line.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return True
+
     async def end(self) -> None:
         if self.chunked and not self._bodyless:
             self._line.send(b"0\r\n\r\n")

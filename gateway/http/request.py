@@ -279,6 +279,11 @@ class EventStream:
             raise ClientGone
         await self._wire.write(raw)
 
+    def write_now(self, raw: bytes) -> bool:
+        """The same, where nothing has to be waited for and the client is there: else nothing is sent, and it
+        is False."""
+        return not self._left and self._wire.write_now(raw)
+
     async def close(self) -> None:
         """All was sent."""
         if not (self._left or self._wire.gone):

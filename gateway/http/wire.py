@@ -55,6 +55,10 @@ class Wire(Protocol):
         """Send a piece of the body; waits while the client is slow."""
         ...
 
+    def write_now(self, piece: bytes) -> bool:
+        """Send a piece of the body, unless that has to wait, or the client has left: then False."""
+        ...
+
     async def end(self) -> None:
         """The body has ended."""
         ...

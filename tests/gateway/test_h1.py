@@ -79,6 +79,37 @@ async def test_the_end_that_never_comes(http: HttpTransport, monkeypatch: pytest
             await server.gone.wait()
 
 
+async def test_a_taker_is_offered_what_the_reader_waits_for(http: HttpTransport) -> None:
+    """What it does not take the reader gets, and the answer's end in any case."""
+    go, taken = asyncio.Queue[bytes](), list[bytes]()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        while piece := await go.get():
+            writer.write(piece)
+
+    then = {b"a": b"2\r\nno\r\n", b"b": b"3\r\nend\r\n0\r\n\r\n", b"end": b""}
+
+    def take(piece: bytes) -> bool:
+        if piece == b"no":
+            return False
+        taken.append(piece)
+        go.put_nowait(then[piece])
+        return True
+
+    async with serving(script) as server:
+        for _ in range(2):  # on one connection
+            taken.clear()
+            async with http.stream("GET", server.url) as reply:
+                reply.offer(take)
+                chunks = reply.chunks()
+                go.put_nowait(b"1\r\na\r\n")
+                assert await anext(aiter(chunks)) == b"no"
+                go.put_nowait(b"1\r\nb\r\n")
+                assert [chunk async for chunk in chunks] == []
+            assert taken == [b"a", b"b", b"end"]
+
+
 @pytest.mark.parametrize("ask", [body, whole])
 async def test_read_to_the_end_it_is_used_again(http: HttpTransport, ask: Any) -> None:
     async with serving(says(CHUNKED, b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")) as server:

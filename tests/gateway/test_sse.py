@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgw.gateway.sse import Decoder, ServerEvent, encode
+from agentgw.gateway.sse import Decoder, ServerEvent, encode, together
 
 PIECES = st.lists(
     st.sampled_from(["a", "b", " ", ":", "\u2028", "\u0085", "{", "ü", "data"]), min_size=1, max_size=12
@@ -39,3 +39,40 @@ def test_line_breaks_between_tokens_become_data_lines() -> None:
 def test_an_endless_event_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError, match="too large"):
         Decoder(limit=16).feed(raw)
+
+
+LINES = st.sampled_from([
+    b"data: a\n\n", b"data: {}\r\n\r\n", b"event: message\ndata: b\n\n", b"event: message\r\ndata: c\r\n\r\n",
+    b"event: x\ndata: d\n\n", b"data: e\ndata: f\n\n", b"data:g\n\n", b": h\n\n", b"id: 1\ndata: i\n\n",
+    b"data: \n\n", b"data: j\r\n\n", b"data: k\r\r", b"\n", b"\r", b"data: ", b"\n\n", b"l", b"retry: 5\n\n",
+])  # fmt: skip
+
+
+@given(st.lists(LINES, max_size=3), st.lists(LINES, max_size=6))
+def test_whole_events_are_what_would_be_fed(before: list[bytes], lines: list[bytes]) -> None:
+    """And after them everything goes on as if they had been fed."""
+    quick, slow = Decoder(), Decoder()
+    for decoder in (quick, slow):
+        decoder.feed(b"".join(before))
+    chunk = b"".join(lines)
+    found = quick.whole(chunk)
+    fed = slow.feed(chunk)
+    if found is None:
+        assert quick.feed(chunk) == fed
+    else:
+        assert [(event.data, event.event) for event in fed] == [(data, "message") for data in found]
+    assert quick.feed(b"data: z\n\n") == slow.feed(b"data: z\n\n")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("head", [b"", b"event: message"])
+def test_what_is_usual_is_seen_to_be_whole(head: bytes, end: bytes) -> None:
+    event = (head + end if head else b"") + b"data: %b" + end * 2
+    assert Decoder().whole(event % b"a" + event % b"b") == [b"a", b"b"]
+    assert Decoder(limit=5).whole(event % b"a") is None
+
+
+@given(st.lists(PIECES.filter(lambda text: "\r" not in text), min_size=1, max_size=5))
+def test_together_is_one_after_the_other(texts: list[str]) -> None:
+    whole = [text.encode() for text in texts]
+    assert together(whole) == b"".join(encode(data) for data in whole)

@@ -18,8 +18,10 @@ from ....gateway.errors import AgentError, GatewayError, Unreachable, UpstreamEr
 from ....gateway.http.request import ClientGone, EventStream
 from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Trace
+from ....gateway.readable import UNREADABLE, must_be_text
 from ....gateway.telemetry import Attribute
 from ....gateway.transport import Reply, Stream
+from .. import rewrite
 from ..upstream.server import error_of, turn_begin
 from ..upstream.upstream import ACPUpstream, events_in
 from ..wire import JSON_TYPE, LAST_EVENTS, SETTLED, EventHead, Mode, RunHead
@@ -183,6 +185,7 @@ class _Turn:
         """Give what the agent streams; whether the turn has ended, or the stream broke and the run may go
         on."""
         reader, chunks = sse.Decoder(self._largest), stream.chunks()
+        stream.offer(lambda chunk: self._passed(reader, chunk))
         try:
             while True:
                 with self._limits:
@@ -194,6 +197,24 @@ class _Turn:
                     return True
         except Unreachable:
             return False
+
+    def _passed(self, reader: sse.Decoder, chunk: bytes) -> bool:
+        """Pass on at once what says nothing but content; whether it did."""
+        found = reader.whole(chunk)
+        if found is None:
+            return False
+        try:
+            must_be_text(chunk)
+            for data in found:
+                if not rewrite.only_passes(data):
+                    return False
+        except UNREADABLE:
+            return False
+        if not self._out.write_now(sse.together(found)):
+            return False
+        self._seen += len(found)
+        self._limits.renew()
+        return True
 
     async def resume(self, upstream: ACPUpstream, trace: Trace) -> None:
         """Go on from the log that the agent's server keeps of the run, or, where it keeps none, with the Run

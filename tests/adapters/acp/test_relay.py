@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import re
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from agentgw.adapters.acp import rewrite
 from agentgw.adapters.acp.face.passage import is_relayed
-from agentgw.adapters.acp.upstream.upstream import session_id
+from agentgw.adapters.acp.upstream.upstream import ACPUpstream, session_id
 from agentgw.gateway.model import Principal, TaskState
 
 from ...support.memory import say
+from ...support.offering import Offered, cut
 from .conftest import Gateway, events_of, served
 from .servers import RUN, SESSION, Asked, FakeServer, error, part_event, run, run_event, sse
 
@@ -69,6 +73,51 @@ async def test_what_is_right_passes_byte_for_byte(gateway: Gateway) -> None:
         gateway.relay("same", url, "same")
         answer = await post(gateway, "/runs", request(agent_name="same", mode="stream"))
         assert answer.content == b"data: " + event + b"\n\n"
+
+
+ODD_EVENTS = [
+    *(
+        b'data: {"type":"message.part","part":{"content":"%b"}}\n\n' % text.encode()
+        for text in ("a", "ü\u2028", "")
+    ),
+    b'data: {"type":"message.part","part":{"content":"c"}}\r\n\r\n',
+    b'event: message\ndata: {"type": "generic", "generic": {"run": 1}}\n\n',
+    b'id: 1\ndata: {"type":"message.created","message":{}}\n\n',
+    b'data: {"type":"message.part",\ndata: "part":{}}\n\n',
+    b'data: {"type":"new"}\n\n: comment\n\n',
+    b"data: %b\n\n" % json.dumps(run_event("in-progress")).encode(),
+]
+LAST_EVENTS = [
+    b'data: {"type":"error","error":{"code":"server_error","message":"x"}}\n\n',
+    b'data: {"type":"message.part","part":{"content":"\xff"}}\n\n',
+    b'data: {"type":"message.part","part":{]}\n\n',
+    b'data: {"type":"new","run":null}\n\n',
+    b"data: 1\n\n",
+    b"data: {}\n\n",
+]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_what_passes_at_once_is_what_passes_anyway(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    end = b"data: %b\n\n" % json.dumps(run_event("completed")).encode()
+    gateway.relay("outer", "http://127.0.0.1:9", "inner")
+    took = 0
+    for _ in range(10):
+        pieces = [*chance.choices(ODD_EVENTS, k=6), *chance.sample([b"", *LAST_EVENTS], 1), end]
+        if chance.random() < 0.3:
+            said = b"".join(pieces)
+            pieces = cut(said, [chance.randrange(len(said)) for _ in range(3)])
+        answers: list[bytes] = []
+        for offering in (True, False):
+            stream = Offered(pieces, offering=offering)
+            monkeypatch.setattr(ACPUpstream, "stream", lambda *_, stream=stream: nullcontext(stream))
+            answers.append((await post(gateway, "/runs", request(mode="stream"))).content)
+            took += stream.took
+        assert re.sub(rb"[0-9a-f]{32}", b"", answers[0]) == re.sub(rb"[0-9a-f]{32}", b"", answers[1])
+    assert took
 
 
 async def one(chunk: bytes) -> AsyncIterator[bytes]:

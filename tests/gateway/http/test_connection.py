@@ -346,6 +346,32 @@ async def test_a_header_never_splits_an_answer_and_a_refusal_is_possible(
 # --- slow readers ---------------------------------------------------------------------------------------
 
 
+async def test_what_would_have_to_wait_for_a_slow_reader_is_not_written_now() -> None:
+    wrote: list[bool] = []
+    go = asyncio.Event()
+
+    async def door(request: Incoming) -> None:
+        await request.start(200, (), ())
+        while not wrote or wrote[-1]:
+            wrote.append(request.write_now(b"x" * 10_000))
+        await go.wait()
+        wrote.append(request.write_now(b"y"))
+        await request.end()
+
+    client = Wire(door)
+    client.send(get(b"/"))
+    await settled()
+    assert 1 < len(wrote) < 10
+    assert client.written.count(b"x") == 10_000 * (len(wrote) - 1)
+    client.reads()
+    go.set()
+    await settled()
+    assert wrote[-2:] == [False, True]
+    assert client.written == b"1\r\ny\r\n0\r\n\r\n"
+    client.leaves()
+    await settled()
+
+
 async def test_a_stream_waits_for_a_slow_reader_and_ends_when_it_leaves() -> None:
     sent = 0
 
