@@ -11,7 +11,6 @@ from ..gateway.engine import Hub
 from ..gateway.errors import GatewayError, for_operator
 from ..gateway.link import Cut
 from ..gateway.metrics import Metrics
-from ..gateway.store import Store
 from ..gateway.telemetry import Span, Tracer
 from .auditing import Auditing
 
@@ -29,14 +28,13 @@ class Flusher:
     each try.
     """
 
-    def __init__(self, hub: Hub, tracer: Tracer, store: Store, metrics: Metrics, spans: int) -> None:
+    def __init__(self, hub: Hub, tracer: Tracer, metrics: Metrics, spans: int) -> None:
         self.exporter: Any = None
         self.auditing: Auditing | None = None
         self.on_flushed: Callable[[], None] = lambda: None
         self.failing = ""
         self._hub = hub
         self._tracer = tracer
-        self._store = store
         self._metrics = metrics
         self._kept = spans
         self._waiting: list[Span] = []
@@ -58,8 +56,7 @@ class Flusher:
         """Write out what there is now; never raises: what could not be written waits for the next time."""
         await self._collect()
         try:
-            await self._hub.flush()
-            await self._write_spans()
+            await self._write()
         except Cut as e:  # of a worker that loses its owner, and ends
             log.debug("%s", e.message)
         except GatewayError as e:
@@ -82,12 +79,10 @@ class Flusher:
         if self._kept:
             self._waiting += spans
 
-    async def _write_spans(self) -> None:
+    async def _write(self) -> None:
         spans, self._waiting = self._waiting, []
-        if not spans:
-            return
         try:
-            await self._store.save_spans(spans)
+            await self._hub.flush(spans)
         except BaseException:
             self._waiting = (spans + self._waiting)[-self._kept :]
             raise

@@ -121,7 +121,7 @@ class Gateway:
             lambda: self.hub.running + self.metrics.elsewhere.running,
         )
         self.on_keys: Callable[[Sequence[Key]], Awaitable[None]] = _nobody_else
-        self.flusher = Flusher(self.hub, self.tracer, store, self.metrics, config.tracing.spans)
+        self.flusher = Flusher(self.hub, self.tracer, self.metrics, config.tracing.spans)
         self.metrics.gauge(
             "store_failing",
             "1 while tasks and spans can't be written.",

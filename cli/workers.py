@@ -38,6 +38,7 @@ from ..registry.directory import Directory
 from ..registry.lending import lender
 from ..registry.mirror import News, Telling
 from ..registry.remote import served
+from ..registry.rows import RowStore
 from .auditing import Keep, audit_file
 from .process import listen, loopback_url, opened_by_one, running, unless, until_stopped
 from .reloading import Reloader, Reread
@@ -230,12 +231,13 @@ class Workers:
 
         gateway = self._gateway
         assert gateway.tokens is not None and isinstance(gateway.directory, Directory)
+        assert isinstance(gateway.store, RowStore)
         token = lender(gateway.tokens, gateway.directory.record)
         own = {
             "token": token, "look": look, "said": said, "report": report, "audit": audit,
             "store.settle": settle,
         }  # fmt: skip
-        return {**served(self._gateway.store), **own}
+        return {**served(gateway.store), **own}
 
     async def _gather(self) -> None:
         await asyncio.gather(*(worker.call("flush") for worker in self._all))

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
 from .errors import GatewayError, InvalidRequest
 from .model import Principal
-from .store import Store, StoredContext
+from .store import Batch, Store, StoredContext
 
 log = logging.getLogger("agentgw.engine")
 
@@ -120,15 +122,22 @@ class Conversations:
     # --- writing -----------------------------------------------------------------------------
 
     async def save(self) -> None:
-        """Write what changed; of what is written only the latest stay in memory."""
+        """Write what changed now."""
+        async with self.writing() as contexts:
+            if contexts:
+                await self._store.save(Batch(contexts=contexts))
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[Sequence[StoredContext]]:
+        """What changed, to be written inside; of what is written only the latest stay in memory. If that
+        fails, it is there the next time."""
         async with self._saving:
             unsaved, self._unsaved = self._unsaved, {}
-            if unsaved:
-                try:
-                    await self._store.save_contexts(list(unsaved.values()))
-                except BaseException:
-                    self._unsaved = unsaved | self._unsaved  # the next time
-                    raise
+            try:
+                yield list(unsaved.values())
+            except BaseException:
+                self._unsaved = unsaved | self._unsaved
+                raise
             self._trim()
 
     def _trim(self) -> None:

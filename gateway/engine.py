@@ -53,7 +53,7 @@ from .seal import Sealer
 from .store import Store, StoredItems
 from .taskbook import TaskBook
 from .tasklog import TaskLog, now
-from .telemetry import Tracer
+from .telemetry import Span, Tracer
 from .transport import HttpTransport, Transport
 from .turn import Turn, Work
 from .waiting import Timers
@@ -175,10 +175,14 @@ class Hub:
         """How many tasks have a runner at work."""
         return self._running
 
-    async def flush(self) -> None:
-        """Write changed tasks, their new events and conversations; forget what is old and idle."""
-        await self._book.flush()
-        await self._conversations.save()
+    async def flush(self, spans: Sequence[Span] = ()) -> None:
+        """Write changed tasks, their new events, conversations and ``spans``, all or nothing; forget what is
+        old and idle."""
+        async with self._book.writing() as tasks, self._conversations.writing() as contexts:
+            batch = tasks.batch
+            batch.contexts, batch.spans = contexts, spans
+            if batch:
+                tasks.sizes = await self._store.save(batch)
 
     # --- agents ------------------------------------------------------------------------------
 

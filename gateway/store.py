@@ -41,6 +41,24 @@ class StoredContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     turn: bool = True
 
 
+class Batch(msgspec.Struct, kw_only=True):
+    """What a store writes in one go.
+
+    ``tasks``: to be added, or put in the place of what was known of them; one that another principal or agent
+    has stays as it is. ``events``: what tasks have gained, by their ids; of unknown tasks they are left out.
+    ``contexts``: to be added or put in place of what was known. ``spans``: ended ones, which nobody changes
+    any more; names and attributes are cut to ``telemetry.LENGTH``.
+    """
+
+    tasks: Sequence[StoredTask] = ()
+    events: Sequence[tuple[str, Sequence[Logged]]] = ()
+    contexts: Sequence[StoredContext] = ()
+    spans: Sequence[Span] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.tasks or self.events or self.contexts or self.spans)
+
+
 class Store(ABC):
     """Registry, tasks, events, contexts, spans. Methods may be called from the event loop only.
 
@@ -77,16 +95,15 @@ class Store(ABC):
     async def put_description(self, name: str, agent: Agent) -> None:
         """Keep an agent's description for the next start."""
 
-    # --- tasks ---------------------------------------------------------------------------------
+    # --- what calls leave ------------------------------------------------------------------------
 
     @abstractmethod
-    async def save_tasks(
-        self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]
-    ) -> Sequence[int]:
-        """Upsert tasks and append events (task id, event) in one transaction. A task that another principal
-        or agent has stays as it is; events of unknown tasks are left out. Past the configured number (the
-        engine may wait until a few more are there) the oldest go: ended ones, then those that wait for
-        input, then the rest. Returns the bytes that each task takes."""
+    async def save(self, batch: Batch) -> Sequence[int]:
+        """Write all of it, or nothing. Past the configured numbers (the engine may wait until a few more are
+        there) the oldest go: of tasks the ended ones, then those that wait for input, then the rest; of
+        conversations the least recently changed. Returns the bytes that each task takes."""
+
+    # --- tasks ---------------------------------------------------------------------------------
 
     @abstractmethod
     async def load_task(self, task_id: str) -> StoredTask | None:
@@ -111,10 +128,6 @@ class Store(ABC):
     @abstractmethod
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
         """A task's events from ``after`` on, in order."""
-
-    @abstractmethod
-    async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
-        """Upsert conversations; the least recently changed ones are forgotten first."""
 
     @abstractmethod
     async def find_context(self, principal: str, agent: str, context_id: str) -> StoredContext | None:
@@ -167,11 +180,6 @@ class Store(ABC):
         """The spaces that hold items."""
 
     # --- spans ---------------------------------------------------------------------------------
-
-    @abstractmethod
-    async def save_spans(self, spans: Sequence[Span]) -> None:
-        """Append ended spans, which nobody changes any more, and forget the oldest past the configured
-        number. Names and attributes are cut to ``telemetry.LENGTH``."""
 
     @abstractmethod
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:

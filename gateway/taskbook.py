@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from itertools import islice
 
 import msgspec
@@ -20,7 +21,7 @@ from .errors import ConfigError, UnknownTask
 from .homes import Homes
 from .lifecycle import PAUSED, TERMINAL
 from .model import Logged, Principal, Task, TaskRef, TaskState
-from .store import Store, StoredTask
+from .store import Batch, Store, StoredTask
 from .tasklog import TaskLog, now
 
 log = logging.getLogger("agentgw.engine")
@@ -229,38 +230,31 @@ class TaskBook:
     # --- writing -----------------------------------------------------------------------------
 
     async def flush(self) -> None:
-        """Write changed tasks and their new events in one go; forget idle ones that take too much room."""
+        """Write changed tasks now."""
+        async with self.writing() as writing:
+            if batch := writing.batch:
+                writing.sizes = await self._store.save(batch)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[Writing]:
+        """Changed tasks and their new events, to be written inside. Idle tasks that take too much room are
+        forgotten then. If writing fails, nothing is: the next time all of it is there again."""
         async with self._flushing:
             if self._unproved:
                 await self._prove(list(self._unproved.values()))
             dirty, self._dirty = self._dirty, {}
             for id in self._unproved.keys() & dirty.keys():  # came while the others were looked up
                 self._dirty[id] = dirty.pop(id)
-            if dirty:
-                await self._write(dirty)
+            writing = Writing(dirty)
+            try:
+                yield writing
+            except BaseException:
+                self._dirty = dirty | self._dirty
+                self._shed()
+                raise
+            for entry, weight in writing.written():
+                self._idle.weigh(entry, weight)
             self._evict()
-
-    async def _write(self, dirty: dict[str, TaskLog]) -> None:
-        snapshots: list[StoredTask] = []
-        events: list[tuple[str, Logged]] = []
-        written: list[tuple[TaskLog, StoredTask | None, int]] = []
-        for entry in dirty.values():
-            snapshot = entry.snapshot()
-            if snapshot is not None:
-                snapshots.append(snapshot)
-            if not entry.relayed:
-                events += [(entry.id, event) for event in entry.unsaved()]
-            written.append((entry, snapshot, entry.last_seq))
-        try:
-            sizes = iter(await self._store.save_tasks(snapshots, events))
-        except BaseException:
-            self._dirty = dirty | self._dirty  # nothing is forgotten: the next flush tries again
-            self._shed()
-            raise
-        for entry, snapshot, seq in written:
-            entry.saved(snapshot, seq)
-            if snapshot is not None:
-                self._idle.weigh(entry, entry.weighed(next(sizes)))
 
     def _shed(self) -> None:
         """While nothing can be written no more tasks wait for it than the store would keep: the oldest that
@@ -276,6 +270,34 @@ class TaskBook:
         for entry in self._idle.surplus(lambda e: e.id in self._dirty or e.watchers > 0 or e.running):
             self._idle.drop(entry)
             self._tasks.pop(entry.id, None)
+
+
+class Writing:
+    """Changed tasks on their way to the store: the ``batch``, of which ``sizes`` are the bytes that its tasks
+    take, once it is written."""
+
+    def __init__(self, changed: Mapping[str, TaskLog]) -> None:
+        self.batch = Batch()
+        self.sizes: Sequence[int] = ()
+        self._tasks: list[tuple[TaskLog, StoredTask | None, int]] = []
+        tasks: list[StoredTask] = []
+        events: list[tuple[str, Sequence[Logged]]] = []
+        for id, entry in changed.items():
+            snapshot = entry.snapshot()
+            if snapshot is not None:
+                tasks.append(snapshot)
+            if not entry.relayed and (unsaved := entry.unsaved()):
+                events.append((id, unsaved))
+            self._tasks.append((entry, snapshot, entry.last_seq))
+        self.batch.tasks, self.batch.events = tasks, events
+
+    def written(self) -> Iterator[tuple[TaskLog, int]]:
+        """Tell the tasks; those that were written as a whole, and roughly the bytes that they hold."""
+        sizes = iter(self.sizes)
+        for entry, snapshot, seq in self._tasks:
+            entry.saved(snapshot, seq)
+            if snapshot is not None:
+                yield entry, entry.weighed(next(sizes))
 
 
 class _Idle:

@@ -1,7 +1,9 @@
 """Conversations in SQLite: the log of their changes, several to a row, without an index on disk.
 
 Only one thread uses a table. Which row tells of a conversation it knows by marks in memory, 8 bytes for each
-of the three things that are looked up; what a mark leads to is read, so a wrong one does no harm.
+of the three things that are looked up; what a mark leads to is read, so a wrong one does no harm. Marks are
+made when something is looked up, of all that was written since the last time: most calls begin a conversation
+that nobody asks for.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ _SLOTS = 1 << 17
 _PIECE = 1 << 12  # slots that are cleared at once
 _ROW = 0xFFFF
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[StoredContext]).decode
 
 
@@ -68,17 +69,23 @@ class ContextTable:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._new, self._old = _Marks(), _Marks()
-        self._last = 0
-        for row, value in db.execute("SELECT id, value FROM conversations ORDER BY id"):
-            self._last = row
-            self._note(row, _decode(value))
+        (self._last,) = db.execute("SELECT coalesce(max(id), 0) FROM conversations").fetchone()
+        self._noted = 0
 
-    def save(self, contexts: Sequence[StoredContext]) -> None:
-        """In a transaction of the caller's: ``Store.save_contexts``."""
-        self._last += len(contexts)
-        self._db.execute("INSERT INTO conversations VALUES (?, ?)", (self._last, _encode(contexts)))
+    def save(self, changes: int, contexts: bytes) -> None:
+        """In a transaction of the caller's: of ``Store.save`` what tells of conversations, ``changes`` of
+        them as JSON."""
+        self._last += changes
+        self._db.execute("INSERT INTO conversations VALUES (?, ?)", (self._last, contexts))
         self._db.execute("DELETE FROM conversations WHERE id <= ?", (self._last - CHANGES,))
-        self._note(self._last, contexts)
+
+    def _catch_up(self) -> None:
+        """Note what was written since something was looked up: most conversations never are."""
+        if self._noted < self._last:
+            query = "SELECT id, value FROM conversations WHERE id > ? ORDER BY id"
+            for row, value in self._db.execute(query, (self._noted,)).fetchall():
+                self._note(row, _decode(value))
+            self._noted = self._last
 
     def _note(self, row: int, contexts: Sequence[StoredContext]) -> None:
         contexts = contexts[-GENERATION:]  # more would not fit
@@ -88,11 +95,12 @@ class ContextTable:
         self._new.begin(row, len(contexts))
         agents: dict[tuple[str, str], str | None] = {}
         owners: dict[tuple[str, str], str | None] = {}
+        several = _called_the_same(contexts)
         for c in contexts:
             self._new.put(("", c.principal, c.agent, c.context_id))
             place = (c.principal, c.context_id)
             if place not in agents:
-                agents[place] = None if c.turn else self.agent(*place)
+                agents[place] = None if c.turn else self._agent(*place)
             if c.turn or agents[place] in (None, c.agent):
                 agents[place] = c.agent
                 self._new.put(("agent", *place))
@@ -100,8 +108,8 @@ class ContextTable:
                 continue
             place = (c.agent, c.upstream_id)
             if place not in owners:
-                owners[place] = self.owner(*place)
-            if owners[place] is None or (owners[place] == c.principal and not _others(c, contexts)):
+                owners[place] = self._owner(*place)
+            if owners[place] is None or (owners[place] == c.principal and place not in several):
                 owners[place] = c.principal
                 self._new.put(("owner", *place))
 
@@ -117,12 +125,17 @@ class ContextTable:
 
     def find(self, principal: str, agent: str, context_id: str) -> StoredContext | None:
         """``Store.find_context``."""
+        self._catch_up()
         key = (principal, agent, context_id)
         there = [c for c in self._at(("", *key)) if (c.principal, c.agent, c.context_id) == key]
         return there[-1] if there else None
 
     def agent(self, principal: str, context_id: str) -> str | None:
         """``Store.context_agent``."""
+        self._catch_up()
+        return self._agent(principal, context_id)
+
+    def _agent(self, principal: str, context_id: str) -> str | None:
         key = (principal, context_id)
         there = [c for c in self._at(("agent", *key)) if (c.principal, c.context_id) == key]
         went = [c for c in there if c.turn]
@@ -130,12 +143,20 @@ class ContextTable:
 
     def owner(self, agent: str, upstream_id: str) -> str | None:
         """``Store.context_owner``."""
+        self._catch_up()
+        return self._owner(agent, upstream_id)
+
+    def _owner(self, agent: str, upstream_id: str) -> str | None:
         key = (agent, upstream_id)
         there = (c.principal for c in self._at(("owner", *key)) if (c.agent, c.upstream_id) == key)
         return next(there, None)
 
 
-def _others(one: StoredContext, contexts: Sequence[StoredContext]) -> bool:
-    """Whether among these another principal's conversation is called the same."""
-    key = (one.agent, one.upstream_id)
-    return any((c.agent, c.upstream_id) == key and c.principal != one.principal for c in contexts)
+def _called_the_same(contexts: Sequence[StoredContext]) -> set[tuple[str, str]]:
+    """What agents call conversations of several principals among these: (agent, its name for them)."""
+    firsts: dict[tuple[str, str], str] = {}
+    return {
+        place
+        for c in contexts
+        if c.upstream_id and firsts.setdefault(place := (c.agent, c.upstream_id), c.principal) != c.principal
+    }

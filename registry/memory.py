@@ -10,7 +10,7 @@ import msgspec
 
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Agent, Logged, Record, TaskState
-from ..gateway.store import Store, StoredContext, StoredTask
+from ..gateway.store import Batch, Store, StoredContext, StoredTask
 from ..gateway.telemetry import Span, span_json
 from . import traces
 
@@ -71,19 +71,21 @@ class MemoryStore(Store):
 
     # --- tasks ---------------------------------------------------------------------------------
 
-    async def save_tasks(
-        self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]
-    ) -> Sequence[int]:
-        for t in tasks:
+    async def save(self, batch: Batch) -> Sequence[int]:
+        for t in batch.tasks:
             old = self._tasks.get(t.task.id, t)
             if (old.principal, old.task.agent) == (t.principal, t.task.agent):
                 self._tasks[t.task.id] = t
-        for task_id, event in events:
-            self._events.setdefault(task_id, {})[event.seq] = event
+        for task_id, events in batch.events:
+            self._events.setdefault(task_id, {}).update({event.seq: event for event in events})
         for task_id in self._surplus():
             del self._tasks[task_id]
             self._events.pop(task_id, None)
-        return [len(_encode(t)) for t in tasks]
+        self._save_contexts(batch.contexts)
+        for span in batch.spans:
+            span.cut()
+        self._spans.extend(batch.spans)
+        return [len(_encode(t)) for t in batch.tasks]
 
     def _surplus(self) -> list[str]:
         number = len(self._tasks) - self._tasks_kept
@@ -124,7 +126,7 @@ class MemoryStore(Store):
         log = self._events.get(task_id, {})
         return [log[seq] for seq in sorted(log) if seq > after]
 
-    async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
+    def _save_contexts(self, contexts: Sequence[StoredContext]) -> None:
         for c in contexts:
             key, place = (c.principal, c.agent, c.context_id), (c.principal, c.context_id)
             self._contexts.pop(key, None)
@@ -167,11 +169,6 @@ class MemoryStore(Store):
         return sorted({space for space, _ in self._items})
 
     # --- spans ---------------------------------------------------------------------------------
-
-    async def save_spans(self, spans: Sequence[Span]) -> None:
-        for span in spans:
-            span.cut()
-        self._spans.extend(spans)
 
     async def traces(self, limit: int = 50) -> Sequence[dict[str, Any]]:
         return traces.listing(map(span_json, self._spans), limit)

@@ -1,4 +1,5 @@
-"""The store of another process, over a link: every method of the port, as it is there.
+"""The store of another process, over a link: every method of the port, as it is there. What calls leave is
+made into rows by who uses the store, and written by the owner without being read.
 
 One process owns the data directory, opens the store and serves it (``served``); the others use it
 (``remote``).
@@ -6,16 +7,21 @@ One process owns the data directory, opens the store and serves it (``served``);
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
 import msgspec
 
 from ..gateway.link import Handler, Link, Unpack, pack
-from ..gateway.store import Store
+from ..gateway.store import Batch, Store
+from .rows import Rows, RowStore, rows_of
 
 _OWN = ("open", "aclose")  # the owner's alone
+_OTHERWISE = (*_OWN, "save")  # not as it is
+_WRITE = "store.write"
+_rows = Unpack(Rows)
 
 
 class _Method:
@@ -44,7 +50,9 @@ class _Method:
 
 def _methods() -> dict[str, _Method]:
     port = inspect.getmembers(Store, inspect.iscoroutinefunction)
-    return {name: _Method(name, function) for name, function in port if name[0] != "_" and name not in _OWN}
+    return {
+        name: _Method(name, function) for name, function in port if name[0] != "_" and name not in _OTHERWISE
+    }
 
 
 METHODS = _methods()
@@ -55,6 +63,11 @@ def remote(link: Link) -> Store:
 
     async def nothing(_: Any) -> None: ...
 
+    async def save(_: Any, batch: Batch) -> Sequence[int]:
+        rows = await asyncio.to_thread(rows_of, batch)
+        await link.call(_WRITE, pack(rows))
+        return rows.sizes
+
     def forwarding(method: _Method) -> Callable[..., Awaitable[Any]]:
         async def forward(_: Any, *args: Any, **kwargs: Any) -> Any:
             return method.result(await link.call(method.name, method.written(args, kwargs)))
@@ -62,10 +75,11 @@ def remote(link: Link) -> Store:
         return forward
 
     members: dict[str, Any] = {name: forwarding(method) for name, method in METHODS.items()}
-    return type("RemoteStore", (Store,), members | dict.fromkeys(_OWN, nothing))()
+    members |= {"save": save} | dict.fromkeys(_OWN, nothing)
+    return type("RemoteStore", (Store,), members)()
 
 
-def served(store: Store) -> dict[str, Handler]:
+def served(store: RowStore) -> dict[str, Handler]:
     """What a link's handlers must be for its other end to use ``store``."""
 
     def serving(name: str, method: _Method) -> Handler:
@@ -76,4 +90,8 @@ def served(store: Store) -> dict[str, Handler]:
 
         return serve
 
-    return {method.name: serving(name, method) for name, method in METHODS.items()}
+    async def write(payload: bytes) -> bytes:
+        await store.write(_rows(payload))
+        return pack(None)
+
+    return {method.name: serving(name, method) for name, method in METHODS.items()} | {_WRITE: write}

@@ -128,6 +128,7 @@ STEPS: tuple[Step, ...] = (
     """,
     _into_segments,
     _without_indexes,
+    "ALTER TABLE tasks ADD COLUMN log BLOB",
 )
 
 

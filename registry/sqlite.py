@@ -19,11 +19,11 @@ import msgspec
 
 from ..gateway.errors import ConfigError
 from ..gateway.model import Agent, Logged, Record, TaskState
-from ..gateway.store import Store, StoredContext, StoredTask
-from ..gateway.telemetry import Span
+from ..gateway.store import Batch, StoredContext, StoredTask
 from . import schema, segments, traces
 from .contexttable import ContextTable
 from .lock import HomeLock, Serving
+from .rows import Rows, RowStore, rows_of
 from .tasktable import TaskTable
 
 FILE = "agentgw.db"
@@ -38,7 +38,7 @@ _decode_record = msgspec.json.Decoder(Record).decode
 _decode_agent = msgspec.json.Decoder(Agent).decode
 
 
-class SqliteStore(Store):
+class SqliteStore(RowStore):
     """``gateway.store.Store`` in ``home/agentgw.db``.
 
     ``spans`` and ``tasks``: how many are kept, the oldest go first (of tasks, those that have ended).
@@ -172,24 +172,45 @@ class SqliteStore(Store):
         row = (name, _encode(agent))
         await self._run(lambda: self._db.execute("INSERT OR REPLACE INTO descriptions VALUES (?, ?)", row))
 
+    # --- what calls leave ------------------------------------------------------------------------
+
+    async def save(self, batch: Batch) -> Sequence[int]:
+        def save() -> Sequence[int]:
+            rows = rows_of(batch)
+            self._write(rows)
+            return rows.sizes
+
+        return await self._run(save)
+
+    async def write(self, rows: Rows) -> None:
+        await self._run(lambda: self._write(rows))
+
+    def _write(self, rows: Rows) -> None:
+        # Whatever goes wrong, the tables are made anew.
+        tasks, self._task_rows = self._task_table(), None
+        contexts, self._context_rows = self._context_table(), None
+        with self._transaction() as db:
+            if rows.tasks or rows.chunks:
+                tasks.save(rows.tasks, rows.chunks)
+            if rows.changes:
+                contexts.save(rows.changes, rows.contexts)
+            if rows.spans:
+                self._save_spans(db, rows.spans)
+        self._task_rows, self._context_rows = tasks, contexts
+
+    def _save_spans(self, db: sqlite3.Connection, spans: Sequence[tuple[int, bytes]]) -> None:
+        (last,) = db.execute("SELECT coalesce(max(id), 0) FROM segments").fetchone()
+        for count, value in spans:
+            last += count
+            db.execute("INSERT INTO segments VALUES (?, ?, ?)", (last, count, value))
+        db.execute("DELETE FROM segments WHERE id <= ?", (last - self._spans,))
+
     # --- tasks ---------------------------------------------------------------------------------
 
     def _task_table(self) -> TaskTable:
         if self._task_rows is None:
             self._task_rows = TaskTable(self._db, self._tasks)
         return self._task_rows
-
-    async def save_tasks(
-        self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]
-    ) -> Sequence[int]:
-        def save() -> Sequence[int]:
-            table, self._task_rows = self._task_table(), None  # whatever goes wrong, it is made anew
-            with self._transaction():
-                sizes = table.save(tasks, events)
-            self._task_rows = table
-            return sizes
-
-        return await self._run(save)
 
     async def load_task(self, task_id: str) -> StoredTask | None:
         return next(iter(await self.load_known([task_id])), None)
@@ -215,15 +236,6 @@ class SqliteStore(Store):
         if self._context_rows is None:
             self._context_rows = ContextTable(self._db)
         return self._context_rows
-
-    async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
-        def save() -> None:
-            table, self._context_rows = self._context_table(), None  # as with tasks
-            with self._transaction():
-                table.save(contexts)
-            self._context_rows = table
-
-        await self._run(save)
 
     async def find_context(self, principal: str, agent: str, context_id: str) -> StoredContext | None:
         return await self._run(lambda: self._context_table().find(principal, agent, context_id))
@@ -256,19 +268,6 @@ class SqliteStore(Store):
         return await self._run(lambda: [space for (space,) in self._db.execute(query)])
 
     # --- spans ---------------------------------------------------------------------------------
-
-    async def save_spans(self, spans: Sequence[Span]) -> None:
-        def save() -> None:
-            with self._transaction() as db:
-                (last,) = db.execute("SELECT coalesce(max(id), 0) FROM segments").fetchone()
-                for at in range(0, len(spans), segments.SIZE):
-                    some = spans[at : at + segments.SIZE]
-                    last += len(some)
-                    row = (last, len(some), segments.encode(some))
-                    db.execute("INSERT INTO segments VALUES (?, ?, ?)", row)
-                db.execute("DELETE FROM segments WHERE id <= ?", (last - self._spans,))
-
-        await self._run(save)
 
     def _segments(self) -> Iterator[tuple[bytes, int]]:
         """Those with spans that are kept, oldest first, each with the number of spans to skip."""

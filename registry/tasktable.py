@@ -2,7 +2,7 @@
 
 Only one thread uses a table. It knows which task has which number, so that the ids of tasks, which come in no
 order, need no index on disk: that is what would cost most (``numbers``). Events are written in chunks, one
-for what a task has gained since the last flush.
+for what a task has gained since the last flush; what a new task has at once stands beside it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import sqlite3
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import astuple
 
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Logged, TaskState
 from ..gateway.store import StoredTask
 from .numbers import Numbers
+from .rows import TaskRow
 
-_encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(StoredTask).decode
 _decode_events = msgspec.json.Decoder(list[Logged]).decode
 _GROUPS = (tuple(TERMINAL), tuple(PAUSED), tuple(set(TaskState) - TERMINAL - PAUSED))
@@ -39,43 +40,30 @@ class TaskTable:
 
     # --- writing -----------------------------------------------------------------------------
 
-    def save(self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]) -> list[int]:
-        """In a transaction of the caller's: ``Store.save_tasks``."""
+    def save(self, tasks: Sequence[TaskRow], chunks: Sequence[tuple[str, int, bytes]]) -> None:
+        """In a transaction of the caller's: of ``Store.save`` what tells of tasks."""
         new: list[tuple[object, ...]] = []
         changed: list[tuple[object, ...]] = []
-        sizes: list[int] = []
+        gained: list[tuple[int, int, bytes]] = []
         numbers = self._numbers
-        for stored in tasks:
-            task, value = stored.task, _encode(stored)
-            sizes.append(len(value))
-            now = (task.context_id, str(task.state), task.created_at, value)
-            number = numbers.get(task.id)
+        for id, principal, agent, context_id, state, created_at, value, log, last in map(astuple, tasks):
+            number = numbers.get(id)
             if number is None:
-                self._last += 1
-                numbers.put(task.id, self._last)
-                new.append((self._last, task.id, stored.principal, task.agent, *now))
-            else:
-                changed.append((*now, number, task.id, stored.principal, task.agent))
-        if new:
-            self._db.executemany("INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", new)
-        if changed:
-            self._db.executemany(_CHANGE, changed)
-        if events:
-            self._log(events)
+                self._last = number = self._last + 1
+                numbers.put(id, number)
+                new.append((number, id, principal, agent, context_id, state, created_at, value, log or None))
+                continue
+            changed.append((context_id, state, created_at, value, number, id, principal, agent))
+            if log:
+                gained.append((number, last, log))
+        for id, last, log in chunks:
+            if (number := numbers.get(id)) is not None:
+                gained.append((number, last, log))
+        for statement, rows in ((_ADD, new), (_CHANGE, changed), (_GAIN, gained)):
+            if rows:
+                self._db.executemany(statement, rows)
         if len(numbers) > self._limit + self._limit // 16:
             self._forget(len(numbers) - self._limit)
-        return sizes
-
-    def _log(self, events: Sequence[tuple[str, Logged]]) -> None:
-        chunks: dict[str, list[Logged]] = {}
-        for task_id, event in events:
-            chunks.setdefault(task_id, []).append(event)
-        rows = [
-            (number, chunk[-1].seq, _encode(chunk))
-            for task_id, chunk in chunks.items()
-            if (number := self._numbers.get(task_id)) is not None
-        ]
-        self._db.executemany("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", rows)
 
     def _forget(self, surplus: int) -> None:
         """The oldest: ended ones, then those that wait for input, then the rest, which is written again at
@@ -127,12 +115,18 @@ class TaskTable:
 
     def events(self, task_id: str, after: int) -> list[Logged]:
         """``Store.load_events``."""
-        query = "SELECT value FROM chunks WHERE n = ? AND last > ? ORDER BY last"
-        chunks = self._db.execute(query, (self._numbers.get(task_id), after))
+        number = self._numbers.get(task_id)
+        chunks = self._db.execute(_EVENTS, (number, number, after))
         events = {event.seq: event for (value,) in chunks for event in _decode_events(value)}
         return [events[seq] for seq in sorted(events) if seq > after]
 
 
+_ADD = "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_GAIN = "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)"
+_EVENTS = """
+SELECT log FROM tasks WHERE n = ? AND log IS NOT NULL
+UNION ALL SELECT value FROM (SELECT value FROM chunks WHERE n = ? AND last > ? ORDER BY last)
+"""
 _CHANGE = """
 UPDATE tasks SET context_id = ?, state = ?, created_at = ?, value = ?
 WHERE n = ? AND id = ? AND principal = ? AND agent = ?

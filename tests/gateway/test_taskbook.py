@@ -22,7 +22,6 @@ from agentgw.gateway.model import (
     InputRequest,
     InputRequired,
     Invocation,
-    Logged,
     Message,
     MessageDelta,
     MessageDone,
@@ -34,7 +33,7 @@ from agentgw.gateway.model import (
     Text,
     text_of,
 )
-from agentgw.gateway.store import StoredContext, StoredTask
+from agentgw.gateway.store import Batch, StoredTask
 from agentgw.registry.memory import MemoryStore
 
 from ..support.memory import MemoryUpstream, hub, say
@@ -66,17 +65,12 @@ class Recording(MemoryStore):
         self.numbers: list[int] = []
         self.broken = False
 
-    async def save_tasks(
-        self, tasks: Sequence[StoredTask], events: Sequence[tuple[str, Logged]]
-    ) -> Sequence[int]:
-        self.tasks += [t.task.state for t in tasks]
-        self.numbers += [logged.seq for _, logged in events]
-        return await super().save_tasks(tasks, events)
-
-    async def save_contexts(self, contexts: Sequence[StoredContext]) -> None:
+    async def save(self, batch: Batch) -> Sequence[int]:
         if self.broken:
             raise ConfigError("the disk is full")
-        await super().save_contexts(contexts)
+        self.tasks += [t.task.state for t in batch.tasks]
+        self.numbers += [logged.seq for _, events in batch.events for logged in events]
+        return await super().save(batch)
 
 
 async def test_open_questions_leave_memory_and_can_still_be_answered() -> None:

@@ -16,6 +16,7 @@ from agentgw.gateway.errors import (
     Unreachable,
 )
 from agentgw.gateway.model import Record, Trace
+from agentgw.gateway.store import Batch
 from agentgw.gateway.telemetry import Span
 from agentgw.registry.memory import MemoryStore
 
@@ -300,7 +301,7 @@ async def test_a_trace_is_its_row_with_all_its_spans():
 
     outer = span("tools/call", "server", called, start)
     inner = span("SendMessage", "client", {}, start + 5)
-    await store.save_spans([inner, outer])
+    await store.save(Batch(spans=[inner, outer]))
     async with manager(store=store) as (here, _):
         shown = await here.trace("ABAB")
         assert (shown["agent"], shown["state"], shown["duration_ms"]) == ("one", "completed", 2.0)

@@ -39,7 +39,7 @@ from agentgw.gateway.model import (
     Text,
     Trace,
 )
-from agentgw.gateway.store import StoredContext, StoredTask
+from agentgw.gateway.store import Batch, StoredContext, StoredTask
 from agentgw.gateway.telemetry import LENGTH, Span, Tracer, span_json
 from agentgw.registry import contexttable, lock, schema
 from agentgw.registry.memory import MemoryStore
@@ -116,11 +116,10 @@ agents = st.builds(
 
 @asynccontextmanager
 async def opened(kind, home: Path, **options):
-    sqlite = kind == "sqlite"
-    store = SqliteStore(home, **({"spans": 100} | options)) if sqlite else MemoryStore(**options)
+    store = MemoryStore(**options) if kind == "memory" else SqliteStore(home, **({"spans": 100} | options))
     await store.open()
     try:
-        if kind != "remote":
+        if not isinstance(store, SqliteStore) or kind == "sqlite":
             yield store
             return
         here, there = socket.socketpair()
@@ -143,7 +142,7 @@ def test_everything_comes_back_as_it_was(stored, events, record, agent):
     async def there_and_back(kind, home):
         log = [Logged(seq=n, at="2026-01-01T00:00:00Z", event=e) for n, e in enumerate(events, 1)]
         async with opened(kind, home) as store:
-            await store.save_tasks([stored], [(stored.task.id, entry) for entry in log])
+            await store.save(Batch(tasks=[stored], events=[(stored.task.id, log)]))
             await store.put_record(record)
             await store.put_description(record.name, agent)
             assert await store.load_task(stored.task.id) == stored
@@ -187,14 +186,15 @@ def stored_task(id: str, at: int, state=TaskState.COMPLETED, agent="a", context=
 
 async def test_tasks_are_found_by_what_is_known_of_them_newest_first(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
-        await store.save_tasks(
-            [
-                stored_task("old", 1),
-                stored_task("new", 3, agent="b"),
-                stored_task("mid", 2, state=TaskState.WORKING, context="d"),
-                stored_task("other", 4, principal="q"),
-            ],
-            [],
+        await store.save(
+            Batch(
+                tasks=[
+                    stored_task("old", 1),
+                    stored_task("new", 3, agent="b"),
+                    stored_task("mid", 2, state=TaskState.WORKING, context="d"),
+                    stored_task("other", 4, principal="q"),
+                ]
+            )
         )
 
         async def ids(**wanted):
@@ -211,8 +211,8 @@ async def test_tasks_are_found_by_what_is_known_of_them_newest_first(kind, tmp_p
 
 async def test_a_task_saved_again_replaces_itself(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
-        await store.save_tasks([stored_task("t", 1, state=TaskState.WORKING)], [])
-        await store.save_tasks([stored_task("t", 1)], [])
+        await store.save(Batch(tasks=[stored_task("t", 1, state=TaskState.WORKING)]))
+        await store.save(Batch(tasks=[stored_task("t", 1)]))
         assert [t.task.state for t in await store.load_tasks()] == [TaskState.COMPLETED]
 
 
@@ -220,8 +220,8 @@ async def test_the_oldest_ended_tasks_go_with_their_events_past_the_limit(kind, 
     async with opened(kind, tmp_path, tasks=2) as store:
         entry = Logged(seq=1, at="", event=Started())
         everyone = [stored_task("running", 0, state=TaskState.WORKING), stored_task("ended", 1)]
-        await store.save_tasks(everyone, [("running", entry), ("ended", entry)])
-        await store.save_tasks([stored_task("newest", 2)], [])
+        await store.save(Batch(tasks=everyone, events=[("running", [entry]), ("ended", [entry])]))
+        await store.save(Batch(tasks=[stored_task("newest", 2)]))
         assert [t.task.id for t in await store.load_tasks()] == ["newest", "running"]
         assert list(await store.load_events("ended")) == []
         assert list(await store.load_events("running")) == [entry]
@@ -233,8 +233,8 @@ def context(id, upstream, *, principal="p", agent="a", turn=True):
 
 async def test_a_conversation_is_found_as_it_was_last_saved(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
-        await store.save_contexts([context("one", "1"), context("two", "2")])
-        await store.save_contexts([context("one", "renamed"), context("one", "b's", agent="b")])
+        await store.save(Batch(contexts=[context("one", "1"), context("two", "2")]))
+        await store.save(Batch(contexts=[context("one", "renamed"), context("one", "b's", agent="b")]))
         assert await store.find_context("p", "a", "one") == context("one", "renamed")
         assert await store.find_context("p", "a", "two") == context("two", "2")
         assert await store.find_context("q", "a", "one") is None
@@ -243,11 +243,11 @@ async def test_a_conversation_is_found_as_it_was_last_saved(kind, tmp_path):
 
 async def test_a_conversation_s_agent_is_the_one_it_went_to_last(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
-        await store.save_contexts([context("c", "1"), context("c", "x", agent="evil", turn=False)])
+        await store.save(Batch(contexts=[context("c", "1"), context("c", "x", agent="evil", turn=False)]))
         assert await store.context_agent("p", "c") == "a"
-        await store.save_contexts([context("c", "x", agent="evil", turn=False)])
+        await store.save(Batch(contexts=[context("c", "x", agent="evil", turn=False)]))
         assert await store.context_agent("p", "c") == "a"
-        await store.save_contexts([context("c", "2", agent="b"), context("named", "3", turn=False)])
+        await store.save(Batch(contexts=[context("c", "2", agent="b"), context("named", "3", turn=False)]))
         assert await store.context_agent("p", "c") == "b"
         assert await store.context_agent("p", "named") == "a"
         assert await store.context_agent("q", "c") is None
@@ -255,10 +255,10 @@ async def test_a_conversation_s_agent_is_the_one_it_went_to_last(kind, tmp_path)
 
 async def test_what_an_agent_calls_a_conversation_stays_its_first_principal_s(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
-        await store.save_contexts([context("one", "u"), context("silent", "")])
-        await store.save_contexts([context("two", "u", principal="q"), context("one", "u")])
-        await store.save_contexts([context("one", "u")])
-        await store.save_contexts([context("two", "u", principal="q")])
+        await store.save(Batch(contexts=[context("one", "u"), context("silent", "")]))
+        await store.save(Batch(contexts=[context("two", "u", principal="q"), context("one", "u")]))
+        await store.save(Batch(contexts=[context("one", "u")]))
+        await store.save(Batch(contexts=[context("two", "u", principal="q")]))
         assert await store.context_owner("a", "u") == "p"
         assert await store.context_owner("b", "u") is None
         assert await store.context_owner("a", "") is None
@@ -273,7 +273,7 @@ async def test_sqlite_finds_conversations_again_after_a_start_and_forgets_the_ol
 
     async with opened("sqlite", tmp_path) as store:
         for n in range(10):
-            await store.save_contexts([context(f"c{n}", f"u{n}")])
+            await store.save(Batch(contexts=[context(f"c{n}", f"u{n}")]))
             assert await store.find_context("p", "a", f"c{n}") == context(f"c{n}", f"u{n}")
         kept = await known(store)
         assert kept[-3:] == [7, 8, 9]
@@ -298,9 +298,11 @@ def span(trace: str, start_ms: int, *, kind="server", agent="analyst", state="co
 
 async def test_a_trace_is_listed_as_its_outermost_call(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
-        await store.save_spans([span("a", 20, agent="inner", state="failed"), span("a", 15, kind="client")])
-        await store.save_spans([span("a", 10, agent="outer"), span("b", 30), span("c", 40, agent="")])
-        await store.save_spans([span("a", 25, agent="later", state="failed")])
+        await store.save(
+            Batch(spans=[span("a", 20, agent="inner", state="failed"), span("a", 15, kind="client")])
+        )
+        await store.save(Batch(spans=[span("a", 10, agent="outer"), span("b", 30), span("c", 40, agent="")]))
+        await store.save(Batch(spans=[span("a", 25, agent="later", state="failed")]))
         listed = await store.traces()
         assert [row["trace_id"][0] for row in listed] == ["b", "a"]
         assert listed[1] == {
@@ -317,7 +319,7 @@ async def test_a_trace_is_listed_as_its_outermost_call(kind, tmp_path):
 
 async def test_a_trace_is_found_by_its_unambiguous_beginning(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
-        await store.save_spans([span("a", 2, name="second"), span("a", 1, name="first"), span("b", 3)])
+        await store.save(Batch(spans=[span("a", 2, name="second"), span("a", 1, name="first"), span("b", 3)]))
         assert [s["name"] for s in await store.trace("aaaa")] == ["first", "second"]
         assert [s["name"] for s in await store.trace("a" * 32)] == ["first", "second"]
         assert list(await store.trace("")) == []
@@ -332,37 +334,39 @@ async def test_spans_come_back_as_they_were(kind, tmp_path):
     outer.end()
     spans = tracer.drain()
     async with opened(kind, tmp_path) as store:
-        await store.save_spans(spans)
+        await store.save(Batch(spans=spans))
         assert await store.trace(outer.trace_id) == [span_json(outer), span_json(inner)]
 
 
 async def test_a_span_that_cannot_be_written_takes_no_other_along(tmp_path):
     async with opened("sqlite", tmp_path) as store:
-        await store.save_spans([span("a", 1), span("a", 2, name="\ud800", agent="\ud800"), span("a", 3)])
+        await store.save(
+            Batch(spans=[span("a", 1), span("a", 2, name="\ud800", agent="\ud800"), span("a", 3)])
+        )
         assert [s["name"] for s in await store.trace("a")] == ["call", "", "call"]
 
 
 async def test_what_is_long_is_cut(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
-        await store.save_spans([span("a", 1, name="x" * 5000, agent="ü" * 5000), span("b", 2)])
+        await store.save(Batch(spans=[span("a", 1, name="x" * 5000, agent="ü" * 5000), span("b", 2)]))
         (cut,) = await store.trace("a")
         assert (cut["name"], cut["attributes"]["agentgw.agent"]) == ("x" * LENGTH, "ü" * LENGTH)
 
 
 async def test_many_spans_at_once_are_kept_up_to_the_number(kind, tmp_path):
     async with opened(kind, tmp_path, spans=600) as store:
-        await store.save_spans([span("a", at, name=str(at)) for at in range(700)])
-        await store.save_spans([span("a", 700, name="700")])
+        await store.save(Batch(spans=[span("a", at, name=str(at)) for at in range(700)]))
+        await store.save(Batch(spans=[span("a", 700, name="700")]))
         assert [s["name"] for s in await store.trace("a")] == [str(at) for at in range(101, 701)]
 
 
 async def test_the_oldest_spans_go_and_take_their_trace_along(kind, tmp_path):
     async with opened(kind, tmp_path, spans=3) as store:
-        await store.save_spans([span("a", 1), span("b", 2), span("b", 3, kind="client")])
-        await store.save_spans([span("c", 4)])
+        await store.save(Batch(spans=[span("a", 1), span("b", 2), span("b", 3, kind="client")]))
+        await store.save(Batch(spans=[span("c", 4)]))
         assert [row["trace_id"][0] for row in await store.traces()] == ["c", "b"]
         assert list(await store.trace("a")) == []
-        await store.save_spans([span("d", 5), span("d", 6, kind="client")])
+        await store.save(Batch(spans=[span("d", 5), span("d", 6, kind="client")]))
         assert [row["trace_id"][0] for row in await store.traces()] == ["d", "c"]
 
 
@@ -372,7 +376,7 @@ async def test_the_oldest_spans_go_and_take_their_trace_along(kind, tmp_path):
 async def test_what_was_stored_is_there_at_the_next_start(tmp_path):
     async with opened("sqlite", tmp_path) as store:
         await store.put_record(record("a"))
-        await store.save_tasks([stored_task("t", 1)], [])
+        await store.save(Batch(tasks=[stored_task("t", 1)]))
     async with opened("sqlite", tmp_path) as store:
         assert list(await store.records()) == [record("a")]
         assert await store.load_task("t") == stored_task("t", 1)
@@ -440,11 +444,24 @@ async def test_damaged_rows_are_one_clear_line(tmp_path):
 async def test_a_batch_that_fails_leaves_nothing_behind(tmp_path):
     async with opened("sqlite", tmp_path) as store:
         good, bad = Logged(seq=1, at="", event=Started()), Logged(seq=2**70, at="", event=Started())
+        await store.save(Batch(tasks=[stored_task("running", 1)]))
+        batch = Batch(
+            tasks=[stored_task("t", 1)],
+            events=[("t", [good]), ("running", [good, bad])],
+            contexts=[context("c", "u")],
+            spans=[span("a", 1)],
+        )
         with pytest.raises(OverflowError):
-            await store.save_tasks([stored_task("t", 1)], [("t", good), ("t", bad)])
+            await store.save(batch)
         assert await store.load_task("t") is None
-        await store.save_tasks([stored_task("t", 1)], [("t", good)])
+        assert await store.find_context("p", "a", "c") is None
+        assert list(await store.traces()) == []
+        batch.events = [("t", [good]), ("running", [good])]
+        await store.save(batch)
         assert await store.load_task("t") is not None
+        assert await store.find_context("p", "a", "c") is not None
+        for id in ("t", "running"):
+            assert list(await store.load_events(id)) == [good]
 
 
 # --- migrations -----------------------------------------------------------------------------------
@@ -562,7 +579,9 @@ def as_it_was(home: Path, version: int) -> None:
         schema.migrate(db, schema.STEPS[:version])
         db.execute("INSERT INTO agents VALUES (?, ?)", ("a", encode(record("a"))))
         task = encode(stored_task("t", 1))
-        db.execute("INSERT INTO tasks VALUES ('t', 'p', 'a', 'c', 'completed', ?, ?)", ("2026-01-01", task))
+        columns = "id, principal, agent, context_id, state, created_at, value"
+        row = ("t", "p", "a", "c", "completed", "2026-01-01", task)
+        db.execute(f"INSERT INTO tasks ({columns}) VALUES ({', '.join('?' * 7)})", row)
         if version < 3:
             for at in range(300):
                 value = encode({**old, "start": old["start"] + at, "span_id": f"{at:016}"})
@@ -591,7 +610,7 @@ async def test_what_a_former_version_kept_is_still_there(tmp_path, version):
             ]  # fmt: skip
             for name in ("one", "two"):
                 assert await store.find_context("p", "a", name) == context(name, "u")
-        await store.save_spans([span("b", 1)])
+        await store.save(Batch(spans=[span("b", 1)]))
         (new, *old) = await store.traces()
         assert new["trace_id"] == "b" * 32
         if version < 3:
@@ -608,6 +627,6 @@ async def test_a_task_stays_its_principals_and_its_agents(kind, tmp_path, other)
     task = Task(id="t", context_id="c", agent=other.get("agent", "echo"), state=TaskState.FAILED)
     async with opened(kind, tmp_path) as store:
         mine = StoredTask(task=Task(id="t", context_id="c", agent="echo"), principal="alice")
-        await store.save_tasks([mine], [])
-        await store.save_tasks([StoredTask(task=task, principal=other.get("principal", "alice"))], [])
+        await store.save(Batch(tasks=[mine]))
+        await store.save(Batch(tasks=[StoredTask(task=task, principal=other.get("principal", "alice"))]))
         assert await store.load_task("t") == mine

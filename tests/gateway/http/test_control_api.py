@@ -35,6 +35,7 @@ from agentgw.gateway.model import (
     TaskState,
     Text,
 )
+from agentgw.gateway.store import Batch
 from agentgw.gateway.telemetry import Tracer, span_json
 from agentgw.registry.memory import MemoryStore
 
@@ -338,7 +339,7 @@ async def test_leaving_does_not_cancel_and_canceling_does(plane):
 async def test_traces_are_listed_and_shown_with_their_spans(plane):
     await plane.add()
     await plane.http.post("/api/agents/echo/call", json=words("go"))
-    await plane.store.save_spans(plane.tracer.drain())
+    await plane.store.save(Batch(spans=plane.tracer.drain()))
     (row,) = (await plane.http.get("/api/traces")).json()
     assert (row["agent"], row["client_protocol"], row["agent_protocol"]) == ("echo", "cli", "a2a")
     shown = (await plane.http.get(f"/api/traces/{row['trace_id'][:8]}")).json()
