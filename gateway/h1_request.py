@@ -21,8 +21,21 @@ _OWN = frozenset(
 # Of those that a request always has, which has the caller given?
 _MARKS = {"host": 1, "user-agent": 2, "accept-encoding": 4, "authorization": 8}
 _BREAK = re.compile(r"[\r\n\0]")
+
+
 # Lines of headers that were sent before; most are in every request to an agent.
-_lines: dict[tuple[str, str], tuple[int, bytes]] = {}
+class Fixed:
+    """Headers that many requests have in common, in the place of one: where it is the same object each time,
+    their bytes are kept."""
+
+    __slots__ = ("headers",)
+
+    def __init__(self, headers: Sequence[tuple[str, str]]) -> None:
+        self.headers = tuple(headers)
+
+
+Headers = Sequence[tuple[str, str] | Fixed]
+_lines: dict[tuple[str, str] | Fixed, tuple[int, bytes]] = {}
 _KEPT, _LONGEST = 2048, 512
 _VARYING = frozenset({"traceparent", "tracestate", "baggage", "last-event-id"})
 
@@ -65,7 +78,7 @@ def target_of(url: str) -> Target:
 def head_of(
     method: str,
     target: Target,
-    headers: Sequence[tuple[str, str]],
+    headers: Headers,
     length: int | None,
     proxied: bool = False,
     proxy_authorization: str | None = None,
@@ -76,7 +89,7 @@ def head_of(
     lines = [b""]
     given = 0
     for header in headers:
-        mark, line = _lines.get(header) or _line(*header)
+        mark, line = _lines.get(header) or (_group(header) if isinstance(header, Fixed) else _line(*header))
         given |= mark
         lines.append(line)
     lines[0] = _start(method, target, proxied, given)
@@ -99,6 +112,24 @@ def _start(method: str, target: Target, proxied: bool, given: int) -> bytes:
     return b"".join([f"{method} {path} HTTP/1.1\r\n".encode("latin-1"), *lines])
 
 
+def _group(fixed: Fixed) -> tuple[int, bytes]:
+    """The same for headers that stay together."""
+    lines = [_line(*header) for header in fixed.headers]
+    marks = 0
+    for mark, _ in lines:
+        marks |= mark
+    group = marks, b"".join(line for _, line in lines)
+    if len(group[1]) <= _LONGEST:
+        _keep(fixed, group)
+    return group
+
+
+def _keep(header: tuple[str, str] | Fixed, line: tuple[int, bytes]) -> None:
+    if len(_lines) >= _KEPT:
+        _lines.clear()
+    _lines[header] = line
+
+
 def _line(name: str, value: str) -> tuple[int, bytes]:
     """A header's line, nothing for one that is decided here, and its mark. Raises BadUpstream."""
     key = name if name in _VARYING else _key(name)
@@ -111,9 +142,7 @@ def _line(name: str, value: str) -> tuple[int, bytes]:
     except UnicodeEncodeError as e:
         raise BadUpstream("a header for the agent is not valid", detail=str(e)) from e
     if key not in _VARYING and len(value) <= _LONGEST:
-        if len(_lines) >= _KEPT:
-            _lines.clear()
-        _lines[name, value] = line
+        _keep((name, value), line)
     return line
 
 

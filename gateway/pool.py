@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from .dial import Dialer, Route
 from .errors import NoRoom, Unreachable
 from .h1 import PEER, Connection
-from .h1_request import Target, head_of, target_of
+from .h1_request import Headers, Target, head_of, target_of
 from .proxies import Proxies
 
 IDLE = 4.0  # seconds that a connection is kept: many servers close after 5
@@ -70,7 +69,7 @@ class Pool:
         self,
         method: str,
         url: str,
-        headers: Sequence[tuple[str, str]],
+        headers: Headers,
         body: bytes | None,
         address: str | None,
         peer: str = PEER,

@@ -28,6 +28,12 @@ LENGTH = 1024  # characters of a name or an attribute that are kept: clients cho
 _NO_TRACE = Trace()
 
 
+class _Inner(Trace, frozen=True):
+    """The context of a span of ours: ``parsed`` is what ``parse_traceparent`` finds in it."""
+
+    parsed: tuple[str, str, bool] | None = None
+
+
 class Span(msgspec.Struct, eq=False):
     """One hop. ``end`` hands it on; what was not ended is never seen.
 
@@ -57,8 +63,11 @@ class Span(msgspec.Struct, eq=False):
         if self.inner is None:
             flags = "01" if self.sampled else "00"
             outer = self.outer if self.parent_id is not None else _NO_TRACE
-            self.inner = Trace(
-                f"00-{self.trace_id}-{self.span_id}-{flags}", outer.tracestate, self.outer.baggage
+            self.inner = _Inner(
+                f"00-{self.trace_id}-{self.span_id}-{flags}",
+                outer.tracestate,
+                self.outer.baggage,
+                (self.trace_id, self.span_id, self.sampled),
             )
         return self.inner
 
@@ -89,8 +98,8 @@ class Span(msgspec.Struct, eq=False):
 
 class Tracer:
     """Makes spans and collects the finished ones. ``sampling``: share of new traces that is exported
-    (0..1); a caller's own decision is kept. ``limit`` bounds what waits for the next flush; past it spans
-    are dropped and counted in ``dropped``."""
+    (0..1); a caller's own decision is kept. ``limit`` bounds what waits for the next flush: spans that begin
+    past it are dropped, and counted in ``dropped``, when they end."""
 
     def __init__(self, sampling: float = 1.0, limit: int = 20_000) -> None:
         self.sample(sampling)
@@ -107,7 +116,7 @@ class Tracer:
     ) -> Span:
         """Begin a span now. ``parent``: the caller's context; without a valid one a new trace begins. The
         attributes are the span's from now on."""
-        context = parse_traceparent(parent.traceparent)
+        context = parent.parsed if isinstance(parent, _Inner) else parse_traceparent(parent.traceparent)
         if context is None:
             trace_id, parent_id = f"{_random(128):032x}", None
             sampled = int(trace_id[16:], 16) < self._bound
@@ -123,14 +132,11 @@ class Tracer:
             parent,
             {} if attributes is None else attributes,
             time_ns(),
-            self._end,
+            self._finished.append if len(self._finished) < self._limit else self._drop,
         )
 
-    def _end(self, span: Span) -> None:
-        if len(self._finished) < self._limit:
-            self._finished.append(span)
-        else:
-            self.dropped += 1
+    def _drop(self, span: Span) -> None:
+        self.dropped += 1
 
     def sample(self, share: float) -> None:
         """The share of new traces that is exported from now on."""
@@ -138,7 +144,8 @@ class Tracer:
 
     def drain(self) -> Sequence[Span]:
         """The spans finished since the last call."""
-        finished, self._finished = self._finished, []
+        finished = self._finished.copy()
+        self._finished.clear()
         return finished
 
 

@@ -17,11 +17,12 @@ import msgspec
 
 from .errors import BadUpstream, UpstreamTimeout
 from .h1 import HIGH_WATER, PEER, Connection
+from .h1_request import Headers
 from .pool import PER_ROUTE, TOTAL, Pool
 
 LARGE = HIGH_WATER  # bytes of a body that need not be there as a whole before it is passed on
 LIMIT = 64 * 1024 * 1024  # bytes of an answer that is read as a whole
-Headers = Sequence[tuple[str, str]]
+Received = Sequence[tuple[str, str]]  # of an answer
 # Method, URL, headers, body, address: see ``Pool.open``.
 Opening = Callable[[str, str, Headers, bytes | None, str | None], Coroutine[Any, Any, Connection]]
 
@@ -30,7 +31,7 @@ class Reply(msgspec.Struct, frozen=True):
     """A whole answer. Header names are lower case."""
 
     status: int
-    headers: Headers
+    headers: Received
     body: bytes
 
     def header(self, name: str) -> str | None:
@@ -42,7 +43,7 @@ class Stream(Protocol):
     """An answer whose body is read piece by piece."""
 
     status: int
-    headers: Headers
+    headers: Received
 
     def header(self, name: str) -> str | None: ...
 
@@ -109,7 +110,7 @@ class Transport(Protocol):
     async def aclose(self) -> None: ...
 
 
-def _first(headers: Headers, name: str) -> str | None:
+def _first(headers: Received, name: str) -> str | None:
     for key, value in headers:
         if key == name:
             return value.strip()
@@ -188,7 +189,7 @@ class Answer(AbstractAsyncContextManager[Stream]):
         connection = self._connection = await self._opening
         self._peer = connection.peer
         self.status = connection.status
-        self.headers: Headers = connection.headers
+        self.headers: Received = connection.headers
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -30,6 +30,9 @@ class AsgiWire:
     def peer(self) -> str:
         return ""
 
+    def whole(self) -> bytes | None:
+        return b"" if self._complete else None
+
     async def read(self) -> bytes:
         while not self._complete:
             message = await self._receive()

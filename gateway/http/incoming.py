@@ -105,6 +105,9 @@ class Incoming:
 
     # --- the request ---------------------------------------------------------------------------
 
+    def whole(self) -> bytes | None:
+        return self._taken() if self.complete else None
+
     async def read(self) -> bytes:
         while not self._chunks:
             if self.complete:
@@ -116,9 +119,12 @@ class Incoming:
                 self._line.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
-        chunks = self._chunks
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        """What has come of the body."""
+        chunks, self._chunks = self._chunks, []
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
         if self._size >= HIGH_WATER:
             self._line.go_on()
         self._size = 0
@@ -196,7 +202,7 @@ class Incoming:
         if self.continues and not self.complete:
             self.keep_alive = False  # whether the body will come nobody knows (RFC 9110, 10.1.1)
         lines = b"" if self.keep_alive else b"connection: close\r\n"
-        return lines + _lines(more) if more else lines
+        return lines + _lines(tuple(more)) if more else lines
 
 
 def _head(status: int, base: Headers) -> bytes:
@@ -211,7 +217,8 @@ def _kept(status: int, base: Headers, second: int) -> bytes:
     return b"%bdate: %b\r\n%b" % (line, date.encode(), _lines(base))
 
 
-def _lines(headers: Headers) -> bytes:
+@lru_cache(256)
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """Raises ValueError for a header that would break the answer's form."""
     for name, value in headers:
         if not _TOKEN.fullmatch(name) or _BREAK.search(value):

@@ -6,7 +6,7 @@ No framework stands between: a Litestar handler costs about three times a plain 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -134,7 +134,8 @@ class Request:
             raise self._refused
         if self._body is None:
             try:
-                self._body = await self._read()
+                whole = self.wire.whole()
+                self._body = self._fit(await self._read() if whole is None else whole)
             except CallerError as e:
                 self._refused = e
                 raise
@@ -144,17 +145,15 @@ class Request:
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and int(length) > self._limit:
             raise TooLarge(f"the request is larger than {self._limit} bytes")
-        body = await self.wire.read()
-        size = len(body)
-        if (size and length is None) or (length is not None and str(size) != length):
-            pieces = [body]
-            while piece := await self.wire.read():
-                size += len(piece)
-                if size > self._limit:
-                    break
-                pieces.append(piece)
-            body = b"".join(pieces)
-        if size > self._limit:
+        pieces: list[bytes] = []
+        size = 0
+        while size <= self._limit and (piece := await self.wire.read()):
+            size += len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _fit(self, body: bytes) -> bytes:
+        if len(body) > self._limit:
             raise TooLarge(f"the request is larger than {self._limit} bytes")
         if too_deep(body, self._nesting):
             raise TooDeep(self._nesting)
@@ -189,34 +188,33 @@ class Request:
         """Whether the answer has begun."""
         return self.wire.begun
 
-    async def respond(
+    def respond(
         self,
         status: int,
         body: bytes = b"",
         *,
         media_type: str = JSON,
         headers: Sequence[tuple[bytes, bytes]] = (),
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Answer with a whole body. Not to be kept by caches, unless ``headers`` say ``cache-control``."""
         if media_type is JSON and body and not headers:
-            await self._answer(status, JSON_HEADERS, (), body)
-            return
+            return self._answer(status, JSON_HEADERS, (), body)
         base = JSON_HEADERS if media_type is JSON and body else _SAFE
         if any(name == b"cache-control" for name, _ in headers):
             base = tuple(header for header in base if header[0] != b"cache-control")
         if body and media_type is not JSON:
             headers = [*headers, (b"content-type", media_type.encode())]
-        await self._answer(status, base, headers, body)
+        return self._answer(status, base, headers, body)
 
-    async def _answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:
+    def _answer(self, status: int, base: Headers, more: Headers, body: bytes) -> Coroutine[Any, Any, None]:
         self.status = status
         if self.shared:
             more = (*more, *self.shared)
-        await self.wire.answer(status, base, more, body)
+        return self.wire.answer(status, base, more, body)
 
-    async def raw(self, status: int, headers: Headers, body: bytes) -> None:
+    def raw(self, status: int, headers: Headers, body: bytes) -> Coroutine[Any, Any, None]:
         """Answer with a whole body and just these headers (and content-length)."""
-        await self._answer(status, (), headers, body)
+        return self._answer(status, (), headers, body)
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Begin an answer with just these headers, whose body follows on ``wire``."""

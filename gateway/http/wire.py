@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, cast
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -32,6 +32,10 @@ class Wire(Protocol):
     @property
     def peer(self) -> str: ...
 
+    def whole(self) -> bytes | None:
+        """All that is left of the request's body, if it has all come; else None, and nothing is taken."""
+        ...
+
     async def read(self) -> bytes:
         """The next piece of the request's body; empty at its end. Raises ClientGone."""
         ...
@@ -41,7 +45,7 @@ class Wire(Protocol):
         Read the body to its end first."""
         ...
 
-    async def answer(self, status: int, base: Headers, more: Headers, body: bytes) -> None:
+    def answer(self, status: int, base: Headers, more: Headers, body: bytes) -> Coroutine[Any, Any, None]:
         """The whole answer. ``base`` is one of few sequences of headers, so that its bytes can be kept;
         content-length is added. Returns when the client takes it, or has left. Raises ValueError, here and in
         ``start``, for headers that would break its form; nothing was sent then."""

@@ -77,6 +77,11 @@ class Exchange:
         self.revision = wire.LATEST_MODERN if session is None else session.revision
         self.principal = request.principal
         self.session = session
+        self.client_capabilities: dict[str, Any] = (
+            _object(self.meta.get(wire.META_CLIENT_CAPABILITIES))
+            if session is None
+            else session.client_capabilities
+        )
         self.reply = reply
         self.span: Span | None = None
         self.error_type: str | None = None  # for the span
@@ -129,12 +134,6 @@ class Exchange:
     def progress_token(self) -> int | str | None:
         token = self.meta.get("progressToken")
         return token if isinstance(token, int | str) and not isinstance(token, bool) else None
-
-    @property
-    def client_capabilities(self) -> dict[str, Any]:
-        if self.session is not None:
-            return self.session.client_capabilities
-        return _object(self.meta.get(wire.META_CLIENT_CAPABILITIES))
 
     def arguments(self) -> dict[str, Any]:
         """The params, decoded."""
@@ -256,8 +255,8 @@ class Exchange:
         await self.reply.send(wire.encode_notification(method, params))
 
     async def pass_on(self, pieces: AsyncGenerator[bytes]) -> bool:
-        """A large result: see ``Caller.on_large``."""
-        if not self.reply.can_pass:
+        """A large result: see ``Caller.on_large``. One that may be a task is looked into."""
+        if self.wants_task or not self.reply.can_pass:
             return False
         try:
             await self.reply.pass_on(wire.result_before(self.id), pieces)

@@ -16,7 +16,7 @@ from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
 from ....gateway.waiting import Waiting
 from .. import wire
-from ..upstream.link import Hello
+from ..upstream.link import Hello, Link
 from ..upstream.upstream import McpUpstream
 from ..wire import Caller, Catalog, Era, OnLarge, RpcError
 from . import eras, links, rpc_errors, tasks
@@ -113,7 +113,8 @@ class Relay:
             exchange.session.servers.add(server)
         caller = exchange.caller()
         catalog = server.known_catalog or await server.catalog()
-        hello = server.known_hello(caller) or await server.hello(caller)
+        link = server.ready(caller) or await server.link(caller)
+        hello = link.hello
         params = exchange.members() | changes
         if self._mirrors(server, catalog, exchange, params):
             params["arguments"] = exchange.arguments().get("arguments")
@@ -125,9 +126,8 @@ class Relay:
             params = eras.to_server(params, hello.era, exchange.log_level)
         try:
             if hello.era == exchange.era:
-                passes = exchange.method in _PASSING and not exchange.wants_task
-                on_large = exchange.pass_on if passes else None
-                result = await self._send(view, server, exchange, params, caller, on_large)
+                on_large = exchange.pass_on if exchange.method in _PASSING else None
+                result = await self._send(view, server, exchange, params, caller, link, on_large)
             else:
                 result = await self._request(view, server, exchange, params, caller)
         except RpcError as e:
@@ -182,6 +182,7 @@ class Relay:
         exchange: Exchange,
         params: dict[str, Any],
         caller: Caller,
+        link: Link | None = None,
         on_large: OnLarge | None = None,
     ) -> Raw:
         """Send once, within the call's limits of time."""
@@ -193,7 +194,7 @@ class Relay:
         try:
             with bounds:
                 watched = Signs(bounds, caller, on_large).watched
-                return await server.request(exchange.method, params, caller=watched)
+                return await server.request(exchange.method, params, caller=watched, link=link)
         finally:
             self._waiting.discard(bounds)
             bounds.close()

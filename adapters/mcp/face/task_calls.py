@@ -81,7 +81,7 @@ class TaskCalls:
         if not self.may_run(server, exchange):
             return False
         caller = exchange.caller()
-        hello = server.known_hello(caller) or await server.hello(caller)
+        hello = await server.hello(caller)
         if exchange.era == "handshake":
             if following.has_tasks(hello.capabilities):
                 return False

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from ....gateway import sse
 from ....gateway.errors import BadUpstream, GatewayError, NeedsAuth, Unreachable, UpstreamFailed
+from ....gateway.h1_request import Fixed
 from ....gateway.model import Record
 from ....gateway.ports import Host
 from ....gateway.telemetry import Span, trace_headers
@@ -31,6 +33,7 @@ RETRY = 1.0  # seconds before the next, unless the server names another time
 MIN_RETRY = 0.05
 MAX_RETRY = 30.0
 DELETE_TIMEOUT = 2.0
+KNOWN, LONG = 256, 256  # methods and names whose headers are kept; characters of a name
 
 
 class HttpLink(Link):
@@ -42,6 +45,9 @@ class HttpLink(Link):
         self._host = host
         self._url = record.url or ""
         self._own = [("accept", f"{wire.JSON_TYPE}, {wire.SSE_TYPE}"), ("content-type", wire.JSON_TYPE)]
+        # By method and name, as long as the record's own headers, the hello and the session are these.
+        self._known: tuple[object, Hello, str | None, dict[tuple[str, str | None], Fixed]]
+        self._known = None, hello, None, {}
 
     # --- sending -----------------------------------------------------------------------------
 
@@ -55,9 +61,9 @@ class HttpLink(Link):
     ) -> msgspec.Raw:
         traced = trace_headers(caller.trace if span is None else span.trace)
         call, params = self.begin(method, params, caller, traced)
-        headers = self.headers()
-        if self.hello.era == "modern":
-            headers += mirrored.request_headers(self.hello.version, method, params, schema)
+        headers: list[tuple[str, str] | Fixed] = [self._fixed(method, params)]
+        if schema is not None:
+            headers += mirrored.param_headers(schema, params.get("arguments"))
         if span is not None:
             headers += traced
             span.attributes["jsonrpc.request.id"] = str(call.id)
@@ -71,6 +77,26 @@ class HttpLink(Link):
             raise
         finally:
             self.end(call)
+
+    def _fixed(self, method: str, params: Mapping[str, Any]) -> Fixed:
+        """The headers that all such requests have, but for those that mirror arguments."""
+        resolved, hello, session, known = self._known
+        own = self._host.headers(self._record)
+        if resolved is not own or hello is not self.hello or session is not self.session_id:
+            known = {}
+            self._known = own, self.hello, self.session_id, known
+        modern = self.hello.era == "modern"
+        name = params.get(wire.NAMED_BY.get(method, "")) if modern else None
+        key = method, name if isinstance(name, str) else None
+        found = known.get(key)
+        if found is None:
+            headers = self.headers()
+            if modern:
+                headers += mirrored.request_headers(self.hello.version, method, params)
+            found = Fixed(headers)
+            if len(known) < KNOWN and len(key[1] or "") < LONG:
+                known[key] = found
+        return found
 
     async def send(self, message: bytes) -> None:
         headers = self.headers()
@@ -89,7 +115,7 @@ class HttpLink(Link):
     # --- receiving ---------------------------------------------------------------------------
 
     async def _answered(self, reply: Stream, call: Call) -> msgspec.Raw:
-        content_type = (reply.header("content-type") or "").partition(";")[0].strip().lower()
+        content_type = media_type(reply.header("content-type") or "")
         if content_type == wire.SSE_TYPE and reply.status == 200:
             self._keep_session(call, reply)
             return await self._streamed(reply, call)
@@ -254,6 +280,12 @@ class HttpLink(Link):
                     "DELETE", self._url, headers=self.headers(), timeout=DELETE_TIMEOUT
                 )
         await super().aclose()
+
+
+@lru_cache(256)
+def media_type(content_type: str) -> str:
+    """Of a Content-Type header: without parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 class _Cursor:

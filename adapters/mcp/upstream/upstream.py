@@ -143,12 +143,18 @@ class McpUpstream:
     async def hello(self, caller: Caller) -> Hello:
         """What the server says of itself to ``caller``, and the era in which it is spoken to on the
         caller's behalf: opens what is needed for that. Raises UpstreamError, ConfigError."""
-        return self.known_hello(caller) or (await self._link(caller)).hello
+        return (await self.link(caller)).hello
 
-    def known_hello(self, caller: Caller) -> Hello | None:
-        """What ``hello`` answers, where nothing has to be opened for it."""
+    async def link(self, caller: Caller) -> Link:
+        """The way on which a request of the caller goes, opened if need be. Raises what ``hello`` raises."""
+        return self.ready(caller) or await self._opened(caller)
+
+    def ready(self, caller: Caller) -> Link | None:
+        """What ``link`` gives, where nothing has to be opened for it."""
         link = self._pool.ready(caller)
-        return None if link is None else link.hello
+        if link is not None and caller.session is not None and self._listeners:
+            self._attach(caller.session, link)
+        return link
 
     async def request(
         self,
@@ -157,8 +163,9 @@ class McpUpstream:
         *,
         caller: Caller,
         losses: Sequence[str] = (),
+        link: Link | None = None,
     ) -> msgspec.Raw:
-        """Send one request in the server's own era; the raw result.
+        """Send one request in the server's own era; the raw result. ``link``: the caller's, if it is known.
 
         ``params`` without the client era's own ``_meta`` keys (``wire.META_ENVELOPE``). A result of the
         modern era may be of any ``resultType``. Raises RpcError for a JSON-RPC error, as it came (crash
@@ -173,8 +180,8 @@ class McpUpstream:
         failed: str | None = None
         try:
             for last in (False, True):
-                link = None if caller.session is not None else self._pool.ready(caller)
-                link = link or await self._link(caller)
+                if last or link is None or not link.alive:
+                    link = self.ready(caller) or await self._opened(caller)
                 span.attributes["mcp.protocol.version"] = link.hello.version
                 span.attributes["network.transport"] = link.transport
                 if link.session_id is not None:
@@ -205,7 +212,7 @@ class McpUpstream:
         ``cancelled``. The modern era has no others."""
         if method in (wire.INITIALIZED, wire.CANCELLED):
             return
-        link = await self._link(caller)
+        link = await self.link(caller)
         if link.hello.era == "modern":
             return
         try:
@@ -221,7 +228,7 @@ class McpUpstream:
         key = key or caller.session
         assert key is not None
         self._listeners[key] = caller
-        link = await self._link(caller)
+        link = await self.link(caller)
         if link.hello.era == "handshake":
             link.listeners[key] = caller
 
@@ -242,12 +249,15 @@ class McpUpstream:
             for follower in self._followers:
                 follower()
 
-    async def _link(self, caller: Caller) -> Link:
-        link = self._pool.ready(caller) or await self._pool.get(caller)
-        session = caller.session
-        if session is not None and link.hello.era == "handshake" and session in self._listeners:
-            link.listeners[session] = self._listeners[session]
+    async def _opened(self, caller: Caller) -> Link:
+        link = await self._pool.get(caller)
+        if caller.session is not None:
+            self._attach(caller.session, link)
         return link
+
+    def _attach(self, session: str, link: Link) -> None:
+        if link.hello.era == "handshake" and session in self._listeners:
+            link.listeners[session] = self._listeners[session]
 
     async def _cured(self, error: RpcError, method: str, link: Link) -> bool:
         """Whether it helps to send the request once more, since the server has changed its era or which
