@@ -6,27 +6,43 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from ..gateway import durations
 from ..gateway.control import AddKey
-from ..gateway.durations import duration
 from ..gateway.errors import InvalidRequest
 from .find import control
 from .terminal import YELLOW, WrongUse, note, print_json, table
 
 
-def spec(name: str, agents: Sequence[str] | None, *, admin: bool, expires: str | None) -> AddKey:
+def spec(
+    name: str, agents: Sequence[str] | None, *, admin: bool, expires: str | None, rate: str | None
+) -> AddKey:
     """What was typed as what to make. Raises WrongUse."""
     named = None
     if agents:
         named = [agent.strip() for given in agents for agent in given.split(",") if agent.strip()]
         if not named:
             raise WrongUse("--agents names the agents that the key reaches: --agents a,b")
-    return AddKey(name=name, agents=named, admin=admin, expires_at=None if expires is None else when(expires))
+    return AddKey(
+        name=name,
+        agents=named,
+        admin=admin,
+        expires_at=None if expires is None else when(expires),
+        rate=None if rate is None else per_second(rate),
+    )
+
+
+def per_second(text: str) -> float:
+    """Requests a second of "20/s", "600/m", … Raises WrongUse."""
+    found = durations.rate(text)
+    if found is None:
+        raise WrongUse(f"--rate {text}: say 20/s, 600/m, …, or 0 for any number")
+    return found
 
 
 def when(text: str) -> float:
     """Seconds since 1970 of "30d", "12h", … from now, or of an ISO 8601 time (UTC unless it says otherwise).
     Raises WrongUse."""
-    seconds = duration(text)
+    seconds = durations.duration(text)
     if seconds:
         return time.time() + seconds
     try:
@@ -70,10 +86,16 @@ async def list_keys(as_json: bool) -> None:
         return
     rows = [
         (k.name, k.state, "all" if k.agents is None else ", ".join(k.agents), "yes" if k.admin else "",
-         k.expires_at or "", k.created_at)
+         _rate(k.rate), k.expires_at or "", k.created_at)
         for k in keys
     ]  # fmt: skip
-    print(table(("NAME", "STATE", "AGENTS", "ADMIN", "EXPIRES", "CREATED"), rows))
+    print(table(("NAME", "STATE", "AGENTS", "ADMIN", "RATE", "EXPIRES", "CREATED"), rows))
+
+
+def _rate(rate: float | None) -> str:
+    if rate is None:
+        return ""
+    return durations.rate_text(rate) if rate else "any"
 
 
 async def revoke(name: str, as_json: bool) -> None:

@@ -39,15 +39,22 @@ def create(
         str | None,
         typer.Option(metavar="WHEN", help="30d, 12h, … from now, or an ISO 8601 time; default never."),
     ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE",
+            help="Requests that it may make: 20/s, 600/m, …, or 0 for any number; default limits.rate.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key; its secret is shown this once, and kept only as a hash.
 
-    agentgw keys create ci --agents research,analyst --expires 30d
+    agentgw keys create ci --agents research,analyst --expires 30d --rate 20/s
     """
     from . import keeping
 
-    run(keeping.create(keeping.spec(name, agents, admin=admin, expires=expires), as_json))
+    run(keeping.create(keeping.spec(name, agents, admin=admin, expires=expires, rate=rate), as_json))
 
 
 @app.command("list", short_help="All keys, expired and revoked ones too.")

@@ -48,9 +48,9 @@ log = logging.getLogger("agentgw")
 async def _nobody_else(keys: Sequence[Key]) -> None: ...
 
 
-def _rates(config: Config) -> Rates | None:
+def _rates(config: Config) -> Rates:
     limits = config.limits
-    return Rates(limits.rate, limits.burst) if limits.rate else None
+    return Rates(limits.rate, limits.burst)
 
 
 class Gateway:

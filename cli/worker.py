@@ -185,10 +185,10 @@ class Worker:
         self.link.tell("report", pack(report))
 
 
-def shared_rates(config: Config, table: int) -> Rates | None:
+def shared_rates(config: Config, table: int) -> Rates:
     """The rates that all workers keep in the one table, behind the claims."""
     limits = config.limits
-    return Rates(limits.rate, limits.burst, table, TABLE_BYTES) if limits.rate else None
+    return Rates(limits.rate, limits.burst, table, TABLE_BYTES)
 
 
 def local_socket(path: Path) -> socket.socket:

@@ -34,7 +34,8 @@ _INVALID = "this key is unknown, expired or revoked"
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A client key as it is kept. ``hash``: SHA-256 of the secret, in hexadecimal. ``agents`` None: all.
-    Times are seconds since 1970."""
+    Times are seconds since 1970. ``rate``: requests a second that it may make, 0: any number, None: as many
+    as ``limits.rate`` says."""
 
     name: str
     id: str
@@ -44,6 +45,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float = 0.0
     expires_at: float | None = None
     revoked_at: float | None = None
+    rate: float | None = None
 
     def state(self, now: float) -> str:
         """``active``, ``expired`` or ``revoked``."""
@@ -70,13 +72,14 @@ def read_keys(items: Mapping[str, bytes]) -> list[Key]:
 class Grant:
     """What a credential grants, to whom, until when (seconds since 1970). ``ended``: it was taken back.
     ``whose``: the principal whose requests under way are bounded; "" where they are not: the owner's, and
-    those of all who come in without a credential."""
+    those of all who come in without a credential. ``rate``: see ``Key``."""
 
-    __slots__ = ("ended", "principal", "until", "whose")
+    __slots__ = ("ended", "principal", "rate", "until", "whose")
 
-    def __init__(self, principal: Principal, until: float = FOREVER) -> None:
+    def __init__(self, principal: Principal, until: float = FOREVER, rate: float | None = None) -> None:
         self.principal = principal
         self.until = until
+        self.rate = rate
         self.ended = False
         self.whose = "" if principal.owner or principal.id == _ANYBODY else principal.id
 
@@ -137,7 +140,7 @@ class Access:
             if key.revoked_at is not None:
                 continue
             known = self._grants.get(digest) if self._keys.get(hash) == key else None
-            grants[digest] = known or Grant(key.principal(), key.expires_at or FOREVER)
+            grants[digest] = known or Grant(key.principal(), key.expires_at or FOREVER, key.rate)
         before, self._grants, self._keys = self._grants, grants, new
         self._by_id = {grant.principal.id: grant for grant in grants.values()}
         self.closed = bool(new) or not self._open

@@ -46,8 +46,8 @@ class Server(_Section, frozen=True):
 
 class Limits(_Section, frozen=True):
     """Bounds on time, size and number. ``idle_timeout`` is renewed by every event of the agent. ``rate``:
-    requests a second of each principal, 0: any number; ``burst``: how many of them at once, 0: see ``rates``;
-    ``per_key``: requests of each under way. ``circuit_*``: see ``breaker``.
+    requests a second of each principal that has no rate of its own, 0: any number; ``burst``: how many of
+    them at once, 0: see ``rates``; ``per_key``: requests of each under way. ``circuit_*``: see ``breaker``.
     """
 
     connect_timeout: Duration = 5.0

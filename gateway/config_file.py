@@ -21,7 +21,7 @@ import msgspec
 
 from . import names
 from .config import AgentEntry, Config, Duration, OAuthEntry, Rate, Size
-from .durations import duration
+from .durations import duration, rate
 from .errors import ConfigError
 
 PREFIX = "AGENTGW_"
@@ -30,8 +30,6 @@ _SIZES = {
     "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
     "K": 2**10, "M": 2**20, "G": 2**30,
 }  # fmt: skip
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/\s*([smh]))?")
-_UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
 # Whoever knows what checks a signature must not be able to make one: nothing with a shared secret.
 _SIGNATURES = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
@@ -118,10 +116,10 @@ def _scalar(kind: Any, value: Any, where: str, path: str) -> Any:
             raise ConfigError(f'{where}: {path} = "{value}" is not a size like "64KiB" or "10MB"')
         return size
     if kind == Rate and isinstance(value, str):
-        match = _RATE.fullmatch(value.strip())
-        if match is None:
+        per_second = rate(value)
+        if per_second is None:
             raise ConfigError(f'{where}: {path} = "{value}" is not a rate like "100/s", "10/m" or "0"')
-        return float(match[1]) / _UNITS[match[2]]
+        return per_second
     return value
 
 

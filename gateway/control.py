@@ -104,17 +104,19 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What ``keys create`` asks for. ``agents`` None: all; ``expires_at``: seconds since 1970, or None."""
+    """What ``keys create`` asks for. ``agents`` None: all; ``expires_at``: seconds since 1970, or None;
+    ``rate``: requests a second that it may make, 0: any number, None: as many as ``limits.rate`` says."""
 
     name: str
     agents: Sequence[str] | None = None
     admin: bool = False
     expires_at: float | None = None
+    rate: float | None = None
 
 
 class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A client key as ``keys list --json`` prints it. ``state``: active, expired or revoked; times as
-    ISO 8601 in UTC."""
+    ISO 8601 in UTC; ``rate`` as in ``AddKey``."""
 
     name: str
     id: str
@@ -124,6 +126,7 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     expires_at: str | None = None
     revoked_at: str | None = None
+    rate: float | None = None
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +139,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
     agents: Sequence[str] | None
     admin: bool
     expires_at: str | None = None
+    rate: float | None = None
     warnings: Sequence[str] = ()
 
 

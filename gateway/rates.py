@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from hashlib import blake2b
+from math import inf
 from time import monotonic
 
 from .errors import RateLimited
@@ -21,7 +22,7 @@ LEAST = 10  # requests at once, where no burst is configured
 
 
 class Rates:
-    """``rate``: requests a second, more than 0; ``burst``: how many may come at once, 0: those of a second,
+    """``rate``: requests a second, 0: any number; ``burst``: how many may come at once, 0: those of a second,
     ``LEAST`` at least. ``table``: a file that holds ``TABLE_BYTES`` from ``offset`` on, all zero at first,
     which the processes share; without one the table is this process' own. ``clock``: seconds, the same for
     all of them."""
@@ -34,9 +35,10 @@ class Rates:
         offset: int = 0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._interval = 1 / rate
-        # A little more, for what rounding takes away.
-        self._slack = ((burst or max(LEAST, int(rate))) - 1 + 0.01) * self._interval
+        self._burst = burst
+        self.bounded = rate > 0
+        """Whether who has no rate of its own is bounded."""
+        self._paces: dict[float | None, tuple[float, float]] = {None: self._pace(rate)}  # by one's own rate
         memory = bytearray(TABLE_BYTES) if table is None else mmap.mmap(table, TABLE_BYTES, offset=offset)
         view = memoryview(memory)
         self._marks = view[: SLOTS * 8].cast("Q")  # whose bucket it is; 0: nobody's
@@ -44,8 +46,18 @@ class Rates:
         self._known: dict[str, tuple[int, int]] = {}
         self._clock = clock
 
-    def take(self, principal: str) -> None:
-        """Count a request. Raises RateLimited."""
+    def _pace(self, rate: float) -> tuple[float, float]:
+        """Seconds between two requests, and how much sooner than that they may come."""
+        if not rate:
+            return 0.0, inf
+        # A little more, for what rounding takes away.
+        return 1 / rate, ((self._burst or max(LEAST, int(rate))) - 1 + 0.01) / rate
+
+    def take(self, principal: str, own: float | None = None) -> None:
+        """Count a request. ``own``: the rate of this one alone. Raises RateLimited."""
+        interval, slack = self._paces.get(own) or self._paces.setdefault(own, self._pace(own or 0.0))
+        if not interval:
+            return
         now = self._clock()
         slot, mark = self._known.get(principal) or self._find(principal, now)
         if self._marks[slot] != mark:
@@ -53,9 +65,9 @@ class Rates:
         due = self._dues[slot]
         if due < now:
             due = now
-        elif due - now > self._slack:
-            raise RateLimited(due - now - self._slack)
-        self._dues[slot] = due + self._interval
+        elif due - now > slack:
+            raise RateLimited(due - now - slack)
+        self._dues[slot] = due + interval
 
     def _find(self, principal: str, now: float) -> tuple[int, int]:
         """Where the principal's bucket is, made where there is none, and its mark. A full bucket is as good

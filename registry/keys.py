@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import secrets
 import time
@@ -54,6 +55,7 @@ class Keys:
             admin=spec.admin,
             created_at=now,
             expires_at=spec.expires_at,
+            rate=spec.rate,
         )
         async with self._changing:
             known = next((k for k in await self.all() if k.name == spec.name), None)
@@ -71,6 +73,7 @@ class Keys:
             agents=key.agents,
             admin=key.admin,
             expires_at=info.expires_at,
+            rate=key.rate,
         )
 
     async def revoke(self, name: str) -> KeyInfo:
@@ -112,6 +115,8 @@ def _check(spec: AddKey, now: float) -> None:
             raise InvalidRequest(names.complaint(agent))
     if spec.expires_at is not None and spec.expires_at <= now:
         raise InvalidRequest("the key would have expired already: give a time to come")
+    if spec.rate is not None and not 0 <= spec.rate < math.inf:
+        raise InvalidRequest("a key's rate is a number of requests a second, or 0 for any number")
 
 
 def _info(key: Key) -> KeyInfo:
@@ -124,6 +129,7 @@ def _info(key: Key) -> KeyInfo:
         created_at=_stamp(key.created_at),
         expires_at=None if key.expires_at is None else _stamp(key.expires_at),
         revoked_at=None if key.revoked_at is None else _stamp(key.revoked_at),
+        rate=key.rate,
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from urllib.parse import quote
 
-from ..access import Access
+from ..access import Access, Grant
 from ..audit import REFUSED, Audit
 from ..config import Auth
 from ..errors import Draining, GatewayError, HeadTooLarge
@@ -176,7 +176,6 @@ class App:
                 return
         request.grant = grant
         request.principal = grant.principal
-        request.whose = grant.whose
         if head.mount is not None:
             face, door, request.door, request.rest = head.mount
         elif request.path == METRICS:  # answered whatever else is under way
@@ -193,7 +192,7 @@ class App:
                 raise HeadTooLarge("the request's headers are too large")
             if self.draining and door is not None:
                 raise Draining
-            await self._placed(request, face, door)
+            await self._placed(request, grant, face, door)
         except GatewayError as e:
             await refuse(request, e, face)
 
@@ -213,11 +212,12 @@ class App:
         head.checked = self.doors
         return None
 
-    async def _placed(self, request: Request, face: Face | None, door: Handler | None) -> None:
+    async def _placed(self, request: Request, grant: Grant, face: Face | None, door: Handler | None) -> None:
         """Have the request answered, as one of those that may come and be under way. Raises GatewayError."""
-        if self.rates is not None and not request.principal.owner:
-            self.rates.take(request.principal.id)
-        request.place = self._places.take(request.method, request.whose)
+        rates = self.rates
+        if rates is not None and (rates.bounded or grant.rate is not None) and not grant.principal.owner:
+            rates.take(grant.principal.id, grant.rate)
+        request.place = self._places.take(request.method, grant.whose)
         request.places = self._places
         try:
             if door is not None and self._elsewhere is None:
@@ -229,7 +229,7 @@ class App:
                 raise Draining from None
             raise
         finally:
-            self._places.give_back(request.place, request.whose)
+            self._places.give_back(request.place, grant.whose)
 
     async def _served(self, request: Request, face: Face | None, door: Handler | None) -> None:
         if self._elsewhere is not None and await self._elsewhere.took(request, face):

@@ -58,7 +58,7 @@ class Request:
     __slots__ = (
         "_body", "_limit", "_nesting", "_query", "_refused", "_texts", "base_url", "door", "fields", "grant",
         "headers", "method", "notes", "path", "place", "places", "principal", "rest", "shared", "status",
-        "target", "whose", "wire",
+        "target", "wire",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, head: Head, *, body_limit: int, nesting: int = 100) -> None:
@@ -82,7 +82,6 @@ class Request:
         self.status = 0  # of the answer, once it has begun
         self.places: Places | None = None  # set by the front, with the kind of the place taken
         self.place = 0
-        self.whose = ""  # whose bound the place counts towards; "": nobody's
         self.shared: Headers = ()  # of every answer: who may read it (see ``Doors.readable``)
 
     # --- reading -----------------------------------------------------------------------------
@@ -179,7 +178,7 @@ class Request:
         """A door says that the request only waits for news: it takes no call's place. Raises Busy when too
         many listen."""
         if self.places is not None:
-            self.place = self.places.listens(self.place, self.whose)
+            self.place = self.places.listens(self.place, "" if self.grant is None else self.grant.whose)
 
     # --- answering ---------------------------------------------------------------------------
 

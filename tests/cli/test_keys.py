@@ -40,6 +40,19 @@ def test_without_json_the_secret_alone_is_on_stdout(cli: Cli) -> None:
     assert "every caller needs one" not in run(cli, "keys", "create", "other").stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "rate", "shown"), [("20/s", 20.0, "20/s"), ("90/m", 1.5, "90/m"), ("0", 0.0, "any")]
+)
+def test_a_key_has_a_rate(cli: Cli, text: str, rate: float, shown: str) -> None:
+    key = json.loads(run(cli, "keys", "create", "ci", "--rate", text, "--json").stdout)
+    run(cli, "keys", "create", "usual")
+    listed = json.loads(run(cli, "keys", "list", "--json").stdout)
+    assert (key["rate"], [k["rate"] for k in listed]) == (rate, [rate, None])
+    _, ci, usual = run(cli, "keys", "list").stdout.splitlines()
+    assert shown in ci.split()
+    assert shown not in usual.split()
+
+
 @pytest.mark.parametrize("text", ["30d", "12h", "3s", "1h30m", "2999-01-31T12:00:00Z", "2999-01-31"])
 def test_a_key_expires(cli: Cli, text: str) -> None:
     key = json.loads(run(cli, "keys", "create", "ci", "--expires", text, "--json").stdout)
@@ -57,6 +70,8 @@ def test_a_key_expires(cli: Cli, text: str) -> None:
         ["--expires", "soon"],
         ["--expires", "2001-01-01T00:00:00Z"],
         ["--expires", "0s"],
+        ["--rate", "often"],
+        ["--rate", "5/d"],
         ["--agents", ","],
         ["--agents", "No Agent"],
     ],

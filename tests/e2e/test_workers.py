@@ -257,3 +257,17 @@ async def test_a_key_has_one_rate_whichever_worker_it_reaches(launch_gateway: Ca
     gateway = launch_gateway("--workers", 2, **limits)
     answers = [await fresh("GET", f"{gateway.url}/acp/ping") for _ in range(4 * TRIES)]
     assert [answer.status_code for answer in answers].count(200) == 6
+    secret = gateway.cli.json("keys", "create", "free", "--rate", "0")["secret"]
+    headers = {"Authorization": f"Bearer {secret}"}
+    answers = [await fresh("GET", f"{gateway.url}/acp/ping", headers=headers) for _ in range(TRIES)]
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_so_it_is_with_a_rate_of_its_own(
+    launch_gateway: Callable[..., Any],
+) -> None:
+    gateway = launch_gateway("--workers", 2)
+    secret = gateway.cli.json("keys", "create", "slow", "--rate", "1/h")["secret"]
+    headers = {"Authorization": f"Bearer {secret}"}
+    answers = [await fresh("GET", f"{gateway.url}/acp/ping", headers=headers) for _ in range(4 * TRIES)]
+    assert [answer.status_code for answer in answers].count(200) == 10

@@ -19,12 +19,12 @@ class Clock:
         return self.now
 
 
-def taken(limits: Rates, who: str, tries: int) -> int:
+def taken(limits: Rates, who: str, tries: int, own: float | None = None) -> int:
     """How many of so many requests are let through."""
     count = 0
     for _ in range(tries):
         try:
-            limits.take(who)
+            limits.take(who, own)
         except RateLimited:
             continue
         count += 1
@@ -50,6 +50,25 @@ def test_one_does_not_pay_for_another() -> None:
     limits = Rates(1, 2, clock=Clock())
     assert taken(limits, "a", 50) == 2
     assert taken(limits, "b", 2) == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "burst", "second"), [(1, rates.LEAST, 1), (100, 100, 100), (0, 500, 500), (None, rates.LEAST, 5)]
+)
+def test_one_may_have_a_rate_of_its_own(own: float | None, burst: int, second: int) -> None:
+    clock = Clock()
+    limits = Rates(5, clock=clock)
+    assert taken(limits, "a", 500, own) == burst
+    clock.now += 1.001
+    assert taken(limits, "a", 500, own) == second
+    assert taken(limits, "b", 500) == rates.LEAST
+
+
+def test_a_rate_of_one_s_own_needs_no_other() -> None:
+    limits = Rates(0, clock=Clock())
+    assert not limits.bounded
+    assert taken(limits, "a", 1000) == 1000
+    assert taken(limits, "b", 1000, 1) == rates.LEAST
 
 
 def test_who_is_refused_is_told_when_to_come_back() -> None:

@@ -39,6 +39,17 @@ async def test_a_new_key_is_good_at_once(keys, access):
     assert principal.agents == {"a", "b"}
 
 
+async def test_a_key_has_its_rate_for_good(keys, access, store):
+    new = await keys.create(AddKey(name="ci", rate=20.0))
+    await keys.create(AddKey(name="usual"))
+    assert new.rate == 20
+    assert [(k.name, k.rate) for k in await keys.list()] == [("ci", 20.0), ("usual", None)]
+    assert access.grant(f"Bearer {new.secret}".encode()).rate == 20
+    later = Access("owner")
+    later.take(await Keys(store).all())
+    assert later.grant(f"Bearer {new.secret}".encode()).rate == 20
+
+
 async def test_no_secret_is_kept(keys, store):
     new = await keys.create(AddKey(name="ci"))
     kept = b"".join((await store.items(SPACE)).values())
@@ -94,8 +105,21 @@ async def test_an_unknown_key_is_named(keys, action):
         {"name": "ci", "agents": []},
         {"name": "ci", "agents": ["No Agent"]},
         {"name": "ci", "expires_at": 1.0},
+        {"name": "ci", "rate": -1.0},
+        {"name": "ci", "rate": float("inf")},
+        {"name": "ci", "rate": float("nan")},
     ],
-    ids=["no name", "path", "too long", "no agents", "no agent's name", "expired"],
+    ids=[
+        "no name",
+        "path",
+        "too long",
+        "no agents",
+        "no agent's name",
+        "expired",
+        "less than none",
+        "endless",
+        "no number",
+    ],
 )
 async def test_what_can_not_be_made_is_refused(keys, wrong):
     with pytest.raises(InvalidRequest):

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentgw.gateway.access import SPACE, Access
+from agentgw.gateway.control import AddKey
 from agentgw.gateway.errors import ConfigError
 from agentgw.gateway.link import Link
 from agentgw.gateway.model import (
@@ -42,6 +44,7 @@ from agentgw.gateway.model import (
 from agentgw.gateway.store import Batch, StoredContext, StoredTask
 from agentgw.gateway.telemetry import LENGTH, Span, Tracer, span_json
 from agentgw.registry import contexttable, lock, schema
+from agentgw.registry.keys import Keys
 from agentgw.registry.memory import MemoryStore
 from agentgw.registry.remote import remote, served
 from agentgw.registry.sqlite import SqliteStore
@@ -582,6 +585,8 @@ def as_it_was(home: Path, version: int) -> None:
         columns = "id, principal, agent, context_id, state, created_at, value"
         row = ("t", "p", "a", "c", "completed", "2026-01-01", task)
         db.execute(f"INSERT INTO tasks ({columns}) VALUES ({', '.join('?' * 7)})", row)
+        if version >= schema.WITH_ITEMS:
+            db.execute("INSERT INTO items VALUES (?, 'ci', ?)", (SPACE, encode(OLD_KEY)))
         if version < 3:
             for at in range(300):
                 value = encode({**old, "start": old["start"] + at, "span_id": f"{at:016}"})
@@ -593,6 +598,29 @@ def as_it_was(home: Path, version: int) -> None:
                 db.execute("INSERT INTO events VALUES ('t', ?, ?)", (seq, event))
             for name in ("one", "two"):
                 db.execute("INSERT INTO contexts VALUES ('p', 'a', ?, 'u')", (name,))
+
+
+# As keys were kept before they had rates.
+OLD_KEY = {
+    "name": "ci", "id": "0123456789abcdef", "hash": "ab" * 32, "agents": ["a"], "admin": False,
+    "created_at": 1.5, "expires_at": None, "revoked_at": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", range(schema.WITH_ITEMS, len(schema.STEPS) + 1))
+async def test_the_keys_of_a_former_version_are_good(tmp_path, version):
+    as_it_was(tmp_path, version)
+    async with opened("sqlite", tmp_path) as store:
+        keys = Keys(store)
+        access = Access("owner")
+        access.take(await keys.all())
+        assert [(k.name, k.agents, k.rate, k.state) for k in await keys.list()] == [
+            ("ci", ("a",), None, "active")
+        ]
+        assert access.closed
+        new = await keys.create(AddKey(name="more", rate=5.0))
+        assert [(k.name, k.rate) for k in await keys.list()] == [("ci", None), ("more", 5.0)]
+        assert new.secret
 
 
 @pytest.mark.parametrize("version", range(1, len(schema.STEPS)))

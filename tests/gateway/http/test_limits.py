@@ -353,6 +353,29 @@ async def test_requests_past_the_rate_are_refused_in_the_door_s_form() -> None:
         assert (await http.get("/api/agents", headers=owner)).status_code == 200
 
 
+async def test_a_key_may_have_a_rate_of_its_own() -> None:
+    async with gateway(rate=0.001, burst=1) as (http, ours):
+        slow, usual, free = [
+            bearer(await made_key(ours, f"k{n}", rate=rate)) for n, rate in enumerate((0.01, None, 0))
+        ]
+        assert {(await http.get("/acp/ping", headers=free)).status_code for _ in range(20)} == {200}
+        for headers, seconds in ((slow, 100), (usual, 1000)):
+            assert (await http.get("/acp/ping", headers=headers)).status_code == 200
+            for method, path, more, form in DOORS:
+                answer = await http.request(method, path, headers={**more, **headers}, content=b"{}")
+                assert answer.status_code == 429, path
+                assert seconds * 0.9 < int(answer.headers["retry-after"]) <= seconds
+                assert "too many requests" in said(form, answer.content)[1]
+
+
+async def test_a_key_s_own_rate_needs_no_other() -> None:
+    async with gateway() as (http, ours):
+        slow, usual = bearer(await made_key(ours, "slow", rate=0.01)), bearer(await made_key(ours, "usual"))
+        codes = [(await http.get("/acp/ping", headers=slow)).status_code for _ in range(12)]
+        assert codes == [200] * 10 + [429] * 2  # ten at once, where limits.burst says nothing
+        assert {(await http.get("/acp/ping", headers=usual)).status_code for _ in range(20)} == {200}
+
+
 async def test_by_default_any_number_of_requests_is_served() -> None:
     async with gateway() as (http, _):
         assert {(await http.get("/acp/ping")).status_code for _ in range(50)} == {200}
