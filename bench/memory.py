@@ -128,7 +128,7 @@ def _streams(text: str) -> list[tuple[str, Row]]:
 
 
 def _documents(text: str) -> list[tuple[str, Row]]:
-    return [(f"{row.name}, one document", row) for row in relays(text)[:2]]
+    return [(f"{row.name}, one document", row) for row in relays(text)]
 
 
 def _left(port: int) -> int:

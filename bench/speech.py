@@ -2,7 +2,7 @@
 
 What is said to an agent is its answer. ``stream COUNT MILLISECONDS SIZE`` is answered with COUNT pieces of
 SIZE characters that far apart; each begins with the time when it was sent (nanoseconds of the machine's
-monotonic clock). ``plain COUNT SIZE`` is answered by MCP with one JSON document of that many pieces.
+monotonic clock). ``plain COUNT SIZE`` is answered with one JSON document of that many pieces.
 """
 
 from __future__ import annotations
@@ -134,17 +134,7 @@ def _tool_answer(call: Call, tail: bytes) -> Answer | Streamed:
     tool = _tool.decode(call.params)
     text = bytes(tool.arguments.text)
     if text.startswith(b'"plain '):
-        count, size = (int(word) for word in text.strip(b'"').split()[1:])
-        begin, end = _tool_result(call, b'"\0"', tail).split(b"\0")
-        piece = b"x" * size
-
-        def plain() -> Iterator[Piece]:
-            yield lambda: begin
-            for _ in range(count):
-                yield lambda: piece
-            yield lambda: end
-
-        return Streamed(plain(), size=len(begin) + count * size + len(end))
+        return _plain(text, _tool_result(call, b'"\0"', tail))
     if not text.startswith(b'"stream '):
         return Answer(_tool_result(call, text, tail))
     count, pause, size = wanted(text)
@@ -158,6 +148,21 @@ def _tool_answer(call: Call, tail: bytes) -> Answer | Streamed:
         yield lambda: event(_tool_result(call, text, tail))
 
     return Streamed(events(), pause)
+
+
+def _plain(text: bytes, document: bytes, head: bytes = b"") -> Streamed:
+    """The document with as much as ``text`` wants in place of its NUL."""
+    count, size = (int(word) for word in text.strip(b'"').split()[1:])
+    begin, end = document.split(b"\0")
+    piece = b"x" * size
+
+    def pieces() -> Iterator[Piece]:
+        yield lambda: begin
+        for _ in range(count):
+            yield lambda: piece
+        yield lambda: end
+
+    return Streamed(pieces(), size=len(begin) + count * size + len(end), head=head)
 
 
 def _tool_result(call: Call, text: bytes, tail: bytes) -> bytes:
@@ -188,6 +193,8 @@ def a2a(body: bytes) -> Answer | Streamed:
             b'{"task":{"id":"%b","contextId":"%b","artifacts":[{"artifactId":"a","parts":[{"text":%b}]}],'
             b'"status":{"state":"TASK_STATE_COMPLETED","timestamp":"%b"}}}'
         )
+        if text.startswith(b'"plain '):
+            return _plain(text, _result(call, whole % (*names, b'"\0"', NOW)))
         return Answer(_result(call, whole % (*names, text, NOW)))
     if call.method != "SendStreamingMessage":
         return Answer(_rpc(call, b'"error":{"code":-32601,"message":"Method not found"}'))
@@ -229,6 +236,8 @@ def acp(body: bytes) -> Answer | Streamed:
         return b'{"role":"agent/bench","parts":[%b]}' % parts
 
     head = b"Run-ID: %b\r\n" % run_id
+    if text.startswith(b'"plain '):
+        return _plain(text, state(b"completed", message(part.replace(text, b'"\0"'))), head)
     if run.mode != "stream":
         return Answer(state(b"completed", message(part)), head)
     count, pause, size = wanted(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -77,6 +77,10 @@ class Stream(Protocol):
         ...
 
 
+# Is asked about an answer that has not come as a whole with its head; True: it has read it.
+Large = Callable[[Stream], Awaitable[bool]]
+
+
 class Transport(Protocol):
     """An HTTP client. Raises Unreachable, UpstreamTimeout, BadUpstream; never for a status."""
 
@@ -89,9 +93,11 @@ class Transport(Protocol):
         body: bytes | None = None,
         timeout: float | None = None,
         address: str | None = None,
+        large: Large | None = None,
     ) -> Reply:
         """Send, read the whole answer. ``timeout``: seconds for all of it, None: no limit. ``address``: the
-        IP address to connect to (see ``outbound.checked``); the name in Host and TLS stays the URL's."""
+        IP address to connect to (see ``outbound.checked``); the name in Host and TLS stays the URL's. The
+        body of what ``large`` has read is empty."""
         ...
 
     def stream(
@@ -143,19 +149,28 @@ class HttpTransport:
         body: bytes | None = None,
         timeout: float | None = None,
         address: str | None = None,
+        large: Large | None = None,
     ) -> Reply:
         if timeout is None:
-            return await self._whole(method, url, headers, body, address)
+            return await self._whole(method, url, headers, body, address, large)
         try:
             async with asyncio.timeout(timeout):
-                return await self._whole(method, url, headers, body, address)
+                return await self._whole(method, url, headers, body, address, large)
         except TimeoutError as e:
             raise UpstreamTimeout(f"{self._peer} did not answer in time", detail=url) from e
 
     async def _whole(
-        self, method: str, url: str, headers: Headers, body: bytes | None, address: str | None
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: bytes | None,
+        address: str | None,
+        large: Large | None,
     ) -> Reply:
         async with Answer(self._pool, self._open(method, url, headers, body, address), self._limit) as answer:
+            if large is not None and not answer.complete and await large(answer):
+                return Reply(answer.status, answer.headers, b"")
             return Reply(answer.status, answer.headers, await answer.read())
 
     def stream(

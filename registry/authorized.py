@@ -7,12 +7,13 @@ token where the agent refused this one (HTTP 401: nothing was done).
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..gateway.model import Record
 from ..gateway.ports import Host
-from ..gateway.transport import Headers, Reply, Stream, Transport
+from ..gateway.transport import Headers, Large, Reply, Stream, Transport
 from .bearer import Bearer, Header
 
 
@@ -46,14 +47,15 @@ class Authorized:
         body: bytes | None = None,
         timeout: float | None = None,
         address: str | None = None,
+        large: Large | None = None,
     ) -> Reply:
-        send = self._transport.request
+        send = partial(self._transport.request, method, url, body=body, timeout=timeout, large=large)
         if not self._ours(url, address):
-            return await send(method, url, headers=headers, body=body, timeout=timeout, address=address)
+            return await send(headers=headers, address=address)
         bearer = self._bearer
         token: Header | None = bearer.now() or await bearer.get()
         while True:
-            reply = await send(method, url, headers=[*headers, token], body=body, timeout=timeout)
+            reply = await send(headers=[*headers, token])
             if reply.status != 401:
                 if bearer.doubts:
                     bearer.doubts = 0

@@ -6,7 +6,7 @@ No framework stands between: a Litestar handler costs about three times a plain 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,6 +18,7 @@ from ..durations import duration
 from ..errors import CallerError, InvalidRequest, TooDeep, TooLarge
 from ..model import Principal, Trace
 from ..readable import UNREADABLE
+from ..waiting import Waiting
 from .heads import Head
 from .nesting import too_deep
 from .places import Places
@@ -219,6 +220,29 @@ class Request:
         """Begin an answer with just these headers, whose body follows on ``wire``."""
         self.status = status
         await self.wire.start(status, (), (*headers, *self.shared))
+
+    async def pieces(
+        self,
+        pieces: AsyncIterator[bytes],
+        *,
+        media_type: str = JSON,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Answer (200) with a body that comes in pieces, as the client takes them. What they raise before the
+        first is for the caller to answer; later it cuts the answer. Raises ClientGone."""
+        first, wire = await anext(pieces), self.wire
+        await self.begin(200, [*_SAFE, (b"content-type", media_type.encode()), *headers])
+        waiting = Waiting()
+        self.on_gone(lambda: waiting.end(ClientGone()))
+        try:
+            with waiting:
+                await wire.write(first)
+                async for piece in pieces:
+                    await wire.write(piece)
+                await wire.end()
+        except BaseException:
+            wire.cut()
+            raise
 
     async def json(
         self, status: int, value: Any, *, headers: Sequence[tuple[bytes, bytes]] = (), media_type: str = JSON

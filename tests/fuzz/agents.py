@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from agentgw.gateway.errors import BadUpstream, Unconnected, Unreachable, UpstreamTimeout
+from agentgw.gateway.h1_request import Fixed
 from agentgw.gateway.transport import Reply
 
 NOW = "2026-01-01T00:00:00Z"
@@ -429,14 +430,15 @@ class Network:
         if agent is None:
             raise Unconnected("the agent can't be reached")
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        sent = {**{n.lower(): v for n, v in headers}, "host": parts.netloc}
+        lines = [line for one in headers for line in (one.headers if isinstance(one, Fixed) else (one,))]
+        sent = {**{n.lower(): v for n, v in lines}, "host": parts.netloc}
         asked = Asked(method, path, sent, body or b"")
         answer = agent(asked)
         return self.change(asked, answer) if self.change is not None else answer
 
     async def request(
         self, method: str, url: str, *, headers: Any = (), body: bytes | None = None,
-        timeout: float | None = None, address: str | None = None,
+        timeout: float | None = None, address: str | None = None, large: Any = None,
     ) -> Reply:  # fmt: skip
         try:
             async with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
@@ -22,17 +23,21 @@ A2A_JSON = "application/a2a+json"
 OWN = "/"  # the gateway's own agent, which no registered one can be called
 
 
+PassOn = Callable[[AsyncIterator[bytes]], Awaitable[None]]
+
+
 class Call:
     """An operation on ``agent`` (``OWN``: the gateway's own); as a block, with its server span: whatever is
     raised in it leaves it as a ``Problem`` (or as ``ClientGone``), and the span ends once.
 
     ``raw`` are the parameters as they came, in the form of JSON-RPC of ``version``; ``base_url`` is how the
     client reaches the gateway; ``extensions`` the ones it asks for (as in the header). ``answered``: headers
-    for the answer. ``losses``: what A2A had no place for, so far."""
+    for the answer. ``losses``: what A2A had no place for, so far. ``pass_on``: answers with a result that
+    comes in pieces; None: the binding can't."""
 
     __slots__ = (
         "_params", "_request", "agent", "answered", "attributes", "base_url", "extensions", "losses", "op",
-        "principal", "raw", "span", "version",
+        "pass_on", "principal", "raw", "span", "version",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +52,7 @@ class Call:
         self.extensions = _extensions(request)
         self.answered: list[tuple[bytes, bytes]] = []
         self.losses: set[str] = set()
+        self.pass_on: PassOn | None = None
         self._request = request
         self._params: dict[str, Any] | None = None
         self.attributes: dict[str, Attribute] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -66,7 +68,10 @@ class JsonRpc:
                     results = self._operations.stream(call)
                     await stream(request, call, results, self._streams, _Writing(rpc_id, version))
                 else:
+                    call.pass_on = _Passing(request, call, rpc_id)
                     result = await self._operations.unary(call)
+                    if request.responded:
+                        return
                     answer = b"".join((_HEAD, rpc_id, _RESULT, result, b"}"))
                     await request.respond(200, answer, headers=call.answered)
         except ClientGone:
@@ -76,6 +81,25 @@ class JsonRpc:
                 await request.respond(200, failure(rpc_id, problem, version))
         except GatewayError as error:
             await request.respond(200, failure(rpc_id, problem_of(error), version))
+
+
+class _Passing:
+    """``Call.pass_on`` for one request."""
+
+    def __init__(self, request: Request, call: Call, rpc_id: bytes) -> None:
+        self._request = request
+        self._call = call
+        self._head = _HEAD + rpc_id + _RESULT
+
+    async def __call__(self, pieces: AsyncIterator[bytes]) -> None:
+        async with aclosing(self._enveloped(pieces)) as enveloped:
+            await self._request.pieces(enveloped, headers=self._call.answered)
+
+    async def _enveloped(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        yield self._head + await anext(pieces)
+        async for piece in pieces:
+            yield piece
+        yield b"}"
 
 
 class _Writing:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from ....gateway.documents import Passing
 from ....gateway.errors import BadUpstream, Unreachable
 from ....gateway.lifecycle import Folding
 from ....gateway.limits import CallLimits, allowed
@@ -24,7 +26,8 @@ from ..reader import updates_between
 from ..upstream.channel import Params
 from ..upstream.upstream import A2AUpstream
 from ..wire import Op, Version
-from .call import Call
+from .call import Call, PassOn
+from .large import LargeResult
 
 _encode = msgspec.json.Encoder().encode
 TOGETHER = 0.2  # seconds: the hub writes what it knows no more often
@@ -64,6 +67,7 @@ class Passage:
         self._heard: Heard | None = None  # what its artifacts said, once the task here is without that
         self._streams = False  # whether the client hears of the task piece by piece
         self._size = 0  # bytes that have passed
+        self.has_passed = False  # whether a unary result went to the client in pieces
         self._told = known  # as the hub knows it
         self._told_at = 0.0
         self._ours = known.context_id if known else None  # what the client calls the conversation
@@ -103,13 +107,56 @@ class Passage:
 
     # --- calls -------------------------------------------------------------------------------
 
-    async def call(self, op: Op, params: Params) -> msgspec.Raw:
-        """A unary operation. Raises UpstreamTimeout when the agent takes too long."""
+    async def call(self, op: Op, params: Params, *, passes: bool = False) -> msgspec.Raw:
+        """A unary operation. ``passes``: a large result may go to the client as it comes (``has_passed``).
+        Raises UpstreamTimeout when the agent takes too long."""
         call = self._call
+        on_large = None
+        if passes and call.pass_on is not None and self._version == call.version:
+            on_large = partial(self._pass_on, call.pass_on, op)
         with self._limits:
             return await self._agent.call(
-                op, params, trace=call.span.trace, extensions=call.extensions, activated=call.activated
+                op,
+                params,
+                trace=call.span.trace,
+                extensions=call.extensions,
+                activated=call.activated,
+                on_large=on_large,
             )
+
+    async def _pass_on(self, pass_on: PassOn, op: Op, pieces: AsyncGenerator[bytes], after: bytes) -> bool:
+        """See ``upstream.channel.OnLarge``."""
+        large = LargeResult(op, self._version, self._ours)
+        self.has_passed = True
+        self._call.attributes["agentgw.passed_in_pieces"] = True
+        try:
+            async with aclosing(self._passing(large, pieces, after)) as passing:
+                await pass_on(passing)
+        finally:
+            match large.found:
+                case Task() as task:
+                    self.note(task)
+                case Message() as message:
+                    self._noted(message)
+                case None:
+                    pass
+        return True
+
+    async def _passing(
+        self, large: LargeResult, pieces: AsyncGenerator[bytes], after: bytes
+    ) -> AsyncGenerator[bytes]:
+        """The pieces for the client. While it takes one, the agent is not waited for."""
+        passing = Passing(large.shape, large.change, end=after)
+        try:
+            async for piece in pieces:
+                self._size += len(piece)
+                if passed := passing.feed(piece):
+                    self._limits.hold()
+                    yield passed
+                    self._limits.renew()
+            passing.close()
+        except ValueError as e:
+            raise BadUpstream(f"{self._name} gave an answer that is not A2A", detail=str(e)) from e
 
     async def stream(self, op: Op, params: Params) -> AsyncGenerator[bytes]:
         """A streaming operation, for the client. A stream that breaks, or ends while the task goes on, is

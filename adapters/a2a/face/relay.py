@@ -48,7 +48,10 @@ class Relay:
     async def send(self, call: Call, view: AgentView, agent: A2AUpstream, send: Send) -> bytes:
         passage, params = await self._begun(call, view, agent, send)
         try:
-            answer = passage.passed(await passage.call(Op.SEND, params))
+            result = await passage.call(Op.SEND, params, passes=send.push is None)
+            if passage.has_passed:
+                return b""
+            answer = passage.passed(result)
             if send.push is not None and passage.task is not None:
                 return await self._followed(call, passage, send, answer)
             return answer
@@ -118,7 +121,8 @@ class Relay:
         version = (await agent.interface()).version
         passage = self._passage(call, view, agent, version, known)
         try:
-            return passage.passed_task(await passage.call(call.op, call.params))
+            result = await passage.call(call.op, call.params, passes=True)
+            return b"" if passage.has_passed else passage.passed_task(result)
         except GatewayError as e:
             if call.op is not Op.GET or (e.native or {}).get("code") != TASK_NOT_FOUND:
                 raise

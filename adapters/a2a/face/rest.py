@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -87,7 +89,12 @@ class Rest:
                     results = self._operations.stream(call)
                     await stream(request, call, results, self._streams, form)
                 else:
-                    body = form.unary(await self._operations.unary(call))
+                    if not form.changes:
+                        call.pass_on = partial(_pass_on, request, call)
+                    result = await self._operations.unary(call)
+                    if request.responded:
+                        return
+                    body = form.unary(result)
                     await request.respond(200, body, media_type=call.media_type, headers=call.answered)
         except ClientGone:
             return
@@ -141,6 +148,11 @@ def _object(body: bytes) -> dict[str, Any]:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
+async def _pass_on(request: Request, call: Call, pieces: AsyncIterator[bytes]) -> None:
+    """``Call.pass_on``."""
+    await request.pieces(pieces, media_type=call.media_type, headers=call.answered)
+
+
 class _Form:
     """Results in the form of this binding: 1.0's as they are, 0.3's after its protobuf definition."""
 
@@ -149,6 +161,11 @@ class _Form:
         self._old = version == V03 and op is not Op.CARD
         self._op = op
         self._nested = self._old and _is_python(request)
+
+    @property
+    def changes(self) -> bool:
+        """Whether results are changed."""
+        return self._old
 
     def unary(self, result: bytes) -> bytes:
         if not self._old:

@@ -50,7 +50,12 @@ class GrpcChannel:
         self._open: dict[str | None, Any] = {}  # by address: a name may have several
 
     async def call(
-        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+        self,
+        op: Op,
+        params: Params,
+        headers: Headers = (),
+        activated: Activated | None = None,
+        on_large: object = None,
     ) -> msgspec.Raw:
         method = _method(op)
         body = self._request(method, params)

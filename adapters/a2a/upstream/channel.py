@@ -6,7 +6,8 @@ them; in 1.0 both bindings have one form, so bytes are handed on as they are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from itertools import count
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from ....gateway import sse
+from ....gateway.documents import opening
 from ....gateway.errors import BadUpstream, GatewayError, UpstreamFailed
 from ....gateway.readable import UNREADABLE, must_be_text
 from ....gateway.transport import Reply, Stream, Transport
@@ -28,6 +30,9 @@ Headers = Sequence[tuple[str, str]]
 Credentials = Callable[[], Headers]
 Params = Json | msgspec.Raw
 Activated = Callable[[str], None]
+# Gets the pieces of a large answer from its result on, and what must follow that; False: it took none.
+OnLarge = Callable[[AsyncGenerator[bytes], bytes], Awaitable[bool]]
+HELD = 1024 * 1024  # bytes of an answer that is read as a whole where its length is known
 
 _skipped = msgspec.json.Decoder(msgspec.Raw)
 _reply = msgspec.json.Decoder(RpcReply)
@@ -41,10 +46,16 @@ class Way(Protocol):
     interface: Interface
 
     async def call(
-        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+        self,
+        op: Op,
+        params: Params,
+        headers: Headers = (),
+        activated: Activated | None = None,
+        on_large: OnLarge | None = None,
     ) -> msgspec.Raw:
-        """A unary operation's result. ``activated`` is told the extensions that the agent says it used.
-        Raises GatewayError: the agent's own, or what kept it from coming."""
+        """A unary operation's result. ``activated`` is told the extensions that the agent says it used. One
+        that ``on_large`` has taken is empty. Raises GatewayError: the agent's own, or what kept it from
+        coming."""
         ...
 
     def stream(
@@ -94,15 +105,22 @@ class Channel:
         return [*(self._streaming if streaming else self._unary), *more]
 
     async def call(
-        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+        self,
+        op: Op,
+        params: Params,
+        headers: Headers = (),
+        activated: Activated | None = None,
+        on_large: OnLarge | None = None,
     ) -> msgspec.Raw:
-        """A unary operation's result. ``activated`` is told the extensions that the agent says it used.
-        Raises GatewayError: the agent's own, or what kept it from coming."""
+        """See ``Way``."""
         id = next(self._ids)
         method, url, body = self._request(op, params, id)
         at = None if self._allow is None else await self._address(self._allow)
         sent = self._headers(headers, streaming=False)
-        answer = await self._transport.request(method, url, headers=sent, body=body, address=at)
+        large = None if on_large is None else _Large(self, id, on_large, activated)
+        answer = await self._transport.request(method, url, headers=sent, body=body, address=at, large=large)
+        if large is not None and large.taken:
+            return msgspec.Raw()
         if activated is not None:
             _tell(answer, activated)
         if self._rpc:
@@ -159,6 +177,22 @@ class Channel:
                     raise self._stream_error(event.data)
                 else:
                     yield self._rest_result(op, event.data)
+
+    def result_in(self, begun: bytes, id: int) -> int | None:
+        """Where in a unary answer the result begins that passes in pieces: an object, which comes after all
+        else that is to be seen. None: it does not."""
+        if not self._rpc:
+            start = len(begun) - len(begun.lstrip())
+            return start if self.interface.version == V10 and begun[start : start + 1] == b"{" else None
+        found = opening(begun, b"result")
+        if found is None or found[0].get(b"id") != b"%d" % id or b"jsonrpc" not in found[0]:
+            return None
+        return found[1]
+
+    @property
+    def after(self) -> bytes:
+        """What follows the result in a unary answer."""
+        return b"}" if self._rpc else b""
 
     # --- out ---------------------------------------------------------------------------------
 
@@ -238,6 +272,37 @@ class Channel:
 
     def _invalid(self, body: bytes) -> BadUpstream:
         return BadUpstream(f"{self._agent} gave an answer that is not A2A", detail=repr(body[:2000]))
+
+
+class _Large:
+    """``transport.Large`` for the answer to the request ``id``. ``taken``: whether its result was."""
+
+    def __init__(self, channel: Channel, id: int, on_large: OnLarge, activated: Activated | None) -> None:
+        self._channel = channel
+        self._id = id
+        self._on_large = on_large
+        self._activated = activated
+        self.taken = False
+
+    async def __call__(self, answer: Stream) -> bool:
+        length = answer.header("content-length") or ""
+        if answer.status >= 300 or (length.isdecimal() and int(length) <= HELD):
+            return False
+        begun = await answer.beginning()
+        start = None if begun is None else self._channel.result_in(begun, self._id)
+        if start is None:
+            return False
+        if self._activated is not None:
+            _tell(answer, self._activated)
+        async with aclosing(_from(answer, start)) as pieces:
+            self.taken = await self._on_large(pieces, self._channel.after)
+        return self.taken
+
+
+async def _from(answer: Stream, start: int) -> AsyncGenerator[bytes]:
+    async for chunk in answer.chunks():
+        yield chunk[start:]
+        start = 0
 
 
 def _tell(answer: Reply | Stream, activated: Activated) -> None:

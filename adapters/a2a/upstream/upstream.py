@@ -46,7 +46,7 @@ from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
 from ..reader import Reader
 from ..wire import CARD_PATH, V10, Json, Op, Version
 from . import discovery, trust
-from .channel import Activated, Channel, Headers, Params, Way
+from .channel import Activated, Channel, Headers, OnLarge, Params, Way
 
 if TYPE_CHECKING:
     from ..grpc.channel import GrpcChannel
@@ -345,13 +345,16 @@ class A2AUpstream:
         extensions: str | None = None,
         activated: Activated | None = None,
         losses: Collection[str] = (),
+        on_large: OnLarge | None = None,
     ) -> msgspec.Raw:
         """A unary operation, its result as it came. ``extensions``: the ones that the client asks for;
-        ``activated`` is told the ones that were used; ``losses``: what the parameters do not carry."""
+        ``activated`` is told the ones that were used; ``losses``: what the parameters do not carry;
+        ``on_large``: see ``Way``."""
         channel = self._channel or await self._ready()
         span = self._span(op, trace, losses)
         try:
-            result = await channel.call(op, params, _headers(channel, span, extensions), activated)
+            headers = _headers(channel, span, extensions)
+            result = await channel.call(op, params, headers, activated, on_large)
         except GatewayError as e:
             span.end(e.code)
             raise

@@ -26,6 +26,7 @@ from ..upstream.server import error_of, turn_begin
 from ..upstream.upstream import ACPUpstream, events_in
 from ..wire import JSON_TYPE, LAST_EVENTS, SETTLED, EventHead, Mode, RunHead
 from .exchange import Exchange, Silence
+from .large import LargeRun
 from .passage import Passage
 
 Timeouts = tuple[float | None, float | None]
@@ -46,7 +47,10 @@ async def forward(
                 _follow_on(x, upstream, passage, timeouts)
                 return
             with limits:
-                reply = await upstream.request("POST", path, body, trace=trace, timeout=None)
+                large = LargeRun(x, passage, limits)
+                reply = await upstream.request("POST", path, body, trace=trace, timeout=None, large=large)
+                if large.passed:
+                    return
                 run = passage.run(answered(reply, passage.agent))
                 settled = passage.status in SETTLED
                 if mode == "sync" and not settled:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -48,6 +48,14 @@ class Passage:
             return bytes(rewrite.run(raw, self._change))
         except UNREADABLE as e:
             raise BadUpstream(f"{self.agent} answered with what is no run", detail=str(e)) from e
+
+    def knows(self, members: Collection[str]) -> bool:
+        """Whether all that is changed in a Run is among these."""
+        return self._session is None or "session_id" in members
+
+    def changed(self, run: RunHead) -> Mapping[str, Any]:
+        """A Run passes that says this of itself: what is to stand in it instead."""
+        return self._change(run)
 
     def event(self, raw: bytes) -> tuple[str, bytes]:
         """An event's type, and the event for the client."""

@@ -24,7 +24,7 @@ from ....gateway.model import Agent, Record, Trace
 from ....gateway.ports import Host
 from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import server_attributes, trace_headers
-from ....gateway.transport import Reply, Stream
+from ....gateway.transport import Large, Reply, Stream
 from .. import manifests
 from ..faults import as_error, fault_of, spoken
 from ..wire import JSON_TYPE, PAGE, SERVER_ERROR, SETTLED, SSE_TYPE, EventHead, Json
@@ -147,11 +147,15 @@ class Server:
         body: bytes | None = None,
         trace: Trace | None = None,
         timeout: float | None = DESCRIBE_TIMEOUT,
+        large: Large | None = None,
     ) -> Reply:
-        """One request as it is; the answer with whatever status it has. ``timeout`` in seconds."""
+        """One request as it is; the answer with whatever status it has. ``timeout`` in seconds; ``large``:
+        see ``Transport``."""
         headers = self._headers(trace or Trace(), body=body is not None)
         url = self.base + path
-        return await self.host.transport.request(method, url, headers=headers, body=body, timeout=timeout)
+        return await self.host.transport.request(
+            method, url, headers=headers, body=body, timeout=timeout, large=large
+        )
 
     def stream(
         self, method: str, path: str, body: bytes, trace: Trace

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from msgspec import Raw
 
-from ....gateway.documents import Rest, opening
+from ....gateway.documents import Passing, opening
 from ....gateway.errors import BadUpstream
 from ....gateway.transport import Stream
 from .link import Call
@@ -20,11 +20,13 @@ _NEAR = 1024  # bytes at both ends of a result in which ``isError`` is looked fo
 async def passed_on(agent: str, reply: Stream, call: Call) -> Raw | None:
     """Give the answer's result to ``call.caller.on_large``, if the answer is large. Returns in place of the
     result what is known of it: ``isError``, where that stands near its beginning or end. None: the answer is
-    to be read as a whole, for it is short, its id does not come before its result, or the client wants it so.
+    to be read as a whole, for it is short, not all else comes before its result, or the client wants it so.
     Raises BadUpstream for what is no such document, GatewayError when the connection breaks."""
     begun = None if call.caller.on_large is None else await reply.beginning()
     found = None if begun is None else opening(begun, b"result")
-    if found is None or found[0].get(b"id") != b"%d" % call.id or call.caller.on_large is None:
+    if found is None or call.caller.on_large is None:
+        return None
+    if found[0].get(b"id") != b"%d" % call.id or b"jsonrpc" not in found[0]:
         return None
     document = _Document(agent, reply, found[1])
     async with aclosing(document.pieces()) as pieces:
@@ -44,7 +46,7 @@ class _Document:
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """From the result on."""
-        rest, start, last = Rest(), self._start, b""
+        rest, start, last = Passing(), self._start, b""
         try:
             async for chunk in self._reply.chunks():
                 piece = chunk[start:]
