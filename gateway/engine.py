@@ -46,6 +46,7 @@ from .model import (
     Text,
 )
 from .names import is_valid
+from .owned import OwnedIds
 from .pickup import Pickup
 from .ports import AgentView, Items, PassOn
 from .readable import UNREADABLE
@@ -97,6 +98,7 @@ class Hub:
         self.tracer = tracer
         self.items: Items = StoredItems(store)
         self.sealer = sealer or Sealer()
+        self.owned = OwnedIds()
         self.transport = transport or HttpTransport(config.limits.connect_timeout, config.limits.body)
         self.timers = Timers()
         self.draining = False
@@ -115,6 +117,7 @@ class Hub:
     async def start(self) -> None:
         """Tasks that a former process left running are picked up in the background, or failed: they are not
         working for ever."""
+        await self.owned.load(StoredItems(self._store), self.sealer)
         relayed: list[TaskLog] = []
         for entry in await self._book.interrupted():
             if entry.relayed:
@@ -240,7 +243,13 @@ class Hub:
             updated_at=at,
         )
         entry = self._book.add(task, call.principal)
-        call = msgspec.structs.replace(call, context_id=context_id, upstream_context=known, task_id=task.id)
+        call = msgspec.structs.replace(
+            call,
+            context_id=context_id,
+            owned=self.owned.are(context_id, call.principal.id),
+            upstream_context=known,
+            task_id=task.id,
+        )
         self._launch(entry, view, call, lambda tell: view.upstream.invoke(call, tell))
         return entry
 
@@ -354,7 +363,8 @@ class Hub:
         self._book.changed(entry)
 
     def observe(self, task: Task, principal: Principal, *, upstream: str, context: str | None = None) -> None:
-        if self._book.observe(task, principal, upstream) and task.context_id:
+        seen = self._book.observe(task, principal, upstream)
+        if seen and task.context_id and context != "":
             self.converse(upstream, task.context_id, principal, context or task.context_id)
 
     async def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:
@@ -371,7 +381,11 @@ class Hub:
         return self._book.open_question(agent, context_id, principal)
 
     async def context_agent(self, context_id: str, principal: Principal) -> str | None:
-        return await self._conversations.agent(principal, context_id)
+        agent = await self._conversations.agent(principal, context_id)
+        if agent is None and self.owned.are(context_id, principal.id):
+            tasks = await self.tasks(principal, context_id=context_id)
+            agent = tasks[0].agent if tasks else None
+        return agent
 
 
 def _those(

@@ -376,6 +376,7 @@ class Invocation(_Struct, frozen=True):
     """One call of an agent, as an upstream gets it.
 
     ``context_id`` is the gateway's name of the conversation (always set when an upstream sees it);
+    ``owned``: it is an id that the gateway has issued to this principal (``gateway.owned``);
     ``upstream_context`` is what this agent called it last time, None on the first turn.
     ``metadata`` is the request's, beside the message's own. ``streaming`` False: the client will not
     look before the end, so an upstream may choose its cheaper unary call. ``idle_timeout`` and
@@ -390,6 +391,7 @@ class Invocation(_Struct, frozen=True):
     context_id: str | None = None
     task_id: str | None = None
     new_task_id: str | None = None
+    owned: bool = False
     upstream_context: str | None = None
     principal: Principal = Principal()
     trace: Trace = Trace()

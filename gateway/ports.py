@@ -35,6 +35,7 @@ from .model import (
     TaskState,
     Trace,
 )
+from .owned import OwnedIds
 from .seal import Sealer
 from .telemetry import Tracer
 from .transport import Transport
@@ -241,6 +242,7 @@ class Engine(Protocol):
     tracer: Tracer
     items: Items
     sealer: Sealer
+    owned: OwnedIds
     transport: Transport
     timers: Timers
     homes: Homes
@@ -289,7 +291,8 @@ class Engine(Protocol):
     def observe(self, task: Task, principal: Principal, *, upstream: str, context: str | None = None) -> None:
         """Record a task that a relay saw pass (its ids are the upstream's own): replaces what was known
         of it. ``upstream`` is the registered agent's name, ``context`` what that agent calls the task's
-        conversation, where it is not ``task.context_id``. Cheap; written out later."""
+        conversation, where it is not ``task.context_id``; "": the conversation needs no record, for its id is
+        ``owned``. Cheap; written out later."""
         ...
 
     async def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:

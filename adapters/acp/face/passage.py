@@ -29,15 +29,17 @@ def is_relayed(task: Task) -> bool:
 class Passage:
     """What passes between one client and one agent: rewrites Runs and records them.
 
-    ``context``: the gateway's name of the conversation, where the agent has another for it. ``run_id``: the
-    run, once it is known.
+    ``context``: the gateway's name of the conversation, where the agent may have another for it. ``run_id``:
+    the run, once it is known. ``noted``: whether the conversation is recorded, too.
     """
 
-    def __init__(self, x: Exchange, agent: str, context: str | None, run_id: str = "") -> None:
+    def __init__(
+        self, x: Exchange, agent: str, context: str | None, run_id: str = "", *, noted: bool
+    ) -> None:
         self._x = x
         self.agent = agent
         self._context = context
-        self._session = None if context is None else as_uuid(context)
+        self._noted = noted
         self.run_id = run_id
         self.status = ""  # of the Run, as it passed last
 
@@ -73,8 +75,10 @@ class Passage:
         changes: dict[str, Any] = {}
         if run.agent_name != self.agent:
             changes["agent_name"] = self.agent
-        if self._session is not None and run.session_id != self._session:
-            changes["session_id"] = self._session
+        if self._context is not None and run.session_id != self._context:
+            shown = as_uuid(self._context)
+            if run.session_id != shown:
+                changes["session_id"] = shown
         fault: Fault | None = None
         if run.status == "failed":
             fault, withheld = fault_of(run.error, self.agent)
@@ -106,6 +110,7 @@ class Passage:
             created_at=run.created_at or "",
             extra=RELAYED,
         )
-        self._x.engine.observe(task, self._x.principal, upstream=self.agent)
+        theirs = run.session_id if self._noted else ""
+        self._x.engine.observe(task, self._x.principal, upstream=self.agent, context=theirs)
         if not self._x.span.end_ns:  # the request is still under way
             self._x.saw_task(task)

@@ -19,7 +19,7 @@ from ....gateway.readable import UNREADABLE
 from ....gateway.tasklog import now
 from .. import codec, rewrite
 from ..encoding import run_json
-from ..upstream.upstream import ACPUpstream, session_id
+from ..upstream.upstream import ANONYMOUS, ACPUpstream, session_id
 from ..wire import RunCreateHead, RunResumeHead
 from .exchange import Exchange
 from .forward import Hop, answered, follow, forward
@@ -34,13 +34,15 @@ async def create(
     """POST /runs for an agent that speaks ACP."""
     if not head.input:
         raise codec.wrong("input", "expected at least one message")
-    keyed = x.principal.id != "anonymous"
-    if keyed and session is None:
-        session = x.engine.homes.new()
-    inner = session_id(x.principal.id, session) if session else None
+    keyed = x.principal.id != ANONYMOUS
+    noted = session is not None or not keyed  # who does not come back needs no record
+    if session is not None:
+        inner = session_id(x.principal.id, session, x.engine.owned.are(session, x.principal.id))
+    else:
+        inner = session = x.engine.owned.new(x.principal.id) if keyed else None
     named = upstream.named or await upstream.remote()
     body = rewrite.create(await x.request.body(), named, inner)
-    passage = Passage(x, view.name, session if session and session != inner else None)
+    passage = Passage(x, view.name, session if keyed or session != inner else None, noted=noted)
     await forward(x, upstream, "/runs", body, head.mode or "sync", passage)
 
 
@@ -49,7 +51,7 @@ async def resume(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     head = await x.body(_RESUME_HEAD)
     await upstream.must_await(task.id, x.span.trace)
     body = rewrite.resume(await x.request.body())
-    await forward(x, upstream, _path(task), body, head.mode or "sync", _passage(x, task))
+    await forward(x, upstream, _path(task), body, head.mode or "sync", _passage(x, task, noted=True))
 
 
 async def read(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
@@ -99,9 +101,9 @@ def _path(task: Task) -> str:
     return f"/runs/{quote(task.id, safe='')}"
 
 
-def _passage(x: Exchange, task: Task) -> Passage:
+def _passage(x: Exchange, task: Task, *, noted: bool = False) -> Passage:
     """For a run that is known: its conversation keeps its name."""
-    return Passage(x, task.agent, task.context_id or None, task.id)
+    return Passage(x, task.agent, task.context_id or None, task.id, noted=noted)
 
 
 def _forgotten(x: Exchange, task: Task) -> Task:

@@ -78,7 +78,8 @@ def _told_there(task: Task, view: AgentView) -> bool:
 async def _theirs(x: Exchange, view: AgentView, context_id: str) -> Json | None:
     """The session as an ACP agent has it, its URLs turned to the gateway; None where it knows none."""
     upstream = cast(ACPUpstream, view.upstream)
-    inner = session_id(x.principal.id, context_id)
+    owned = x.engine.owned.are(context_id, x.principal.id)
+    inner = session_id(x.principal.id, context_id, owned)
     for path in (f"/sessions/{inner}", f"/session/{inner}"):  # the SDK's, the specification's
         reply = await upstream.request("GET", path, trace=x.span.trace)
         if reply.status != 404:

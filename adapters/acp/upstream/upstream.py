@@ -23,6 +23,7 @@ from ....gateway.errors import (
     Unsupported,
 )
 from ....gateway.model import Data, Event, InputReply, Invocation, Message, Task, TaskRef, Trace
+from ....gateway.owned import may_be
 from ....gateway.ports import Tell
 from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Span
@@ -34,14 +35,18 @@ from ..losses import Loss, phrases
 from ..wire import JSON_TYPE, Json
 from .server import Server, turn_begin
 
+ANONYMOUS = "anonymous"  # whose callers have no key
 
-def session_id(principal: str, context_id: str) -> str:
-    """What ACP servers know a conversation by.
 
-    A UUID goes through as it is for callers without a key. Ids of callers with one are told apart: nobody
-    enters another's session by choosing its id.
+def session_id(principal: str, context_id: str, owned: bool = False) -> str:
+    """What ACP servers know a conversation by. ``owned``: its id was issued here to this principal; then it
+    is the session's, too.
+
+    A UUID goes through as it is for callers without a key, unless it may have been issued to somebody with
+    one. Ids of those are told apart: nobody enters another's session by choosing its id.
     """
-    return as_uuid(context_id, "" if principal == "anonymous" else principal)
+    as_it_is = owned or (principal == ANONYMOUS and not may_be(context_id))
+    return as_uuid(context_id, "" if as_it_is else principal)
 
 
 class ACPUpstream(Server):
@@ -52,7 +57,7 @@ class ACPUpstream(Server):
     async def invoke(self, call: Invocation, tell: Tell) -> None:
         known = call.upstream_context
         if known is None or known == call.context_id or not is_uuid(known):
-            known = session_id(call.principal.id, call.context_id or "")
+            known = session_id(call.principal.id, call.context_id or "", call.owned)
         said = codec.input_json(call.message)
         # Always as a stream, also when the client only wants the end: a run can be cancelled only by its id,
         # and signs of life renew the idle limit.

@@ -486,7 +486,72 @@ async def test_callers_with_keys_have_sessions_of_their_own(gateway: Gateway, as
     inner = [a.json["session_id"] for a in server.asked if a.method == "POST"]
     assert mine["session_id"] == open_["session_id"] == SESSION
     assert inner[0] == session_id("alice", SESSION) != SESSION and inner[1] == SESSION
-    assert inner[2] == session_id("alice", fresh["session_id"]) != fresh["session_id"]
+    assert inner[2] == fresh["session_id"] not in inner[:2]
+
+
+async def test_a_session_that_was_begun_here_goes_on_for_whom_it_was_begun(
+    gateway: Gateway, as_alice: None
+) -> None:
+    """The first run makes no record of it: its id tells whose it is. For everybody else it is like one that
+    there never was."""
+
+    def answer(asked: Asked) -> tuple[int, Any]:
+        return 200, run("completed", session_id=asked.json.get("session_id"))
+
+    def streamed(asked: Asked) -> Any:
+        ended = run("completed", session_id=asked.json["session_id"])
+        return sse({"type": "run.completed", "run": ended})(asked)
+
+    alice = Principal(id="alice")
+    server = FakeServer({"POST /runs": answer})
+    async with served(server) as url:
+        gateway.relay("outer", url, "inner")
+        name = (await post(gateway, "/runs", request(), key=True)).json()["session_id"]
+        assert await gateway.hub.upstream_context("outer", name, alice) is None
+        assert await gateway.hub.context_agent(name, alice) == "outer"
+        for stranger in (Principal(), Principal(id="bob")):
+            assert await gateway.hub.context_agent(name, stranger) is None
+        again = (await post(gateway, "/runs", request(session_id=name.upper()), key=True)).json()
+        assert again["session_id"] == name
+        assert await gateway.hub.upstream_context("outer", name, alice) == name
+        other = (await post(gateway, "/runs", request(session_id=name))).json()
+        made_up = f"{name[:-4]}{int(name[-4:], 16) ^ 1:04x}"
+        forged = (await post(gateway, "/runs", request(session_id=made_up), key=True)).json()
+        assert (other["session_id"], forged["session_id"]) == (name, made_up)
+        server.routes["POST /runs"] = streamed
+        for who in ("alice", "bob"):  # through another protocol's door
+            call = say("one", "outer", context_id=name, principal=Principal(id=who))
+            await (await gateway.hub.invoke(call)).settled()
+    inner = [a.json["session_id"] for a in server.asked]
+    assert inner[:2] == [name, name] and inner[4] == name
+    assert inner[2:4] == [session_id("anonymous", name), session_id("alice", made_up)]
+    assert inner[5] == session_id("bob", name)
+    assert len({*inner, made_up}) == 5
+
+
+def _session(asked: Asked) -> dict[str, Any]:
+    return {"session_id": asked.json["session_id"]}
+
+
+async def test_a_session_is_shown_after_its_first_run(gateway: Gateway, as_alice: None) -> None:
+    server = FakeServer({})
+    async with served(server) as url:
+        server.routes["POST /runs"] = lambda asked: (
+            200,
+            run("completed", session_id=asked.json["session_id"]),
+        )
+        gateway.relay("outer", url, "inner")
+        name = (await post(gateway, "/runs", request(), key=True)).json()["session_id"]
+        state = f"{url}/resources/{RUN}"
+        server.routes[f"GET /sessions/{name}"] = (200, {"id": name, "history": [], "state": state})
+        server.routes[f"GET /resources/{RUN}"] = (200, b"\0state")
+        session = (await gateway.http.get(f"/sessions/{name}", headers=KEY)).json()
+        assert (session["id"], session["state"]) == (name, f"{gateway.acp}/resources/outer.{name}.{RUN}")
+        assert (await gateway.http.get(session["state"], headers=KEY)).content == b"\0state"
+        assert (await gateway.http.get(session["state"])).status_code == 404
+        strange, unknown = [await gateway.http.get(f"/sessions/{id}") for id in (name, RUN)]
+    assert strange.status_code == unknown.status_code == 404
+    assert strange.json()["message"] == unknown.json()["message"].replace(RUN, name)
 
 
 @pytest.mark.parametrize("who", ["anonymous", "alice"])
