@@ -11,12 +11,16 @@ from collections.abc import Sequence
 import msgspec
 
 LIMIT = 64 * 1024 * 1024  # bytes of an event
-# How an event begins and ends that is nothing but data, what is between two, bytes before, lines in all.
-_FORMS = [
-    (head, end, end + head, len(head), head.count(b"\n") + 2)
-    for break_ in (b"\n", b"\r\n")
-    for head, end in ((b"data: ", break_ * 2), (b"event: message" + break_ + b"data: ", break_ * 2))
-]
+
+
+def _form(event: bytes, end: bytes) -> tuple[bytes, bytes, bytes, int, int, int, int]:
+    head, end = (event + end if event else b"") + b"data: ", end + end
+    whole = head + end
+    return head, end, end + head, len(head), -len(end), whole.count(b"\n"), whole.count(b"\r")
+
+
+# How an event begins and ends that is nothing but data, what is between two, and some numbers about that.
+_FORMS = [_form(event, end) for end in (b"\n", b"\r\n") for event in (b"", b"event: message")]
 
 
 class ServerEvent(msgspec.Struct, frozen=True):
@@ -51,13 +55,15 @@ class Decoder:
         usual forms: just what ``feed`` would make of it. None: it has to be fed, and nothing has changed."""
         if self._pieces or self._data or self._event or len(chunk) > self._limit:
             return None
-        for head, end, between, size, lines in _FORMS:
+        line, _, rest = chunk.partition(b"\n")
+        if rest == b"\n" and line[:6] == b"data: " and 13 not in line:
+            return [line[6:]]
+        for head, end, between, begin, stop, breaks, returns in _FORMS:
             if chunk.startswith(head) and chunk.endswith(end):
-                found = chunk[size : -len(end)].split(between)
-                count = len(found) * lines
-                if chunk.count(b"\n") != count or chunk.count(b"\r") != (count if len(end) > 2 else 0):
-                    return None
-                return found
+                found = chunk[begin:stop].split(between)
+                count = len(found)
+                plain = chunk.count(b"\n") == count * breaks and chunk.count(b"\r") == count * returns
+                return found if plain else None
         return None
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
@@ -138,6 +144,6 @@ def encode(data: bytes, *, event: str | None = None, id: str | None = None) -> b
         head += b"event: " + event.encode() + b"\n"
     if id is not None:
         head += b"id: " + id.encode() + b"\n"
-    if b"\n" in data or b"\r" in data:
+    if 10 in data or 13 in data:
         data = b"\ndata: ".join(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
-    return head + b"data: " + data + b"\n\n"
+    return b"".join((head, b"data: ", data, b"\n\n"))

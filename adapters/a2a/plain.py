@@ -8,7 +8,7 @@ which take it all and have words for it. What is read here they read the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -280,7 +280,14 @@ class WireItem(_Wire, frozen=True):
         raise msgspec.ValidationError("a result that holds nothing")
 
 
+class WireGrowth(_Wire, frozen=True):
+    """A result of a stream that adds to an artifact, or tells it anew, and says nothing else."""
+
+    artifact_update: WireArtifactUpdate
+
+
 _item = msgspec.json.Decoder(WireItem)
+_growth = msgspec.json.Decoder(WireGrowth)
 _task = msgspec.json.Decoder(WireTask)
 
 
@@ -292,6 +299,51 @@ def item_at(result: bytes | Raw, v: Version) -> Item:
         except msgspec.ValidationError:
             pass
     return item_from(msgspec.json.decode(result), v)
+
+
+def growth_at(result: bytes | Raw) -> WireArtifactUpdate:
+    """What an agent of 1.0 said, where that is a change of an artifact, not yet read. Raises
+    msgspec.DecodeError for anything else."""
+    return _growth.decode(result).artifact_update
+
+
+def grown(updates: Sequence[WireArtifactUpdate]) -> Iterator[ArtifactDelta]:
+    """What they say of one task, read. Bare text that continues bare text is put together: folded it is the
+    same."""
+    id: str | None = None
+    texts: list[str] = []
+    for update in updates:
+        text = _continuing(update)
+        if texts and (text is None or update.artifact.artifact_id != id):
+            yield _text_delta(id, texts)
+            texts = []
+        if text is None:
+            event = update.read().event
+            assert isinstance(event, ArtifactDelta)
+            yield event
+        else:
+            id = update.artifact.artifact_id
+            texts.append(text)
+    if texts:
+        yield _text_delta(id, texts)
+
+
+def _continuing(update: WireArtifactUpdate) -> str | None:
+    """The text, if that is all there is to it."""
+    artifact = update.artifact
+    if update.append is not True or artifact.parts is None or len(artifact.parts) != 1:
+        return None
+    part = artifact.parts[0]
+    return part.text if part == WirePart(text=part.text) and artifact == _bare(artifact) else None
+
+
+def _bare(artifact: WireArtifact) -> WireArtifact:
+    return WireArtifact(artifact_id=artifact.artifact_id, parts=artifact.parts)
+
+
+def _text_delta(id: str | None, texts: list[str]) -> ArtifactDelta:
+    artifact = Artifact(artifact_id=id or "", parts=(Text(text="".join(texts)),))
+    return ArtifactDelta(artifact=artifact, append=True)
 
 
 def task_at(result: bytes | Raw, v: Version) -> Task:

@@ -82,6 +82,7 @@ async def stream(
     request.on_gone(lambda: waiting.end(ClientGone()))
     streams.add(stop)
     out = _Out(request, call, streams.timers.of(HEARTBEAT))
+    call.now = lambda results: out.write_now(b"".join([writing.result(result) for result in results]))
     try:
         with waiting:
             async with aclosing(results):
@@ -97,6 +98,7 @@ async def stream(
         if e is not stopping:
             raise
     finally:
+        call.now = None
         streams.discard(stop)
         await out.close()
 
@@ -121,6 +123,13 @@ class _Out:
         if raw:
             await events.write(raw)
             self._timer.start(self._silent)
+
+    def write_now(self, raw: bytes) -> bool:
+        """The same, where nothing has to be waited for: else nothing is written, and it is False."""
+        if self._saying is not None or self._events is None or not self._events.write_now(raw):
+            return False
+        self._timer.start(self._silent)
+        return True
 
     async def _begun(self) -> EventStream:
         self._events = await self._request.events(headers=self._call.answered)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -33,11 +33,12 @@ class Call:
     ``raw`` are the parameters as they came, in the form of JSON-RPC of ``version``; ``base_url`` is how the
     client reaches the gateway; ``extensions`` the ones it asks for (as in the header). ``answered``: headers
     for the answer. ``losses``: what A2A had no place for, so far. ``pass_on``: answers with a result that
-    comes in pieces; None: the binding can't."""
+    comes in pieces; None: the binding can't. ``now`` sends results of a stream at once, where nothing has to
+    be waited for: else it is False, and none was sent."""
 
     __slots__ = (
-        "_params", "_request", "agent", "answered", "attributes", "base_url", "extensions", "losses", "op",
-        "pass_on", "principal", "raw", "span", "version",
+        "_params", "_request", "agent", "answered", "attributes", "base_url", "extensions", "losses", "now",
+        "op", "pass_on", "principal", "raw", "span", "version",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +54,7 @@ class Call:
         self.answered: list[tuple[bytes, bytes]] = []
         self.losses: set[str] = set()
         self.pass_on: PassOn | None = None
+        self.now: Callable[[Sequence[bytes]], bool] | None = None
         self._request = request
         self._params: dict[str, Any] | None = None
         self.attributes: dict[str, Attribute] = {

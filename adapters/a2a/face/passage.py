@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -14,23 +13,25 @@ from ....gateway.documents import Passing
 from ....gateway.errors import BadUpstream, Unreachable
 from ....gateway.lifecycle import Folding
 from ....gateway.limits import CallLimits, allowed
-from ....gateway.model import ArtifactDelta, Extra, Message, Task, Text
+from ....gateway.model import ArtifactDelta, Event, Extra, Message, Task, TaskState, Text
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
 from ..events import Item, Update, is_settled, item_to
 from ..heard import Heard
-from ..plain import item_at
+from ..plain import WireArtifactUpdate, grown, growth_at, item_at
 from ..reader import updates_between
 from ..upstream.channel import Params
 from ..upstream.upstream import A2AUpstream
-from ..wire import Op, Version
+from ..wire import V10, Op, Version
 from .call import Call, PassOn
 from .large import LargeResult
 
 _encode = msgspec.json.Encoder().encode
-TOGETHER = 0.2  # seconds: the hub writes what it knows no more often
+_GROWING = frozenset({TaskState.WORKING, TaskState.CANCELING})  # which pieces of an artifact leave as it is
+HELD = 64 * 1024  # bytes of pieces that are not put together yet
+TOGETHER = 1.0  # seconds: the hub is told no more often what a task at work says
 MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agent calls the conversation
 _RELAYED: Extra = {MARK: {"relayed": True}}
 NOTED = 1024 * 1024  # bytes that have passed: of a task that says more no content is kept, nor told the hub
@@ -64,19 +65,26 @@ class Passage:
         self._message = message
         self._task = known
         self._folding: Folding | None = None  # what becomes of it while there are updates
+        self._added: list[WireArtifactUpdate] = []  # which passed, and are not in there yet
+        self._held = 0  # bytes of them
         self._heard: Heard | None = None  # what its artifacts said, once the task here is without that
         self._streams = False  # whether the client hears of the task piece by piece
         self._size = 0  # bytes that have passed
         self.has_passed = False  # whether a unary result went to the client in pieces
         self._told = known  # as the hub knows it
         self._told_at = 0.0
+        self._passed = False  # whether anything of a stream has
+        self._settled = False  # whether its last result settles the task
         self._ours = known.context_id if known else None  # what the client calls the conversation
+        self._loop = engine.timers.loop
         seconds = allowed(view.record, engine.config.limits, call.timeouts)
         self._limits = CallLimits(engine.timers, view.name, *seconds)
 
     @property
     def task(self) -> Task | None:
         """The task that the request is about, as far as it has passed; without content where that is much."""
+        if self._added:
+            self._grow()
         if self._folding is not None:
             self._task = self._folding.task
         return self._task
@@ -162,11 +170,15 @@ class Passage:
         """A streaming operation, for the client. A stream that breaks, or ends while the task goes on, is
         taken up where it broke."""
         self._streams = True
-        call = self._call
+        call, over = self._call, False
         source = self._agent.stream(
-            op, params, trace=call.span.trace, extensions=call.extensions, activated=call.activated
+            op,
+            params,
+            trace=call.span.trace,
+            extensions=call.extensions,
+            activated=call.activated,
+            taker=self._take if self._version == call.version == V10 else None,
         )
-        passed, settled, over = False, False, False
         try:
             async with aclosing(source):
                 while True:
@@ -176,18 +188,48 @@ class Passage:
                         break
                     item = self._read(result)
                     over = item is not None and is_settled(item)
-                    settled = item is None or over
-                    passed = True
+                    self._settled = item is None or over
+                    self._passed = True
                     yield self._written(result, item)
         except Unreachable:
-            if not passed or (self.task is None and not over):
+            if not self._passed or (self.task is None and not over):
                 raise
-        if not passed:
+        if not self._passed:
             raise BadUpstream(f"{self._name} ended its answer without a result")
-        if not settled and self.task is not None:
+        if not self._settled and self.task is not None:
             async with aclosing(self.rejoined()) as rest:
                 async for result in rest:
                     yield result
+
+    def _take(self, results: Sequence[bytes]) -> bool:
+        """Pass results on at once that only add to what the task at work says; whether it did. What they say
+        is put together later, for many of them. Raises msgspec.DecodeError for others."""
+        task, now, size = self._task, self._call.now, 0
+        if task is None or now is None:
+            return False
+        if (task if self._folding is None else self._folding).state not in _GROWING:
+            return False
+        updates: list[WireArtifactUpdate] = []
+        written: list[bytes] = []
+        for result in results:
+            update = growth_at(result)
+            if update.task_id != task.id:
+                return False
+            updates.append(update)
+            written.append(self._renamed(result, update.context_id))
+            size += len(result)
+        if not now(written):
+            return False
+        self._limits.renew()
+        self._passed, self._settled = True, False
+        self._size += size
+        self._held += size
+        self._added += updates
+        at = self._loop.time()
+        if at >= self._told_at + TOGETHER or self._held > HELD:
+            self._told_at = at
+            self._tell()
+        return True
 
     async def rejoined(self, *, fresh: bool = False) -> AsyncGenerator[bytes]:
         """What has happened to the task since the client last heard of it, and what comes. ``fresh``: it has
@@ -248,7 +290,7 @@ class Passage:
             return self._renamed(result, item.context_id if item is not None else None)
         return self._encoded(item)
 
-    def _renamed(self, result: msgspec.Raw, theirs: str | None) -> bytes:
+    def _renamed(self, result: bytes | msgspec.Raw, theirs: str | None) -> bytes:
         if not theirs or not self._ours or theirs == self._ours:
             return bytes(result)
         return renamed(result, theirs, self._ours)
@@ -298,27 +340,42 @@ class Passage:
     def _update(self, update: Update) -> None:
         """Take in a change of the task. Of many that come one after another the hub is told together, unless
         the task's state changes: each would cost what the whole task costs."""
-        if self._size > NOTED and self._heard is None:
-            self._lighten()
-        folding = self._folding
+        if self._added:
+            self._grow()
         if self._task is None or self._task.id != update.task_id:
             self.note(Task(id=update.task_id, context_id=update.context_id, agent=self._name))
-            folding = None
-        if folding is None:
-            assert self._task is not None
-            folding = self._folding = Folding(self._task)
-        before, event = folding.state, update.event
-        if isinstance(event, ArtifactDelta) and self._heard is not None:
-            self._heard.add(event)
-            event = _light_event(event)
-        folding.add(event, update.at)
-        now = asyncio.get_running_loop().time()
+        folding = self._begun()
+        before = folding.state
+        self._fold(folding, update.event, update.at)
+        now = self._loop.time()
         if folding.state is not before:
             self._call.saw(folding.task)
         elif now < self._told_at + TOGETHER:
             return
         self._told_at = now
         self._tell()
+
+    def _begun(self) -> Folding:
+        """The folding of the task that is known."""
+        if self._size > NOTED and self._heard is None:
+            self._lighten()
+        if self._folding is None:
+            assert self._task is not None
+            self._folding = Folding(self._task)
+        return self._folding
+
+    def _grow(self) -> None:
+        """Take in what ``_take`` has passed on since."""
+        added, self._added, self._held = self._added, [], 0
+        folding = self._begun()
+        for event in grown(added):
+            self._fold(folding, event)
+
+    def _fold(self, folding: Folding, event: Event, at: str = "") -> None:
+        if isinstance(event, ArtifactDelta) and self._heard is not None:
+            self._heard.add(event)
+            event = _light_event(event)
+        folding.add(event, at)
 
     def _lighten(self) -> None:
         """From here on what the artifacts say is not kept."""

@@ -13,7 +13,7 @@ from ....gateway.ports import Credentialed
 from ..card import Interface
 from ..codec import Malformed
 from ..schema import Method, schema
-from ..upstream.channel import Activated, Credentials, Headers, Params, mapping
+from ..upstream.channel import Activated, Credentials, Headers, Params, Taker, mapping
 from ..upstream.discovery import elsewhere_at
 from ..wire import V10, Op
 from .bridge import EXTENSIONS
@@ -76,7 +76,12 @@ class GrpcChannel:
         raise AssertionError("unreachable")
 
     async def stream(
-        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+        self,
+        op: Op,
+        params: Params,
+        headers: Headers = (),
+        activated: Activated | None = None,
+        taker: Taker | None = None,
     ) -> AsyncGenerator[msgspec.Raw]:
         method = _method(op)
         body = self._request(method, params)

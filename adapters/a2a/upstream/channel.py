@@ -33,10 +33,13 @@ Activated = Callable[[str], None]
 # Gets the pieces of a large answer from its result on, and what must follow that; False: it took none.
 OnLarge = Callable[[AsyncGenerator[bytes], bytes], Awaitable[bool]]
 HELD = 1024 * 1024  # bytes of an answer that is read as a whole where its length is known
+# Is offered results that come while the reader of a stream waits for them: True, if it has taken them all.
+Taker = Callable[[Sequence[bytes]], bool]
 
 _skipped = msgspec.json.Decoder(msgspec.Raw)
 _reply = msgspec.json.Decoder(RpcReply)
 _encode = msgspec.json.Encoder().encode
+_RESULT = b'{"jsonrpc":"2.0","id":%d,"result":'
 _CALL = b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":%b}'
 
 
@@ -59,9 +62,15 @@ class Way(Protocol):
         ...
 
     def stream(
-        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+        self,
+        op: Op,
+        params: Params,
+        headers: Headers = (),
+        activated: Activated | None = None,
+        taker: Taker | None = None,
     ) -> AsyncGenerator[msgspec.Raw]:
-        """A streaming operation's results as they come. Closing it does not stop the agent's task."""
+        """A streaming operation's results as they come. Closing it does not stop the agent's task. ``taker``
+        may be offered what comes while the reader waits."""
         ...
 
 
@@ -130,9 +139,14 @@ class Channel:
         return self._rest_result(op, answer.body)
 
     async def stream(
-        self, op: Op, params: Params, headers: Headers = (), activated: Activated | None = None
+        self,
+        op: Op,
+        params: Params,
+        headers: Headers = (),
+        activated: Activated | None = None,
+        taker: Taker | None = None,
     ) -> AsyncGenerator[msgspec.Raw]:
-        """A streaming operation's results as they come. Closing it does not stop the agent's task."""
+        """See ``Way``."""
         id = next(self._ids)
         method, url, body = self._request(op, params, id)
         sent = self._headers(headers, streaming=True)
@@ -141,7 +155,7 @@ class Channel:
             if activated is not None:
                 _tell(answer, activated)
             if answer.status != 405 or op is not Op.SUBSCRIBE or self._rpc:
-                async for result in self._results(op, answer, id):
+                async for result in self._results(op, answer, id, taker):
                     try:
                         yield result
                     except GeneratorExit:  # what the caller wanted has come; the end may be on its way
@@ -150,10 +164,12 @@ class Channel:
                 return
         # Which of POST and GET subscribes over REST has changed; who refuses one takes the other.
         async with self._transport.stream("GET", url, headers=sent, address=at) as answer:
-            async for result in self._results(op, answer, id):
+            async for result in self._results(op, answer, id, taker):
                 yield result
 
-    async def _results(self, op: Op, answer: Stream, id: int) -> AsyncGenerator[msgspec.Raw]:
+    async def _results(
+        self, op: Op, answer: Stream, id: int, taker: Taker | None
+    ) -> AsyncGenerator[msgspec.Raw]:
         rpc = self._rpc
         if not (answer.header("content-type") or "").startswith("text/event-stream"):
             body = await answer.read()
@@ -165,6 +181,8 @@ class Channel:
                 yield self._rest_result(op, body)
             return
         decoder = sse.Decoder(self._limit)
+        if taker is not None and self.interface.version == V10:
+            answer.offer(lambda chunk: self._offered(decoder, chunk, id, taker))
         async for chunk in answer.chunks():
             try:
                 events = decoder.feed(chunk)
@@ -193,6 +211,28 @@ class Channel:
     def after(self) -> bytes:
         """What follows the result in a unary answer."""
         return b"}" if self._rpc else b""
+
+    def _offered(self, decoder: sse.Decoder, chunk: bytes, id: int, taker: Taker) -> bool:
+        """What came goes to the taker, if it is whole events with results and nothing else; that those are
+        valid JSON it has to see itself."""
+        found = decoder.whole(chunk)
+        if found is None:
+            return False
+        try:
+            must_be_text(chunk)
+            return taker([self._result_in(data, id) for data in found] if self._rpc else found)
+        except UNREADABLE:
+            return False
+
+    def _result_in(self, data: bytes, id: int) -> bytes:
+        """Raises ValueError for anything else than a result."""
+        head = _RESULT % id
+        if data.startswith(head) and data.endswith(b"}"):
+            return data[len(head) : -1]
+        reply = _reply.decode(data)
+        if reply.error is not None or reply.id not in (id, None, str(id)) or not bytes(reply.result):
+            raise ValueError("no result")
+        return bytes(reply.result)
 
     # --- out ---------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
 from ..reader import Reader
 from ..wire import CARD_PATH, V10, Json, Op, Version
 from . import discovery, trust
-from .channel import Activated, Channel, Headers, OnLarge, Params, Way
+from .channel import Activated, Channel, Headers, OnLarge, Params, Taker, Way
 
 if TYPE_CHECKING:
     from ..grpc.channel import GrpcChannel
@@ -373,14 +373,16 @@ class A2AUpstream:
         extensions: str | None = None,
         activated: Activated | None = None,
         losses: Collection[str] = (),
+        taker: Taker | None = None,
     ) -> AsyncGenerator[msgspec.Raw]:
-        """A streaming operation, its results as they come."""
+        """A streaming operation, its results as they come, but for those that ``taker`` takes (see
+        ``Way``)."""
         channel = self._channel or await self._ready()
         span = self._span(op, trace, losses)
         error: str | None = None
         try:
             headers = _headers(channel, span, extensions)
-            async with aclosing(channel.stream(op, params, headers, activated)) as results:
+            async with aclosing(channel.stream(op, params, headers, activated, taker)) as results:
                 async for result in results:
                     yield result
         except GatewayError as e:

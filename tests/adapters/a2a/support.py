@@ -33,6 +33,7 @@ from agentgw.gateway.config import Config, Outbound
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.http.app import App
 from agentgw.gateway.http.doors import Doors
+from agentgw.gateway.http.server import Server
 from agentgw.gateway.model import Principal, Record
 from agentgw.gateway.telemetry import Tracer
 from agentgw.gateway.transport import HttpTransport
@@ -51,7 +52,7 @@ _spec.loader.exec_module(peer)
 Way = tuple[str, str]  # revision, binding
 
 
-class Server(uvicorn.Server):
+class Uvicorn(uvicorn.Server):
     """Ends at once, not at the next tick."""
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -79,7 +80,7 @@ class Server(uvicorn.Server):
 async def served(app: Any, sock: socket.socket | None = None) -> AsyncIterator[str]:
     """``app`` behind uvicorn; yields its URL without a final slash."""
     sock = sock or listening()
-    server = Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    server = Uvicorn(uvicorn.Config(app, log_level="error", lifespan="off"))
     server.install_signal_handlers = lambda: None
     running = asyncio.create_task(server.serve(sockets=[sock]))
     while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
@@ -157,7 +158,7 @@ class LocalHost:
 
 
 class Gateway:
-    """The hub and its A2A face behind uvicorn."""
+    """The hub and its A2A face behind the front."""
 
     def __init__(self, url: str, hub: Hub, http: httpx.AsyncClient) -> None:
         self.url, self.hub, self.http = url, hub, http
@@ -223,12 +224,16 @@ async def gateway(*, store: MemoryStore | None = None, **agents: Any) -> AsyncIt
         await send({"type": "http.response.body", "body": b""})
 
     app = App([face], nothing, Doors("127.0.0.1", ""), access=Callers(), body_limit=1 << 20)
-    async with served(app) as url, httpx.AsyncClient(timeout=60, verify=False) as http:
-        try:
+    server, sock = Server(app, 1 << 16), listening()
+    await server.start(sock)
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    try:
+        async with httpx.AsyncClient(timeout=60, verify=False) as http:
             yield Gateway(url, hub, http)
-        finally:
             await face.aclose()
-            await hub.aclose()
+    finally:
+        await server.aclose()
+        await hub.aclose()
 
 
 def say(text: str, **fields: Any) -> SendMessageRequest:
