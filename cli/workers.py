@@ -54,6 +54,7 @@ PATIENCE = 5.0  # seconds that a change waits for a worker to show it
 STARTS = 60.0  # seconds in which a worker must have started
 ENDS = 10.0  # seconds that a worker has to write out what it holds
 AGAIN_FIRST, AGAIN_MOST = 0.1, 30.0  # seconds before a worker that died is started again
+COMMAND = (sys.executable, "-P", "-m", "agentgw.cli.worker")
 
 _name = Unpack(str)
 _report = Unpack(Report)
@@ -152,7 +153,7 @@ class Workers:
         with theirs:
             files = (theirs.fileno(), worker.listener.fileno(), self._table)
             worker.process = process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "agentgw.cli.worker", *map(str, files), pass_fds=files
+                *COMMAND, *map(str, files), pass_fds=files
             )
         link = worker.link = await Link(self._handlers(worker)).open(mine)
         try:

@@ -1,6 +1,7 @@
-"""``agentgw``, which also writes down on SIGUSR1 what its loop holds: the tasks, by where they wait.
+"""``agentgw``, each of whose processes also writes down on SIGUSR1 what its loop holds (the tasks, by where
+they wait) in ``FOLDER/{pid}.json``.
 
-python -m tests.soak.gateway FILE WORDS…
+python -m tests.soak.gateway FOLDER WORDS…
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agentgw.cli import wiring
+from agentgw.cli import wiring, worker, workers
 from agentgw.cli.main import main
 
-FILE = Path(sys.argv.pop(1))
+FOLDER = Path(sys.argv.pop(1))
+WORKER = "a worker"  # in place of the words
 _start = wiring.Gateway.start
 
 
@@ -26,9 +28,9 @@ def tell() -> None:
     gc.collect()
     coroutines = [task.get_coro() for task in asyncio.all_tasks()]
     held = collections.Counter(getattr(c, "__qualname__", type(c).__name__) for c in coroutines)
-    new = FILE.with_suffix(".new")
-    new.write_text(json.dumps({"tasks": sum(held.values()), "by": held}))
-    os.replace(new, FILE)
+    new = FOLDER / f"{os.getpid()}.new"
+    new.write_text(json.dumps(held))
+    os.replace(new, new.with_suffix(".json"))
 
 
 async def start(self: Any, **options: Any) -> None:
@@ -37,5 +39,10 @@ async def start(self: Any, **options: Any) -> None:
 
 
 wiring.Gateway.start = start
+workers.COMMAND = (sys.executable, "-m", "tests.soak.gateway", str(FOLDER), WORKER)
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == WORKER:
+        sys.argv.pop(1)
+        worker.main()
+    else:
+        main()

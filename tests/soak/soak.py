@@ -1,7 +1,7 @@
 """Hundreds of clients of every protocol at once, at a real gateway before agents of every protocol that fail
 at random; then the books are balanced: every call has ended exactly once, and nothing is left of any.
 
-python -m tests.soak.soak [--minutes N] [--clients N] [--seed N]
+python -m tests.soak.soak [--minutes N] [--clients N] [--seed N] [--workers N]
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from ..support.ports import find_port
 from .clients import Books, Client
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKER = "a worker"  # what a worker's command says (see ``gateway``, whose import would start one)
 SETTLES = 25.0  # seconds after the last call in which all that the limits of time end has ended
 MEMORY = (
     96 << 20
 )  # bytes that the gateway may have grown by since it was warm: of tasks alone it keeps 64 MiB
-PROCESSES = 24  # that the gateway keeps for sessions at most
+PROCESSES = 24  # that each process of the gateway keeps for sessions at most
 ENDED = {"COMPLETED", "FAILED", "CANCELED", "REJECTED", "INPUT_REQUIRED", "AUTH_REQUIRED"}
 LIMITS = 'idle_timeout = "3s"\ntotal_timeout = "12s"\nquestion = "4s"\nconnect_timeout = "2s"\n'
 
@@ -67,10 +68,12 @@ class Report:
 class Gateway:
     """``agentgw serve``, with the agents; its files lie in ``work``."""
 
-    def __init__(self, work: Path, seed: int) -> None:
+    def __init__(self, work: Path, seed: int, workers: int) -> None:
         self.work = work
+        self.workers = workers
         self.port, self.agents_port = find_port(), find_port()
-        self.held = work / "held.json"
+        self.held = work / "held"
+        self.held.mkdir()
         self._log = (work / "gateway.log").open("wb")
         home = work / "home"
         home.mkdir()
@@ -82,6 +85,7 @@ class Gateway:
         )
         self._until("the agents listen", lambda: self._get(f"http://127.0.0.1:{self.agents_port}/held"))
         words = ["tests.soak.gateway", self.held, "serve", "--port", self.port, "--config", config]
+        words += ["--workers", workers]
         self.process = self._spawn(words, {**plain, "AGENTGW_HOME": str(home)}, self._log)
         self._until("the gateway is ready", lambda: self.metrics() and self._agents_ok())
 
@@ -138,27 +142,40 @@ class Gateway:
 
     def state(self) -> dict[str, Any]:
         """What is held at this moment."""
-        self.held.unlink(missing_ok=True)
-        os.kill(self.process.pid, signal.SIGUSR1)
-        inside = json.loads(
-            self._until("what the loop holds", lambda: self.held.exists() and self.held.read_text())
-        )
+        serving = self.processes
+        for process in serving:
+            (self.held / f"{process.pid}.json").unlink(missing_ok=True)
+            process.send_signal(signal.SIGUSR1)
+        inside: Counter[str] = Counter()
+        for process in serving:
+            file = self.held / f"{process.pid}.json"
+            said = self._until("what the loop holds", lambda file=file: file.exists() and file.read_text())
+            inside.update(json.loads(said))
         there = json.loads(self._get(f"http://127.0.0.1:{self.agents_port}/held"))
-        process = psutil.Process(self.process.pid)
+        children = psutil.Process(self.process.pid).children(recursive=True)
         return {
-            "memory": process.memory_info().rss,
-            "files": process.num_fds(),
-            "children": len(process.children(recursive=True)),
-            "loop's tasks": inside["tasks"],
-            "by": inside["by"],
+            "memory": sum(process.memory_info().rss for process in serving),
+            "files": sum(process.num_fds() for process in serving),
+            "children": len(children) - len(serving) + 1,
+            "loop's tasks": inside.total(),
+            "by": dict(inside),
             "clients' connections": sum(
-                c.laddr.port == self.port for c in process.net_connections() if c.status == "ESTABLISHED"
+                c.laddr.port == self.port
+                for process in serving
+                for c in process.net_connections()
+                if c.status == "ESTABLISHED"
             ),
             "agents' connections": there["held"] - 1,
             "agents serve": there["serving"],
             "asked": there["asked"][:5],
             "tasks running": self.metrics()["agentgw_tasks_running"],
         }
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """The one that was started, and its workers."""
+        first = psutil.Process(self.process.pid)
+        return [first, *(child for child in first.children() if WORKER in child.cmdline())]
 
     def log(self) -> str:
         return (self.work / "gateway.log").read_text(errors="replace")
@@ -216,6 +233,7 @@ def _tasks(gateway: Gateway) -> Counter[str]:
 
 def _balance(report: Report, gateway: Gateway, before: dict[str, Any]) -> None:
     books, faults = report.books, report.faults
+    parts = len(gateway.processes)
     faults += [f"{len(books.wrong)} calls did not end as they must; {wrong}" for wrong in books.wrong[:5]]
     if sum(books.ends.values()) != books.begun:
         faults.append(f"{books.begun} calls began, {sum(books.ends.values())} ended")
@@ -224,7 +242,9 @@ def _balance(report: Report, gateway: Gateway, before: dict[str, Any]) -> None:
         after = gateway.state()
         same = [what for what in ("tasks running", "agents serve") if after[what] > 0]
         processes = 2 * (after["children"] - before["children"])  # what reads from them
-        same += ["loop's tasks"] if after["loop's tasks"] > before["loop's tasks"] + 8 + processes else []
+        same += (
+            ["loop's tasks"] if after["loop's tasks"] > before["loop's tasks"] + 8 * parts + processes else []
+        )
         same += (
             ["clients' connections"] if after["clients' connections"] > before["clients' connections"] else []
         )
@@ -242,13 +262,19 @@ def _balance(report: Report, gateway: Gateway, before: dict[str, Any]) -> None:
             break
     report.figures |= {"before": before, "after": after, "states": dict(states)}
     faults += [f"still: {what} {after[what]} (before: {before[what]})" for what in same]
-    children = min(PROCESSES, books.kept)  # an MCP session has a process of its own for as long as it lasts
-    for what, most in (("children", 1 + children), ("agents' connections", 128), ("files", 160)):
+    children = min(
+        PROCESSES * parts, books.kept
+    )  # an MCP session has a process of its own for as long as it lasts
+    for what, most in (
+        ("children", parts + children),
+        ("agents' connections", 128 * parts),
+        ("files", 160 * parts),
+    ):
         if after[what] > before[what] + most:
             faults.append(f"{what}: {before[what]} before, {after[what]} after")
     grown = after["memory"] - report.figures["warm"]["memory"]
     report.figures["grown since it was warm, MiB"] = round(grown / (1 << 20), 1)
-    if grown > MEMORY:
+    if grown > MEMORY * parts:
         faults.append(f"memory: {grown >> 20} MiB more than when it was warm")
     faults += [f"tasks that are {s}: {n}" for s, n in report.figures["states"].items() if s not in ENDED]
     stateless = [row for row in gateway.api("traces?limit=1000") if not row["state"]]
@@ -284,10 +310,10 @@ def _fresh(report: Report, gateway: Gateway) -> None:
     report.faults += [f"a fresh call: {wrong}" for wrong in books.wrong[:3]]
 
 
-def soak(seconds: float, clients: int, seed: int, work: Path) -> Report:
+def soak(seconds: float, clients: int, seed: int, work: Path, workers: int = 1) -> Report:
     """Have ``clients`` call for so long, and balance the books."""
     report = Report(Books(), seconds)
-    gateway = Gateway(work, seed)
+    gateway = Gateway(work, seed, workers)
     try:
         before = gateway.state()
         uvloop.run(_load(report, gateway, seconds, clients, seed))
@@ -309,9 +335,10 @@ def main() -> int:
     options.add_argument("--minutes", type=float, default=5)
     options.add_argument("--clients", type=int, default=500)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--workers", type=int, default=1)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report = soak(chosen.minutes * 60, chosen.clients, chosen.seed, Path(folder))
+        report = soak(chosen.minutes * 60, chosen.clients, chosen.seed, Path(folder), chosen.workers)
     print(report)
     return 1 if report.faults else 0
 

@@ -10,8 +10,9 @@ from .soak import soak
 
 
 @pytest.mark.slow
-def test_the_books_balance(tmp_path: Path) -> None:
-    report = soak(seconds=12, clients=500, seed=1, work=tmp_path)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_books_balance(tmp_path: Path, workers: int) -> None:
+    report = soak(seconds=12, clients=500, seed=1, work=tmp_path, workers=workers)
     print(report)
     assert not report.faults, str(report)
     assert report.books.begun > 500
