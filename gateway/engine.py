@@ -19,12 +19,14 @@ from .access import Access
 from .config import Config
 from .conversations import Conversations
 from .errors import (
+    ConfigError,
     Draining,
     InvalidRequest,
     NotActive,
     UnknownAgent,
     UnknownTask,
     Unsupported,
+    for_operator,
 )
 from .homes import Homes
 from .http.request import Request
@@ -47,7 +49,7 @@ from .model import (
 )
 from .names import is_valid
 from .owned import OwnedIds
-from .pickup import Pickup
+from .pickup import Pickup, Seen
 from .ports import AgentView, Items, PassOn
 from .readable import UNREADABLE
 from .seal import Sealer
@@ -103,7 +105,7 @@ class Hub:
         self.timers = Timers()
         self.draining = False
         self._directory = directory
-        self._book = TaskBook(store, config.limits.tasks, self.homes)
+        self._book = TaskBook(store, config.limits.tasks, self._pick_up, self.homes)
         self._store = store
         self._pickup = Pickup(directory.views, self._book)
         self._conversations = Conversations(store)
@@ -116,18 +118,25 @@ class Hub:
 
     async def start(self) -> None:
         """Tasks that a former process left running are picked up in the background, or failed: they are not
-        working for ever."""
+        working for ever. One that is asked for before its turn is picked up then."""
         await self.owned.load(StoredItems(self._store), self.sealer)
-        relayed: list[TaskLog] = []
-        for entry in await self._book.interrupted():
-            if entry.relayed:
-                relayed.append(entry)
-            else:
-                self._pick_up(entry)
-        self._in_background(self._pickup.look_after(relayed))
-        await self.flush()
+        await self._book.open()
+        self._in_background(self._pick_up_all())
+
+    async def _pick_up_all(self) -> None:
+        relayed: list[Seen] = []
+        try:
+            async for some in self._book.interrupted():
+                relayed += [(s.task.id, s.principal) for s in some if s.relayed]
+                await asyncio.sleep(0)  # calls go first
+        except ConfigError as e:
+            log.error("tasks of the last run can't be picked up: %s", for_operator(e))
+        await self._pickup.look_after(relayed)
 
     def _pick_up(self, entry: TaskLog) -> None:
+        if self.draining:
+            entry.leave()
+            return
         canceling = entry.state is TaskState.CANCELING
         if (reason := self._pickup.hopeless(entry)) is not None:
             state = TaskState.CANCELED if canceling else TaskState.FAILED
@@ -138,6 +147,7 @@ class Hub:
         record = self._directory.views()[entry.agent].record
         turn = self._turn(entry, record, (None, None), lambda event: None)
         entry.runner = asyncio.create_task(self._run(turn, partial(self._pickup.rejoined, entry)))
+        self._pickup.expect(entry, entry.runner)
         if canceling:
             self._in_background(self._stop(entry, paused=False))
 

@@ -18,6 +18,7 @@ from .taskbook import TaskBook
 from .tasklog import TaskLog
 
 log = logging.getLogger("agentgw.engine")
+Seen = tuple[str, str]  # a task that relays saw: its id, and whose it is
 
 AT_ONCE = 32  # tasks that agents are asked about at the same time
 AGAIN_FIRST, AGAIN_MOST, AGAIN_GROWTH = (
@@ -48,16 +49,18 @@ class Pickup:
             return lost(entry, f"{entry.agent} can't be asked what became of the call")
         return None
 
+    def expect(self, entry: TaskLog, runner: asyncio.Task[None]) -> None:
+        """The ``runner`` will ask the agent (``rejoined``)."""
+        self.unheard.add(entry)
+        runner.add_done_callback(lambda _: self.unheard.discard(entry))
+
     async def rejoined(self, entry: TaskLog, tell: Tell) -> None:
         """The work of the task's runner: what the agent has done and does. An agent that is not there is
         tried again until the runner's limits of time end it."""
-        self.unheard.add(entry)
         try:
             await self._until_rejoined(entry, tell)
         except UnknownTask:
             raise lost(entry, f"{entry.agent} no longer knows the task") from None
-        finally:
-            self.unheard.discard(entry)
 
     async def _until_rejoined(self, entry: TaskLog, tell: Tell) -> None:
         pause = AGAIN_FIRST
@@ -91,21 +94,21 @@ class Pickup:
 
     # --- what relays saw ---------------------------------------------------------------------
 
-    async def look_after(self, entries: Sequence[TaskLog]) -> None:
+    async def look_after(self, tasks: Sequence[Seen]) -> None:
         """Learn what becomes of tasks that agents keep themselves and whose clients may not come back."""
-        pause, open_ = LOOK_FIRST, list(entries)
+        pause, open_ = LOOK_FIRST, list(tasks)
         while open_:
-            jobs = (self._look(entry) for entry in open_)
+            jobs = (self._look(*task) for task in open_)
             ended = await asyncio.gather(*jobs)
-            open_ = [entry for entry, end in zip(open_, ended, strict=True) if not end]
+            open_ = [task for task, end in zip(open_, ended, strict=True) if not end]
             await asyncio.sleep(pause)
             pause = min(pause * 2, LOOK_MOST)
 
-    async def _look(self, seen: TaskLog) -> bool:
+    async def _look(self, task_id: str, owner: str) -> bool:
         """Take down how the task stands; whether there is nothing more to learn."""
-        principal = Principal(id=seen.principal)
+        principal = Principal(id=owner)
         try:
-            entry = await self._book.get(seen.id, principal)
+            entry = await self._book.get(task_id, principal)
         except GatewayError:  # forgotten
             return True
         if entry.state in TERMINAL or entry.state in PAUSED:

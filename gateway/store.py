@@ -30,6 +30,15 @@ class StoredTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     relayed: bool = False
 
 
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a task belongs."""
+
+    id: str
+    principal: str
+    agent: str
+    context_id: str
+
+
 class StoredContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an agent calls a conversation that a principal knows as ``context_id`` ("": it has not said).
     ``turn``: it went to that agent last; False: the agent only named it."""
@@ -124,6 +133,14 @@ class Store(ABC):
         limit: int = 1000,
     ) -> Sequence[StoredTask]:
         """The newest tasks that fit, newest first."""
+
+    @abstractmethod
+    async def load_places(self, states: Sequence[TaskState], limit: int) -> Sequence[Place]:
+        """Where the newest tasks in these states belong, newest first. The tasks themselves aren't read."""
+
+    @abstractmethod
+    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged]]:
+        """``load_events`` of several tasks, each from a number of its own on."""
 
     @abstractmethod
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:

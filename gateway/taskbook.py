@@ -30,13 +30,19 @@ log = logging.getLogger("agentgw.engine")
 # takes: it looks at all that is in memory.
 IDLE_TASKS = 1000
 IDLE_BYTES = 2 * 1024 * 1024
+AT_ONCE = 50  # tasks that are read together
+_AT_WORK = frozenset(TaskState) - TERMINAL - PAUSED
 
 
 class TaskBook:
     """``limit``: how many tasks the store keeps: no more idle tasks and open questions are in memory.
-    ``homes``: which tasks are this process's."""
+    ``homes``: which tasks are this process's. ``take_up``: called with each of them that a former process
+    left at work, once it is in memory."""
 
-    def __init__(self, store: Store, limit: int, homes: Homes | None = None) -> None:
+    def __init__(
+        self, store: Store, limit: int, take_up: Callable[[TaskLog], None], homes: Homes | None = None
+    ) -> None:
+        self._take_up = take_up
         self._store = store
         self._homes = homes or Homes()
         self._limit = limit
@@ -50,22 +56,33 @@ class TaskBook:
 
     # --- at the start ------------------------------------------------------------------------
 
-    async def interrupted(self) -> Sequence[TaskLog]:
-        """The tasks that a former process left at work, as far as their events were written, and those that
-        relays saw at work; remembers which conversations have an open question."""
-        for stored in await self._store.load_tasks(states=[*PAUSED], limit=self._limit):
-            task = stored.task
-            if self._homes.here(task.id):
-                self._asking.put(task.id, (stored.principal, task.agent, task.context_id))
-        running = [s for s in TaskState if s not in TERMINAL and s not in PAUSED]
-        found: list[TaskLog] = []
-        for stored in await self._store.load_tasks(states=running, limit=self._limit):
-            if self._homes.here(stored.task.id):
+    async def open(self) -> None:
+        """Learn which conversations have an open question."""
+        for place in reversed(await self._store.load_places([*PAUSED], self._limit)):
+            if self._homes.here(place.id):
+                self._asking.put(place.id, (place.principal, place.agent, place.context_id))
+
+    async def interrupted(self) -> AsyncGenerator[Sequence[StoredTask]]:
+        """The tasks of this process that a former one left at work, newest first, some at a time: of each
+        that no relay saw the log is here when it was given, and it is taken up again."""
+        places = await self._store.load_places([*_AT_WORK], self._limit)
+        ids = [place.id for place in places if self._homes.here(place.id)]
+        for at in range(0, len(ids), AT_ONCE):
+            some = [id for id in ids[at : at + AT_ONCE] if id not in self._tasks]
+            found = [s for s in await self._store.load_known(some) if s.task.state in _AT_WORK]
+            await self._bring_back([stored for stored in found if not stored.relayed])
+            yield found
+
+    async def _bring_back(self, left: Sequence[StoredTask]) -> None:
+        """Take these up again, as far as their events were written; but those that somebody else did."""
+        if not left:
+            return
+        logs = await self._store.load_logs([(stored.task.id, stored.last_seq) for stored in left])
+        for stored, log in zip(left, logs, strict=True):
+            if stored.task.id not in self._tasks:
                 entry = self._restored(stored)
-                if not stored.relayed:
-                    entry.restore(await self._store.load_events(entry.id, stored.last_seq))
-                found.append(entry)
-        return found
+                entry.restore(log)
+                self._take_up(entry)
 
     # --- finding -----------------------------------------------------------------------------
 
@@ -85,13 +102,19 @@ class TaskBook:
                 stored = await self._store.load_task(task_id)
             if stored is None:
                 raise UnknownTask(task_id)
-            here = self._homes.here(task_id)
-            entry = self._tasks.get(task_id) or (self._restored(stored) if here else self._log(stored))
+            entry = await self._found(stored)
         if entry.principal != principal.id and not principal.owner:
             raise UnknownTask(task_id)
         if task_id in self._tasks and (entry.settled_now or entry.relayed):
             self._idle.use(entry)
         return entry
+
+    async def _found(self, stored: StoredTask) -> TaskLog:
+        """A task that was not in memory."""
+        here = self._homes.here(stored.task.id)
+        if here and not stored.relayed and stored.task.state in _AT_WORK:  # and nobody works on it
+            await self._bring_back([stored])
+        return self._tasks.get(stored.task.id) or (self._restored(stored) if here else self._log(stored))
 
     async def list(
         self, principal: Principal, agent: str | None, context_id: str | None, state: TaskState | None
@@ -125,8 +148,8 @@ class TaskBook:
     async def _as_it_is(self, stored: StoredTask) -> Task:
         """The store has a running task as it was at its last change of state."""
         entry = self._tasks.get(stored.task.id)
-        if self._homes.here(stored.task.id):
-            return stored.task if entry is None else entry.task
+        if entry is not None and self._homes.here(stored.task.id):
+            return entry.task
         if stored.relayed or stored.task.state in PAUSED or stored.task.state in TERMINAL:
             return stored.task
         entry = self._log(stored)

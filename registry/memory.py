@@ -10,7 +10,7 @@ import msgspec
 
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Agent, Logged, Record, TaskState
-from ..gateway.store import Batch, Store, StoredContext, StoredTask
+from ..gateway.store import Batch, Place, Store, StoredContext, StoredTask
 from ..gateway.telemetry import Span, span_json
 from . import traces
 
@@ -121,6 +121,13 @@ class MemoryStore(Store):
             and (not states or t.task.state in states)
         ]
         return sorted(found, key=lambda t: t.task.created_at, reverse=True)[:limit]
+
+    async def load_places(self, states: Sequence[TaskState], limit: int) -> Sequence[Place]:
+        found = await self.load_tasks(states=states, limit=limit)
+        return [Place(s.task.id, s.principal, s.task.agent, s.task.context_id) for s in found]
+
+    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged]]:
+        return [await self.load_events(id, after) for id, after in wanted]
 
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
         log = self._events.get(task_id, {})

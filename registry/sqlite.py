@@ -19,7 +19,7 @@ import msgspec
 
 from ..gateway.errors import ConfigError
 from ..gateway.model import Agent, Logged, Record, TaskState
-from ..gateway.store import Batch, StoredContext, StoredTask
+from ..gateway.store import Batch, Place, StoredContext, StoredTask
 from . import schema, segments, traces
 from .contexttable import ContextTable
 from .lock import HomeLock, Serving
@@ -228,6 +228,12 @@ class SqliteStore(RowStore):
         limit: int = 1000,
     ) -> Sequence[StoredTask]:
         return await self._run(lambda: self._task_table().find(principal, agent, context_id, states, limit))
+
+    async def load_places(self, states: Sequence[TaskState], limit: int) -> Sequence[Place]:
+        return await self._run(lambda: self._task_table().places(states, limit))
+
+    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged]]:
+        return await self._run(lambda: [self._task_table().events(id, after) for id, after in wanted])
 
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
         return await self._run(lambda: self._task_table().events(task_id, after))

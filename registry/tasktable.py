@@ -15,7 +15,7 @@ from msgspec.structs import astuple
 
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Logged, TaskState
-from ..gateway.store import StoredTask
+from ..gateway.store import Place, StoredTask
 from .numbers import Numbers
 from .rows import TaskRow
 
@@ -112,6 +112,14 @@ class TaskTable:
         query = f"SELECT value FROM tasks {where} ORDER BY created_at DESC, n DESC LIMIT ?"
         values = (*given.values(), *(state.value for state in states), limit)
         return [_decode_task(value) for (value,) in self._db.execute(query, values)]
+
+    def places(self, states: Sequence[TaskState], limit: int) -> list[Place]:
+        """``Store.load_places``."""
+        query = f"""
+        SELECT id, principal, agent, context_id FROM tasks WHERE state IN ({", ".join("?" * len(states))})
+        ORDER BY created_at DESC, n DESC LIMIT ?
+        """
+        return [Place(*row) for row in self._db.execute(query, (*map(str, states), limit))]
 
     def events(self, task_id: str, after: int) -> list[Logged]:
         """``Store.load_events``."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgw.gateway import pickup
+from agentgw.gateway import pickup, taskbook
 from agentgw.gateway.catchup import CatchUp
 from agentgw.gateway.engine import Hub
-from agentgw.gateway.errors import UnknownTask, Unreachable
+from agentgw.gateway.errors import Draining, UnknownTask, Unreachable
 from agentgw.gateway.lifecycle import fold
 from agentgw.gateway.model import (
     Artifact,
@@ -33,6 +34,7 @@ from agentgw.gateway.model import (
     text_of,
 )
 from agentgw.gateway.ports import Tell
+from agentgw.gateway.store import Place
 from agentgw.registry.memory import MemoryStore
 
 from ..support.memory import MemoryUpstream, hub, say
@@ -210,6 +212,81 @@ async def test_agents_are_not_asked_about_all_tasks_at_once() -> None:
     gate.set()
     for handle in handles:
         assert (await (await engine.task(handle.id, Principal())).settled()).state is TaskState.COMPLETED
+
+
+class Held(MemoryStore):
+    """Says only after ``open_`` is set what was at work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open_ = asyncio.Event()
+
+    async def load_places(self, states: Sequence[TaskState], limit: int) -> Sequence[Place]:
+        if TaskState.WORKING in states:
+            await self.open_.wait()
+        return await super().load_places(states, limit)
+
+
+async def test_a_start_waits_for_none_and_who_is_asked_for_is_picked_up_then() -> None:
+    asked: list[str] = []
+
+    async def there(known: Task) -> AsyncIterator[Event]:
+        asked.append(known.id)
+        async for event in ends(known):
+            yield event
+
+    store, agent = Held(), Keeps(there)
+    _, first = await killed(store, agent)
+    _, second = await killed(store, agent)
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    listed = await engine.tasks(Principal())
+    assert [text_of(task.messages[-1].parts) for task in listed] == ["begun "] * 2
+    both = await asyncio.gather(*(engine.task(first, Principal()) for _ in range(2)))
+    assert both[0] is both[1]
+    assert (await both[0].settled()).state is TaskState.COMPLETED
+    assert asked == [first]
+    store.open_.set()
+    while len(asked) < 2:  # noqa: ASYNC110 - in the background, which tells nobody
+        await asyncio.sleep(0)
+    assert (await (await engine.task(second, Principal())).settled()).state is TaskState.COMPLETED
+    assert asked == [first, second]
+    await engine.aclose()
+
+
+async def test_all_are_picked_up_once_however_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taskbook, "AT_ONCE", 3)
+    asked: list[str] = []
+
+    async def there(known: Task) -> AsyncIterator[Event]:
+        asked.append(known.id)
+        async for event in ends(known):
+            yield event
+
+    store, agent = MemoryStore(), Keeps(there)
+    ids = {(await killed(store, agent))[1] for _ in range(8)}
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    entries = await asyncio.gather(*(engine.task(id, Principal()) for id in ids))
+    states = {(await entry.settled()).state for entry in entries}
+    assert states == {TaskState.COMPLETED}
+    assert sorted(asked) == sorted(ids)
+    await engine.aclose()
+
+
+async def test_who_stops_before_it_has_picked_all_up_leaves_them_as_they_were() -> None:
+    store, agent = Held(), Keeps(ends)
+    _, task_id = await killed(store, agent)
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    await engine.drain()
+    store.open_.set()
+    with pytest.raises(Draining):
+        await (await engine.task(task_id, Principal())).settled()
+    await engine.aclose()
+    stored = await store.load_task(task_id)
+    assert stored is not None
+    assert stored.task.state is TaskState.WORKING
 
 
 # --- each piece once -------------------------------------------------------------------------

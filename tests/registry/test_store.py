@@ -41,7 +41,7 @@ from agentgw.gateway.model import (
     Text,
     Trace,
 )
-from agentgw.gateway.store import Batch, StoredContext, StoredTask
+from agentgw.gateway.store import Batch, Place, StoredContext, StoredTask
 from agentgw.gateway.telemetry import LENGTH, Span, Tracer, span_json
 from agentgw.registry import contexttable, lock, schema
 from agentgw.registry.keys import Keys
@@ -228,6 +228,21 @@ async def test_the_oldest_ended_tasks_go_with_their_events_past_the_limit(kind, 
         assert [t.task.id for t in await store.load_tasks()] == ["newest", "running"]
         assert list(await store.load_events("ended")) == []
         assert list(await store.load_events("running")) == [entry]
+
+
+async def test_places_and_logs_are_read_without_the_tasks(kind, tmp_path):
+    async with opened(kind, tmp_path) as store:
+        log = [Logged(seq=n, at="", event=Started()) for n in (1, 2, 3)]
+        states = (TaskState.WORKING, TaskState.INPUT_REQUIRED, TaskState.WORKING)
+        tasks = [stored_task(f"t{n}", n, state=state) for n, state in enumerate(states)]
+        await store.save(Batch(tasks=tasks, events=[("t0", log), ("t2", log[:1])]))
+        found = await store.load_places([TaskState.WORKING, TaskState.SUBMITTED], 10)
+        assert [place.id for place in found] == ["t2", "t0"]
+        task = tasks[0]
+        assert found[1] == Place("t0", task.principal, task.task.agent, task.task.context_id)
+        assert [p.id for p in await store.load_places([TaskState.WORKING], 1)] == ["t2"]
+        logs = await store.load_logs([("t2", 0), ("t0", 1), ("nobody", 0)])
+        assert [list(each) for each in logs] == [log[:1], log[1:], []]
 
 
 def context(id, upstream, *, principal="p", agent="a", turn=True):
