@@ -171,6 +171,15 @@ class Access:
         grant = self._by_id.get(principal)
         return not principal.startswith(_KEY) if grant is None else grant.holds(time.time())
 
+    def good_keys(self) -> frozenset[str]:
+        """The principals of all keys that are good now."""
+        now = time.time()
+        return frozenset(id for id, g in self._by_id.items() if id.startswith(_KEY) and g.holds(now))
+
+    def lost_its_key(self, principal: str) -> bool:
+        """Whether the principal had a key that is not good any more."""
+        return principal.startswith(_KEY) and not self.stands(principal)
+
     @property
     def keys(self) -> Sequence[Key]:
         """All that were taken."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from .access import Access
+from .calloff import CallOff
 from .config import Config
 from .conversations import Conversations
 from .errors import (
@@ -113,6 +114,10 @@ class Hub:
         # By the names that may be reached: the snapshot that was looked at, and those of it.
         self._agents: dict[frozenset[str] | None, tuple[Any, tuple[AgentView, ...]]] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._call_off = CallOff(
+            self.access, self._book, self._pickup, directory.views, self._cancel, self._in_background
+        )
+        self.access.on_end(self._call_off.look)
 
     # --- life --------------------------------------------------------------------------------
 
@@ -338,13 +343,16 @@ class Hub:
         entry = await self.task(task_id, principal)
         if entry.state in TERMINAL:
             raise NotActive(f"the task has ended: it is {entry.state.value}")
+        self._cancel(entry)
+        return entry
+
+    def _cancel(self, entry: TaskLog) -> None:
         if entry.state is not TaskState.CANCELING:
             paused = entry.state in PAUSED
             entry.canceled_by_client = True
             entry.append(StateChanged(state=TaskState.CANCELING))
             self._book.changed(entry)
             self._in_background(self._stop(entry, paused))
-        return entry
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.create_task(work)

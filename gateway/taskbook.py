@@ -8,6 +8,7 @@ they are asked for. What changes is written in batches by ``flush``, off the req
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ IDLE_TASKS = 1000
 IDLE_BYTES = 2 * 1024 * 1024
 AT_ONCE = 50  # tasks that are read together
 _AT_WORK = frozenset(TaskState) - TERMINAL - PAUSED
+
+_UNFINISHED = tuple(state for state in TaskState if state not in TERMINAL)
 
 
 class TaskBook:
@@ -83,6 +86,20 @@ class TaskBook:
                 entry = self._restored(stored)
                 entry.restore(log)
                 self._take_up(entry)
+
+    async def unfinished(self, whose: Callable[[str], bool]) -> Sequence[TaskLog]:
+        """The tasks here, of principals that ``whose`` says yes to, that have not ended."""
+        with contextlib.suppress(ConfigError):  # nothing can be written now, and whoever flushes says so
+            await self.flush()
+        for stored in await self._store.load_tasks(states=_UNFINISHED, limit=self._limit):
+            if (
+                stored.task.id not in self._tasks
+                and whose(stored.principal)
+                and self._homes.here(stored.task.id)
+            ):
+                self._restored(stored)
+        found = [e for e in self._tasks.values() if e.state not in TERMINAL and whose(e.principal)]
+        return [entry for entry in found if self._homes.here(entry.id)]
 
     # --- finding -----------------------------------------------------------------------------
 

@@ -549,6 +549,40 @@ def test_a_stream_ends_with_its_key(end: str, guarded: Guarded) -> None:
         assert http.get("/mcp", headers=session).status_code == 401
 
 
+@pytest.mark.parametrize("end", ["revoke", "remove"])
+def test_what_a_key_began_is_cancelled_with_it(end: str, guarded: Guarded, peers: Any) -> None:
+    """A task that its agent keeps, one that the gateway runs at each agent: the agents stop."""
+    name = f"short-{uuid.uuid4()}"
+    key = guarded.cli.json("keys", "create", name, "--agents", "talk", "--agents", "tools")
+    token = f"{end}-{guarded.grpc.rpartition(':')[2]}"
+    work = {"tool": "work", "arguments": {"token": f"{token}-run", "count": 100_000}}
+    with httpx.Client(base_url=guarded.url, timeout=PATIENCE) as http:
+        person = Person(http)
+        http.headers["Authorization"] = f"Bearer {key['secret']}"
+        kept = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": f"work {token}-kept 100000"}]}
+        run = kept | {"parts": [{"data": work}]}
+        ids: list[str] = []
+        for agent, said in (("talk", kept), ("tools", run)):
+            params = {"message": said, "configuration": {"returnImmediately": True}}
+            ids.append(person.rpc("SendMessage", params, f"/a2a/{agent}/")["result"]["task"]["id"])
+        body = run_of("talk") | {"mode": "async"}
+        body["input"][0]["parts"][0]["content"] = f"work {token}-acp 100000"
+        ids.append(http.post("/acp/runs", json=body).json()["run_id"])
+        noted = lambda line: line in peers.journal.path.read_text().splitlines()  # noqa: E731
+        for kind in ("kept", "run", "acp"):
+            wait_until("the work begins", lambda kind=kind: noted(f"{token}-{kind} started"))
+        guarded.cli("keys", end, name)
+        for kind in ("kept", "run", "acp"):
+            wait_until("the work is stopped", lambda kind=kind: noted(f"{token}-{kind} stopped"))
+        http.headers["Authorization"] = guarded.headers("owner")["Authorization"]
+        for id, agent in zip(ids, ("talk", "tools", "talk"), strict=True):
+            canceled = lambda id=id, agent=agent: (  # noqa: E731
+                person.rpc("GetTask", {"id": id}, f"/a2a/{agent}/")["result"]["status"]["state"]
+                == "TASK_STATE_CANCELED"
+            )
+            wait_until("the task is cancelled", canceled)
+
+
 def test_a_new_key_of_an_old_name_does_not_inherit(guarded: Guarded) -> None:
     name = f"again-{uuid.uuid4()}"
     secrets: list[str] = []

@@ -1,0 +1,161 @@
+"""What goes on for callers whose key has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agentgw.gateway import calloff
+from agentgw.gateway.access import Access, Key
+from agentgw.gateway.config import Config
+from agentgw.gateway.engine import Hub
+from agentgw.gateway.errors import NotActive
+from agentgw.gateway.model import (
+    Event,
+    InputRequest,
+    InputRequired,
+    Invocation,
+    Message,
+    Principal,
+    Started,
+    Task,
+    TaskRef,
+    TaskState,
+)
+from agentgw.gateway.telemetry import Tracer
+from agentgw.registry.memory import MemoryStore
+
+from ..support.memory import MemoryDirectory, MemoryUpstream, say
+
+ANN, BOB = Principal(id="key:ann"), Principal(id="key:bob")
+
+
+def key(id: str, *, revoked: bool = False, expires_at: float | None = None) -> Key:
+    revoked_at = 1.0 if revoked else None
+    return Key(name=id, id=id, hash=id.encode().hex(), revoked_at=revoked_at, expires_at=expires_at)
+
+
+async def works(call: Invocation) -> AsyncIterator[Event]:
+    yield Started(task_id=f"up-{call.task_id}")
+    await asyncio.Event().wait()
+
+
+async def asks(call: Invocation) -> AsyncIterator[Event]:
+    yield Started(task_id=f"up-{call.task_id}")
+    yield InputRequired(request=InputRequest(message=Message(role="agent", parts=())))
+
+
+class Scene:
+    """A hub before two agents, in its first or a later process."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
+        self.told: list[str] = []
+        self.agents = {"works": MemoryUpstream(works), "asks": MemoryUpstream(asks)}
+        for agent in self.agents.values():
+            agent.on_cancel = self.cancel
+        self.access = Access("")
+        self.hub = Hub(
+            MemoryDirectory(self.agents), self.store, Tracer(), Config(), access=self.access
+        )  # fmt: skip
+
+    async def cancel(self, task: TaskRef) -> None:
+        self.told.append(task.task_id)
+
+    def keys(self, *keys: Key) -> None:
+        self.access.take(keys)
+        self.access.tick()
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calloff, "PATIENCE", 0.2)
+    monkeypatch.setattr("agentgw.gateway.engine.CANCEL_GRACE", 0.2)
+
+
+@pytest.mark.parametrize("end", ["revoked", "removed", "expired"])
+@pytest.mark.parametrize("agent", ["works", "asks"])
+async def test_a_task_is_cancelled_with_the_key_that_began_it(
+    agent: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene()
+    scene.keys(key("ann", expires_at=1e12), key("bob"))
+    hers, his, other = [
+        await scene.hub.invoke(say("x", agent, principal=who)) for who in (ANN, BOB, Principal())
+    ]
+    for handle in (hers, his, other):
+        await anext(handle.events())
+        await handle.begun()
+    if end == "expired":
+        monkeypatch.setattr("time.time", lambda: 2e12)
+        scene.access.tick()
+    else:
+        scene.keys(key("bob"), *([key("ann", revoked=True)] if end == "revoked" else []))
+    assert (await hers.ended()).state is TaskState.CANCELED
+    assert scene.told == [f"up-{hers.id}"]
+    going_on = TaskState.WORKING if agent == "works" else TaskState.INPUT_REQUIRED
+    assert (his.task.state, other.task.state) == (going_on, going_on)
+    await scene.hub.aclose()
+
+
+async def test_a_task_that_an_agent_keeps_is_cancelled_there() -> None:
+    scene = Scene()
+    scene.keys(key("ann"), key("bob"))
+    for id, who in (("hers", ANN), ("his", BOB)):
+        task = Task(id=id, context_id="", agent="works", state=TaskState.WORKING)
+        scene.hub.observe(task, who, upstream="works")
+    done = Task(id="done", context_id="", agent="works", state=TaskState.COMPLETED)
+    scene.hub.observe(done, ANN, upstream="works")
+    scene.keys(key("bob"))
+    hers = await scene.hub.task("hers", ANN)
+    while hers.task.state is TaskState.WORKING:
+        await hers.changed()
+    states = {task.id: task.state for task in await scene.hub.tasks(Principal(owner=True))}
+    assert states == {"hers": TaskState.CANCELED, "his": TaskState.WORKING, "done": TaskState.COMPLETED}
+    assert scene.told == ["hers"]
+    await scene.hub.aclose()
+
+
+async def test_an_agent_that_does_not_stop_is_not_said_to_have() -> None:
+    scene = Scene()
+    refused = asyncio.Event()
+
+    async def refuse(task: TaskRef) -> None:
+        refused.set()
+        raise NotActive("it has ended")
+
+    scene.agents["works"].on_cancel = refuse
+    scene.keys(key("ann"))
+    scene.hub.observe(
+        Task(id="hers", context_id="", agent="works", state=TaskState.WORKING), ANN, upstream="works"
+    )
+    scene.keys()
+    await refused.wait()
+    assert (await scene.hub.task("hers", ANN)).task.state is TaskState.WORKING
+    await scene.hub.aclose()
+
+
+async def test_the_next_process_cancels_what_a_key_left_that_ended_meanwhile() -> None:
+    first = Scene()
+    first.keys(key("ann"))
+    handle = await first.hub.invoke(say("x", "asks", principal=ANN))
+    await handle.settled()
+    await first.hub.aclose()
+    second = Scene(first.store)
+    await second.hub.start()
+    second.keys()
+    again = await second.hub.task(handle.task.id, ANN)
+    assert (await again.ended()).state is TaskState.CANCELED
+    await second.hub.aclose()
+
+
+async def test_a_new_key_ends_nothing() -> None:
+    scene = Scene()
+    scene.keys()
+    handle = await scene.hub.invoke(say("x", "asks"))
+    await handle.settled()
+    scene.keys(key("ann"))
+    await scene.hub.aclose()
+    assert handle.task.state is TaskState.INPUT_REQUIRED and scene.told == []
