@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 
 from .errors import GatewayError, InvalidRequest
 from .model import Principal
@@ -35,7 +36,7 @@ class Conversations:
         # What the agent calls each ("": it has not said), and the number of changes when that was noted.
         self._upstream: OrderedDict[Key, tuple[str, int]] = OrderedDict()
         self._agents: OrderedDict[tuple[str, str], str] = OrderedDict()  # that each went to last
-        self._unsaved: dict[Key, StoredContext] = {}
+        self._unsaved: dict[Key, bool] = {}  # whether a turn went to the agent
         self._changes = 0
         self._saving = asyncio.Lock()
 
@@ -102,18 +103,10 @@ class Conversations:
 
     def _note(self, key: Key, upstream_id: str, *, turn: bool) -> None:
         """To be written. ``turn``: see ``StoredContext``."""
-        principal, agent, context_id = key
-        before = self._unsaved.get(key)
         self._changes += 1
         self._upstream[key] = upstream_id, self._changes
         self._upstream.move_to_end(key)
-        self._unsaved[key] = StoredContext(
-            principal=principal,
-            agent=agent,
-            context_id=context_id,
-            upstream_id=upstream_id,
-            turn=turn or (before is not None and before.turn),
-        )
+        self._unsaved[key] = turn or self._unsaved.get(key, False)
         if len(self._unsaved) > UNSAVED:
             oldest = next(iter(self._unsaved))
             del self._unsaved[oldest]
@@ -134,14 +127,25 @@ class Conversations:
         async with self._saving:
             unsaved, self._unsaved = self._unsaved, {}
             try:
-                yield list(unsaved.values())
+                there = self._upstream  # but for those that were too many to wait
+                yield [self._stored(key, turn) for key, turn in unsaved.items() if key in there]
             except BaseException:
                 self._unsaved = unsaved | self._unsaved
                 raise
             self._trim()
 
+    def _stored(self, key: Key, turn: bool) -> StoredContext:
+        principal, agent, context_id = key
+        return StoredContext(
+            principal=principal,
+            agent=agent,
+            context_id=context_id,
+            upstream_id=self._upstream[key][0],
+            turn=turn,
+        )
+
     def _trim(self) -> None:
-        for key in list(self._upstream)[: max(len(self._upstream) - self._limit, 0)]:
+        for key in list(islice(self._upstream, max(len(self._upstream) - self._limit, 0))):
             if key not in self._unsaved:
                 del self._upstream[key]
         while len(self._agents) > self._limit + len(self._unsaved):

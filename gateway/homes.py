@@ -74,10 +74,11 @@ class Homes:
         free = None
         for at in range(slot, slot + WAYS):
             claim = table[at]
+            if not claim:  # they fill up in order
+                free = at
+                break
             if claim >> 8 == mark:
                 return
-            if not claim and free is None:
-                free = at
         at = slot + randbits(8) % WAYS if free is None else free
         table[at] = mark << 8 | 0x80 | self.number
 
@@ -96,7 +97,10 @@ class Homes:
 def mentions(body: bytes, *names: bytes) -> bool:
     """Whether one of these may be the name of a member in the JSON ``body``: most requests go on with
     nothing, and need not be read for that twice."""
-    return b"\\u" in body or any(name in body for name in names)
+    for name in names:
+        if name in body:
+            return True
+    return b"\\u" in body
 
 
 def _place(text: bytes) -> tuple[int, int]:

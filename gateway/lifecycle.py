@@ -30,6 +30,8 @@ S = TaskState
 TERMINAL = frozenset({S.COMPLETED, S.FAILED, S.CANCELED, S.REJECTED})
 PAUSED = frozenset({S.INPUT_REQUIRED, S.AUTH_REQUIRED})
 
+_WORK = frozenset({MessageDelta, ArtifactDelta, MessageDone, Progress, Started})  # events of an agent at work
+
 _RUNNING = {S.WORKING, *PAUSED, S.CANCELING, *TERMINAL}
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     S.SUBMITTED: frozenset(_RUNNING),
@@ -48,13 +50,15 @@ def may_follow(old: TaskState, new: TaskState) -> bool:
 
 def next_state(old: TaskState, event: Event) -> TaskState:
     """The state after ``event``; an event that the table forbids leaves the state as it is."""
+    if type(event) in _WORK:
+        return S.WORKING if old is S.SUBMITTED else old
     match event:
-        case MessageDelta() | ArtifactDelta() | MessageDone() | Progress() | Started():
-            return S.WORKING if old is S.SUBMITTED else old
         case StateChanged(state=new) | Finished(state=new):
             pass
         case InputRequired(request=request):
             new = S.AUTH_REQUIRED if request.kind == "auth" else S.INPUT_REQUIRED
+        case _:
+            new = old
     return new if may_follow(old, new) else old
 
 

@@ -40,6 +40,11 @@ class Pace:
         if self._room is not None and not self._read:
             self._go_on()
 
+    @property
+    def followed(self) -> bool:
+        """Whether it has readers."""
+        return bool(self._read)
+
     def behind(self, count: int) -> int:
         """How many of ``count`` events the fastest has not read; 0 without readers."""
         return count - max(self._read.values()) if self._read else 0

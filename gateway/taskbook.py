@@ -23,7 +23,7 @@ from .homes import Homes
 from .lifecycle import PAUSED, TERMINAL
 from .model import Logged, Principal, Task, TaskRef, TaskState
 from .store import Batch, Store, StoredTask
-from .tasklog import TaskLog, now
+from .tasklog import SETTLED, TaskLog, now
 
 log = logging.getLogger("agentgw.engine")
 
@@ -216,15 +216,16 @@ class TaskBook:
         """Keep the books of a task that has changed."""
         if entry.booked is entry.state and entry.id in self._dirty:
             return
-        self._dirty[entry.id] = entry
-        entry.booked = entry.state
-        if entry.state in PAUSED:
-            self._asking.put(entry.id, (entry.principal, entry.agent, entry.context_id))
-        else:
-            self._asking.drop(entry.id)
-        if entry.settled_now or entry.relayed:
+        id, state, before = entry.id, entry.state, entry.booked
+        self._dirty[id] = entry
+        entry.booked = state
+        if state in PAUSED:
+            self._asking.put(id, (entry.principal, entry.agent, entry.context_id))
+        elif before is None or before in PAUSED:
+            self._asking.drop(id)
+        if state in SETTLED or entry.relayed:
             self._idle.use(entry)
-        else:
+        elif before is None or before in SETTLED:
             self._idle.drop(entry)
 
     def _log(self, stored: StoredTask) -> TaskLog:

@@ -23,6 +23,7 @@ from .store import StoredTask
 
 SETTLED = TERMINAL | PAUSED
 LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
+Reached = Callable[["TaskLog"], bool]  # whether what somebody waits for has come
 
 
 def now() -> str:
@@ -72,7 +73,7 @@ class TaskLog:
         self._first = last_seq
         self._load = load
         self._events: list[Logged] = []
-        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Reached, asyncio.Future[None]]] = []
         self._pace = Pace()
         self._loading = 0  # who reads the log out of the store just now
 
@@ -123,6 +124,8 @@ class TaskLog:
     def room(self) -> asyncio.Future[None] | None:
         """What to wait for before more is logged; None while somebody who reads the log keeps up, or nobody
         does read it."""
+        if not self._pace.followed:
+            return None
         count = self.last_seq
         behind = self._pace.behind(count)
         if behind <= NEAR or (behind < FAR and behind * size_of(self._events[-1].event) < BACKLOG):
@@ -138,10 +141,10 @@ class TaskLog:
 
     def _wake(self) -> None:
         for reached, waiter in self._waiting:
-            if not waiter.done() and reached():
+            if not waiter.done() and reached(self):
                 waiter.set_result(None)
 
-    async def _until(self, reached: Callable[[], bool]) -> None:
+    async def _until(self, reached: Reached) -> None:
         """Wait for the next change after which ``reached`` is true."""
         self.watchers += 1
         try:
@@ -156,7 +159,7 @@ class TaskLog:
             if not waiter.done():
                 waiter.set_exception(Draining())
 
-    async def _change(self, reached: Callable[[], bool]) -> None:
+    async def _change(self, reached: Reached) -> None:
         if self.left:
             raise Draining
         waiting = (reached, asyncio.get_running_loop().create_future())
@@ -206,7 +209,7 @@ class TaskLog:
 
     async def settled(self) -> Task:
         if not self.settled_now:
-            await self._until(lambda: self.settled_now)
+            await self._until(_is_settled)
         return self.task
 
     async def changed(self) -> None:
@@ -216,13 +219,13 @@ class TaskLog:
     async def ended(self) -> Task:
         """Wait for the end itself, through any questions."""
         if self.state not in TERMINAL:
-            await self._until(lambda: self.state in TERMINAL)
+            await self._until(_has_ended)
         return self.task
 
     async def begun(self) -> TaskRef | None:
         """Wait until the agent has said what it calls the task; None if it ended without."""
         if self.upstream is None and self.state not in TERMINAL:
-            await self._until(lambda: self.upstream is not None or self.state in TERMINAL)
+            await self._until(_has_begun)
         return self.upstream
 
     def unsaved(self) -> Sequence[Logged]:
@@ -251,7 +254,8 @@ class TaskLog:
 
     def _trim(self) -> None:
         """Let go of the events that the store has and everybody who follows has read."""
-        spare = min(self.stored, self._pace.slowest(self.stored)) - self._first
+        read = self._pace.slowest(self.stored) if self._pace.followed else self.stored
+        spare = min(self.stored, read) - self._first
         if spare > 0 and not self._loading:
             del self._events[:spare]
             self._first += spare
@@ -270,5 +274,17 @@ class TaskLog:
                     self._named(logged.event)
 
 
-def _anything() -> bool:
+def _anything(_: TaskLog) -> bool:
     return True
+
+
+def _is_settled(entry: TaskLog) -> bool:
+    return entry.settled_now
+
+
+def _has_ended(entry: TaskLog) -> bool:
+    return entry.state in TERMINAL
+
+
+def _has_begun(entry: TaskLog) -> bool:
+    return entry.upstream is not None or entry.state in TERMINAL

@@ -57,15 +57,18 @@ class Turn:
         wait for, when all who follow the task are slow."""
         if self._over:
             return None
-        self._idle.start(self._silent)
-        if isinstance(event, Started):
-            self._started(event)
-        elif isinstance(event, Finished | InputRequired):
+        kind = type(event)
+        if kind is Finished or kind is InputRequired:
             self._over = True
-        self._entry.append(event)
-        self._changed(self._entry)
-        self._room = self._entry.room()
-        return self._room
+        else:
+            self._idle.start(self._silent)
+            if isinstance(event, Started):
+                self._started(event)
+        entry = self._entry
+        entry.append(event)
+        self._changed(entry)
+        self._room = room = entry.room()
+        return room
 
     async def run(self, work: Work) -> None:
         """Let the upstream ``work``, in the task that is the entry's runner, and see to it that it ends."""
