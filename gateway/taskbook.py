@@ -32,9 +32,8 @@ log = logging.getLogger("agentgw.engine")
 IDLE_TASKS = 1000
 IDLE_BYTES = 2 * 1024 * 1024
 AT_ONCE = 50  # tasks that are read together
-_AT_WORK = frozenset(TaskState) - TERMINAL - PAUSED
-
-_UNFINISHED = tuple(state for state in TaskState if state not in TERMINAL)
+_UNFINISHED = frozenset(TaskState) - TERMINAL
+_AT_WORK = _UNFINISHED - PAUSED
 
 
 class TaskBook:
@@ -91,15 +90,14 @@ class TaskBook:
         """The tasks here, of principals that ``whose`` says yes to, that have not ended."""
         with contextlib.suppress(ConfigError):  # nothing can be written now, and whoever flushes says so
             await self.flush()
-        for stored in await self._store.load_tasks(states=_UNFINISHED, limit=self._limit):
-            if (
-                stored.task.id not in self._tasks
-                and whose(stored.principal)
-                and self._homes.here(stored.task.id)
-            ):
-                self._restored(stored)
-        found = [e for e in self._tasks.values() if e.state not in TERMINAL and whose(e.principal)]
-        return [entry for entry in found if self._homes.here(entry.id)]
+        places = await self._store.load_places([*_UNFINISHED], self._limit)
+        found = {entry.id: entry for entry in self._tasks.values()}
+        for id in [p.id for p in places if whose(p.principal) and p.id not in found]:
+            stored = await self._store.load_task(id) if self._homes.here(id) else None
+            if stored is not None:
+                found[id] = await self._found(stored)
+        mine = [entry for id, entry in found.items() if whose(entry.principal) and self._homes.here(id)]
+        return [entry for entry in mine if entry.state not in TERMINAL]
 
     # --- finding -----------------------------------------------------------------------------
 
