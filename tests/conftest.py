@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
 
+from .support import examples
 from .support.ports import find_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,9 +31,6 @@ _running: list[Process] = []
 vars(httpx._config.DEFAULT_TIMEOUT_CONFIG).update(
     dict.fromkeys(("connect", "read", "write", "pool"), PATIENCE)
 )
-# How long an example takes, or its making, says nothing about the code, either.
-settings.register_profile("tests", deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-settings.load_profile("tests")
 
 
 def wait_until(what: str, check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
@@ -149,12 +146,29 @@ def agentgw() -> Path:
     return Path(found)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests share a worker in a parallel run: a file's, and those that share the processes of e2e/."""
+def pytest_configure(config: pytest.Config) -> None:
+    examples.begin(whole=config.option.markexpr != "not slow")
+
+
+# What takes long begins first, so that no worker is left with it at the end.
+FIRST = ("survival/", "e2e/", "faults/", "fuzz/", "cli/", "soak/")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Which tests share a worker in a parallel run: a file's. And CI's second run tries properties again,
+    with all their examples."""
     for item in items:
         file = item.path.relative_to(Path(__file__).parent).as_posix()
-        group = "e2e" if file.startswith("e2e/") and file != "e2e/test_table.py" else file
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(file))
+        tried = file.startswith("fuzz/") or hasattr(getattr(item, "obj", None), "hypothesis")
+        if tried and config.option.markexpr == "slow":
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: _rank(item.path.relative_to(Path(__file__).parent).as_posix()))
+
+
+def _rank(file: str) -> int:
+    return next((at for at, folder in enumerate(FIRST) if file.startswith(folder)), len(FIRST))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgw.adapters.a2a import losses as a2a_losses
@@ -24,6 +24,7 @@ from agentgw.adapters.acp.upstream.upstream import request_losses
 from agentgw.adapters.mcp import losses as mcp_losses
 from agentgw.gateway.model import Data, Event, File, Invocation, Message, Part, Text, text_of
 
+from ..support.examples import examples
 from .fidelity import TOOL, answer, answer_mcp, ask, atoms, folded, inventory, outcome, said, told
 from .spoken import RICH_ANSWERS, RICH_REQUESTS, Case, answers_of, requests
 
@@ -190,28 +191,15 @@ def test_every_loss_that_a_codec_can_tell_is_listed() -> None:
     }
 
 
-quick = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-broad = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
-
-
 @pytest.mark.parametrize(("p", "q"), DIRECTIONS)
-@quick
+@examples(500, few=25)
 @given(data=st.data())
 def test_a_message_arrives(p: str, q: str, data: st.DataObject) -> None:
     assert set(check_request(q, data.draw(requests[p]))) <= LISTED[p, q][0]
 
 
 @pytest.mark.parametrize(("p", "q"), DIRECTIONS)
-@quick
+@examples(500, few=25)
 @given(data=st.data())
 def test_an_answer_comes_back(p: str, q: str, data: st.DataObject) -> None:
-    assert set(check_answer(p, data.draw(answers_of[q]))) <= LISTED[p, q][1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("p", "q"), DIRECTIONS)
-@broad
-@given(data=st.data())
-def test_many_messages_and_answers(p: str, q: str, data: st.DataObject) -> None:
-    assert set(check_request(q, data.draw(requests[p]))) <= LISTED[p, q][0]
     assert set(check_answer(p, data.draw(answers_of[q]))) <= LISTED[p, q][1]

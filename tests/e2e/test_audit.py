@@ -32,7 +32,7 @@ def recorded(gateway: Any, event: str) -> list[dict[str, Any]]:
     return sorted((line for line in lines if line["event"] == event), key=lambda line: line["time"])
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_what_happened_is_in_the_file_and_what_was_said_is_not(
     workers: int, start_gateway: Any, peers: Any
 ) -> None:

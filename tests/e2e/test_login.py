@@ -47,7 +47,7 @@ class Scene:
             return command.wait(PATIENCE), "".join(lines)
 
 
-@pytest.fixture(params=["1", "2"], ids=["one process", "two workers"])
+@pytest.fixture(params=["1", pytest.param("2", marks=pytest.mark.slow)], ids=["one process", "two workers"])
 def scene(
     request: pytest.FixtureRequest,
     start_gateway: Callable[..., Any],

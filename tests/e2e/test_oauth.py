@@ -37,7 +37,7 @@ def said(agent: str) -> list[str]:
     return ["--skill", "echo", "--data", '{"text": "hello"}'] if agent == "mcp" else ["echo hello"]
 
 
-@pytest.fixture(params=["1", "2"], ids=["one process", "two workers"])
+@pytest.fixture(params=[pytest.param("1", marks=pytest.mark.slow), "2"], ids=["one process", "two workers"])
 def scene(
     request: pytest.FixtureRequest,
     peers: Any,

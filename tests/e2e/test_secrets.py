@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -45,9 +46,7 @@ def babbling(status: int, how: str) -> Any:
     return serve
 
 
-def test_no_secret_is_anywhere(
-    start_gateway: Callable[..., Any], peers: Any, until: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_no_secret_is_anywhere(start_gateway: Callable[..., Any], peers: Any, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(FILE + "\n")
     with ExitStack() as stack:
         server = stack.enter_context(AuthServer(clients={"me": CLIENT}).running())
@@ -60,7 +59,6 @@ def test_no_secret_is_anywhere(
         gateway = start_gateway(
             TOKEN=ENV, CHILD=CHILD, CLIENT=CLIENT, WRONG=WRONG, AGENTGW_SERVER__WORKERS="2",
         )  # fmt: skip
-        until("the gateway is ready", gateway.cli.home.joinpath("owner.json").exists)
         run = Heard(gateway.cli)
 
         # --- agents with secrets of every kind, and mistakes in them
@@ -100,7 +98,11 @@ def test_no_secret_is_anywhere(
             assert "hi" in run("call", name, *tool)
         names = [agent["name"] for agent in gateway.cli.json("agents", "list")]
         assert "clear" not in names
+        message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": "hi"}]}
+        send = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message}}
         for name in names:
+            run.text += httpx.post(f"{gateway.url}/a2a/{name}/", json=send).text
+        for name in ("crashes-mcp", "refuses-a2a", "breaks-acp", "unset"):
             run("call", name, "hi", "--json")
         server.revoke()
         server.clients["me"] = "changed"
@@ -112,10 +114,14 @@ def test_no_secret_is_anywhere(
         for words in (["agents", "list"], ["traces", "--limit", "1000"]):
             run(*words)
             run(*words, "--json")
-        for name in names:
+        for name in ("env", "child", "client", "hosted"):
             run("agents", "show", name)
-        for trace in gateway.cli.json("traces", "--limit", "1000"):
-            run("traces", "show", trace["trace_id"], "--json")
+        token = json.loads((gateway.cli.home / "owner.json").read_bytes())["token"]
+        owner = {"Authorization": f"Bearer {token}"}
+        traces = [trace["trace_id"] for trace in gateway.cli.json("traces", "--limit", "1000")]
+        run("traces", "show", traces[0], "--json")
+        for path in (*(f"traces/{trace}" for trace in traces), *(f"agents/{name}" for name in names)):
+            run.text += httpx.get(f"{gateway.url}/api/{path}", headers=owner).raise_for_status().text
         for path in ("/", "/metrics", "/api/agents", "/acp/agents", "/.well-known/agent-card.json"):
             run.text += httpx.get(gateway.url + path).text
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}

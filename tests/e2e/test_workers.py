@@ -202,6 +202,18 @@ async def test_calls_are_counted_and_traced_wherever_they_were_made(gateway: Any
     assert sum(span["kind"] == "server" for span in spans) == TRIES
 
 
+async def states_of(url: str, tasks: list[str]) -> list[str]:
+    """As soon as the workers that have them serve again."""
+    states: list[str] = []
+    async with asyncio.timeout(PATIENCE):
+        for id in tasks:
+            body = rpc("GetTask", {"id": id})
+            while "result" not in (got := (await fresh("POST", url, json=body, headers=A2A)).json()):
+                assert "error" in got, got
+            states.append(got["result"]["status"]["state"])
+    return states
+
+
 async def test_a_worker_that_dies_is_started_again_and_its_tasks_have_failed(
     start_gateway: Any, peers: Any, until: Any
 ) -> None:
@@ -218,7 +230,7 @@ async def test_a_worker_that_dies_is_started_again_and_its_tasks_have_failed(
     os.kill(before[0].pid, signal.SIGKILL)
     before[0].wait()
     until("there are two again", lambda: len(workers_of(gateway)) == 2)
-    states = [(await a2a(url, "GetTask", {"id": id}))["status"]["state"] for id in tasks]
+    states = await states_of(url, tasks)
     assert set(states) <= {"TASK_STATE_FAILED", "TASK_STATE_WORKING", "TASK_STATE_SUBMITTED"}, states
     lost = states.count("TASK_STATE_FAILED")
     listed = (await a2a(url, "ListTasks", {}))["tasks"]
@@ -226,7 +238,7 @@ async def test_a_worker_that_dies_is_started_again_and_its_tasks_have_failed(
     os.kill(before[1].pid, signal.SIGKILL)
     before[1].wait()
     until("there are two again", lambda: len(workers_of(gateway)) == 2)
-    states = [(await a2a(url, "GetTask", {"id": id}))["status"]["state"] for id in tasks]
+    states = await states_of(url, tasks)
     assert states == ["TASK_STATE_FAILED"] * TRIES
 
 

@@ -16,6 +16,12 @@ from . import peer
 from .gateway import DOORS, Outcome, running
 
 FAULTS = [*peer.FAULTS, "is_gone"]
+# One of each kind; the others are slow.
+TELLING = {
+    "resets", "hangs", "drips_head", "is_no_http", "crashes", "is_busy", "redirects", "refuses_credentials",
+    "answers_no_json", "answers_with_another_id", "nests", "is_no_utf8", "answers_8_mb", "closes_in_the_body",
+    "ends_the_stream_early", "says_only_comments", "streams_garbage", "is_gone",
+}  # fmt: skip
 # Large results pass as they come where both ends speak one era: whole, or the connection is cut.
 PASSING = {("mcp", "mcp-modern"), ("mcp-handshake", "mcp-handshake")}
 LARGE = {"answers_8_mb", "answers_without_end"}
@@ -57,7 +63,9 @@ def _is_relayed(task: Task) -> bool:
     return any(marks.get("relayed") for marks in task.extra.values())
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in TELLING else [pytest.mark.slow]) for name in FAULTS]
+)
 async def test_each_client_is_told_and_nobody_else_notices(name: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(running())

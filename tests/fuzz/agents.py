@@ -380,6 +380,10 @@ class Reading:
         self.status = answer.status
         self.headers = answer.all_headers
         self._answer = answer
+        self._taker: Callable[[bytes], bool] | None = None
+
+    def offer(self, taker: Callable[[bytes], bool]) -> None:
+        self._taker = taker
 
     def header(self, name: str) -> str | None:
         return next((v.strip() for n, v in self.headers if n == name), None)
@@ -396,7 +400,7 @@ class Reading:
                 raw = piece if isinstance(piece, bytes) else json.dumps(piece).encode()
                 if isinstance(piece, dict | list) and self._answer.events:
                     raw = b"data: %b\n\n" % raw
-                if raw:
+                if raw and not (self._taker is not None and self._taker(raw)):
                     yield raw
 
     @property

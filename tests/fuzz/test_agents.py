@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from ..support.examples import examples
 from . import schemas
 from .agents import BREAKS, HANGS, Answer, Asked, member
 from .asking import BOTH, META, MODERN
 from .malformed import damaged, junk, tree, write
-from .running import examples
 from .world import AGENTS, Ask, World
 
 ALLOWED = (500, 502, 504)  # the agent is to blame

@@ -59,10 +59,10 @@ from agentgw.gateway.model import (
 from agentgw.gateway.ports import AgentView
 from agentgw.gateway.readable import UNREADABLE
 
+from ..support.examples import examples
 from .agents import A2A, RESULTS, STRING, Acp, Asked
 from .asking import A2A03, A2A10, ANSWER, INPUT, MESSAGE, MESSAGE03, META
 from .malformed import document, picking, trees
-from .running import examples
 
 _encode = msgspec.json.encode
 VERSIONS = (V10, V03)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
+from ..support.examples import examples
 from .asking import DOORS, requests
-from .running import examples
 from .world import Ask, World
 
 FRESH = 20  # requests after which there are new tasks to be asked about

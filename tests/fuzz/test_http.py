@@ -14,7 +14,7 @@ from agentgw.gateway.http.incoming import Incoming
 from agentgw.gateway.http.wire import ClientGone
 
 from ..gateway.http.support import Wire, read_all, settled
-from .running import examples
+from ..support.examples import examples
 
 # What requests are made of; strung together at random nearly all are refused, some of them late.
 PIECES = [

@@ -26,9 +26,9 @@ from agentgw.gateway.issuer import IssuedTokens
 from agentgw.gateway.rates import Rates
 from agentgw.gateway.transport import Reply
 
+from ..support.examples import examples
 from .clock import Loop
 from .malformed import ODD, Pick, damaged, document, junk, picking, text, tree, write
-from .running import examples
 
 ISSUER, PUBLIC = "https://id.example/realm", "https://gw.example"
 AUTH = Auth(
@@ -65,7 +65,7 @@ OPENID = f"{ISSUER}/.well-known/openid-configuration"
 METADATA = {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/keys"}
 JWKS = {"keys": [*KEYS.values(), *map(json.loads, OTHERS)]}
 CLAIMS = {
-    "iss": ISSUER, "sub": "ann", "aud": ["agents", f"{PUBLIC}/mcp/talk"], "exp": int(time.time()) + 600,
+    "iss": ISSUER, "sub": "ann", "aud": ["agents", f"{PUBLIC}/mcp/talk"], "exp": int(time.time()) + 36_000,
     "nbf": int(time.time()) - 5, "iat": int(time.time()) - 5, "scope": "talk admin", "jti": "1",
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgw.gateway.access import SPACE, Access
@@ -48,6 +48,8 @@ from agentgw.registry.keys import Keys
 from agentgw.registry.memory import MemoryStore
 from agentgw.registry.remote import remote, served
 from agentgw.registry.sqlite import SqliteStore
+
+from ..support.examples import examples
 
 encode = msgspec.json.encode
 
@@ -139,7 +141,7 @@ def kind(request):
     return request.param
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(stored, st.lists(events, max_size=4), records, agents)
 def test_everything_comes_back_as_it_was(stored, events, record, agent):
     async def there_and_back(kind, home):
@@ -524,6 +526,10 @@ HOLD = """
 import asyncio, sys
 from pathlib import Path
 from agentgw.registry.sqlite import SqliteStore
+
+from ..support.examples import examples
+
+from ..support.examples import examples
 
 async def hold():
     store = SqliteStore(Path(sys.argv[1]), spans=1, holder="agentgw serve")

@@ -21,6 +21,10 @@ SMALL = 16 * 1024  # bytes: less than the database has by then, and more than th
 ROOT = os.geteuid() == 0  # whom no mode keeps out
 
 
+def slow(value: Any) -> Any:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def refused(gateway: Gateway, **env: str) -> str:
     """The one line with which a start ends, with exit status 2."""
     script, home = gateway.cli.script, gateway.home
@@ -140,7 +144,7 @@ def test_a_directory_that_is_a_file(gateway: Gateway, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("damage", ["header", "page", "cut"])
+@pytest.mark.parametrize("damage", [slow("header"), "page", slow("cut")])
 def test_a_damaged_database(gateway: Gateway, damage: str) -> None:
     """It is left as it is, and the line says what to do about it."""
     registered(gateway)
@@ -180,7 +184,7 @@ def test_a_database_of_a_newer_version(gateway: Gateway) -> None:
     assert [a["name"] for a in gateway.get("/api/agents").json()] == ["kept"]
 
 
-@pytest.mark.parametrize("junk", [b"", b"junk", b"\xff\xfe", b'{"pid": "x"}'])
+@pytest.mark.parametrize("junk", [slow(b""), slow(b"junk"), b"\xff\xfe", slow(b'{"pid": "x"}')])
 @pytest.mark.parametrize("file", ["owner.json", "lock"])
 def test_files_that_say_who_runs_may_hold_anything(gateway: Gateway, file: str, junk: bytes) -> None:
     registered(gateway)
@@ -191,7 +195,7 @@ def test_files_that_say_who_runs_may_hold_anything(gateway: Gateway, file: str, 
     assert [a["name"] for a in gateway.get("/api/agents").json()] == ["kept"]
 
 
-@pytest.mark.parametrize("junk", [b"", b"not a key\n", b"\xff\xfe"])
+@pytest.mark.parametrize("junk", [slow(b""), b"not a key\n", slow(b"\xff\xfe")])
 def test_a_damaged_key(gateway: Gateway, junk: bytes) -> None:
     registered(gateway)
     path = gateway.home / "seal.keys"

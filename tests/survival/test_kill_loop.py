@@ -84,7 +84,7 @@ def ended(gateway: Gateway, told: Told) -> None:
     wait_until("the records say so, too", lambda: not working(), 60)
 
 
-ROUNDS = [3, pytest.param(40, marks=pytest.mark.slow)]
+ROUNDS = [2, pytest.param(40, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)

@@ -13,6 +13,10 @@ from ..e2e.conftest import Peers, workers_of
 from .conftest import Gateway
 
 
+def slow(value: Any) -> Any:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 class Configured:
     """A gateway with a file."""
 
@@ -49,7 +53,7 @@ def agent(name: str, url: str, *more: str) -> str:
     return "\n".join([f"[agents.{name}]", f'url = "{url}"', 'protocol = "a2a"', *more])
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [slow(1), 2])
 def test_agents_and_limits(configured: Configured, peers: Peers, workers: int) -> None:
     gateway = configured.gateway
     configured.write(agent("one", peers.a2a), agent("two", peers.a2a))
@@ -92,7 +96,10 @@ def test_agents_and_limits(configured: Configured, peers: Peers, workers: int) -
 
 @pytest.mark.parametrize(
     "line",
-    ["nesting = 'deep'", "nestin = 5", "[agents.x]", "not TOML", "[agents.Bad_Name]\nurl = 'http://a'"],
+    [
+        "nesting = 'deep'",
+        *map(slow, ["nestin = 5", "[agents.x]", "not TOML", "[agents.Bad_Name]\nurl = 'http://a'"]),
+    ],
 )
 def test_a_bad_file_changes_nothing_and_says_why(configured: Configured, peers: Peers, line: str) -> None:
     gateway = configured.gateway

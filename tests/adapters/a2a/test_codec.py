@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgw.adapters.a2a import rest03
@@ -27,9 +27,6 @@ from agentgw.adapters.a2a.params import send_at, send_from
 from agentgw.adapters.a2a.plain import item_at, task_at, task_json
 from agentgw.adapters.a2a.wire import V03, V10
 from agentgw.gateway.model import Artifact, Data, File, Message, Task, Text
-
-settings.register_profile("quick", max_examples=80, deadline=None)
-settings.load_profile("quick")
 
 words = st.text(max_size=12)
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words

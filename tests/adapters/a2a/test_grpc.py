@@ -41,7 +41,7 @@ from a2a.utils.errors import (
     VersionNotSupportedError,
 )
 from google.protobuf.json_format import MessageToDict, ParseDict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
@@ -90,6 +90,7 @@ from agentgw.gateway.model import (
 from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
 
+from ...support.examples import examples
 from ...support.memory import MemoryDirectory, MemoryUpstream, echo
 from ...support.ports import find_port
 from ...support.telling import invoked, replied
@@ -137,7 +138,7 @@ plain = st.recursive(
 
 
 @given(plain)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_data_comes_through_as_it_was(value: Any) -> None:
     wire = {"artifactId": "a", "parts": [{"data": value}]}
     again = proto.decode("Artifact", proto.encode("Artifact", wire))

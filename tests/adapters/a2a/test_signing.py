@@ -18,7 +18,7 @@ from a2a.utils.signing import InvalidSignaturesError, create_agent_card_signer, 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from google.protobuf.json_format import MessageToDict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.api_jwk import PyJWK
@@ -45,6 +45,7 @@ from agentgw.gateway.model import Agent, Record, Skill
 from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
 
+from ...support.examples import examples
 from ...support.memory import MemoryDirectory, MemoryUpstream, hub
 from .support import LocalHost, peer, served
 from .support import gateway as front
@@ -88,7 +89,7 @@ values = st.recursive(
 
 
 @given(values)
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_json_is_canonical_as_the_sdk_has_it(value: Any) -> None:
     assert canonical(value).decode() == _jcs.canonicalize(value)
 

@@ -5,12 +5,14 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgw.adapters.acp import codec
 from agentgw.gateway.errors import InvalidRequest
 from agentgw.gateway.model import Data, File, Message, Text
+
+from ...support.examples import examples
 
 
 def b64(content: bytes) -> str:
@@ -74,19 +76,19 @@ def fit(message: dict[str, Any]) -> bool:
     return all(m is None or m.get("kind") == "citation" for m in metadata) and "a/b" not in links
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(parts)
 def test_a_part_comes_home_as_it_was(raw: dict[str, Any]) -> None:
     assert codec.part_json(codec.part(raw)) == raw
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(messages)
 def test_a_message_comes_home_as_it_was(raw: dict[str, Any]) -> None:
     assert codec.message_json(codec.message(raw)) == raw
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(messages.filter(fit), min_size=1, max_size=3))
 def test_an_input_comes_home_as_it_was(raw: list[dict[str, Any]]) -> None:
     assert codec.input_json(codec.input_message(raw).value).value == raw

@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgw.adapters.mcp import codec
 from agentgw.adapters.mcp.losses import of_parts, phrases
 from agentgw.gateway.model import Data, File, Finished, Text
+
+from ...support.examples import examples
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -51,13 +53,13 @@ blocks = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(blocks)
 def test_a_block_comes_back_as_it_was(original: dict[str, Any]) -> None:
     assert codec.block_of(codec.part_of(original)) == original
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.binary(), st.sampled_from([None, "image/png", "audio/mpeg", "application/zip"]))
 def test_bytes_of_any_protocol_arrive_unchanged(content: bytes, media_type: str | None) -> None:
     sent = codec.block_of(File(content=content, media_type=media_type, name="f.bin"))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mcp.shared import inbound
 
 from agentgw.adapters.mcp import headers
 
+from ...support.examples import examples
 
-@settings(max_examples=100, deadline=None)
+
+@examples(100)
 @given(st.text() | st.sampled_from(["=?base64?QQ==?=", " x", "a\tb", "plain"]))
 def test_any_value_survives_and_reads_the_same_at_the_official_sdk(value: str) -> None:
     encoded = headers.encode_value(value)

@@ -6,12 +6,13 @@ import asyncio
 import itertools
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgw.gateway.http.incoming import Incoming
 from agentgw.gateway.http.wire import ClientGone
 
+from ...support.examples import examples
 from .support import Wire, read_all, read_answer, settled
 
 
@@ -93,7 +94,7 @@ def in_pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(
     asked=st.lists(ASKED, min_size=1, max_size=12),
     cuts=st.lists(st.integers(0, 1 << 20), max_size=20),
