@@ -50,11 +50,12 @@ _NEXT: dict[tuple[State, _Event], State] = {
 
 class Breaker:
     """``limit``: failures in a row that open it (0: it never opens); ``first``, ``longest``: seconds of the
-    first pause and of the longest. ``on_open`` is called with the seconds of each pause."""
+    first pause and of the longest. ``on_open`` is called with the seconds of each pause; ``on_way``: see
+    ``minds``."""
 
     __slots__ = (
         "_clock", "_first", "_limit", "_longest", "_next", "_pauses", "_random", "failures", "on_open",
-        "state",
+        "on_way", "state",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Breaker:
         self.state = State.CLOSED
         self.failures = 0  # in a row; 0: all is well, and nothing has to be asked or said
         self.on_open: Callable[[float], object] | None = None
+        self.on_way: Callable[[bool], object] | None = None
         self._limit = limit
         self._first = first
         self._longest = longest
@@ -91,6 +93,12 @@ class Breaker:
         self._go(_Event.DUE)
         self._next = self._clock() + self._first
         return True
+
+    def minds(self, transport: bool) -> None:
+        """Whether it is what goes over the agent's transport that counts, as it is at first; or the calls go
+        another way, of which that tells nothing."""
+        if self.on_way is not None:
+            self.on_way(transport)
 
     def hurry(self) -> None:
         """The next call may go out at once (somebody asks how the agent is)."""

@@ -155,6 +155,10 @@ class Credentialed(Protocol):
         GatewayError when it can't be had."""
         ...
 
+    def accepted(self) -> None:
+        """The agent has taken it."""
+        ...
+
 
 # --- towards clients -------------------------------------------------------------------------
 

@@ -10,11 +10,12 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from .breaker import Breaker, State
 from .children import Children
 from .config import Config
-from .errors import CircuitOpen, NoRoom, Unconnected, Unreachable
+from .errors import CircuitOpen, GatewayError, NoRoom, Unconnected, Unreachable
 from .h1 import Connection
 from .model import Record
 from .ports import Host
@@ -37,7 +38,7 @@ class AgentTransport(HttpTransport):
         self._pool = shared._pool
         self._open = self._guarded
         self._peer = agent
-        self._breaker = breaker
+        self.breaker = breaker
         self._retries = retries
         self._most = most
         self._waiting = 0
@@ -49,7 +50,7 @@ class AgentTransport(HttpTransport):
         self, method: str, url: str, headers: Headers, body: bytes | None, address: str | None
     ) -> Connection:
         """See ``Pool.open``."""
-        breaker = self._breaker
+        breaker = self.breaker
         if breaker.state is not State.CLOSED and not breaker.admit():
             raise CircuitOpen(self._peer, breaker.wait)
         if self._waiting >= self._most:
@@ -79,7 +80,7 @@ class AgentTransport(HttpTransport):
         address: str | None,
     ) -> Connection:
         """What can be got once it has failed with ``error``; else this or a later one is raised."""
-        breaker = self._breaker
+        breaker = self.breaker
         for attempt in range(self._retries):
             if breaker.state is not State.CLOSED or not _repeatable(error, method):
                 break
@@ -93,6 +94,35 @@ class AgentTransport(HttpTransport):
         elif breaker.failures:
             breaker.dropped()
         raise error
+
+
+class Guard(AbstractContextManager[None]):
+    """The circuit breaker of one agent, and how many may wait for it to begin its answer, for calls that go
+    another way than over its transport: each is a block, which ends once the answer has begun. It raises
+    CircuitOpen, or NoRoom, before anything is sent; what it is left with says whether the agent was reached.
+    """
+
+    def __init__(self, agent: str, breaker: Breaker, most: int) -> None:
+        self._agent = agent
+        self._breaker = breaker
+        self._most = most
+        self._waiting = 0
+
+    def __enter__(self) -> None:
+        if self._waiting >= self._most:
+            raise too_many(self._agent)
+        if self._breaker.state is not State.CLOSED and not self._breaker.admit():
+            raise CircuitOpen(self._agent, self._breaker.wait)
+        self._waiting += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        self._waiting -= 1
+        if isinstance(error, Unreachable):
+            self._breaker.failed()
+        elif self._breaker.failures:
+            # An agent's own error is an answer; who is cancelled knows nothing.
+            answered = error is None or isinstance(error, GatewayError)
+            (self._breaker.succeeded if answered else self._breaker.dropped)()
 
 
 def too_many(agent: str) -> NoRoom:
@@ -124,6 +154,7 @@ class AgentHost:
         else:
             self.breaker = Breaker(limits.circuit_failures, limits.circuit_pause, limits.circuit_longest)
         self.breaker.on_open = self._opened
+        self.breaker.on_way = self._way
         shared = host.transport
         own = isinstance(shared, HttpTransport)
         self.transport: Transport = (
@@ -140,6 +171,10 @@ class AgentHost:
 
     def changed(self, agent: str) -> None:
         self._host.changed(agent)
+
+    def _way(self, transport: bool) -> None:
+        if isinstance(self.transport, AgentTransport):
+            self.transport.breaker = self.breaker if transport else Breaker(0)
 
     def _opened(self, pause: float) -> None:
         """Have it looked at now, so that listings say so, and again when it may be tried: that look is the

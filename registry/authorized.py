@@ -38,6 +38,10 @@ class Authorized:
             return await self._bearer.refused(refused)
         return self._bearer.now() or await self._bearer.get()
 
+    def accepted(self) -> None:
+        """See ``ports.Credentialed``."""
+        self._bearer.doubts = 0
+
     async def request(
         self,
         method: str,

@@ -119,7 +119,7 @@ class App:
             target: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
             if query := scope["query_string"]:
                 target = b"%b?%b" % (target.partition(b"?")[0], query)
-            wire = AsgiWire(receive, send)
+            wire = AsgiWire(receive, send, scope.get("client"))
             try:
                 await self.serve(wire, Head(scope["method"], target, scope["headers"]))
             finally:

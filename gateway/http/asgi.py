@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from .request import Request
@@ -16,19 +16,16 @@ ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class AsgiWire:
-    """Implements ``Wire`` over ASGI's ``receive`` and ``send``."""
+    """Implements ``Wire`` over ASGI's ``receive`` and ``send``; ``client`` is the scope's: who asks."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, client: Sequence[Any] | None = None) -> None:
+        self.peer = str(client[0]) if client else ""
         self._receive = receive
         self._send = send
         self._complete = False
         self._watch: asyncio.Task[None] | None = None
         self._on_gone: list[Callable[[], object]] = []
         self.gone = self.begun = False
-
-    @property
-    def peer(self) -> str:
-        return ""
 
     def whole(self) -> bytes | None:
         return b"" if self._complete else None

@@ -19,7 +19,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -63,8 +63,9 @@ class Bridge:
         peer: str,
         tell: Callable[[str], Awaitable[None]],
     ) -> AsyncGenerator[Any]:
-        """The results of an operation (one, but for streams). ``tell`` gets the extensions that are used for
-        it, if there are any, before the first. Raises Refused. Closing it means that the client has left."""
+        """The results of an operation (one, but for streams). ``peer``: the client, as gRPC names it.
+        ``tell`` gets the extensions that are used for it, if there are any, before the first. Raises Refused.
+        Closing it means that the client has left."""
         exchange = _Exchange(self._scope(params, metadata, peer), _body(method, params))
         job = asyncio.create_task(exchange.run(self._app))
         self._running.add(job)
@@ -103,13 +104,20 @@ class Bridge:
         return {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "2", "scheme": "http",
             "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
-            "headers": headers, "client": (peer, 0), "state": {},
+            "headers": headers, "client": (_address(peer), 0), "state": {},
         }  # fmt: skip
 
     async def aclose(self, grace: float) -> None:
         """Give calls whose client has left ``grace`` seconds to end."""
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
+
+
+def _address(peer: str) -> str:
+    """The IP address in gRPC's name of a peer: ``ipv4:192.0.2.1:50000``, ``ipv6:[2001:db8::1]:50000`` (where
+    the brackets may be quoted); "" where there is none."""
+    family, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if family in ("ipv4", "ipv6") else ""
 
 
 def _body(method: str, params: Mapping[str, Any]) -> bytes:

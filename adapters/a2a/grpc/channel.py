@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from ....gateway.errors import BadUpstream, InvalidRequest
+from ....gateway.config import Limits
+from ....gateway.errors import BadUpstream, InvalidRequest, Unreachable
 from ....gateway.ports import Credentialed
+from ....gateway.reach import Guard
 from ..card import Interface
 from ..codec import Malformed
 from ..schema import Method, schema
@@ -28,14 +31,16 @@ _encode = msgspec.json.Encoder().encode
 
 class GrpcChannel:
     """Like ``upstream.channel.Channel``, but with connections of its own. The interface's URL says
-    ``https`` for TLS. ``limit``: bytes of one message. Raises ConfigError where gRPC is not installed."""
+    ``https`` for TLS. ``guard``: minds the agent's circuit. Raises ConfigError where gRPC is not
+    installed."""
 
     def __init__(
         self,
         agent: str,
         interface: Interface,
         credentials: Credentials,
-        limit: int,
+        limits: Limits,
+        guard: Guard,
         allow: Sequence[str] | None = None,
         tokens: Credentialed | None = None,
     ) -> None:
@@ -45,7 +50,8 @@ class GrpcChannel:
         self._credentials = credentials
         self._lib = grpc()
         self._agent = agent
-        self._limit = limit
+        self._limits = limits
+        self._guard = guard
         self._allow = allow
         self._open: dict[str | None, Any] = {}  # by address: a name may have several
 
@@ -59,21 +65,19 @@ class GrpcChannel:
     ) -> msgspec.Raw:
         method = _method(op)
         body = self._request(method, params)
-        channel = await self._connected()
         token = await self._token()
-        for last in (False, True):
+        while True:
+            channel = await self._connected()
             sent = self._metadata(headers, token)
-            call = channel.unary_unary(f"/{SERVICE}/{method.name}")(body, metadata=sent)
-            try:
-                answer: bytes = await call
+            with self._guard:
+                call = channel.unary_unary(f"/{SERVICE}/{method.name}")(body, metadata=sent)
+                answer, error = await self._begun(channel, call)
+            if error is None:
+                self._took()
                 if activated is not None:
                     _tell(await call.initial_metadata(), activated)
                 return self._result(method, answer)
-            except self._lib.aio.AioRpcError as e:
-                token = None if last else await self._other(e, token)
-                if token is None:
-                    raise agent_failure(self._agent, e) from e
-        raise AssertionError("unreachable")
+            token = await self._other(error, token)
 
     async def stream(
         self,
@@ -85,34 +89,73 @@ class GrpcChannel:
     ) -> AsyncGenerator[msgspec.Raw]:
         method = _method(op)
         body = self._request(method, params)
-        channel = await self._connected()
         token = await self._token()
         while True:
-            begun = False
+            channel = await self._connected()
             sent = self._metadata(headers, token)
-            call = channel.unary_stream(f"/{SERVICE}/{method.name}")(body, metadata=sent)
+            call: Any = None
             try:
-                if activated is not None:
-                    _tell(await call.initial_metadata(), activated)
-                async for answer in call:
-                    begun = True
-                    yield self._result(method, answer)
-                return
+                with self._guard:
+                    call = channel.unary_stream(f"/{SERVICE}/{method.name}")(body, metadata=sent)
+                    answers: AsyncIterator[bytes] = aiter(call)
+                    answer, error = await self._begun(channel, anext(answers, None))
+                if error is None:
+                    self._took()
+                    if activated is not None:
+                        _tell(await call.initial_metadata(), activated)
+                    while answer is not None:
+                        yield self._result(method, answer)
+                        answer = await anext(answers, None)
+                    return
             except self._lib.aio.AioRpcError as e:
-                token = None if begun else await self._other(e, token)
-                if token is None:
-                    raise agent_failure(self._agent, e) from e
+                raise agent_failure(self._agent, e) from e
             finally:
-                call.cancel()
+                if call is not None:
+                    call.cancel()
+            token = await self._other(error, token)
+
+    async def _begun(self, channel: Any, answer: Awaitable[bytes | None]) -> tuple[Any, Any]:
+        """The answer's beginning, or the error that it is. Raises GatewayError where the agent is not to be
+        reached."""
+        try:
+            return await answer, None
+        except self._lib.aio.AioRpcError as e:
+            if e.code() is self._lib.StatusCode.UNAVAILABLE and not self._is(channel, "READY"):
+                raise agent_failure(self._agent, e) from e
+            return None, e
+
+    async def reach(self) -> None:
+        """Connect. Raises Unreachable, CircuitOpen."""
+        channel = await self._connected()
+        with self._guard:
+            state: Any = channel.get_state(try_to_connect=True)
+            try:
+                async with asyncio.timeout(self._limits.connect_timeout):
+                    while not self._is(channel, "READY"):
+                        if self._is(channel, "TRANSIENT_FAILURE"):
+                            raise TimeoutError
+                        await channel.wait_for_state_change(state)
+                        state = channel.get_state(try_to_connect=True)
+            except TimeoutError as e:
+                raise Unreachable(f"{self._agent} can't be reached over gRPC") from e
+
+    # --- tokens ------------------------------------------------------------------------------
 
     async def _token(self) -> Header | None:
         return None if self._tokens is None else await self._tokens.credentials()
 
-    async def _other(self, error: Any, refused: Header | None) -> Header | None:
-        """Another token where the agent refused this one; None if that is not what went wrong."""
-        if self._tokens is None or error.code() is not self._lib.StatusCode.UNAUTHENTICATED:
-            return None
-        return await self._tokens.credentials(refused)
+    def _took(self) -> None:
+        if self._tokens is not None:
+            self._tokens.accepted()
+
+    async def _other(self, error: Any, refused: Header | None) -> Header:
+        """Another token where the agent refused this one. Raises GatewayError where there is none, or that is
+        not what went wrong."""
+        if self._tokens is not None and error.code() is self._lib.StatusCode.UNAUTHENTICATED:
+            token = await self._tokens.credentials(refused)
+            if token is not None:
+                return token
+        raise agent_failure(self._agent, error) from error
 
     # --- the connection ----------------------------------------------------------------------
 
@@ -121,17 +164,24 @@ class GrpcChannel:
         at = None
         if self._allow is not None:
             at = await elsewhere_at(self._agent, self.interface.url, self._allow)
-        if at not in self._open:
+        # One that failed waits ever longer by itself, and when to try again is the breaker's to say.
+        if at not in self._open or self._is(self._open[at], "TRANSIENT_FAILURE"):
             self._open[at] = self._opened(at)
         return self._open[at]
+
+    def _is(self, channel: Any, state: str) -> bool:
+        """Whether a connection is in this state. With one that is ready, what came is the agent's answer."""
+        return channel.get_state() is getattr(self._lib.ChannelConnectivity, state)
 
     def _opened(self, at: str | None) -> Any:
         parts = urlsplit(self.interface.url)
         host = parts.hostname or ""
         authority, target = parts.netloc, f"dns:///{parts.netloc}"
         options: list[tuple[str, Any]] = [
-            ("grpc.max_receive_message_length", self._limit),
+            ("grpc.max_receive_message_length", self._limits.body),
             ("grpc.max_send_message_length", -1),
+            ("grpc.min_reconnect_backoff_ms", int(self._limits.connect_timeout * 1000)),
+            ("grpc.use_local_subchannel_pool", 1),
             ("grpc.primary_user_agent", "agentgw"),
             ("grpc.default_authority", authority),
         ]

@@ -85,11 +85,11 @@ def agent_failure(agent: str, error: Any) -> GatewayError:
             native = {"protocol": "a2a", "status": 401 if code == "UNAUTHENTICATED" else 403}
             return AgentError(f"{agent} refuses the gateway's credentials", native=native, detail=detail)
         case "UNAVAILABLE":
-            return Unreachable("the agent can't be reached", detail=detail)
+            return Unreachable(f"{agent} can't be reached", detail=detail)
         case "DEADLINE_EXCEEDED":
-            return UpstreamTimeout("the agent did not answer in time", detail=detail)
+            return UpstreamTimeout(f"{agent} did not answer in time", detail=detail)
         case "RESOURCE_EXHAUSTED":
-            return TooLarge("the message is larger than the agent or the gateway takes", detail=detail)
+            return TooLarge(f"the message is larger than {agent} or the gateway takes", detail=detail)
         case _:
             return UpstreamFailed(agent, detail=detail)
 

@@ -73,6 +73,10 @@ class Way(Protocol):
         may be offered what comes while the reader waits."""
         ...
 
+    async def reach(self) -> None:
+        """Find out whether the agent can be reached, where its card is no sign of it. Raises Unreachable."""
+        ...
+
 
 class Channel:
     """``Way`` over HTTP. ``credentials``: what goes with every call, where credentials may; asked for each
@@ -166,6 +170,9 @@ class Channel:
         async with self._transport.stream("GET", url, headers=sent, address=at) as answer:
             async for result in self._results(op, answer, id, taker):
                 yield result
+
+    async def reach(self) -> None:
+        """Its card came the same way."""
 
     async def _results(
         self, op: Op, answer: Stream, id: int, taker: Taker | None

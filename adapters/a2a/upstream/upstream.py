@@ -34,6 +34,7 @@ from ....gateway.model import (
     Trace,
 )
 from ....gateway.ports import Credentialed, Found, Host, Tell
+from ....gateway.reach import Guard
 from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Attribute, Span, server_attributes, trace_headers
 from ..card import Interface, agent_from
@@ -80,7 +81,8 @@ class A2AUpstream:
     async def describe(self) -> Sequence[Agent]:
         async with self._reading:
             await self._read()
-        assert self._card is not None
+        assert self._card is not None and self._channel is not None
+        await self._channel.reach()
         agent = agent_from(self._card)
         if self._note:
             agent = msgspec.structs.replace(agent, extra={**agent.extra, "agentgw": {"note": self._note}})
@@ -120,10 +122,11 @@ class A2AUpstream:
     def _opened(self, interface: Interface, allow: Sequence[str] | None) -> Way:
         """A way to the agent; over gRPC the one that is open, while it is the same. ``allow``: see
         ``Channel``; an interface that lies elsewhere gets no credentials."""
-        limit = self._host.config.limits.body
+        host, limits = self._host, self._host.config.limits
         credentials = self._credentials if allow is None else _no_credentials
+        host.breaker.minds(transport=interface.binding != "GRPC")
         if interface.binding != "GRPC":
-            return Channel(self.name, interface, self._host.transport, credentials, allow, limit)
+            return Channel(self.name, interface, host.transport, credentials, allow, limits.body)
         from ..grpc.optional import grpc
 
         grpc()  # raises ConfigError that says what to install
@@ -132,10 +135,11 @@ class A2AUpstream:
         for channel in self._over_grpc:
             if channel.interface == interface and channel.here == (allow is None):
                 return channel
-        out = self._host.transport
-        tokens = out if allow is None and isinstance(out, Credentialed) else None
-        self._over_grpc.append(GrpcChannel(self.name, interface, credentials, limit, allow, tokens))
-        return self._over_grpc[-1]
+        tokens = host.transport if allow is None and isinstance(host.transport, Credentialed) else None
+        guard = Guard(self.name, host.breaker, limits.per_agent)
+        opened = GrpcChannel(self.name, interface, credentials, limits, guard, allow, tokens)
+        self._over_grpc.append(opened)
+        return opened
 
     def _credentials(self) -> Headers:
         return self._host.headers(self._record)

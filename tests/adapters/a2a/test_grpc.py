@@ -17,12 +17,7 @@ import pytest
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.client.client import ClientCallContext
 from a2a.client.errors import A2AClientError
-from a2a.server.request_handlers import DefaultRequestHandler
-from a2a.server.request_handlers.grpc_handler import GrpcHandler
-from a2a.server.routes import create_agent_card_routes
-from a2a.server.tasks import InMemoryTaskStore
 from a2a.types import (
-    AgentInterface,
     CancelTaskRequest,
     GetExtendedAgentCardRequest,
     GetTaskRequest,
@@ -43,7 +38,6 @@ from a2a.utils.errors import (
 from google.protobuf.json_format import MessageToDict, ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.applications import Starlette
 
 from agentgw.adapters.a2a import adapter
 from agentgw.adapters.a2a.card import Interface, grpc_interface
@@ -57,8 +51,10 @@ from agentgw.adapters.a2a.upstream.address import beside, of_grpc
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.adapters.a2a.wire import Op
 from agentgw.cli import process
-from agentgw.gateway.access import Access
-from agentgw.gateway.config import Config, Server
+from agentgw.gateway.access import Access, Key
+from agentgw.gateway.audit import Audit
+from agentgw.gateway.breaker import Breaker
+from agentgw.gateway.config import Config, Limits, Server
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import (
     AgentError,
@@ -87,6 +83,7 @@ from agentgw.gateway.model import (
     Text,
     text_of,
 )
+from agentgw.gateway.reach import Guard
 from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
 
@@ -94,7 +91,8 @@ from ...support.examples import examples
 from ...support.memory import MemoryDirectory, MemoryUpstream, echo
 from ...support.ports import find_port
 from ...support.telling import invoked, replied
-from .support import LocalHost, listening, peer, served
+from .grpcpeer import GrpcPeer
+from .support import LocalHost, listening, served
 
 BLOB = bytes(range(256))
 HELLO = a2a_pb2.Message(message_id="m", role=a2a_pb2.ROLE_USER, parts=[a2a_pb2.Part(text="hello")])
@@ -368,10 +366,10 @@ EVENTS = (b"content-type", b"text/event-stream")
 
 
 @contextlib.asynccontextmanager
-async def front(app: Any) -> AsyncIterator[Any]:
+async def front(app: Any, host: str = "gateway:1") -> AsyncIterator[Any]:
     """The SDK's stub for a gRPC port in front of ``app``; its address is ``target``."""
     port = find_port()
-    listener = GrpcListener(app, Config(server=Server(grpc_port=port)), "gateway:1")
+    listener = GrpcListener(app, Config(server=Server(grpc_port=port)), host)
     await listener.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -456,7 +454,7 @@ async def test_the_tenant_of_the_agents_interface_is_sent() -> None:
 
     async with front(app) as stub:
         interface = Interface(f"http://{stub.target}", "GRPC", "1.0", "us")
-        channel = GrpcChannel("far", interface, list, 1 << 20)
+        channel = GrpcChannel("far", interface, list, Limits(), Guard("far", Breaker(0), 1))
         got = await channel.call(Op.GET, {"id": "t", "tenant": "not the agent's"})
         assert bytes(got) == b'{"id":"t"}'
         await channel.aclose()
@@ -495,37 +493,58 @@ async def test_no_port_unless_it_is_wanted() -> None:
     assert adapter.listener(None, Config(), "localhost") is None  # type: ignore[arg-type]
 
 
+async def test_who_is_refused_is_in_the_audit_log_with_its_address() -> None:
+    audit = Audit()
+    key = Key(name="k", id="1", hash="ab" * 32)
+    access = Access("owner")
+    access.take([key])
+    directory = MemoryDirectory({"one": MemoryUpstream()})
+    hub = Hub(directory, MemoryStore(), Tracer(), Config())
+    face = A2AFace(hub)
+    app = App([face], None, Doors("127.0.0.1", ""), access=access, body_limit=1 << 20, audit=audit)  # type: ignore[arg-type]
+    async with front(app, "127.0.0.1") as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.SendMessage(SendMessageRequest(tenant="one", message=HELLO))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    (line,) = map(json.loads, audit.drain().splitlines())
+    assert (line["event"], line["status"], line["operation"]) == ("refused", 401, "POST /a2a/one")
+    assert line["peer"] == "127.0.0.1"
+    await face.aclose()
+    await hub.aclose()
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.1:50000", "192.0.2.1"),
+        ("ipv6:[2001:db8::1]:50000", "2001:db8::1"),
+        ("ipv6:%5B2001:db8::1%5D:50000", "2001:db8::1"),
+        ("unix:/run/x", ""),
+        ("", ""),
+    ],
+)
+async def test_a_peer_is_known_by_its_address(peer: str, address: str) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["client"][0])
+
+    async def tell(extensions: str) -> None: ...
+
+    with contextlib.suppress(Refused):
+        async for _ in Bridge(app, "gateway").call("GetTask", {}, (), peer, tell):
+            pass
+    assert seen == [address]
+
+
 # --- agents that offer only gRPC ---------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
-async def grpc_agent(*, url: str = "127.0.0.1:{}", tenant: str = "", **more: str) -> AsyncIterator[str]:
-    """The test peer over gRPC; its card, which lists nothing else, over HTTP. Yields the card's base."""
-    sock = listening()
-    card = peer.card(sock.getsockname()[1], ["1.0"])
-    server = grpc.aio.server()
-    port = server.add_insecure_port("127.0.0.1:0")
-    del card.supported_interfaces[:]
-    card.supported_interfaces.append(
-        AgentInterface(url=url.format(port), protocol_binding="GRPC", protocol_version="1.0", tenant=tenant)
-    )
-    for binding, other in more.items():
-        card.supported_interfaces.add(url=other, protocol_binding=binding, protocol_version="1.0")
-    store = InMemoryTaskStore()
-    handler = DefaultRequestHandler(
-        agent_executor=peer.Executor(),
-        task_store=store,
-        request_context_builder=peer.ContextOfTask(store),
-        agent_card=card,
-        validate_input_modes=False,
-    )
-    a2a_pb2_grpc.add_A2AServiceServicer_to_server(GrpcHandler(handler), server)
-    await server.start()
-    async with served(Starlette(routes=create_agent_card_routes(card)), sock) as base:
-        try:
-            yield base
-        finally:
-            await server.stop(0)
+async def grpc_agent(**how: Any) -> AsyncIterator[str]:
+    """A ``GrpcPeer``; the base of its card."""
+    async with GrpcPeer(**how).running() as one:
+        yield one.base
 
 
 @contextlib.asynccontextmanager
@@ -716,7 +735,7 @@ class Failed:
 @pytest.mark.parametrize(
     ("code", "kind", "message"),
     [
-        ("UNAVAILABLE", Unreachable, "the agent can't be reached"),
+        ("UNAVAILABLE", Unreachable, "far can't be reached"),
         ("UNKNOWN", UpstreamFailed, "far failed"),
         ("INTERNAL", UpstreamFailed, "far failed"),
         ("UNAUTHENTICATED", AgentError, "far refuses the gateway's credentials"),
