@@ -17,6 +17,7 @@ import msgspec
 from ....gateway import sse
 from ....gateway.documents import opening
 from ....gateway.errors import BadUpstream, GatewayError, UpstreamFailed
+from ....gateway.homes import mentions
 from ....gateway.readable import UNREADABLE, must_be_text
 from ....gateway.transport import Reply, Stream, Transport
 from .. import rest03
@@ -38,6 +39,7 @@ Taker = Callable[[Sequence[bytes]], bool]
 
 _skipped = msgspec.json.Decoder(msgspec.Raw)
 _reply = msgspec.json.Decoder(RpcReply)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 _RESULT = b'{"jsonrpc":"2.0","id":%d,"result":'
 _CALL = b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":%b}'
@@ -248,8 +250,7 @@ class Channel:
 
     def _request(self, op: Op, params: Params, id: int) -> tuple[str, str, bytes | None]:
         """Method, URL and body. ``id``: of the request, over JSON-RPC."""
-        if self.interface.tenant:
-            params = {**mapping(params), "tenant": self.interface.tenant}
+        params = self._addressed(params)
         if self._rpc:
             raw = bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
             name = method_name(op, self.interface.version).encode()
@@ -257,6 +258,23 @@ class Channel:
         method, path, query, body = self._rest(op, params)
         url = self._base + path + (f"?{urlencode(query)}" if query else "")
         return method, url, body
+
+    def _addressed(self, params: Params) -> Params:
+        """With the tenant that the agent's interface names (section 4.4.6), or none: a client's is no word of
+        that interface, and would lead into another tenant of the agent's."""
+        tenant = self.interface.tenant
+        if not isinstance(params, msgspec.Raw):
+            fields = {key: value for key, value in params.items() if key != "tenant"}
+            return {**fields, "tenant": tenant} if tenant else fields
+        raw = bytes(params)
+        if not tenant and not mentions(raw, b'"tenant"'):
+            return params
+        try:
+            members = _members.decode(raw or b"{}")
+        except UNREADABLE as e:
+            raise BadUpstream("parameters are not JSON") from e
+        members.pop("tenant", None)
+        return msgspec.Raw(_encode({**members, "tenant": tenant} if tenant else members))
 
     def _rest(self, op: Op, params: Params) -> tuple[str, str, dict[str, Any], bytes | None]:
         old = self.interface.version == V03
