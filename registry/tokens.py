@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -32,7 +33,7 @@ class NoTokens:
         return None
 
 
-class Shared:
+class Shared(ABC):
     """``Bearers`` that keeps them. ``changed`` is told the names of agents whose token can't be had any more,
     or is to be had again."""
 
@@ -56,9 +57,9 @@ class Shared:
             self._bearers[key] = Bearer(obtain, lambda: self._turned(users), self._clock)
         return self._bearers[key]
 
+    @abstractmethod
     async def obtain(self, record: Record, refused: Header | None) -> Issued:
         """A token for the record: another than ``refused``. Raises GatewayError."""
-        raise NotImplementedError
 
     def forget(self, name: str) -> None:
         """The agent's login is another one, or none."""
