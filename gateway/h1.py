@@ -29,7 +29,17 @@ class _Known(NamedTuple):
 
     status: int
     headers: list[tuple[str, str]]
+    coding: str
     length: int
+
+
+def content_coding(headers: list[tuple[str, str]]) -> str:
+    """How an answer's body is compressed; "": it is not."""
+    for key, value in headers:
+        if key == "content-encoding":
+            coding = value.strip().lower()
+            return "" if coding == "identity" else coding
+    return ""
 
 
 _known: Recurring[_Known] = Recurring(256 * 1024)
@@ -37,16 +47,17 @@ _known: Recurring[_Known] = Recurring(256 * 1024)
 
 class Connection(asyncio.Protocol):
     """Carries one request at a time. ``status`` and ``headers`` (names in lower case) are those of the last
-    answer; ``answered``: whether anything of it has come. ``over`` is set by a reader who knows that nothing
-    but the end of the answer is missing; ``on_end`` is called at that end, or when there will be none.
-    ``peer``: what errors call the other side. ``taker`` is offered what comes of a body while its reader
-    waits for it: True says that it has taken all of it, and the reader waits on."""
+    answer; ``coding``: how its body is compressed ("": not at all); ``answered``: whether anything of it has
+    come. ``over`` is set by a reader who knows that nothing but the end of the answer is missing; ``on_end``
+    is called at that end, or when there will be none. ``peer``: what errors call the
+    other side. ``taker`` is offered what comes of a body while its reader waits for it: True says that it has
+    taken all of it, and the reader waits on."""
 
     __slots__ = (
         "_begun", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim", "_keep", "_loop",
         "_method", "_parser", "_paused", "_poll", "_silent", "_size", "_unsent", "_wake",
-        "_write_paused", "answered", "headers", "idle_since", "on_end", "over", "peer", "status", "taker",
-        "transport",
+        "_write_paused", "answered", "coding", "headers", "idle_since", "on_end", "over", "peer", "status",
+        "taker", "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -54,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()  # to ask for it costs a system call
         self.status = 0
         self.headers: list[tuple[str, str]] = []
+        self.coding = ""
         self.answered = False
         self.idle_since = 0.0
         self._parser: Any = None
@@ -220,7 +232,7 @@ class Connection(asyncio.Protocol):
         known, size = found
         if len(data) != size + known.length:
             return False
-        self.status, self.headers, self._framed = known.status, known.headers, True
+        self.status, self.headers, self.coding, self._framed = known.status, known.headers, known.coding, True
         if not self._head.done():
             self._head.set_result(None)
         self._judge()
@@ -239,7 +251,7 @@ class Connection(asyncio.Protocol):
         framing = [(k, v) for k, v in self.headers if k in ("content-length", "transfer-encoding")]
         length = len(data) - len(head)
         if framing == [("content-length", str(length))] and self._method not in ("HEAD", "CONNECT"):
-            _known.keep(head, _Known(self.status, self.headers, length))
+            _known.keep(head, _Known(self.status, self.headers, self.coding, length))
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._silent += len(data)
@@ -305,6 +317,7 @@ class Connection(asyncio.Protocol):
                 self._refuse(f"{self.peer}'s answer is not valid HTTP")
             self._framed = False
             return
+        self.coding = content_coding(self.headers)
         if any(k == "transfer-encoding" and v.strip().lower() != "chunked" for k, v in self.headers):
             self._refuse(f"{self.peer}'s answer has a transfer encoding that nobody asked for")
         if not self._head.done():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from .config import Limits as Configured
 from .errors import UpstreamTimeout
 from .model import Record
 from .waiting import Timers, Waiting
 
 Timeouts = tuple[float | None, float | None]
+_NO_LESS: Timeouts = (None, None)
 
 
 def allowed(record: Record, limits: Configured, less: Timeouts = (None, None)) -> tuple[float, float]:
@@ -15,20 +19,29 @@ def allowed(record: Record, limits: Configured, less: Timeouts = (None, None)) -
     may only be less."""
     idle = record.idle_timeout or limits.idle_timeout
     total = record.total_timeout or limits.total_timeout
+    if less == _NO_LESS:
+        return idle, total
     return min(idle, less[0] or idle), min(total, less[1] or total)
 
 
 class CallLimits(Waiting):
     """The blocks of the current task in which a call waits for its agent: ``total`` seconds from now on in
     all, and each block ``idle`` seconds without a sign of life (None: as long as the total allows). A block
-    raises UpstreamTimeout. To be closed when the call is over.
+    raises UpstreamTimeout. To be closed when the call is over. ``task``: the current one, if it is known.
     """
 
     __slots__ = ("_agent", "_total")
 
-    def __init__(self, timers: Timers, agent: str, idle: float | None, total: float) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        agent: str,
+        idle: float | None,
+        total: float,
+        task: asyncio.Task[Any] | None = None,
+    ) -> None:
         timed = () if idle is None else ((timers.of(idle), self._silent),)
-        super().__init__(*timed, loop=timers.loop)
+        super().__init__(*timed, loop=timers.loop, task=task)
         self._agent = agent
         self._total = timers.of(total)
         self._total.start(self._over)

@@ -215,17 +215,11 @@ class Answer(AbstractAsyncContextManager[Stream]):
         return _first(self.headers, name)
 
     @property
-    def _coded(self) -> str:
-        """How the body is compressed; "": it is not."""
-        coding = (self.header("content-encoding") or "").lower()
-        return "" if coding == "identity" else coding
-
-    @property
     def complete(self) -> bool:
         return self._connection.complete
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        coding = self._coded or "identity"
+        coding = self._connection.coding or "identity"
         read = self._connection.read
         if coding == "identity":
             while (chunk := await read()) is not None:
@@ -253,18 +247,18 @@ class Answer(AbstractAsyncContextManager[Stream]):
             raise BadUpstream(f"{self._peer}'s answer is not valid gzip", detail="it ends too early")
 
     def offer(self, taker: Callable[[bytes], bool]) -> None:
-        if not self._coded:
+        if not self._connection.coding:
             self._connection.taker = taker
 
     async def beginning(self) -> bytes | None:
-        return None if self._coded else await self._connection.beginning(LARGE)
+        return None if self._connection.coding else await self._connection.beginning(LARGE)
 
     def settle(self) -> None:
         self._connection.over = True
 
     async def read(self, limit: int | None = None) -> bytes:
         limit = self._limit if limit is None else limit
-        if not self._coded and (whole := self._connection.whole()) is not None:
+        if not self._connection.coding and (whole := self._connection.whole()) is not None:
             if len(whole) > limit:
                 raise BadUpstream(f"{self._peer}'s answer is larger than {limit} bytes")
             return whole

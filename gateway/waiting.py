@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cached_property
 from itertools import takewhile
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 KEPT = 64  # lengths: callers may choose any
 _EARLY = 0.001  # seconds: loops count in milliseconds
@@ -84,13 +84,18 @@ class Waiting:
     task alone.
 
     ``timed``: what is to be called when the task has been inside for so long; it counts anew each time.
-    ``loop``: the running one, if it is known.
+    ``loop``, ``task``: the running and the current one, if they are known.
     """
 
     __slots__ = ("_cancelled", "_cancelling", "_error", "_inside", "_task", "timed")
 
-    def __init__(self, *timed: tuple[Timer, Callback], loop: asyncio.AbstractEventLoop | None = None) -> None:
-        task = asyncio.current_task(loop)
+    def __init__(
+        self,
+        *timed: tuple[Timer, Callback],
+        loop: asyncio.AbstractEventLoop | None = None,
+        task: asyncio.Task[Any] | None = None,
+    ) -> None:
+        task = task or asyncio.current_task(loop)
         assert task is not None
         self.timed: tuple[tuple[Timer, Callback], ...] = timed
         self._task = task

@@ -86,7 +86,7 @@ class Exchange:
         self.span: Span | None = None
         self.error_type: str | None = None  # for the span
         self.canceled = False
-        self._task = asyncio.current_task(engine.timers.loop)
+        self.task = asyncio.current_task(engine.timers.loop)
         self._caller: Caller | None = None
         named = wire.NAMED_BY.get(method)
         value = None if named is None else getattr(head, _NAMES[named])
@@ -98,8 +98,8 @@ class Exchange:
     def cancel(self) -> None:
         """Nobody wants the answer any more: whoever works for it is told so by CancelledError."""
         self.canceled = True
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
     @property
     def log_level(self) -> str | None:

@@ -48,7 +48,7 @@ class Lending:
     ) -> bool:
         """Whether another process has answered the request, since it has what that is about."""
         homes = self._engine.homes
-        if homes.count == 1 or session.lent or not self._is_ours(session, view, message, head):
+        if session.lent or not self._is_ours(session, view, message, head):
             return False
         id = named.state(message)
         if id is None or homes.here(id):

@@ -189,7 +189,7 @@ class Relay:
         if exchange.method == tasks.RESULT:  # waits for a task, which has its own limits
             return await self._unlimited(server, exchange, params, caller)
         seconds = allowed(view.record, self._engine.config.limits, exchange.timeouts)
-        bounds = CallLimits(self._engine.timers, view.name, *seconds)
+        bounds = CallLimits(self._engine.timers, view.name, *seconds, exchange.task)
         self._waiting.add(bounds)
         try:
             with bounds:

@@ -175,7 +175,8 @@ class Link(ABC):
     def end(self, call: Call) -> None:
         """The call is over."""
         self.calls.pop(call.id, None)
-        call.abandon()
+        if call.asked:
+            call.abandon()
         self.used = time.monotonic()
         if call.lasting:
             self._lasting[call.id] = call
