@@ -59,7 +59,8 @@ def guarded(
     request: pytest.FixtureRequest, launch_gateway: Any, peers: Any, free_port: Callable[[], int]
 ) -> Iterator[Guarded]:
     port = free_port()
-    gateway = launch_gateway("--workers", request.param, "--grpc-port", port)
+    hooks = {"AGENTGW_OUTBOUND__ALLOW": '["127.0.0.0/8"]'}
+    gateway = launch_gateway("--workers", request.param, "--grpc-port", port, **hooks)
     cli = gateway.cli
     cli("agents", "add", "talk", peers.a2a, "--protocol", "a2a")
     cli("agents", "add", "tools", peers.mcp, "--protocol", "mcp")
@@ -441,13 +442,29 @@ def shown(answer: httpx.Response) -> Any:
 
 
 def test_push_configurations_are_their_callers_alone(people: tuple[Person, Person]) -> None:
+    """Whoever asks for another's, or for one at another's task, is told what is told of a task that nobody
+    has; and the other still has it afterwards."""
     ann, bob = people
     task = ann.send("ask what")["id"]
-    config = {"taskId": task, "id": "mine", "url": "https://hooks.example/"}
-    assert "error" in bob.rpc("CreateTaskPushNotificationConfig", config)
+    here, mine = {"taskId": task}, {"taskId": task, "id": "mine"}
+    made = ann.rpc("CreateTaskPushNotificationConfig", mine | {"url": "http://127.0.0.1:9/ann"})["result"]
+    assert (made["taskId"], made["id"]) == (task, "mine")
+    assert ann.rpc("GetTaskPushNotificationConfig", mine)["result"] == made
+    assert ann.rpc("ListTaskPushNotificationConfigs", here)["result"]["configs"] == [made]
+
+    for id in ("mine", "bobs"):
+        hook = {"id": id, "url": "http://127.0.0.1:9/bob"}
+        alike(lambda t, hook=hook: bob.rpc("CreateTaskPushNotificationConfig", hook | {"taskId": t}), task)
     for method in ("GetTaskPushNotificationConfig", "DeleteTaskPushNotificationConfig"):
-        alike(lambda id, method=method: bob.rpc(method, {"taskId": id, "id": "mine"}), task)
-    alike(lambda id: bob.rpc("ListTaskPushNotificationConfigs", {"taskId": id}), task)
+        alike(lambda t, method=method: bob.rpc(method, {"taskId": t, "id": "mine"}), task)
+    alike(lambda t: bob.rpc("ListTaskPushNotificationConfigs", {"taskId": t}), task)
+    own = bob.send("ask what")["id"]
+    assert "error" in bob.rpc("GetTaskPushNotificationConfig", {"taskId": own, "id": "mine"})
+    assert bob.rpc("ListTaskPushNotificationConfigs", {"taskId": own})["result"].get("configs", []) == []
+
+    assert ann.rpc("ListTaskPushNotificationConfigs", here)["result"]["configs"] == [made]
+    assert "error" not in ann.rpc("DeleteTaskPushNotificationConfig", mine)
+    assert "error" in ann.rpc("GetTaskPushNotificationConfig", mine)
 
 
 def test_a_conversation_of_the_same_name_is_another_for_each_caller(people: tuple[Person, Person]) -> None:
