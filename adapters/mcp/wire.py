@@ -125,7 +125,25 @@ class Envelope(msgspec.Struct):
     error: ErrorBody | UnsetType = UNSET
 
 
+class ProgressParams(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """Of a notification of progress; with nothing else in it."""
+
+    progress_token: Id
+    progress: Any = UNSET
+    total: Any = UNSET
+    message: Any = UNSET
+
+
+class Progressed(msgspec.Struct, forbid_unknown_fields=True):
+    """A notification of progress, read and written at once: most of what is streamed is that."""
+
+    jsonrpc: Literal["2.0"]
+    method: Literal["notifications/progress"]
+    params: ProgressParams
+
+
 _json = msgspec.json.Encoder()
+_progressed = msgspec.json.Decoder(Progressed)
 _sorted = msgspec.json.Encoder(order="deterministic")
 _envelope = msgspec.json.Decoder(Envelope)
 _envelopes = msgspec.json.Decoder(list[Envelope])
@@ -141,6 +159,11 @@ def decode(data: bytes) -> list[Envelope]:
         return _envelopes.decode(data) if data[:16].lstrip()[:1] == b"[" else [_envelope.decode(data)]
     except UNREADABLE as e:
         raise ValueError(str(e)) from e
+
+
+def progressed(data: bytes) -> Progressed:
+    """A notification of progress. Raises msgspec.DecodeError for any other message."""
+    return _progressed.decode(data)
 
 
 def fields(raw: Raw | UnsetType) -> dict[str, Any]:
@@ -235,6 +258,7 @@ OnRequest = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 OnPrimed = Callable[[], Awaitable[None]]
 OnHangUp = Callable[[float], Awaitable[None]]
 OnLarge = Callable[[AsyncGenerator[bytes]], Awaitable[bool]]
+AtOnce = Callable[[Sequence[bytes]], bool]
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -250,7 +274,8 @@ class Caller(msgspec.Struct, frozen=True):
     well; ``on_hang_up(retry)``: the server ended the call's stream before the answer, to be asked again after
     ``retry`` seconds: the gateway does, and the client may be let go as well. ``on_large(pieces)`` passes on
     a large result as it comes: the pieces are those of the JSON-RPC message from the result on; False: it is
-    wanted as a whole.
+    wanted as a whole. ``at_once(messages)`` sends notifications of progress, ready for the caller, where
+    nothing has to be waited for; False: none was sent.
     """
 
     trace: Trace = Trace()
@@ -264,6 +289,7 @@ class Caller(msgspec.Struct, frozen=True):
     on_primed: OnPrimed | None = None
     on_hang_up: OnHangUp | None = None
     on_large: OnLarge | None = None
+    at_once: AtOnce | None = None
 
     @property
     def interactive(self) -> bool:

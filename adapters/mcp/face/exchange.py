@@ -236,8 +236,9 @@ class Exchange:
             id, ask = session.id, self.ask
         info = cast("dict[str, Any]", info) if isinstance(info, dict) and info else None
         self._caller = Caller(
-            trace, self.principal, id, capabilities, info, self.notify, ask, None, reply.prime, reply.hang_up
-        )
+            trace, self.principal, id, capabilities, info, self.notify, ask, None, reply.prime, reply.hang_up,
+            None, reply.send_now,
+        )  # fmt: skip
         return self._caller
 
     async def notify(self, method: str, params: dict[str, Any]) -> None:

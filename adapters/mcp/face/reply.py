@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
+from ....gateway import sse
 from ....gateway.http.request import JSON_HEADERS, ClientGone, EventStream, Request
 from ....gateway.waiting import Timers
 from .outbox import KEEP_ALIVE
@@ -46,6 +47,13 @@ class Reply:
         except ClientGone:
             return False
         return True
+
+    def send_now(self, messages: Sequence[bytes]) -> bool:
+        """Send messages before the result where nothing has to be waited for; False: none was sent."""
+        stream, opening = self._stream, self._opening
+        if stream is None or self._over or opening is None or opening.locked():
+            return False
+        return stream.write_now(b"".join([sse.encode(message, event="message") for message in messages]))
 
     async def _open(self) -> EventStream:
         if self._opening is None:
@@ -185,6 +193,14 @@ class ResumableReply(Reply):
         self._events.append(message)
         await self._events.room()
         return self._events.reachable
+
+    def send_now(self, messages: Sequence[bytes]) -> bool:
+        events = self._known
+        if self._passing is not None or events is None or events.crowded:
+            return False
+        for message in messages:
+            events.append(message)
+        return True
 
     async def prime(self) -> None:
         if self._primes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -39,7 +39,15 @@ class Signs:
             caller.on_primed,
             caller.on_hang_up,
             None if self._on_large is None else self._passed_on,
+            None if caller.at_once is None else self._at_once,
         )
+
+    def _at_once(self, messages: Sequence[bytes]) -> bool:
+        assert self._caller.at_once is not None
+        if self._asking or not self._caller.at_once(messages):
+            return False
+        self._limits.renew()
+        return True
 
     async def _told(self, method: str, params: dict[str, Any]) -> None:
         if not self._asking:

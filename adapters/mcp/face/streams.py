@@ -104,9 +104,14 @@ class Stream:
         self._left = True
         self._wake()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether a connected client is far behind: who reads slowly is sent to slowly."""
+        return self.connected and self.last - self._told > _ROOM
+
     async def room(self) -> None:
-        """Wait while a connected client is far behind: who reads slowly is sent to slowly."""
-        while self.connected and self.last - self._told > _ROOM:
+        """Wait while it is crowded."""
+        while self.crowded:
             await self._moved.wait()
 
     def drop(self) -> int:

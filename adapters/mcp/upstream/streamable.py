@@ -20,6 +20,7 @@ from ....gateway.errors import BadUpstream, GatewayError, NeedsAuth, Unreachable
 from ....gateway.h1_request import Fixed
 from ....gateway.model import Record
 from ....gateway.ports import Host
+from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Span, trace_headers
 from ....gateway.transport import Stream
 from .. import headers as mirrored
@@ -187,6 +188,8 @@ class HttpLink(Link):
         early (until 2025-11-25, "Resumability and Redelivery")."""
         cursor = self._cursor(call.caller.on_primed if self.hello.era == "handshake" else None)
         broken = False
+        if call.caller.at_once is not None and call.token is not msgspec.UNSET:
+            reply.offer(lambda chunk: cursor.progressed(chunk, call))
         try:
             answer = await self._read(cursor.messages(reply), call)
             if answer is not None:
@@ -299,10 +302,31 @@ class _Cursor:
         self.last_id: str | None = None
         self.retry = RETRY
         self.count = 0
+        self._decoder = sse.Decoder(limit)
+
+    def progressed(self, chunk: bytes, call: Call) -> bool:
+        """Tell the call's caller at once of what is nothing but its progress; whether it did."""
+        found = self._decoder.whole(chunk)
+        if found is None or call.caller.at_once is None:
+            return False
+        messages: list[bytes] = []
+        try:
+            for data in found:
+                note = wire.progressed(data)
+                if note.params.progress_token != call.id:
+                    return False
+                note.params.progress_token = call.token
+                messages.append(msgspec.json.encode(note))
+        except UNREADABLE:
+            return False
+        if not call.caller.at_once(messages):
+            return False
+        self.count += len(found)
+        return True
 
     async def messages(self, reply: Stream) -> AsyncIterator[Envelope]:
         """The messages of one response. Raises Unreachable when the connection breaks."""
-        decoder = sse.Decoder(self._limit)
+        decoder = self._decoder = sse.Decoder(self._limit)
         async for chunk in reply.chunks():
             try:
                 events = decoder.feed(chunk)
