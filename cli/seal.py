@@ -9,7 +9,7 @@ import typer
 from .terminal import WrongUse, run
 
 app = typer.Typer(
-    help="The keys that seal what passes through clients and secrets in the store.",
+    help="The keys that seal what clients hold and secrets in the store.",
     invoke_without_command=True,
 )
 
