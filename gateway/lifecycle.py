@@ -6,6 +6,8 @@ submitted -> working <-> input_required / auth_required -> ... -> completed | fa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from .model import (
@@ -100,6 +102,11 @@ class Pieces:
     def parts(self) -> tuple[Part, ...]:
         self._join()
         return tuple(self._parts)
+
+    @property
+    def apart(self) -> tuple[Sequence[Part], Sequence[str]]:
+        """The same without putting texts together: the parts, and what continues the last of them."""
+        return self._parts, self._texts
 
 
 def _continues(last: Text, first: Text) -> bool:

@@ -90,7 +90,7 @@ class Pickup:
                     return None
                 return tell(event)
 
-            await upstream.rejoin(ref, entry.task, Trace(), told)
+            await upstream.rejoin(ref, await entry.whole(), Trace(), told)
 
     # --- what relays saw ---------------------------------------------------------------------
 

@@ -188,7 +188,13 @@ class TaskHandle(Protocol):
 
     @property
     def task(self) -> Task:
-        """The task as it is now."""
+        """The task as it is now. The messages and artifacts of one that says much (``light``) have no parts:
+        see ``whole``."""
+        ...
+
+    async def whole(self, until: int | None = None) -> Task:
+        """The task with all that it says, as it was after event ``until`` (one that ``last_seq`` has just
+        given; None: as it is now). Of one that says much that comes from the store."""
         ...
 
     @property
@@ -210,7 +216,7 @@ class TaskHandle(Protocol):
         ...
 
     async def settled(self) -> Task:
-        """Wait until the task has ended or waits for input."""
+        """Wait until the task has ended or waits for input; it is as in ``task``."""
         ...
 
     async def changed(self) -> None:

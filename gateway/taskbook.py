@@ -289,6 +289,8 @@ class TaskBook:
                 yield writing
             except BaseException:
                 self._dirty = dirty | self._dirty
+                for entry in dirty.values():
+                    entry.not_saved()
                 self._shed()
                 raise
             for entry, weight in writing.written():

@@ -10,6 +10,7 @@ from time import time_ns
 
 from .errors import Draining
 from .lifecycle import PAUSED, TERMINAL, Folding
+from .light import MOST, is_light, light, lightened, said, whole
 from .model import (
     Event,
     Logged,
@@ -22,6 +23,7 @@ from .pace import BACKLOG, FAR, NEAR, Pace, size_of
 from .store import StoredTask
 
 SETTLED = TERMINAL | PAUSED
+UNWRITTEN = 8 * 1024 * 1024  # bytes of a task that says much, which may wait to be written
 LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
 Reached = Callable[["TaskLog"], bool]  # whether what somebody waits for has come
 
@@ -69,6 +71,11 @@ class TaskLog:
         self.booked: TaskState | None = None  # the state by which the book has it
         self.left = False
         self._folding = Folding(task)
+        self._said = 0  # bytes by which the task has grown
+        self._light = is_light(task)
+        self._unwritten = 0  # bytes that it has said and the store does not have, once it is light
+        self._writes: asyncio.Future[None] | None = None  # until fewer are
+        self._written = False  # whether the store took what there was the last time
         self._saved: TaskState | None = None  # the state that the store has seen
         self._first = last_seq
         self._load = load
@@ -79,8 +86,17 @@ class TaskLog:
 
     @property
     def task(self) -> Task:
-        """The task as it is now. Puts together what came since the last reading."""
+        """The task as it is now; one that says much is without that (``light``). Puts together what came
+        since the last reading."""
         return self._folding.task
+
+    async def whole(self, until: int | None = None) -> Task:
+        """See ``ports.TaskHandle``."""
+        if not self._light:
+            return self.task
+        until = self.last_seq if until is None else until
+        log = [logged for logged in await self.log() if logged.seq <= until]
+        return whole(self.task, log) if log else self.task
 
     @property
     def state(self) -> TaskState:
@@ -108,12 +124,23 @@ class TaskLog:
         if folding.state in TERMINAL:
             return
         at = now()
-        folding.add(event, at)
+        self._fold(event, at)
         self._events.append(Logged(seq=self._first + len(self._events) + 1, at=at, event=event))
         if isinstance(event, Started):
             self._named(event)
         if self._waiting:
             self._wake()
+
+    def _fold(self, event: Event, at: str) -> None:
+        if self._light:
+            self._folding.add(light(event), at)
+            self._unwritten += said(event)
+            return
+        self._folding.add(event, at)
+        self._said += said(event)
+        if self._said > MOST:
+            self._light = True
+            self._folding = Folding(lightened(self.task))
 
     def _named(self, event: Started) -> None:
         known = self.upstream or TaskRef(task_id="")
@@ -123,7 +150,11 @@ class TaskLog:
 
     def room(self) -> asyncio.Future[None] | None:
         """What to wait for before more is logged; None while somebody who reads the log keeps up, or nobody
-        does read it."""
+        does read it. One that says much waits for the store, too, as long as that takes what there is."""
+        if self._unwritten > UNWRITTEN and self._written:
+            if self._writes is None or self._writes.done():
+                self._writes = asyncio.get_running_loop().create_future()
+            return self._writes
         if not self._pace.followed:
             return None
         count = self.last_seq
@@ -136,6 +167,7 @@ class TaskLog:
         """Take over what a relay saw of the task."""
         if self.state not in TERMINAL:
             self._folding = Folding(task)
+            self._light = False
             self.context_id = task.context_id
             self._wake()
 
@@ -250,7 +282,22 @@ class TaskLog:
         self.stored = max(self.stored, seq)
         if snapshot is not None:
             self._saved = snapshot.task.state
+        if self._light:
+            self._unwritten = sum(said(logged.event) for logged in self.unsaved())
+        self._written = True
+        if self._unwritten <= UNWRITTEN:
+            self._write_on()
         self._trim()
+
+    def not_saved(self) -> None:
+        """The store took nothing this time."""
+        self._written = False
+        self._write_on()
+
+    def _write_on(self) -> None:
+        if self._writes is not None and not self._writes.done():
+            self._writes.set_result(None)
+        self._writes = None
 
     def _trim(self) -> None:
         """Let go of the events that the store has and everybody who follows has read."""
@@ -268,7 +315,7 @@ class TaskLog:
         """Take in events that were stored after the task itself was."""
         for logged in events:
             if logged.seq == self._first + 1:
-                self._folding.add(logged.event, logged.at)
+                self._fold(logged.event, logged.at)
                 self._first = self.stored = logged.seq
                 if isinstance(logged.event, Started):
                     self._named(logged.event)

@@ -6,6 +6,7 @@ import msgspec
 
 from ...gateway.catchup import artifact_news
 from ...gateway.lifecycle import Pieces
+from ...gateway.light import MOST, said
 from ...gateway.model import (
     Artifact,
     ArtifactDelta,
@@ -50,6 +51,8 @@ class Reader:
         # As far as they were told, but for what has grown.
         self._artifacts: dict[str, Artifact] = {a.artifact_id: a for a in known.artifacts} if known else {}
         self._grown: dict[str, Pieces] = {}
+        self._size = sum(said(ArtifactDelta(artifact=a)) for a in self._artifacts.values())
+        self._heard: Heard | None = None  # in place of them, once they say much
         self._state = (known.state, known.status_message) if known else None
         self.task_id = ""
         self.context_id = ""
@@ -84,7 +87,10 @@ class Reader:
     def _task(self, task: Task) -> list[Event]:
         events = self._begin(task.id, task.context_id)
         for artifact in task.artifacts:
-            delta = artifact_news(self._told(artifact.artifact_id), artifact)
+            if self._heard is not None:
+                delta = self._heard.news(artifact)
+            else:
+                delta = artifact_news(self._told(artifact.artifact_id), artifact)
             if delta is not None:
                 self._keep(artifact)
                 events.append(delta)
@@ -92,6 +98,9 @@ class Reader:
 
     def _artifact(self, event: ArtifactDelta) -> list[Event]:
         name = event.artifact.artifact_id
+        if self._heard is not None:
+            self._heard.add(event)
+            return [event]
         old = self._artifacts.get(name)
         if not event.append or old is None:
             self._keep(event.artifact)
@@ -100,16 +109,28 @@ class Reader:
         if grown is None:
             grown = self._grown[name] = Pieces(old.parts)
         grown.add(event.artifact.parts)
+        self._count(event)
         return [event]
 
     def _keep(self, artifact: Artifact) -> None:
+        event = ArtifactDelta(artifact=artifact)
+        if self._heard is not None:
+            self._heard.add(event)
+            return
         self._artifacts[artifact.artifact_id] = artifact
         self._grown.pop(artifact.artifact_id, None)
+        self._count(event)
+
+    def _count(self, event: ArtifactDelta) -> None:
+        self._size += said(event)
+        if self._size > MOST:
+            self._heard = Heard([told for name in self._artifacts if (told := self._told(name)) is not None])
+            self._artifacts, self._grown = {}, {}
 
     def _told(self, name: str) -> Artifact | None:
         """The artifact as the client has it."""
-        if (grown := self._grown.get(name)) is not None:
-            self._keep(msgspec.structs.replace(self._artifacts[name], parts=grown.parts))
+        if (grown := self._grown.pop(name, None)) is not None:
+            self._artifacts[name] = msgspec.structs.replace(self._artifacts[name], parts=grown.parts)
         return self._artifacts.get(name)
 
     def _status(self, event: StatusEvent) -> list[Event]:

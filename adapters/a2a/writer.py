@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 
 import msgspec
 
@@ -28,6 +29,9 @@ from ...gateway.model import (
 from .codec import message_artifact
 from .events import StatusEvent, Update
 
+_encode = msgspec.json.Encoder().encode
+_TOGETHER = 64 * 1024  # characters that are hashed at once
+
 
 class Writer:
     """Feed a task's logged events, get the items for a client. ``task``: the snapshot that the client has
@@ -36,11 +40,11 @@ class Writer:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._open: Message | None = None  # the message that is being written, as it began
-        self._sent: list[Part] = []  # of it
+        self._sent = _Sent()  # of it
         self._messages = len(task.messages)
         if task.messages and "gateway" in task.messages[-1].extra:
             self._open = task.messages[-1]
-            self._sent = list(self._open.parts)
+            self._sent.add(self._open.parts)
 
     def feed(self, logged: Logged) -> Iterator[Update]:
         """The updates that a logged event means for a client."""
@@ -69,7 +73,7 @@ class Writer:
         if self._open is None:
             self._messages += 1
             self._open = Message(role="agent", parts=(), message_id=event.message_id)
-        self._sent += event.parts
+        self._sent.add(event.parts)
         begun = message_artifact(self._open, self._messages)
         artifact = msgspec.structs.replace(begun, parts=event.parts)
         return ArtifactDelta(artifact=artifact, append=not first, last=False)
@@ -77,19 +81,19 @@ class Writer:
     def _message_done(self, message: Message) -> ArtifactDelta:
         """The whole message, or, after its pieces, only what they did not hold."""
         opened, self._open = self._open, None
-        told, self._sent = self._sent, []
+        told, self._sent = self._sent, _Sent()
         if opened is None:
             self._messages += 1
             return ArtifactDelta(artifact=message_artifact(message, self._messages))
         name = message_artifact(opened, self._messages).artifact_id
-        sent, whole = text_of(told), text_of(message.parts)
-        others = tuple(p for p in message.parts if not isinstance(p, Text) and p not in told)
-        if not whole.startswith(sent):
+        whole = text_of(message.parts)
+        others = tuple(p for p in message.parts if not isinstance(p, Text) and not told.holds(p))
+        if not told.begins(whole):
             artifact = msgspec.structs.replace(message_artifact(message, 0), artifact_id=name)
             return ArtifactDelta(artifact=artifact)
         rest: list[Part] = list(others)
-        if whole != sent or not rest:
-            rest.insert(0, Text(text=whole[len(sent) :]))
+        if len(whole) > told.length or not rest:
+            rest.insert(0, Text(text=whole[told.length :]))
         return ArtifactDelta(artifact=Artifact(artifact_id=name, parts=tuple(rest)), append=True)
 
     def _progress(self, event: Progress, seq: int) -> StateChanged:
@@ -129,3 +133,46 @@ class Writer:
             task_id=self._task.id,
             context_id=self._task.context_id,
         )
+
+
+class _Sent:
+    """What was sent of a message, without keeping much of it: the length and a hash of its text, and hashes
+    of its other parts."""
+
+    __slots__ = ("_hash", "_others", "_texts", "_waiting", "length")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._hash = blake2b(digest_size=16)
+        self._texts: list[str] = []  # that are not in the hash yet
+        self._waiting = 0  # their length
+        self._others: set[bytes] = set()
+
+    def add(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            if isinstance(part, Text):
+                self.length += len(part.text)
+                self._waiting += len(part.text)
+                self._texts.append(part.text)
+            else:
+                self._others.add(_hash(part))
+        if self._waiting > _TOGETHER:
+            self._take()
+
+    def _take(self) -> None:
+        self._hash.update("".join(self._texts).encode(errors="surrogatepass"))
+        self._texts, self._waiting = [], 0
+
+    def holds(self, part: Part) -> bool:
+        """Whether this part, which is no text, is among it."""
+        return _hash(part) in self._others
+
+    def begins(self, text: str) -> bool:
+        """Whether the text begins with its own."""
+        self._take()
+        begin = blake2b(text[: self.length].encode(errors="surrogatepass"), digest_size=16)
+        return begin.digest() == self._hash.digest()
+
+
+def _hash(part: Part) -> bytes:
+    return blake2b(_encode(part), digest_size=16).digest()

@@ -6,9 +6,11 @@ tell the same. One message is open at a time; artifacts are parts with a name in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from ...gateway.lifecycle import Pieces, joined
@@ -70,12 +72,16 @@ _STOPPING = StateChanged(state=TaskState.CANCELING)
 
 class RunEncoder:
     """One run, from its start; ``trace_id`` goes into its error. ``telling`` False: only the Run is wanted,
-    no events about it or its messages."""
+    no events about it or its messages. ``apart``: long texts that came in pieces are ``LongText``, for
+    ``encoded``."""
 
-    def __init__(self, task: Task, trace_id: str | None = None, *, telling: bool = True) -> None:
+    def __init__(
+        self, task: Task, trace_id: str | None = None, *, telling: bool = True, apart: bool = False
+    ) -> None:
         self._agent = task.agent
         self._trace_id = trace_id
         self._telling = telling
+        self._apart = apart
         self._open: Pieces | None = None  # parts of the message that is being written
         self._artifact: str | None = None  # the artifact that opened it
         self._deltas = Pieces()  # those of its parts that were message deltas
@@ -152,7 +158,7 @@ class RunEncoder:
 
     def _write_parts(self) -> None:
         if self._open is not None:
-            self.run["output"][-1]["parts"] = [codec.part_json(p) for p in self._open.parts]
+            self.run["output"][-1]["parts"] = _apart(self._open) if self._apart else _whole(self._open)
 
     # --- messages ----------------------------------------------------------------------------
 
@@ -283,6 +289,53 @@ def _told(task: Task) -> list[Event]:
     elif STATUS[task.state] in ("completed", "failed", "cancelled"):
         events.append(Finished(state=task.state, message=task.status_message, fault=task.fault))
     return events
+
+
+class LongText:
+    """A text as the pieces in which it came."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self.pieces = pieces
+
+
+_LONG = 256 * 1024  # characters of a text that is not put together
+_PLACE = secrets.token_hex(16)  # stands for one while all else is encoded
+_encode = msgspec.json.Encoder().encode
+
+
+def _whole(pieces: Pieces) -> list[Json]:
+    return [codec.part_json(p) for p in pieces.parts]
+
+
+def _apart(pieces: Pieces) -> list[Json]:
+    parts, texts = pieces.apart
+    if sum(map(len, texts)) <= _LONG:
+        return _whole(pieces)
+    last = parts[-1]
+    assert isinstance(last, Text)
+    form = codec.part_json(last)
+    if form.get("content") != last.text:
+        return _whole(pieces)
+    return [*(codec.part_json(p) for p in parts[:-1]), {**form, "content": LongText([last.text, *texts])}]
+
+
+def encoded(event: Json) -> Iterator[bytes]:
+    """An event as JSON, in pieces."""
+    long: list[LongText] = []
+
+    def place(value: Any) -> str:
+        long.append(value)
+        return _PLACE
+
+    rest = msgspec.json.encode(event, enc_hook=place).split(b'"%b"' % _PLACE.encode())
+    yield rest[0]
+    for text, after in zip(long, rest[1:], strict=True):
+        yield b'"'
+        for piece in text.pieces:
+            yield _encode(piece)[1:-1]
+        yield b'"' + after
 
 
 def _named(part: Part, name: str | None) -> Part:

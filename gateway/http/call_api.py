@@ -88,12 +88,12 @@ async def begin(
 
 async def _events(handle: TaskHandle, after: int, span: Span) -> AsyncGenerator[bytes]:
     try:
-        yield sse.encode(_task(handle.task, span), event="task")
+        yield sse.encode(_task(await handle.whole(), span), event="task")
         with contextlib.suppress(Draining):  # the next process goes on with it
             async with contextlib.aclosing(_or_silence(handle.events(after))) as log:
                 async for logged in log:
                     yield b": \n\n" if logged is None else sse.encode(_encode(logged), event="event")
-        yield sse.encode(_task(handle.task, span), event="task")
+        yield sse.encode(_task(await handle.whole(), span), event="task")
     finally:
         task = handle.task
         span.set("agentgw.task", task.id)

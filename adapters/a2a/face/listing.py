@@ -74,8 +74,8 @@ def _token(text: str) -> tuple[str, str] | None:
     return at, task_id
 
 
-def page(tasks: Sequence[Task], query: Query, v: Version) -> dict[str, Any]:
-    """The answer: the tasks that fit, most recently updated first, one page of them."""
+def page(tasks: Sequence[Task], query: Query) -> tuple[Sequence[Task], dict[str, Any]]:
+    """One page of the tasks that fit, most recently updated first; what the answer says beside them."""
     state = query.state
     working = (TaskState.WORKING, TaskState.CANCELING)
     states = working if state is TaskState.WORKING else (state,)
@@ -84,14 +84,17 @@ def page(tasks: Sequence[Task], query: Query, v: Version) -> dict[str, Any]:
     rest = fit if query.token is None else [t for t in fit if _key(t) < query.token]
     shown = rest[: query.size]
     more = len(rest) > len(shown)
-    return {
-        "tasks": [
-            task_to(t, v, history_length=query.history_length, artifacts=query.artifacts) for t in shown
-        ],
+    return shown, {
         "nextPageToken": _written(_key(shown[-1])) if more else "",
         "pageSize": query.size,
         "totalSize": len(fit),
     }
+
+
+def listed(shown: Sequence[Task], query: Query, v: Version) -> dict[str, Any]:
+    """The tasks of a page as the answer has them."""
+    length, artifacts = query.history_length, query.artifacts
+    return {"tasks": [task_to(t, v, history_length=length, artifacts=artifacts) for t in shown]}
 
 
 def _key(task: Task) -> tuple[str, str]:

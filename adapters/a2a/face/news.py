@@ -39,7 +39,7 @@ class Feed(Protocol):
         """Whether there is anything that this reader has not taken."""
         ...
 
-    def snapshot(self) -> Task:
+    async def snapshot(self) -> Task:
         """The task as it is now; what comes next is what happens after it."""
         ...
 
@@ -75,16 +75,16 @@ class LogFeed:
     def fresh(self) -> bool:
         return self.behind > 0 or self._handle.task.state is not self._seen.state
 
-    def snapshot(self) -> Task:
-        self._seq = self._handle.last_seq
-        self._seen = self._handle.task
-        self._writer = Writer(self._seen)
-        return self._seen
+    async def snapshot(self) -> Task:
+        self._seq, self._seen = self._handle.last_seq, self._handle.task
+        found = await self._handle.whole(self._seq)
+        self._writer = Writer(found)
+        return found
 
     async def news(self) -> Sequence[News]:
         end = self._handle.last_seq
         if end <= self._seq:
-            return [self.snapshot()] if self.fresh else []
+            return [await self.snapshot()] if self.fresh else []
         found: list[News] = []
         async with aclosing(self._handle.events(self._seq)) as log:
             async for logged in log:
@@ -111,7 +111,7 @@ class Told:
         self.behind = 0
         self.fresh = False
 
-    def snapshot(self) -> Task:
+    async def snapshot(self) -> Task:
         return self.task
 
     async def news(self) -> Sequence[News]:

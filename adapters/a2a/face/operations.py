@@ -14,6 +14,7 @@ import msgspec
 
 from ....gateway.errors import NotActive, UnknownTask, Unsupported
 from ....gateway.lifecycle import TERMINAL
+from ....gateway.light import is_light
 from ....gateway.model import Invocation, Message, Principal, Task
 from ....gateway.ports import AgentView, Engine, TaskHandle
 from ..card import as_v03, grpc_interface, with_interfaces
@@ -28,7 +29,7 @@ from ..upstream.upstream import A2AUpstream
 from ..wire import PUSH, V03, V10, Op
 from ..writer import Writer
 from .call import OWN, Call
-from .listing import page, query_from
+from .listing import listed, page, query_from
 from .ownagent import OwnAgent, Question, Route
 from .push import Push
 from .relay import Relay, is_relayed
@@ -120,7 +121,9 @@ class Operations:
         if route.question is not None:
             return await self._asked(call, route.question, send)
         handle = await self._invoke(call, route, send)
-        task = await handle.settled() if send.wait else handle.task
+        if send.wait:
+            await handle.settled()
+        task = await handle.whole()
         call.saw(task)
         call.losses |= of_task(task)
         return task_json(task, call.version, send.history_length)
@@ -173,7 +176,8 @@ class Operations:
         self, call: Call, handle: TaskHandle, history_length: int | None = None
     ) -> AsyncGenerator[bytes]:
         """The task as it is, then its updates in the log's order."""
-        task, seq = handle.task, handle.last_seq
+        seq = handle.last_seq
+        task = await handle.whole(seq)
         call.saw(task)
         call.losses |= of_task(task)
         yield task_json(task, call.version, history_length)
@@ -217,9 +221,10 @@ class Operations:
         handle, view = await self._known(call)
         if view is not None and isinstance(view.upstream, A2AUpstream) and is_relayed(handle.task):
             return await self._relay.task(call, view, view.upstream, handle.task)
-        task = handle.task
         if call.op is Op.CANCEL:
             task = await self._canceled(call, handle, view)
+        else:
+            task = await handle.whole()
         call.losses |= of_task(task)
         length = count_at(call.params, "historyLength")
         return _encode(task_to(task, call.version, history_length=length))
@@ -229,7 +234,9 @@ class Operations:
             task = self._own.cancel(handle.task, call.principal)
         else:
             try:
-                task = await (await self._engine.cancel(handle.task.id, call.principal)).settled()
+                canceled = await self._engine.cancel(handle.task.id, call.principal)
+                await canceled.settled()
+                task = await canceled.whole()
             except NotActive as e:
                 raise Problem(NOT_CANCELABLE, e.message, hub=e.code) from e
         call.saw(task)
@@ -256,7 +263,13 @@ class Operations:
         views = {view.name: view for view in self._engine.agents(call.principal)}
         if query.token is None and await self._relay.refresh(call, views, tasks):
             tasks = await self._engine.tasks(call.principal, agent=agent, context_id=query.context_id)
-        return _encode(page(tasks, query, call.version))
+        shown, more = page(tasks, query)
+        if query.artifacts:
+            shown = [await self._whole(call, task) if is_light(task) else task for task in shown]
+        return _encode({**listed(shown, query, call.version), **more})
+
+    async def _whole(self, call: Call, task: Task) -> Task:
+        return await (await self._engine.task(task.id, call.principal)).whole()
 
     # --- the extended card -------------------------------------------------------------------
 

@@ -191,21 +191,22 @@ class Courier:
     async def run(self) -> None:
         """Until the task's end was told, or will not be heard. Raises UnknownTask when there is no task."""
         feed = self._feed
-        waiting: deque[News] = deque([feed.snapshot()])
+        waiting: deque[News] = deque([await feed.snapshot()])
         while True:
             while waiting:
                 if self._outdated(len(waiting)):
-                    waiting = deque([feed.snapshot()])
+                    waiting = deque([await feed.snapshot()])
                 outcome = await self._told(waiting.popleft(), len(waiting))
                 if outcome is Outcome.REFUSED or (outcome is Outcome.GAVE_UP and self._over(waiting)):
                     return
                 if outcome is Outcome.GAVE_UP:
                     await self._settled(bool(waiting))
                 if outcome is not Outcome.TOLD:
-                    waiting = deque([feed.snapshot()])
+                    waiting = deque([await feed.snapshot()])
             if self._over(waiting):
                 return
-            waiting.extend([feed.snapshot()] if self._outdated(0) else self._form(await feed.news()))
+            outdated = self._outdated(0)
+            waiting.extend([await feed.snapshot()] if outdated else await self._form(await feed.news()))
             if not waiting and not feed.fresh:
                 await feed.changed()
 
@@ -223,11 +224,11 @@ class Courier:
             body = _encode(item_to(item, entry.version))
         return await self._post.deliver(entry, body, lambda: self._outdated(waiting), piece=_is_piece(item))
 
-    def _form(self, news: Sequence[News]) -> list[News]:
+    async def _form(self, news: Sequence[News]) -> list[News]:
         """0.3: the task, once, if anything happened that is more than a piece of something."""
         if self._entry.version != V03 or not news:
             return list(news)
-        return [] if all(_is_piece(x) for x in news) else [self._feed.snapshot()]
+        return [] if all(_is_piece(x) for x in news) else [await self._feed.snapshot()]
 
     async def _settled(self, owed: bool) -> None:
         """After nobody answered for long: wait until the task has ended or asks, then try again."""

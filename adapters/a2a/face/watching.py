@@ -166,7 +166,7 @@ class RelayFeed:
     def fresh(self) -> bool:
         return self.behind > 0
 
-    def snapshot(self) -> Task:
+    async def snapshot(self) -> Task:
         self._seq = self._watch.seq
         return self._watch.task
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import msgspec
 
-from ....gateway import sse
 from ....gateway.errors import UnknownAgent
 from ....gateway.model import Invocation
 from ....gateway.ports import TaskHandle
 from .. import codec
-from ..encoding import RunEncoder, run_json
+from ..encoding import RunEncoder, encoded, run_json
 from ..ids import as_uuid, is_uuid
 from ..losses import Unread, phrases
 from ..upstream.upstream import ACPUpstream
@@ -23,6 +24,7 @@ from .passage import is_relayed
 _CREATE_HEAD = msgspec.json.Decoder(RunCreateHead)
 _CREATE = msgspec.json.Decoder(RunCreate)
 _RESUME = msgspec.json.Decoder(RunResume)
+_PIECE = 64 * 1024  # bytes of events that are written at once
 
 
 async def create(x: Exchange) -> None:
@@ -180,7 +182,7 @@ async def _answer(x: Exchange, handle: TaskHandle, mode: Mode, *, after: int) ->
 
 
 async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
-    encoder = RunEncoder(handle.task, x.span.trace_id)
+    encoder = RunEncoder(handle.task, x.span.trace_id, apart=True)
     if after:  # what the run has said before stands in its output
         for logged in await handle.log():
             if logged.seq <= after:
@@ -195,7 +197,22 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
                     logged = await anext(events, None)
                 if logged is None:
                     break
-                told = encoder.feed(logged.event, logged.at)
-                await out.write(b"".join([sse.encode(msgspec.json.encode(event)) for event in told]))
+                for piece in _written(encoder.feed(logged.event, logged.at)):
+                    await out.write(piece)
     x.lost(encoder.losses)
     x.saw_task(handle.task)
+
+
+def _written(events: Sequence[Json]) -> Iterator[bytes]:
+    """The events in event-stream form, in pieces of bounded size unless one of a text is larger."""
+    held: list[bytes] = []
+    size = 0
+    for event in events:
+        for piece in chain((b"data: ",), encoded(event), (b"\n\n",)):
+            held.append(piece)
+            size += len(piece)
+            if size > _PIECE:
+                yield b"".join(held)
+                held, size = [], 0
+    if held:
+        yield b"".join(held)

@@ -61,8 +61,9 @@ async def call_agent(
     if asked is None and exchange.wants_task and handle.task.state in answers.RUNNING:
         return begun_task(exchange, handle)
     exchange.set_state(handle.task.state.value)
-    exchange.set_losses(handle.task)
-    return asked or answers.result(handle.task, exchange.revision, note=note)
+    task = await handle.whole()
+    exchange.set_losses(task)
+    return asked or answers.result(task, exchange.revision, note=note)
 
 
 @contextlib.contextmanager

@@ -194,7 +194,7 @@ class TaskCalls:
 
     async def _result(self, view: AgentView, handle: TaskHandle, exchange: Exchange) -> dict[str, Any]:
         """What the call would have been answered with. Raises RpcError for a server's JSON-RPC error."""
-        task = handle.task
+        task = await handle.whole()
         exact = None if server_of(view) is None else await _exact(handle)
         if exact is None and task.state is TaskState.FAILED and server_of(view) is not None:
             raise _error(task)

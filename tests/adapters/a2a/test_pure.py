@@ -105,16 +105,16 @@ def test_pages() -> None:
         )
         for n in range(5)
     ]
-    first = page(tasks, query_from({"pageSize": "2"}, V10), V10)
-    assert [t["id"] for t in first["tasks"]] == ["t4", "t3"]
+    shown, first = page(tasks, query_from({"pageSize": "2"}, V10))
+    assert [t.id for t in shown] == ["t4", "t3"]
     assert (first["totalSize"], first["pageSize"]) == (5, 2)
-    second = page(tasks, query_from({"pageSize": 3, "pageToken": first["nextPageToken"]}, V10), V10)
-    assert [t["id"] for t in second["tasks"]] == ["t2", "t1", "t0"]
+    shown, second = page(tasks, query_from({"pageSize": 3, "pageToken": first["nextPageToken"]}, V10))
+    assert [t.id for t in shown] == ["t2", "t1", "t0"]
     assert second["nextPageToken"] == ""
     late = query_from(
         {"statusTimestampAfter": "2026-01-01T01:00:03+01:00", "status": "TASK_STATE_WORKING"}, V10
     )
-    assert [t["id"] for t in page(tasks, late, V10)["tasks"]] == ["t3"]
+    assert [t.id for t in page(tasks, late)[0]] == ["t3"]
 
 
 @pytest.mark.parametrize(

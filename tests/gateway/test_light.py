@@ -1,0 +1,185 @@
+"""What tasks say that say much: it is in the store's log and not in memory, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentgw.gateway import tasklog
+from agentgw.gateway.errors import ConfigError
+from agentgw.gateway.lifecycle import Folding
+from agentgw.gateway.light import is_light, light, lightened, whole
+from agentgw.gateway.model import (
+    Artifact,
+    ArtifactDelta,
+    Event,
+    File,
+    Finished,
+    InputRequest,
+    InputRequired,
+    Invocation,
+    Logged,
+    Message,
+    MessageDelta,
+    MessageDone,
+    Part,
+    Progress,
+    Started,
+    StateChanged,
+    Task,
+    TaskState,
+    Text,
+)
+from agentgw.gateway.store import Batch
+from agentgw.registry.memory import MemoryStore
+
+from ..support.memory import MemoryUpstream, hub, say
+
+PIECE = "x" * 64 * 1024
+
+parts = st.lists(
+    st.builds(Text, text=st.text("ab", max_size=3), name=st.sampled_from([None, "n"]))
+    | st.builds(File, content=st.binary(max_size=3)),
+    max_size=3,
+).map(lambda found: tuple[Part, ...](found))
+messages = st.builds(Message, role=st.just("agent"), parts=parts)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(MessageDelta, parts=parts),
+    st.builds(MessageDone, message=messages),
+    st.builds(
+        ArtifactDelta,
+        artifact=st.builds(Artifact, artifact_id=st.sampled_from(["a", "b"]), parts=parts),
+        append=st.booleans(),
+    ),
+    st.builds(Progress, message=st.just("p")),
+    st.builds(StateChanged, state=st.just(TaskState.WORKING), message=st.none() | messages),
+    st.builds(InputRequired, request=st.builds(InputRequest, message=messages)),
+    st.builds(Finished, state=st.just(TaskState.COMPLETED), message=st.none() | messages),
+)
+
+
+@given(st.lists(events, max_size=12), st.integers(0, 12))
+def test_it_is_made_whole_from_its_log(happened: list[Event], until: int) -> None:
+    task = Task(id="t", context_id="c", agent="a", input=Message(role="user", parts=()), created_at="0")
+    log = [Logged(seq=n, at=str(n), event=event) for n, event in enumerate(happened, 1)]
+    plain, folding = Folding(task), Folding(task)
+    for logged in log[:until]:
+        plain.add(logged.event, logged.at)
+        folding.add(logged.event, logged.at)
+    folding = Folding(lightened(folding.task))
+    for logged in log[until:]:
+        plain.add(logged.event, logged.at)
+        folding.add(light(logged.event), logged.at)
+    found = folding.task
+    assert is_light(found) and not is_light(plain.task)
+    assert not any(one.parts for one in (*found.messages, *found.artifacts))
+    assert (found.state, found.status_message, found.input_request) == (
+        plain.task.state, plain.task.status_message, plain.task.input_request,
+    )  # fmt: skip
+    if log:
+        assert whole(found, log) == plain.task
+
+
+class Slow(MemoryStore):
+    """Writes only when it is let; or fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.broken = False
+
+    async def save(self, batch: Batch) -> Sequence[int]:
+        await self.open.wait()
+        if self.broken:
+            raise ConfigError("the disk is full")
+        return await super().save(batch)
+
+
+class Talker:
+    """Says ``PIECE`` a number of times; ``said``: how often it got to."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.said = 0
+
+    async def __call__(self, call: Invocation) -> AsyncIterator[Event]:
+        yield Started(task_id="up")
+        for _ in range(self.times):
+            self.said += 1
+            artifact = Artifact(artifact_id="a", parts=(Text(text=PIECE),))
+            yield ArtifactDelta(artifact=artifact, append=self.said > 1)
+        yield Finished(state=TaskState.COMPLETED)
+
+
+async def rested() -> None:
+    """Everything that can go on has gone on."""
+    for _ in range(2000):
+        await asyncio.sleep(0)
+
+
+def held(handle: tasklog.TaskLog) -> int:
+    """Bytes that it says, in memory."""
+    waiting = sum(len(PIECE) for e in handle.unsaved() if isinstance(e.event, ArtifactDelta))
+    return waiting + sum(len(p.text) for a in handle.task.artifacts for p in a.parts if isinstance(p, Text))
+
+
+async def test_an_agent_that_says_much_waits_for_the_store() -> None:
+    store, talker = Slow(), Talker(1000)
+    store.open.set()
+    engine = hub(None, store, talker=MemoryUpstream(talker))
+    handle = await engine.invoke(say("x", "talker"))
+    await engine.flush()
+    store.open.clear()
+    await rested()
+    most = tasklog.UNWRITTEN + 2 * tasklog.MOST
+    assert tasklog.UNWRITTEN < held(handle) < most
+    flushing = asyncio.create_task(engine.flush())
+    await rested()
+    assert held(handle) < most
+    store.open.set()
+    await flushing
+    while not handle.settled_now:
+        await engine.flush()
+        await rested()
+        assert held(handle) < most
+    await engine.flush()
+    assert held(handle) == 0
+    (artifact,) = (await handle.whole()).artifacts
+    assert artifact.parts == (Text(text=PIECE * 1000),)
+
+
+async def test_a_store_that_fails_holds_nothing_up() -> None:
+    store, talker = Slow(), Talker(1000)
+    store.open.set()
+    engine = hub(None, store, talker=MemoryUpstream(talker))
+    handle = await engine.invoke(say("x", "talker"))
+    await engine.flush()
+    await rested()
+    store.broken = True
+    assert talker.said < 1000
+    with pytest.raises(ConfigError):
+        await engine.flush()
+    await handle.settled()
+    (artifact,) = (await handle.whole()).artifacts
+    assert artifact.parts == (Text(text=PIECE * 1000),)
+
+
+async def test_it_comes_back_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasklog, "MOST", 100_000)
+    store, call = MemoryStore(), say("x", "talker")
+    engine = hub(None, store, talker=MemoryUpstream(Talker(5)))
+    handle = await engine.invoke(call)
+    await handle.settled()
+    await engine.flush()
+    (stored,) = await store.load_tasks()
+    assert is_light(stored.task)
+    again = await hub(None, store).task(handle.id, call.principal)
+    assert again is not handle
+    assert again.task.state is TaskState.COMPLETED
+    (artifact,) = (await again.whole()).artifacts
+    assert artifact.parts == (Text(text=PIECE * 5),)
+    assert (await again.whole()).input == call.message
