@@ -53,7 +53,7 @@ class Passage:
 
     def knows(self, members: Collection[str]) -> bool:
         """Whether all that is changed in a Run is among these."""
-        return self._session is None or "session_id" in members
+        return self._context is None or "session_id" in members
 
     def changed(self, run: RunHead) -> Mapping[str, Any]:
         """A Run passes that says this of itself: what is to stand in it instead."""
