@@ -160,11 +160,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     with all their examples."""
     for item in items:
         file = item.path.relative_to(Path(__file__).parent).as_posix()
-        item.add_marker(pytest.mark.xdist_group(file))
+        item.add_marker(pytest.mark.xdist_group(_group(file, item)))
         tried = file.startswith("fuzz/") or hasattr(getattr(item, "obj", None), "hypothesis")
         if tried and config.option.markexpr == "slow":
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: _rank(item.path.relative_to(Path(__file__).parent).as_posix()))
+
+
+def _group(file: str, item: pytest.Item) -> str:
+    """A file's tests stay together for the sake of its fixtures; where it has none of its own, less does."""
+    if file.startswith(("survival/", "faults/")):
+        return f"{file}:{getattr(item, 'originalname', '')}"
+    if file == "e2e/test_table.py":
+        return f"{file}:{item.callspec.params['client']}"  # type: ignore[attr-defined]
+    return file
 
 
 def _rank(file: str) -> int:
