@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from ..conftest import PATIENCE
 from .conftest import NODE
 
 INSPECTOR = NODE / "node_modules" / "@modelcontextprotocol" / "inspector" / "clients" / "launcher" / "build"
 
 
-@pytest.fixture(params=["http", "stdio"])
+@pytest.fixture(params=["http", pytest.param("stdio", marks=pytest.mark.slow)])
 def target(request: pytest.FixtureRequest, gateway: Any, tmp_path: Path) -> list[str]:
     """How the inspector is told about the gateway."""
     if request.param == "http":
@@ -34,7 +35,7 @@ def inspect(node: Path, home: Path, *words: str) -> Any:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=5 * PATIENCE,  # it takes some seconds of a processor of its own
     )
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return json.loads(done.stdout)
