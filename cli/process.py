@@ -23,7 +23,7 @@ from ..gateway.agentlog import logs_in
 from ..gateway.config import Config
 from ..gateway.errors import ConfigError, UpstreamError
 from ..gateway.http.app import App
-from ..gateway.http.doors import is_loopback
+from ..gateway.http.doors import is_loopback, only_local
 from ..gateway.http.server import Server
 from ..gateway.seal import Sealer
 from ..gateway.transport import HttpTransport
@@ -32,7 +32,7 @@ from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
 from . import owner
 from .auditing import audit_file
-from .banner import banner
+from .banner import banner, credentials
 from .reloading import Reloader, Reread
 from .terminal import WrongUse, tame_log
 from .wiring import Gateway
@@ -71,10 +71,12 @@ def serve(config: Config, *, home: Path, serving: Serving | None = None, reread:
     if config.auth.issuer and not (config.auth.audience or config.server.public_url):
         raise WrongUse("auth.issuer wants auth.audience (whom tokens are for), or server.public_url")
     guarded = bool(config.auth.issuer or SqliteStore.read_items(home, SPACE))
-    if not (is_loopback(bind) or config.server.allow_anonymous or guarded):
+    local = only_local(bind, config.server.public_url)
+    if not (local or config.server.allow_anonymous or guarded):
+        where = f"being called at {config.server.public_url}" if is_loopback(bind) else f"listening on {bind}"
         raise WrongUse(
-            f"listening on {bind} would let anyone in: make a key first (agentgw keys create NAME), "
-            "say --allow-anonymous if that is wanted, or listen on 127.0.0.1"
+            f"{where} would let anyone in: make a key first (agentgw keys create NAME), "
+            "say --allow-anonymous if that is wanted, or serve 127.0.0.1 alone"
         )
     if config.auth.issuer and not config.auth.scopes:
         log.warning(
@@ -190,7 +192,10 @@ async def until_stopped(
     owner.write(home, url=url, token=token)
     try:
         config = gateway.config
-        print(banner(config.server.public_url or url, grpc_at(config, url)), flush=True)
+        server, issuer = config.server, config.auth.issuer
+        local = only_local(server.host, server.public_url)
+        wanted = credentials(gateway.access.closed, issuer, local=local)
+        print(banner(server.public_url or url, grpc_at(config, url), wanted), flush=True)
         gateway.control.begin()
         if gateway.reloader is not None:
             auditing = gateway.flusher.auditing

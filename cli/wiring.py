@@ -20,7 +20,7 @@ from ..gateway.errors import GatewayError
 from ..gateway.homes import Homes
 from ..gateway.http.app import App, Elsewhere
 from ..gateway.http.deferred import ASGI, Deferred
-from ..gateway.http.doors import Doors, is_loopback
+from ..gateway.http.doors import Doors, only_local
 from ..gateway.metrics import Metrics
 from ..gateway.plugins import build_faces, load_adapters
 from ..gateway.ports import Adapter, Host
@@ -81,7 +81,7 @@ class Gateway:
         self.store = store
         self.tracer = Tracer(config.tracing.sampling)
         self.metrics = Metrics()
-        local = is_loopback(bind)
+        local = only_local(bind, config.server.public_url)
         opened = (local or config.server.allow_anonymous) and not private
         self.host = GatewayHost(config, self.tracer, logs)
         self.issued: IssuedTokens | None = None

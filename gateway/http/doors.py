@@ -106,6 +106,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def only_local(bind: str, public_url: str) -> bool:
+    """Whether only this machine can call a gateway that listens on ``bind``: not one that has a URL for the
+    world, from where a proxy leads to loopback."""
+    return is_loopback(bind) and (not public_url or is_loopback(urlsplit(public_url).hostname or ""))
+
+
 def hostname(host: str) -> str:
     """The name in a Host header, without port and brackets."""
     if host.startswith("["):

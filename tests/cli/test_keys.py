@@ -97,9 +97,10 @@ def test_an_unknown_key_is_an_error(cli: Cli) -> None:
 
 
 def test_beyond_loopback_serve_wants_a_key_first(cli: Cli) -> None:
-    failed = run(cli, "serve", "--host", "0.0.0.0", "--port", "0", expect=2)
-    assert failed.stderr.count("\n") == 1
-    assert "agentgw keys create" in failed.stderr
+    for words in (["--host", "0.0.0.0"], ["--public-url", "https://gw.example"]):
+        failed = run(cli, "serve", "--port", "0", *words, expect=2)
+        assert failed.stderr.count("\n") == 1
+        assert "agentgw keys create" in failed.stderr
 
 
 def test_connect_says_that_a_key_is_needed(cli: Cli) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from agentgw.cli import answer, ask, terminal, tracing
-from agentgw.cli.banner import banner
+from agentgw.cli.banner import banner, credentials
 from agentgw.gateway.model import Data, File, Text
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -150,3 +150,18 @@ def test_the_banner_names_every_door() -> None:
     assert banner("https://gw.example/") == banner("https://gw.example")
     assert "gRPC" not in text
     assert "127.0.0.1:8081" in banner("http://127.0.0.1:8080", "127.0.0.1:8081")
+
+
+@pytest.mark.parametrize(
+    ("closed", "issuer", "local", "said"),
+    [
+        (False, "", True, "No key is wanted: whoever calls from this machine may come in"),
+        (False, "", False, "No key is wanted: anybody who can reach this address may come in"),
+        (True, "", True, "Callers need a key:"),
+        (True, "https://id.example", False, "Callers need a token of https://id.example, or a key:"),
+    ],
+)
+def test_the_banner_says_what_callers_need(closed: bool, issuer: str, local: bool, said: str) -> None:
+    last = banner("http://127.0.0.1:8080", wanted=credentials(closed, issuer, local=local)).splitlines()[-1]
+    assert last.startswith(said)
+    assert last.endswith(" agentgw keys create NAME")

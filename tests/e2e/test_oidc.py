@@ -160,6 +160,7 @@ def test_before_scopes_are_named_tokens_reach_nothing(start_gateway: Any, issuer
     headers = {"Authorization": f"Bearer {issuer.token(scope='everything')}"}
     assert httpx.get(f"{gateway.url}/acp/agents", headers=headers).json() == {"agents": []}
     assert "auth.scopes is empty" in gateway.process.output
+    assert f"Callers need a token of {issuer.url}" in gateway.process.output
 
 
 class Storage:

@@ -9,14 +9,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from agentgw.cli.process import Gateway
 from agentgw.gateway.access import Access, Key
+from agentgw.gateway.config import Config, Server
 from agentgw.gateway.errors import GatewayError, InvalidRequest
 from agentgw.gateway.http.app import App
 from agentgw.gateway.http.asgi import AsgiWire
 from agentgw.gateway.http.deferred import Deferred
-from agentgw.gateway.http.doors import Doors, hostname
+from agentgw.gateway.http.doors import Doors, hostname, only_local
 from agentgw.gateway.http.request import Request
 from agentgw.gateway.ports import Handler
+from agentgw.registry.memory import MemoryStore
 
 
 class Face:
@@ -384,3 +387,21 @@ async def _listening(app: App) -> None:
     headers = [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer k")]
     scope = {"type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": headers}
     await app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("bind", "public_url", "local"),
+    [
+        ("127.0.0.1", "", True),
+        ("::1", "http://localhost:8080", True),
+        ("127.0.0.1", "http://127.0.0.1:8080/agents", True),
+        ("127.0.0.1", "https://agents.example", False),
+        ("0.0.0.0", "", False),
+        ("0.0.0.0", "http://localhost:8080", False),
+    ],
+)
+async def test_who_else_than_this_machine_may_call(bind: str, public_url: str, local: bool) -> None:
+    assert only_local(bind, public_url) is local
+    server = Server(host=bind, public_url=public_url, allow_anonymous=True)
+    gateway = Gateway(Config(server=server), MemoryStore(), bind=bind, token="owner")
+    assert gateway.access.grant(None).principal.admin is local
