@@ -124,17 +124,20 @@ def is_open(message: Message) -> bool:
 
 
 class Folding:
-    """A task as its events come in. Reading it costs what came since the last reading, not each event."""
+    """A task as its events come in. Reading it costs what came since the last reading, not each event.
+
+    ``last``: the task at the last reading; ``stale``: whether something came since.
+    """
 
     __slots__ = (
-        "_artifacts", "_fault", "_grown", "_messages", "_open", "_request", "_said", "_stale", "_task",
-        "_updated", "state",
+        "_artifacts", "_fault", "_grown", "_messages", "_open", "_request", "_said", "_updated", "last",
+        "stale", "state",
     )  # fmt: skip
 
     def __init__(self, task: Task) -> None:
-        self._task = task
+        self.last = task
         self.state = task.state
-        self._stale = False  # something came that is not in ``_task``
+        self.stale = False
         self._updated = task.updated_at
         self._said = task.status_message
         self._request = task.input_request
@@ -147,8 +150,8 @@ class Folding:
     @property
     def task(self) -> Task:
         """The task after all events so far."""
-        if not self._stale:
-            return self._task
+        if not self.stale:
+            return self.last
         if self._open is not None:
             message, pieces = self._open
             self._messages = (*self._messages, msgspec.structs.replace(message, parts=pieces.parts))
@@ -161,8 +164,8 @@ class Folding:
                 for a in self._artifacts
             )
             self._grown = {}
-        self._task = msgspec.structs.replace(
-            self._task,
+        self.last = msgspec.structs.replace(
+            self.last,
             state=self.state,
             messages=self._messages,
             artifacts=self._artifacts,
@@ -171,15 +174,15 @@ class Folding:
             fault=self._fault,
             updated_at=self._updated,
         )
-        self._stale = False
-        return self._task
+        self.stale = False
+        return self.last
 
     def add(self, event: Event, at: str = "") -> None:
         """Take one event in (``at``: its time). Events after the end change nothing."""
         if self.state in TERMINAL:
             return
         self.state = next_state(self.state, event)
-        self._stale = True
+        self.stale = True
         if at:
             self._updated = at
         if self._request is not None and self.state not in PAUSED:

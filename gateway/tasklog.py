@@ -42,8 +42,10 @@ def _second(seconds: int) -> str:
 class TaskLog:
     """A task with its events. Implements ``ports.TaskHandle``.
 
-    ``stored``: how many events are in the store already; those up to ``first`` are only there (who follows
-    has read them, or nobody does), and ``load`` fetches them. ``relayed``: a relay saw it pass; there is no
+    ``state``: its state now; ``settled_now``: whether that is an end, or it waits for input. ``last_seq``:
+    the number of the newest event; 0 before the first. ``stored``: how many events are in the store already;
+    those up to ``first`` are only there (who follows has read them, or nobody does), and ``load`` fetches
+    them. ``relayed``: a relay saw it pass; there is no
     log, and its agent knows best what it is. ``watchers``: how many follow it.
 
     Whoever follows a task that is ``left`` to the next process of the gateway gets Draining raised.
@@ -71,13 +73,15 @@ class TaskLog:
         self.booked: TaskState | None = None  # the state by which the book has it
         self.left = False
         self._folding = Folding(task)
+        self._moved()
+        self.last_seq: int = last_seq
         self._said = 0  # bytes by which the task has grown
         self._light = is_light(task)
         self._unwritten = 0  # bytes that it has said and the store does not have, once it is light
         self._writes: asyncio.Future[None] | None = None  # until fewer are
         self._written = False  # whether the store took what there was the last time
         self._saved: TaskState | None = None  # the state that the store has seen
-        self._first = last_seq
+        self._first: int = last_seq
         self._load = load
         self._events: list[Logged] = []
         self._waiting: list[tuple[Reached, asyncio.Future[None]]] = []
@@ -88,7 +92,8 @@ class TaskLog:
     def task(self) -> Task:
         """The task as it is now; one that says much is without that (``light``). Puts together what came
         since the last reading."""
-        return self._folding.task
+        folding = self._folding
+        return folding.task if folding.stale else folding.last
 
     async def whole(self, until: int | None = None) -> Task:
         """See ``ports.TaskHandle``."""
@@ -99,33 +104,18 @@ class TaskLog:
         return whole(self.task, log) if log else self.task
 
     @property
-    def state(self) -> TaskState:
-        """Its state now; cheap."""
-        return self._folding.state
-
-    @property
-    def last_seq(self) -> int:
-        """The number of the newest event; 0 before the first."""
-        return self._first + len(self._events)
-
-    @property
-    def settled_now(self) -> bool:
-        """Whether the task has ended or waits for input."""
-        return self._folding.state in SETTLED
-
-    @property
     def running(self) -> bool:
         """Whether a runner is at work on it."""
         return self.runner is not None and not self.runner.done()
 
     def append(self, event: Event) -> None:
         """Log an event, fold it into the task, wake who waits for it. After the end: ignored."""
-        folding = self._folding
-        if folding.state in TERMINAL:
+        if self.state in TERMINAL:
             return
         at = now()
         self._fold(event, at)
-        self._events.append(Logged(seq=self._first + len(self._events) + 1, at=at, event=event))
+        self.last_seq = seq = self.last_seq + 1
+        self._events.append(Logged(seq=seq, at=at, event=event))
         if isinstance(event, Started):
             self._named(event)
         if self._waiting:
@@ -135,12 +125,17 @@ class TaskLog:
         if self._light:
             self._folding.add(light(event), at)
             self._unwritten += said(event)
-            return
-        self._folding.add(event, at)
-        self._said += said(event)
-        if self._said > MOST:
-            self._light = True
-            self._folding = Folding(lightened(self.task))
+        else:
+            self._folding.add(event, at)
+            self._said += said(event)
+            if self._said > MOST:
+                self._light = True
+                self._folding = Folding(lightened(self.task))
+        self._moved()
+
+    def _moved(self) -> None:
+        self.state = state = self._folding.state
+        self.settled_now = state in SETTLED
 
     def _named(self, event: Started) -> None:
         known = self.upstream or TaskRef(task_id="")
@@ -167,6 +162,7 @@ class TaskLog:
         """Take over what a relay saw of the task."""
         if self.state not in TERMINAL:
             self._folding = Folding(task)
+            self._moved()
             self._light = False
             self.context_id = task.context_id
             self._wake()
@@ -316,7 +312,7 @@ class TaskLog:
         for logged in events:
             if logged.seq == self._first + 1:
                 self._fold(logged.event, logged.at)
-                self._first = self.stored = logged.seq
+                self._first = self.stored = self.last_seq = logged.seq
                 if isinstance(logged.event, Started):
                     self._named(logged.event)
 

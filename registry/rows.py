@@ -66,7 +66,7 @@ def rows_of(batch: Batch) -> Rows:
                 stored.principal,
                 task.agent,
                 task.context_id,
-                task.state.value,
+                str(task.state),
                 task.created_at,
                 _encode(stored),
                 log,

@@ -63,7 +63,7 @@ METHODS: Mapping[str, tuple[Op, Version]] = {
 
 def method_name(op: Op, version: Version) -> str:
     """The JSON-RPC method of an operation."""
-    return op.value if version == V10 else NAMES_V03[op]
+    return str(op) if version == V10 else NAMES_V03[op]
 
 
 def version_of(text: str | None) -> Version | None:

@@ -140,6 +140,19 @@ def _plain(part: Part) -> Json:
     return raw
 
 
+def bare_text(raw: Any) -> Text | None:
+    """What ``compact`` makes of a part that is plain text and says nothing else; None for any other part."""
+    if not isinstance(raw, dict):
+        return None
+    text: Any = None
+    for name, value in cast(Json, raw).items():
+        if name == "content":
+            text = value
+        elif value != (TEXT_TYPE if name == "content_type" else _MEANINGLESS.get(name, raw)):
+            return None
+    return Text(text=text) if isinstance(text, str) and "content_type" in raw else None
+
+
 def compact(parts: Sequence[Part]) -> tuple[Part, ...]:
     """The parts without fields that carry no meaning, so that pieces of streamed text join to one.
 
@@ -206,7 +219,7 @@ def message(raw: Any, where: str = "message") -> Message:
     parts = tuple(part(p, f"{where}.parts[{i}]") for i, p in enumerate(items))
     speaker, _, author = role.partition("/")
     bare = Message(role="agent" if speaker == "agent" else "user", parts=parts, author=author or None)
-    if role == "user" and len(fields) == 2 and "role" in fields:
+    if len(fields) == 2 and role_of(bare) == fields.get("role"):
         return bare
     head = {k: v for k, v in fields.items() if k != "parts"}
     kept = _kept(head, {"role": role_of(bare)})

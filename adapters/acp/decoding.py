@@ -81,7 +81,10 @@ class RunDecoder:
                 self._resumed = False
             case "message.part":
                 self._parts += 1
-                events += self._part(codec.part(event.get("part")))
+                if (text := codec.bare_text(event.get("part"))) is not None:
+                    events.append(MessageDelta(parts=(text,), author=self._author))
+                else:
+                    events += self._part(codec.part(event.get("part")))
             case "message.completed":
                 events += self._completed(event.get("message"))
             case "generic":
@@ -176,10 +179,10 @@ class RunDecoder:
                     events += self._part(p)
         self._parts = 0
         self._messages += 1
-        answer: tuple[Part, ...] = ()
-        for p in codec.compact(message.parts):
-            if p.name is None and not codec.is_trajectory(p):
-                answer = joined(answer, (p,))
+        said = [p for p in codec.compact(message.parts) if p.name is None and not codec.is_trajectory(p)]
+        answer = tuple(said[:1])
+        for p in said[1:]:
+            answer = joined(answer, (p,))
         if answer:
             done = Message(role="agent", parts=answer, author=message.author, extra=message.extra)
             events.append(MessageDone(message=done))

@@ -527,10 +527,6 @@ import asyncio, sys
 from pathlib import Path
 from agentgw.registry.sqlite import SqliteStore
 
-from ..support.examples import examples
-
-from ..support.examples import examples
-
 async def hold():
     store = SqliteStore(Path(sys.argv[1]), spans=1, holder="agentgw serve")
     await store.open()

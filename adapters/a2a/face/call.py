@@ -58,13 +58,13 @@ class Call:
         self._request = request
         self._params: dict[str, Any] | None = None
         self.attributes: dict[str, Attribute] = {
-            "a2a.method.name": op.value,
+            "a2a.method.name": str(op),
             "a2a.protocol.version": version,
             "agentgw.agent": agent,
             "agentgw.client_protocol": "a2a",
             "agentgw.agent_protocol": "a2a",
         }
-        self.span: Span = engine.tracer.start(op.value, "server", request.trace, self.attributes)
+        self.span: Span = engine.tracer.start(str(op), "server", request.trace, self.attributes)
         self.span.principal = self.principal
 
     def __enter__(self) -> Call:
@@ -119,7 +119,7 @@ class Call:
     def saw(self, task: Task) -> None:
         """Note on the span which task it is about, as it is now."""
         attributes = self.attributes
-        attributes["a2a.task.state"] = attributes["agentgw.state"] = task.state.value
+        attributes["a2a.task.state"] = attributes["agentgw.state"] = str(task.state)
         if task.id:
             attributes["a2a.task.id"] = task.id
         if task.context_id:

@@ -396,10 +396,10 @@ class A2AUpstream:
             span.end(error)
 
     def _span(self, op: Op, trace: Trace, losses: Collection[str]) -> Span:
-        attributes: dict[str, Attribute] = {"a2a.method.name": op.value, **self._attributes}
+        attributes: dict[str, Attribute] = {"a2a.method.name": str(op), **self._attributes}
         if losses:
             attributes["agentgw.losses"] = "; ".join(sorted(losses))
-        return self._host.tracer.start(op.value, "client", trace, attributes)
+        return self._host.tracer.start(str(op), "client", trace, attributes)
 
 
 def _no_credentials() -> Headers:

@@ -126,7 +126,7 @@ class Exchange:
         """Note a run and how it stands."""
         attributes = self.span.attributes
         attributes["acp.run.id"] = run_id
-        attributes["agentgw.state"] = state.value
+        attributes["agentgw.state"] = str(state)
         if context_id:
             attributes["gen_ai.conversation.id"] = context_id
         if state in _FAILED:

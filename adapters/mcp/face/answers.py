@@ -88,7 +88,7 @@ def _remarks(task: Task, parts: Sequence[Part]) -> tuple[str, ...]:
 def _structured(task: Task, parts: Sequence[Part]) -> dict[str, Any]:
     data = [part.data for part in parts if isinstance(part, Data)]
     structured: dict[str, Any] = {
-        "state": task.state.value,
+        "state": str(task.state),
         "task_id": task.id,
         "context_id": task.context_id,
         "data": None if not data else data[0] if len(data) == 1 else data,

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentgw.adapters.acp import codec
@@ -60,6 +60,10 @@ parts = st.one_of(
          content=st.none(), metadata=metadata),
     st.binary(max_size=20).map(lambda b: {"content_encoding": "base64", "content": b64(b)}),
 )  # fmt: skip
+plain_texts = some(
+    name=st.none(), content_type=st.just("text/plain"), content=optional_text, metadata=metadata,
+    content_encoding=st.sampled_from([None, "plain"]), content_url=st.none(),
+)  # fmt: skip
 messages = st.tuples(
     st.fixed_dictionaries({"parts": st.lists(parts, max_size=3)}, optional={
         "role": st.sampled_from(["user", "agent", "agent/x", "agent/odd name!", "agent/"]),
@@ -80,6 +84,16 @@ def fit(message: dict[str, Any]) -> bool:
 @given(parts)
 def test_a_part_comes_home_as_it_was(raw: dict[str, Any]) -> None:
     assert codec.part_json(codec.part(raw)) == raw
+
+
+@examples(60)
+@given(plain_texts)
+@example({"content_type": "text/plain", "content": "a", "content_encoding": "plain", "name": None})
+@example({"content_type": "text/plain", "content": "a"})
+def test_bare_text_is_what_compact_makes_of_it(raw: dict[str, Any]) -> None:
+    (part,) = codec.compact((codec.part(raw),))
+    bare = part == Text(text=raw.get("content") or "") and isinstance(raw.get("content"), str)
+    assert codec.bare_text(raw) == (part if bare and "content_type" in raw else None)
 
 
 @examples(60)
