@@ -19,9 +19,12 @@ def is_light(task: Task) -> bool:
     return "gateway" in task.extra
 
 
+_SAYS = (MessageDelta, ArtifactDelta, MessageDone)
+
+
 def said(event: Event) -> int:
     """Roughly the bytes by which a task grows with the event."""
-    return size_of(event) if isinstance(event, MessageDelta | ArtifactDelta | MessageDone) else 0
+    return size_of(event) if isinstance(event, _SAYS) else 0
 
 
 def lightened(task: Task) -> Task:
