@@ -14,7 +14,7 @@ import httpx
 from ..conftest import PATIENCE
 from .conftest import Gateway
 
-LOST = 1.0  # seconds before a crash whose tasks may be lost with it (written every 0.2 s; a busy machine)
+LOST = 5.0  # seconds before a crash whose tasks may be lost with it (written every 0.2 s; a busy machine)
 _DIED = (502, 503)  # the process that was to answer is gone: nobody knows what became of the request
 AWAY = "http://127.0.0.1:9/"  # an agent that is not there: registered all the same
 
@@ -29,6 +29,7 @@ class Told:
     keys: dict[str, str] = field(default_factory=dict)  # name → secret
     revoked: dict[str, str] = field(default_factory=dict)
     runs: dict[str, float] = field(default_factory=dict)  # id → when it was acknowledged
+    written: set[str] = field(default_factory=set)  # of those: in the store before the crash
 
 
 class Load:

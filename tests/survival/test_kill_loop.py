@@ -64,8 +64,13 @@ def checked(gateway: Gateway, told: Told, died: float, agents: dict[str, str]) -
         status = gateway.get(f"/acp/runs/{run_id}").status_code
         if status != 200:
             assert status == 404
+            assert run_id not in told.written
             assert abs(died - at) < LOST, f"{run_id} was acknowledged {died - at} s before"
             del told.runs[run_id]
+
+
+def written(gateway: Gateway) -> set[str]:
+    return {id for (id,) in gateway.rows("SELECT id FROM tasks")}
 
 
 def ended(gateway: Gateway, told: Told) -> None:
@@ -95,6 +100,7 @@ def test_the_gateway(gateway: Gateway, peers: Peers, rounds: int, tmp_path: Path
         chance = random.Random(number)
         with Load(gateway, told, agents, f"{number}"):
             time.sleep(chance.uniform(0.02, 1.5))
+            told.written = written(gateway)
             died = time.monotonic()
             gateway.kill()
         sound(gateway.home, tmp_path / "copy")
@@ -118,6 +124,7 @@ def test_with_workers(gateway: Gateway, peers: Peers, rounds: int, tmp_path: Pat
         owner = number % 2 == 0
         with Load(gateway, told, agents, f"{number}"):
             time.sleep(chance.uniform(0.02, 1.5))
+            told.written = written(gateway)
             died = time.monotonic()
             if owner:
                 gateway.kill()
