@@ -97,8 +97,8 @@ class Logins:
     async def keep(self, name: str, login: Login, store: Store | None = None) -> None:
         """Durable when it returns. Raises ConfigError."""
         sealed = self._sealer.seal(msgspec.json.encode(login), SPACE)
+        self._known[name] = login  # first: who forgets it meanwhile has the last word
         await (store or self._store).put_item(SPACE, name, sealed.encode())
-        self._known[name] = login
 
     async def forget(self, name: str) -> None:
         if self._known.pop(name, None) is not None:
@@ -139,14 +139,26 @@ class Logins:
             client = await self.client(login)
             new = await ask(self._transport, client, {k: x for k, x in form.items() if x})
         except GatewayError as e:
+            if self._known.get(record.name) is not login:
+                return self._since(record)
             if isinstance(e, Refused) and e.error:
                 log.info("the login to %s is over: %s", record.name, e.message)
                 await self.keep(record.name, msgspec.structs.replace(login, grant=None), store)
                 raise wants_login(record.name) from None
             raise _unavailable(record.name, e) from None
+        if self._known.get(record.name) is not login:
+            return self._since(record)
         new = msgspec.structs.replace(new, refresh=new.refresh or grant.refresh)
         await self.keep(record.name, msgspec.structs.replace(login, grant=new), store)
         return issued(new.access, new.expires)
+
+    def _since(self, record: Record) -> Issued:
+        """What there is since somebody logged out, or in anew, while a refresh was under way: what that got
+        counts no more. Raises NeedsAuth."""
+        found = self._good(record, None)
+        if found is None:
+            raise wants_login(record.name)
+        return found
 
     async def client(self, login: Login) -> Client:
         """Who asks the login's token endpoint. Raises GatewayError where that may not be reached, or the

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
+import msgspec
 import pytest
 
 from agentgw.gateway.control import LoginAsked
@@ -17,9 +19,11 @@ from agentgw.gateway.model import OAuth, Record
 from agentgw.gateway.seal import Sealer
 from agentgw.gateway.transport import HttpTransport
 from agentgw.registry.authservers import bearer_challenge
+from agentgw.registry.bearer import Issued
 from agentgw.registry.logins import SPACE, Logins
 from agentgw.registry.memory import MemoryStore
 from agentgw.registry.signin import SignIn
+from agentgw.registry.tokenendpoint import Grant
 
 from ..support.oauth import AuthServer, Guard
 
@@ -115,6 +119,54 @@ async def test_a_refused_token_is_refreshed_and_one_of_before_is_answered_with_t
     assert second != first and scene.server.good(second[1].removeprefix("Bearer "))
     assert (await scene.logins.obtain(scene.record, first)).header == second
     assert [form["grant_type"] for form in scene.server.forms] == ["authorization_code", "refresh_token"]
+
+
+class Slow:
+    """A way out on which answers wait. ``asked``: the request was sent; ``go``: the answer may come."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def request(self, *args: Any, **more: Any) -> Any:
+        reply = await self._transport.request(*args, **more)
+        self.asked.set()
+        await self.go.wait()
+        return reply
+
+
+async def refreshing(scene: Scene, meanwhile: Callable[[], Awaitable[None]]) -> asyncio.Task[Issued]:
+    """A refresh that was under way while something else happened, and has its answer now."""
+    refused = await scene.logins.obtain(scene.record, None)
+    slow = scene.logins._transport = Slow(scene.logins._transport)  # type: ignore[assignment]
+    refresh = asyncio.create_task(scene.logins.obtain(scene.record, refused.header))
+    await slow.asked.wait()
+    await meanwhile()
+    slow.go.set()
+    await asyncio.wait([refresh])
+    return refresh
+
+
+async def test_a_refresh_under_way_undoes_no_logout(scene: Scene) -> None:
+    await scene.login()
+    refresh = await refreshing(scene, lambda: scene.logins.forget("notes"))
+    with pytest.raises(NeedsAuth, match="wants a login"):
+        refresh.result()
+    assert scene.logins.of("notes") is None
+    assert await scene.store.items(SPACE) == {}
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["refreshed", "refused"])
+async def test_a_refresh_under_way_undoes_no_other_login(scene: Scene, refuses: bool) -> None:
+    await scene.login()
+    old = scene.logins.of("notes")
+    assert old is not None
+    other = msgspec.structs.replace(old, grant=Grant("another", None, "theirs"))
+    if refuses:
+        scene.server.refresh.clear()
+    refresh = await refreshing(scene, lambda: scene.logins.keep("notes", other))
+    assert refresh.result().header == ("authorization", "Bearer another")
+    assert scene.logins.of("notes") == other
 
 
 async def test_a_server_that_is_away_for_a_while_costs_no_login(scene: Scene) -> None:
