@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ..support.oauth import AuthServer, Guard
@@ -26,8 +27,18 @@ class Scene:
     config: Path
 
     def text(self, agent: str) -> str:
-        """What an agent answers to "hello"."""
-        return self.gateway.cli.json("call", agent, *said(agent))["text"]
+        """What an agent answers to "hello", at A2A's door."""
+        data = {"tool": "echo", "arguments": {"text": "hello"}}
+        part = {"data": data} if agent == "mcp" else {"text": "echo hello"}
+        message = {"messageId": "m", "role": "ROLE_USER", "parts": [part]}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message}}
+        headers = {"A2A-Version": "1.0"}
+        answer = httpx.post(f"{self.gateway.url}/a2a/{agent}/", json=body, headers=headers).json()
+        task = answer.get("result", {}).get("task", {})
+        state = task.get("status", {}).get("state")
+        return (
+            json.dumps(task) if state == "TASK_STATE_COMPLETED" else f"failed: {answer.get('error', state)}"
+        )
 
     def fails(self, agent: str) -> Any:
         return self.gateway.cli.json("call", agent, *said(agent), expect=1)
@@ -69,6 +80,7 @@ def scene(
 
 def test_calls_work_expire_and_fail_clearly(scene: Scene, until: Callable[..., Any]) -> None:
     for name in AGENTS:
+        assert "hello" in scene.gateway.cli.json("call", name, *said(name))["text"], name
         assert "hello" in scene.text(name), name
     assert {form["scope"] for form in scene.server.forms} == {f"use:{name}" for name in AGENTS}
     assert len(scene.server.forms) == len(AGENTS), "one token for each agent, however many calls and workers"
@@ -109,7 +121,7 @@ def _needs_auth(scene: Scene, name: str) -> Any:
 
 
 def _works(scene: Scene, name: str) -> bool:
-    return scene.gateway.cli.run("call", name, *said(name), "--json").returncode == 0
+    return "TASK_STATE_COMPLETED" in scene.text(name)
 
 
 def test_agents_are_added_with_client_credentials(
