@@ -133,8 +133,9 @@ class App:
         request = Request(wire, head, body_limit=self._body_limit, nesting=self._nesting)
         if self.draining:
             wire.last()
+        if not self._open:
+            self._idle.clear()
         self._open.add(request)
-        self._idle.clear()
         try:
             await self._admit(request, head, not head_too_large)
         except ClientGone:

@@ -25,9 +25,7 @@ class Places:
     def take(self, method: str, who: str) -> int:
         """Take a place for a request of this HTTP method; its kind, to give back. ``who``: the principal
         whose it is, "" for one that has no bound of its own. Raises Busy, KeyBusy."""
-        return self._take(LISTENER if method == "GET" or method == "HEAD" else CALL, who)
-
-    def _take(self, kind: int, who: str) -> int:
+        kind = LISTENER if method == "GET" or method == "HEAD" else CALL
         if who:
             held = self._held[kind]
             count = held.get(who, 0)
@@ -44,7 +42,7 @@ class Places:
     def listens(self, kind: int, who: str) -> int:
         """Change a place for a listener's; its kind. Raises Busy, KeyBusy."""
         if kind == CALL:
-            self._take(LISTENER, who)
+            self.take("GET", who)
             self.give_back(CALL, who)
         return LISTENER
 

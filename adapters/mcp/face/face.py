@@ -18,7 +18,7 @@ from .. import wire
 from ..wire import Envelope, RpcError
 from . import claims, named, rpc_errors
 from . import http as face_http
-from .checks import Said, check, check_params
+from .checks import Said, check, check_params, read_headers
 from .dispatch import Dispatcher
 from .door import Door
 from .exchange import Exchange, Head
@@ -124,7 +124,7 @@ class McpFace:
         elif message.method == wire.INITIALIZE:
             await self._initialize(request, scope, view, message, head)
         else:
-            await self._handshaken(request, scope, view, message, head)
+            await self._handshaken(request, scope, view, message, head, said)
 
     def _known(self, scope: str, principal: Principal, id: Any) -> AgentView:
         try:
@@ -134,12 +134,13 @@ class McpFace:
 
     # --- the handshake era ---------------------------------------------------------------------
 
-    def _session(self, request: Request, scope: str) -> Session:
-        """The request's session. Raises Refused: 400 without one, 404 for an unknown one."""
-        version = request.header(wire.H_VERSION.encode())
+    def _session(self, request: Request, scope: str, said: Said | None = None) -> Session:
+        """The request's session. Raises Refused: 400 without one, 404 for an unknown one. ``said``: what its
+        headers say, if they have been read."""
+        said = said or read_headers(request)
+        version, given = said.version, said.session
         if version in wire.MODERN_VERSIONS:
             raise refused(405, f"Method Not Allowed: {version} has no sessions and no GET stream")
-        given = request.header(_SESSION)
         if given is None:
             raise refused(400, "Bad Request: Mcp-Session-Id is missing; begin with initialize")
         session = self._lending.taken(request, scope)
@@ -173,9 +174,15 @@ class McpFace:
         await reply.finish(outcome)
 
     async def _handshaken(
-        self, request: Request, scope: str, view: AgentView | None, message: Envelope, head: Head
+        self,
+        request: Request,
+        scope: str,
+        view: AgentView | None,
+        message: Envelope,
+        head: Head,
+        said: Said,
     ) -> None:
-        session = self._session(request, scope)
+        session = self._session(request, scope, said)
         if not isinstance(message.id, int | str) or message.method is UNSET:
             await request.respond(202)
             await self._one_way(session, scope, message)
