@@ -3,6 +3,7 @@ client that reads nothing costs."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ STREAM = Limit(25, 15)  # KiB
 GROWN = Limit(10, 5)  # MB
 LEFT = Limit(0, 0)
 STALLED = Limit(8, 2)  # MB
+LARGE = Limit(256, 64)  # MB: of a translated task of FLOOD, once (in an ACP client's last events) or in part
 SENT = Limit(32, 16)  # MiB: what the kernel's buffers on two hops take, and a little
 FLOOD = 200  # MiB
 PIECE = 64 * 1024
@@ -160,6 +162,36 @@ def pressure(b: Bench) -> None:
         with agents() as port, gateway(home, port, extra=extra) as fresh:
             settled(fresh)
             _stalled(b, fresh, port, name, row, warm[number][1])
+
+    b.table("a translated task, read to its end", "growth MB at most", "that stayed", "came", "verdict")
+    for number, (name, row) in enumerate(_streams(f"stream {count} 0 {PIECE}")[3:5]):
+        home, extra = b.home / f"large{number}", '[limits]\nbody = "256MiB"\n'
+        with agents() as port, gateway(home, port, extra=extra) as fresh:
+            settled(fresh)
+            _large(b, fresh, name, row, warm[3 + number][1])
+
+
+def _large(b: Bench, fresh: Proxy, name: str, row: Row, warm: Row) -> None:
+    b.ask(warm.job(fresh.port, expect="", count=100, connections=4))
+    settled(fresh)
+    base, over = rss(fresh.pids), threading.Event()
+    seen = [base]
+
+    def look() -> None:
+        while not over.wait(0.05):
+            seen.append(rss(fresh.pids))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        outcome = b.ask(row.job(fresh.port, expect="", count=1, connections=1))
+    finally:
+        over.set()
+        looking.join()
+    settled(fresh)
+    most, stayed = (max(seen) - base) / MB, (rss(fresh.pids) - base) / MB
+    verdict = b.verdict(f"{name}, growth by a large task, MB", most, LARGE)
+    b.row(name, f"{most:+.1f}", f"{stayed:+.1f}", f"{outcome.bytes / 2**20:.0f} MiB", verdict)
 
 
 def _stalled(b: Bench, fresh: Proxy, port: int, name: str, row: Row, warm: Row) -> None:
