@@ -143,10 +143,10 @@ class _Sent:
 
     def __init__(self) -> None:
         self.length = 0
-        self._hash = blake2b(digest_size=16)
+        self._hash: blake2b | None = None  # most streams need none
         self._texts: list[str] = []  # that are not in the hash yet
         self._waiting = 0  # their length
-        self._others: set[bytes] = set()
+        self._others: frozenset[bytes] = frozenset()
 
     def add(self, parts: Iterable[Part]) -> None:
         for part in parts:
@@ -155,13 +155,16 @@ class _Sent:
                 self._waiting += len(part.text)
                 self._texts.append(part.text)
             else:
-                self._others.add(_hash(part))
+                self._others |= {_hash(part)}
         if self._waiting > _TOGETHER:
             self._take()
 
-    def _take(self) -> None:
+    def _take(self) -> blake2b:
+        if self._hash is None:
+            self._hash = blake2b(digest_size=16)
         self._hash.update("".join(self._texts).encode(errors="surrogatepass"))
         self._texts, self._waiting = [], 0
+        return self._hash
 
     def holds(self, part: Part) -> bool:
         """Whether this part, which is no text, is among it."""
@@ -169,9 +172,8 @@ class _Sent:
 
     def begins(self, text: str) -> bool:
         """Whether the text begins with its own."""
-        self._take()
         begin = blake2b(text[: self.length].encode(errors="surrogatepass"), digest_size=16)
-        return begin.digest() == self._hash.digest()
+        return begin.digest() == self._take().digest()
 
 
 def _hash(part: Part) -> bytes:
