@@ -31,6 +31,15 @@ class Auditing:
         self._keep = keep
         self._dropped = 0  # spans, as far as the log knows
 
+    def begin(self) -> None:
+        """What is lost from now on is lost to the log."""
+        self._dropped = self._tracer.dropped
+
+    async def end(self) -> None:
+        """Write out what there is, and that nothing follows."""
+        self.audit.change(_OWNER, "audit.enabled = false", 0)
+        await self.flush(())
+
     async def flush(self, spans: Sequence[Span]) -> None:
         """Write out what is there now, and ``spans`` with it; never raises."""
         try:
@@ -48,8 +57,24 @@ class Auditing:
 
 def audit_file(config: Config, home: Path) -> AuditFile:
     """Where the audit log is kept. Nothing is opened before something is written."""
-    path = Path(config.audit.file).expanduser() if config.audit.file else home / "audit.jsonl"
-    return AuditFile(path, config.audit.size, config.audit.kept)
+    return AuditFile(_place(config, home), config.audit.size, config.audit.kept)
+
+
+def _place(config: Config, home: Path) -> Path:
+    return Path(config.audit.file).expanduser() if config.audit.file else home / "audit.jsonl"
+
+
+Apply = Callable[[Config], Awaitable[None]]
+
+
+def moving(file: AuditFile, home: Path, apply: Apply) -> Apply:
+    """``apply``, which puts a configuration in place, and the file where that says."""
+
+    async def applied(config: Config) -> None:
+        await apply(config)
+        await file.move(_place(config, home), config.audit.size, config.audit.kept)
+
+    return applied
 
 
 READS = frozenset({"list_agents", "show_agent", "list_keys", "traces", "trace"})

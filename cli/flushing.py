@@ -36,7 +36,7 @@ class Flusher:
         self._hub = hub
         self._tracer = tracer
         self._metrics = metrics
-        self._kept = spans
+        self.kept = spans
         self._waiting: list[Span] = []
 
     async def run(self, tick: Callable[[], object]) -> None:
@@ -76,7 +76,7 @@ class Flusher:
         self._metrics.spans(spans)
         if self.exporter is not None:
             self.exporter.export(spans)
-        if self._kept:
+        if self.kept:
             self._waiting += spans
 
     async def _write(self) -> None:
@@ -84,11 +84,11 @@ class Flusher:
         try:
             await self._hub.flush(spans)
         except BaseException:
-            self._waiting = (spans + self._waiting)[-self._kept :]
+            self._waiting = (spans + self._waiting)[-self.kept :]
             raise
 
     def _failed(self, why: str, error: Exception | None = None) -> None:
-        del self._waiting[: -self._kept or None]
+        del self._waiting[: -self.kept or None]
         if not self.failing:
             log.error("%s; calls go on, and it is tried again and again", why, exc_info=error)
         self.failing = why

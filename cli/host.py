@@ -24,10 +24,16 @@ class GatewayHost:
         self.config = config
         self.tracer = tracer
         self.breaker = Breaker(0)  # of nobody: each agent has its own, see ``reach``
-        self.transport: Transport = HttpTransport(config.limits.connect_timeout, config.limits.body)
+        self._http = HttpTransport(config.limits.connect_timeout, config.limits.body)
+        self.transport: Transport = self._http
         self.children = Children(logs)
         self._resolver = Resolver(os.environ)
         self.on_changed: Callable[[str], None] = lambda name: None
+
+    def reconfigure(self, config: Config) -> None:
+        """Other settings hold from now on."""
+        self.config = config
+        self._http.restrict(config.limits.connect_timeout, config.limits.body)
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         return self._resolver.headers(record)

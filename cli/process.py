@@ -20,7 +20,7 @@ import msgspec
 
 from ..gateway.access import SPACE
 from ..gateway.agentlog import logs_in
-from ..gateway.config import Config
+from ..gateway.config import Config, amiss
 from ..gateway.errors import ConfigError, UpstreamError
 from ..gateway.http.app import App
 from ..gateway.http.doors import is_loopback, only_local
@@ -31,7 +31,7 @@ from ..registry import logins
 from ..registry.memory import MemoryStore
 from ..registry.sqlite import SqliteStore
 from . import owner
-from .auditing import audit_file
+from .auditing import audit_file, moving
 from .banner import banner, credentials
 from .reloading import Reloader, Reread
 from .terminal import WrongUse, tame_log
@@ -68,8 +68,8 @@ def serve(config: Config, *, home: Path, serving: Serving | None = None, reread:
     exit status: 1 when that cut calls off, else 0. Raises ConfigError. ``serving``: how, if not in this
     process alone. ``reread``: the configuration as it stands later."""
     bind = config.server.host
-    if config.auth.issuer and not (config.auth.audience or config.server.public_url):
-        raise WrongUse("auth.issuer wants auth.audience (whom tokens are for), or server.public_url")
+    if wrong := amiss(config):
+        raise WrongUse(wrong)
     guarded = bool(config.auth.issuer or SqliteStore.read_items(home, SPACE))
     local = only_local(bind, config.server.public_url)
     if not (local or config.server.allow_anonymous or guarded):
@@ -143,7 +143,7 @@ async def _serve(
             audit=file.write,
             logs=logs_in(home),
         )
-        gateway.reloader = Reloader(config, reread, gateway.reconfigure)
+        gateway.reloader = Reloader(config, reread, moving(file, home, gateway.reconfigure))
         starting = running(gateway, listener)
         started = await unless(stopping, stack.enter_async_context(starting))
         if started is None:
@@ -198,8 +198,7 @@ async def until_stopped(
         print(banner(server.public_url or url, grpc_at(config, url), wanted), flush=True)
         gateway.control.begin()
         if gateway.reloader is not None:
-            auditing = gateway.flusher.auditing
-            gateway.reloader.on_hangup(stopping, auditing.audit if auditing is not None else None)
+            gateway.reloader.on_hangup(stopping, lambda: gateway.app.audit)
         await stopping.wait()
         return await drain()
     finally:
@@ -243,18 +242,19 @@ async def running(
         stack.push_async_callback(gateway.aclose)
         await gateway.start(refresh=refresh)
         if local is not None:
-            await _served(stack, gateway.inner, config, local)
+            await _served(stack, gateway, gateway.inner, local)
         if listener is not None:
-            await _served(stack, gateway.app, config, listener)
+            await _served(stack, gateway, gateway.app, listener)
             url = loopback_url(config.server.host, listener.getsockname()[1])
             await stack.enter_async_context(_listening(gateway, url))
         yield gateway
 
 
 async def _served(
-    stack: contextlib.AsyncExitStack, app: App, config: Config, listener: socket.socket
+    stack: contextlib.AsyncExitStack, gateway: Gateway, app: App, listener: socket.socket
 ) -> None:
-    server = Server(app, config.limits.header)
+    server = Server(app, gateway.config.limits.header)
+    gateway.servers.append(server)
     stack.push_async_callback(server.aclose)
     await server.start(listener)
 

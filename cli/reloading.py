@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from ..gateway.audit import Audit
-from ..gateway.config import Config
+from ..gateway.config import Config, amiss
 from ..gateway.errors import ConfigError, GatewayError, for_operator
 from ..gateway.model import Principal
 from ..gateway.reloading import Reloaded, merged
@@ -35,7 +35,7 @@ class Reloader:
         self._apply = apply
         self._turn = asyncio.Lock()
         self._jobs: set[asyncio.Task[None]] = set()
-        self._audit: Audit | None = None
+        self._audit: Callable[[], Audit | None] = lambda: None
 
     async def reload(self) -> Reloaded:
         """Read it and put it in place. Raises ConfigError that says why, and then nothing has changed."""
@@ -44,18 +44,20 @@ class Reloader:
         async with self._turn:
             try:
                 new, warnings = await asyncio.to_thread(self._reread)
+                config, reloaded = merged(self._config, new)
+                if wrong := amiss(config):
+                    raise ConfigError(wrong)
             except ConfigError as e:
                 raise ConfigError(
                     f"nothing was changed: {e.message}", data={"reason": "configuration"}
                 ) from e
-            config, reloaded = merged(self._config, new)
             await self._apply(config)
             self._config = config
         return msgspec.structs.replace(reloaded, warnings=warnings)
 
     # --- signals -----------------------------------------------------------------------------
 
-    def on_hangup(self, stopping: asyncio.Event, audit: Audit | None = None) -> None:
+    def on_hangup(self, stopping: asyncio.Event, audit: Callable[[], Audit | None]) -> None:
         """SIGHUP reloads, and says in the log what came of it. That of a terminal that was closed stops."""
         self._audit = audit
         if sys.platform == "win32":
@@ -85,8 +87,8 @@ class Reloader:
         log.warning("%s", summary(said))
 
     def _record(self, subject: str = "", error: str = "") -> None:
-        if self._audit is not None:
-            self._audit.change(Principal(id="owner", owner=True), "reload", 0, subject, error)
+        if (audit := self._audit()) is not None:
+            audit.change(Principal(id="owner", owner=True), "reload", 0, subject, error)
 
 
 def summary(said: Reloaded) -> str:

@@ -21,6 +21,7 @@ from ..gateway.homes import Homes
 from ..gateway.http.app import App, Elsewhere
 from ..gateway.http.deferred import ASGI, Deferred
 from ..gateway.http.doors import Doors, only_local
+from ..gateway.http.server import Server
 from ..gateway.metrics import Metrics
 from ..gateway.plugins import build_faces, load_adapters
 from ..gateway.ports import Adapter, Host
@@ -148,12 +149,12 @@ class Gateway:
             per_key=config.limits.per_key,
         )
         rates = rates or _rates(config)
-        if audit is not None and config.audit.enabled:
-            auditing = self.flusher.auditing = Auditing(self.tracer, audit)
-            front = partial(front, audit=auditing.audit)
         self.app = front(count=self.metrics.response, rates=rates, elsewhere=elsewhere)
         # For requests that other processes of the same gateway hand over: they have counted them.
         self.inner = front(inner=True)
+        self.servers: list[Server] = []  # that serve them
+        self._auditing = None if audit is None else Auditing(self.tracer, audit)
+        self._audit(config.audit.enabled)
 
     def _control(self) -> ASGI:
         from ..gateway.http.control_api import build_control_app  # costs more than all other imports
@@ -188,15 +189,36 @@ class Gateway:
         if isinstance(self.directory, Directory):
             await self.directory.redeclare(config)
         old, limits, server = self.config, config.limits, config.server
-        self.config = self.hub.config = self.host.config = config
+        self.config = config
+        self.host.reconfigure(config)
+        self.hub.reconfigure(config)
+        self.directory.rebound()
+        self.store.keep(spans=config.tracing.spans, tasks=limits.tasks)
+        self.flusher.kept = config.tracing.spans
         self.tracer.sample(config.tracing.sampling)
         if self._logins is not None:
             self._logins.allow = config.outbound.allow
+        if self.issued is not None:
+            self.issued.public_url = server.public_url
         if (old.limits.rate, old.limits.burst) != (limits.rate, limits.burst):
             self.app.rates = rates or _rates(config)
         for app in (self.app, self.inner):
             app.doors = Doors(self._bind, server.public_url, server.hosts, server.origins)
-            app.bound(limits.nesting, limits.concurrency, limits.per_key)
+            app.bound(limits.body, limits.nesting, limits.concurrency, limits.per_key)
+        for listening in self.servers:
+            listening.bound(limits.header)
+        if old.audit.enabled != config.audit.enabled:
+            if self._auditing is not None and old.audit.enabled and self.manager is not None:
+                await self._auditing.end()
+            self._audit(config.audit.enabled)
+
+    def _audit(self, wanted: bool) -> None:
+        """Have the audit log written from now on, or no more."""
+        auditing = self.flusher.auditing = self._auditing if wanted else None
+        if auditing is not None:
+            auditing.begin()
+        for app in (self.app, self.inner):
+            app.audit = None if auditing is None else auditing.audit
 
     async def _keys_changed(self, keys: Sequence[Key]) -> None:
         """Returns when they are good, or good no more, at every door."""

@@ -39,7 +39,7 @@ from ..registry.lending import lender
 from ..registry.mirror import News, Telling
 from ..registry.remote import served
 from ..registry.rows import RowStore
-from .auditing import Keep, audit_file
+from .auditing import Keep, audit_file, moving
 from .process import listen, loopback_url, opened_by_one, running, unless, until_stopped
 from .reloading import Reloader, Reread
 from .wiring import Gateway
@@ -361,7 +361,7 @@ async def serving(
         workers = Workers(gateway, home, token, listeners, directory, table.fileno(), file.write)
         assert gateway.manager is not None
         gateway.on_keys = workers.tell_keys
-        gateway.reloader = Reloader(config, reread, workers.reconfigure)
+        gateway.reloader = Reloader(config, reread, moving(file, home, workers.reconfigure))
         gateway.manager = Told(gateway.manager, workers.tell, workers.forget, len(listeners))
         local = local_socket(socket_path(directory, OWNER))
         up = _up(stack, running(gateway, None, local=local), workers)

@@ -10,7 +10,7 @@ class Asking:
     """Open questions by task and by conversation. ``limit``: how many are remembered."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._where: dict[str, Where] = {}  # by task
         self._tasks: dict[Where, set[str]] = {}
 
@@ -19,7 +19,7 @@ class Asking:
         self.drop(task_id)
         self._where[task_id] = where
         self._tasks.setdefault(where, set()).add(task_id)
-        if len(self._where) > self._limit:
+        if len(self._where) > self.limit:
             self.drop(next(iter(self._where)))
 
     def drop(self, task_id: str) -> None:

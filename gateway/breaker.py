@@ -79,6 +79,10 @@ class Breaker:
         self._pauses = 0  # in a row
         self._next = 0.0  # when the next may try
 
+    def bound(self, limit: int, first: float, longest: float) -> None:
+        """Other limits; a pause that has begun stays as long as it was."""
+        self._limit, self._first, self._longest = limit, first, longest
+
     @property
     def wait(self) -> float:
         """Seconds until the next call may go out; 0: at once."""

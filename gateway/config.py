@@ -148,3 +148,10 @@ class Config(_Section, frozen=True):
     audit: Audit = Audit()
     auth: Auth = Auth()
     agents: dict[str, AgentEntry] = {}
+
+
+def amiss(config: Config) -> str:
+    """What of it can't be together, and what to do; "": nothing is amiss."""
+    if config.auth.issuer and not (config.auth.audience or config.server.public_url):
+        return "auth.issuer wants auth.audience (whom tokens are for), or server.public_url"
+    return ""

@@ -36,7 +36,7 @@ class Dialer:
     """``timeout``: seconds for a connection, all in all."""
 
     def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+        self.timeout = timeout
         self._context: ssl.SSLContext | None = None
 
     async def dial(self, route: Route, peer: str = PEER) -> Connection:
@@ -53,7 +53,7 @@ class Dialer:
     async def _reach(self, connection: Connection, route: Route) -> None:
         where, peer = f"{route.host}:{route.port}", connection.peer
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 await self._go(connection, route)
         except Unconnected:
             raise
@@ -87,7 +87,7 @@ class Dialer:
     async def _connect(self, connection: Connection, host: str, port: int, tls_name: str | None) -> None:
         """``tls_name``: the name that the certificate must have; None: no TLS."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
+        deadline = loop.time() + self.timeout
         context = await self._tls() if tls_name is not None else None
         addresses = await _addresses(host, port)
         for n, address in enumerate(addresses):  # each has its share of the time that is left

@@ -138,6 +138,11 @@ class Hub:
             log.error("tasks of the last run can't be picked up: %s", for_operator(e))
         await self._pickup.look_after(relayed)
 
+    def reconfigure(self, config: Config) -> None:
+        """Other settings hold from now on."""
+        self.config = config
+        self._book.bound(config.limits.tasks)
+
     def _pick_up(self, entry: TaskLog) -> None:
         if self.draining:
             entry.leave()

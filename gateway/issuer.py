@@ -45,7 +45,7 @@ class IssuedTokens:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._auth = auth
-        self._public = public_url.rstrip("/")
+        self.public_url = public_url
         self._keys = IssuerKeys(auth, transport, clock)
 
     def begin(self) -> None:
@@ -122,9 +122,10 @@ class IssuedTokens:
                 raise ValueError("aud")
             if value in self._auth.audience:
                 return None
-            if not self._public or not value.startswith(self._public):
+            public = self.public_url.rstrip("/")
+            if not public or not value.startswith(public):
                 continue
-            resource = _RESOURCE.fullmatch(value[len(self._public) :].removesuffix("/"))
+            resource = _RESOURCE.fullmatch(value[len(public) :].removesuffix("/"))
             if resource is None:
                 continue
             if resource[1] is None:

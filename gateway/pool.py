@@ -65,6 +65,10 @@ class Pool:
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
 
+    def restrict(self, connect_timeout: float) -> None:
+        """Another time for connections from now on."""
+        self._connect_timeout = self._dialer.timeout = connect_timeout
+
     async def open(
         self,
         method: str,

@@ -56,12 +56,16 @@ class Host(Protocol):
 
     transport: Transport
     tracer: Tracer
-    config: Config
     breaker: Breaker
     """Whether the agent is to be called now. ``transport`` minds it; other ways to an agent ask it."""
 
     children: Children
     """Starts agents that are processes."""
+
+    @property
+    def config(self) -> Config:
+        """The settings as they are now: a reload puts others in place."""
+        ...
 
     def headers(self, record: Record) -> list[tuple[str, str]]:
         """The record's headers with their references resolved: the same list as long as they are the same,

@@ -43,6 +43,10 @@ class AgentTransport(HttpTransport):
         self._most = most
         self._waiting = 0
 
+    def bound(self, retries: int, most: int, limit: int) -> None:
+        """Other limits for requests from now on; ``limit``: see ``HttpTransport``."""
+        self._retries, self._most, self._limit = retries, most, limit
+
     async def aclose(self) -> None:
         """The connections are everybody's."""
 
@@ -145,14 +149,11 @@ class AgentHost:
         self._host = host
         self._agent = record.name
         self.tracer: Tracer = host.tracer
-        self.config: Config = host.config
         self.children: Children = host.children
         self.headers = host.headers
         limits = host.config.limits
-        if record.command:
-            self.breaker = Breaker(RESTARTS, RESTART_PAUSE, limits.circuit_longest)
-        else:
-            self.breaker = Breaker(limits.circuit_failures, limits.circuit_pause, limits.circuit_longest)
+        self._process = bool(record.command)
+        self.breaker = Breaker(*self._patience)
         self.breaker.on_open = self._opened
         self.breaker.on_way = self._way
         shared = host.transport
@@ -162,6 +163,25 @@ class AgentHost:
             if own
             else shared
         )
+
+    @property
+    def config(self) -> Config:
+        return self._host.config
+
+    @property
+    def _patience(self) -> tuple[int, float, float]:
+        """See ``Breaker``."""
+        limits = self._host.config.limits
+        if self._process:
+            return RESTARTS, RESTART_PAUSE, limits.circuit_longest
+        return limits.circuit_failures, limits.circuit_pause, limits.circuit_longest
+
+    def rebound(self) -> None:
+        """The settings have changed."""
+        limits = self._host.config.limits
+        self.breaker.bound(*self._patience)
+        if isinstance(self.transport, AgentTransport):
+            self.transport.bound(limits.retries, limits.per_agent, limits.body)
 
     def environment(self, record: Record) -> dict[str, str]:
         return self._host.environment(record)

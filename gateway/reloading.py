@@ -7,15 +7,27 @@ from typing import Any
 
 import msgspec
 
-from .config import Config
+from .config import Config, Server
+from .http.doors import only_local
 
-# Settings that are looked up when they are used, or can be put in place of others in one step. All others are
-# built into what the start made.
+# Settings that are looked up when they are used, or can be put in place of others in one step.
 LIVE = frozenset(
     {
-        "server.hosts", "server.origins", "limits.idle_timeout", "limits.total_timeout", "limits.handover",
-        "limits.shutdown_grace", "limits.nesting", "limits.concurrency", "limits.per_key", "limits.rate",
-        "limits.burst", "outbound.allow", "tracing.sampling",
+        "server.public_url", "server.hosts", "server.origins", "limits.connect_timeout",
+        "limits.idle_timeout", "limits.total_timeout", "limits.handover", "limits.question",
+        "limits.shutdown_grace", "limits.retries", "limits.circuit_failures", "limits.circuit_pause",
+        "limits.circuit_longest",
+        "limits.body", "limits.header", "limits.nesting", "limits.concurrency", "limits.per_agent",
+        "limits.per_key", "limits.rate", "limits.burst", "limits.tasks", "outbound.allow", "tracing.sampling",
+        "tracing.spans", "audit.enabled", "audit.file", "audit.size", "audit.kept",
+    }
+)  # fmt: skip
+# Settings that the start builds in: what is listened on, how many processes there are, who may come in.
+RESTART = frozenset(
+    {
+        "server.host", "server.port", "server.workers", "server.grpc_port", "server.grpc_url",
+        "server.allow_anonymous", "server.remote_commands", "tracing.payloads", "auth.issuer",
+        "auth.audience", "auth.jwks_url", "auth.algorithms", "auth.leeway", "auth.admin_scope", "auth.scopes",
     }
 )  # fmt: skip
 
@@ -27,6 +39,12 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     changed: Sequence[str] = ()
     restart: Sequence[str] = ()
     warnings: Sequence[str] = ()
+
+
+def _opens(now: Server, new: Server) -> bool:
+    """Whether another ``public_url`` also says another thing about who can call: the start has decided by it
+    whether a key is wanted."""
+    return only_local(now.host, now.public_url) != only_local(now.host, new.public_url)
 
 
 def merged(now: Config, new: Config) -> tuple[Config, Reloaded]:
@@ -43,7 +61,7 @@ def merged(now: Config, new: Config) -> tuple[Config, Reloaded]:
             path = f"{section}.{key}"
             if getattr(old, key) == getattr(wanted, key):
                 continue
-            if path in LIVE:
+            if path in LIVE and not (path == "server.public_url" and _opens(now.server, new.server)):
                 live[key] = getattr(wanted, key)
                 changed.append(path)
             else:

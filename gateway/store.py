@@ -82,6 +82,11 @@ class Store(ABC):
     async def aclose(self) -> None:
         """Write what waits, close, unlock."""
 
+    def keep(self, *, spans: int, tasks: int) -> None:
+        """Keep so many from the next writing on. Of a store that is another process's nobody but that one
+        decides."""
+        return
+
     # --- registry ------------------------------------------------------------------------------
 
     @abstractmethod

@@ -56,6 +56,11 @@ class TaskBook:
         self._unproved: dict[str, TaskLog] = {}  # observed, perhaps with the id of a stored task: not written
         self._flushing = asyncio.Lock()
 
+    def bound(self, limit: int) -> None:
+        """Another ``limit``."""
+        self._limit = limit
+        self._idle.limit, self._asking.limit = min(limit, IDLE_TASKS), limit
+
     # --- at the start ------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -345,7 +350,7 @@ class _Idle:
     """Tasks that only wait in memory for somebody to ask, the least recently used first."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._entries: OrderedDict[str, TaskLog] = OrderedDict()
         self._bytes = 0
 
@@ -370,7 +375,7 @@ class _Idle:
 
     def surplus(self, busy: Callable[[TaskLog], bool]) -> Sequence[TaskLog]:
         """The least recently used ones that are not ``busy``: without them there are not too many."""
-        number, size = len(self._entries) - self._limit, self._bytes - IDLE_BYTES
+        number, size = len(self._entries) - self.limit, self._bytes - IDLE_BYTES
         found: list[TaskLog] = []
         if number > 0 or size > 0:
             for entry in self._entries.values():

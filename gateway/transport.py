@@ -140,6 +140,11 @@ class HttpTransport:
         self._open: Opening = self._pool.open
         self._peer = PEER
 
+    def restrict(self, connect_timeout: float, limit: int) -> None:
+        """Other limits for requests from now on."""
+        self._limit = limit
+        self._pool.restrict(connect_timeout)
+
     async def request(
         self,
         method: str,

@@ -34,6 +34,13 @@ class AuditFile:
         async with self._turn:
             return await asyncio.to_thread(self._write, lines)
 
+    async def move(self, path: Path, size: int, kept: int) -> None:
+        """Other bounds, and another place, for the lines that come."""
+        async with self._turn:
+            if path != self._path:
+                self.close()
+            self._path, self._size, self._kept = path, size, kept
+
     def close(self) -> None:
         """Let go of the file."""
         if self._fd >= 0:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..gateway.config import Config
 from ..gateway.model import Record
 from ..gateway.ports import Host
 from ..gateway.transport import Headers, Large, Reply, Stream, Transport
@@ -143,13 +144,17 @@ class AuthorizedHost:
     def __init__(self, host: Host, transport: Authorized) -> None:
         self.transport: Transport = transport
         self.tracer = host.tracer
-        self.config = host.config
+        self._host = host
         self.breaker = host.breaker
         self.children = host.children
         self.headers = host.headers
         self.environment = host.environment
         self.hidden = host.hidden
         self.changed = host.changed
+
+    @property
+    def config(self) -> Config:
+        return self._host.config
 
 
 def authorized(host: Host, record: Record, bearer: Bearer | None) -> Host:

@@ -101,6 +101,10 @@ class Directory:
         if refresh:
             self._jobs.start("refresh", self._refreshing)
 
+    def rebound(self) -> None:
+        """The limits in the host's settings have changed: those of the ways to agents do, too."""
+        self._upstreams.rebound()
+
     async def aclose(self) -> None:
         """Stop refreshing and close every upstream."""
         await self._jobs.aclose()

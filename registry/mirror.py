@@ -89,6 +89,10 @@ class Mirror:
                     with contextlib.suppress(GatewayError):
                         await view.upstream.wake()
 
+    def rebound(self) -> None:
+        """The limits in the host's settings have changed: those of the ways to agents do, too."""
+        self._upstreams.rebound()
+
     async def aclose(self) -> None:
         """Close every upstream."""
         if self._waking is not None:

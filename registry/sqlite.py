@@ -85,6 +85,11 @@ class SqliteStore(RowStore):
         db.execute("PRAGMA synchronous = FULL")  # durable when put_record returns
         schema.migrate(db)
 
+    def keep(self, *, spans: int, tasks: int) -> None:
+        self._spans, self._tasks = spans, tasks
+        if (table := self._task_rows) is not None:
+            table.limit = tasks
+
     async def aclose(self) -> None:
         def close() -> None:
             db, self._connection = self._connection, None

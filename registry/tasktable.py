@@ -32,7 +32,7 @@ class TaskTable:
 
     def __init__(self, db: sqlite3.Connection, limit: int) -> None:
         self._db = db
-        self._limit = limit
+        self.limit = limit
         self._numbers = Numbers(limit + limit // 16)
         self._last = 0
         for id, self._last in db.execute("SELECT id, n FROM tasks ORDER BY n"):
@@ -62,8 +62,8 @@ class TaskTable:
         for statement, rows in ((_ADD, new), (_CHANGE, changed), (_GAIN, gained)):
             if rows:
                 self._db.executemany(statement, rows)
-        if len(numbers) > self._limit + self._limit // 16:
-            self._forget(len(numbers) - self._limit)
+        if len(numbers) > self.limit + self.limit // 16:
+            self._forget(len(numbers) - self.limit)
 
     def _forget(self, surplus: int) -> None:
         """The oldest: ended ones, then those that wait for input, then the rest, which is written again at

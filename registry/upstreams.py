@@ -55,7 +55,7 @@ class Upstreams:
         self._host = host
         self._grace = grace
         self._closing: dict[asyncio.Task[None], Upstream] = {}
-        self._breakers: WeakKeyDictionary[Upstream, Breaker] = WeakKeyDictionary()
+        self._hosts: WeakKeyDictionary[Upstream, AgentHost] = WeakKeyDictionary()
 
     def make(self, record: Record) -> Upstream:
         """The record's upstream; cheap, nothing is connected. Never raises: see ``Broken``."""
@@ -68,12 +68,19 @@ class Upstreams:
         except GatewayError as e:
             message, operator = e.message, for_operator(e)
             return Broken(lambda: ConfigError(message, operator=operator))
-        self._breakers[upstream] = host.breaker
+        self._hosts[upstream] = host
         return upstream
 
     def breaker(self, upstream: Upstream) -> Breaker | None:
         """The circuit breaker of an upstream that was made here; None for one that is ``Broken``."""
-        return self._breakers.get(upstream)
+        host = self._hosts.get(upstream)
+        return None if host is None else host.breaker
+
+    def rebound(self) -> None:
+        """The limits in the host's settings have changed."""
+        self._grace = self._host.config.limits.shutdown_grace
+        for host in self._hosts.values():
+            host.rebound()
 
     def unknown(self, protocol: str) -> str:
         """What to say of a protocol that no adapter calls agents over."""

@@ -92,7 +92,7 @@ class App:
         self._count = count
         self.rates = rates
         self._elsewhere = elsewhere
-        self._audit = audit
+        self.audit = audit
         self._inner = inner
         self.draining = False
         self._open: set[Request] = set()
@@ -107,8 +107,9 @@ class App:
         for request in self._open:
             request.wire.last()
 
-    def bound(self, nesting: int, concurrency: int, per_key: int) -> None:
+    def bound(self, body: int, nesting: int, concurrency: int, per_key: int) -> None:
         """Other limits for requests from now on; those under way keep their places."""
+        self._body_limit = body
         self._nesting = nesting
         self._places.limit = concurrency
         self._places.per_key = per_key
@@ -152,9 +153,9 @@ class App:
                 self._idle.set()
             if request.status:
                 self._count(request.door, request.status)
-                if request.status in REFUSED and self._audit is not None and not self._inner:
+                if request.status in REFUSED and self.audit is not None and not self._inner:
                     asked = f"{request.method} {request.path}"
-                    self._audit.refused(request.principal, asked, request.status, wire.peer)
+                    self.audit.refused(request.principal, asked, request.status, wire.peer)
 
     async def idle(self) -> None:
         """Wait until no request is under way."""
@@ -247,9 +248,9 @@ class App:
             subject = await asgi.call(self._control, request)
         finally:
             changes = request.method not in ("GET", "HEAD") and not request.path.endswith("/call")
-            if self._audit is not None and changes and request.status not in REFUSED:
+            if self.audit is not None and changes and request.status not in REFUSED:
                 asked = f"{request.method} {request.path}"
-                self._audit.change(request.principal, asked, request.status, subject)
+                self.audit.change(request.principal, asked, request.status, subject)
 
     def end_taken_back(self) -> None:
         """End what is open for those whose key was revoked or has expired: for them the client has gone."""

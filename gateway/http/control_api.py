@@ -70,5 +70,5 @@ def build_control_app(
         ),
         debug=False,
         logging_config=None,
-        request_max_body_size=engine.config.limits.body,
+        request_max_body_size=None,  # the front has read it, within its own limit
     )

@@ -35,6 +35,10 @@ class Server:
         self._server = await create(lambda: Connection(self._home), sock=listener, backlog=2048)
         self._sweep()
 
+    def bound(self, limit: int) -> None:
+        """Another limit for the heads that come on connections from now on."""
+        self._home.limit = limit
+
     def _handle(self, incoming: Incoming) -> Coroutine[Any, Any, None]:
         return self._app.serve(incoming, incoming.head, incoming.too_large)
 

@@ -22,7 +22,7 @@ async def test_a_signal_s_reload_is_recorded_and_so_is_a_failed_one() -> None:
         return config, []
 
     reloader, audit = Reloader(Config(), reread, apply), Audit()
-    reloader._audit = audit
+    reloader._audit = lambda: audit
     await reloader._told()
     await reloader._told()
     first, second = map(json.loads, audit.drain().splitlines())

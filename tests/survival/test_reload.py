@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ..conftest import wait_until
@@ -65,7 +67,8 @@ def test_agents_and_limits(configured: Configured, peers: Peers, workers: int) -
     configured.write(
         "[limits]",
         "nesting = 5",
-        "tasks = 500",
+        "[auth]",
+        "leeway = '1s'",
         "[server]",
         'hosts = ["gateway.example"]',
         "port = 1",
@@ -78,7 +81,7 @@ def test_agents_and_limits(configured: Configured, peers: Peers, workers: int) -
     assert sorted(said["changed"]) == [
         "agents.one", "agents.stored", "agents.three", "agents.two", "limits.nesting", "server.hosts",
     ]  # fmt: skip
-    assert sorted(said["restart"]) == ["limits.tasks"]  # --port wins over server.port
+    assert sorted(said["restart"]) == ["auth.leeway"]  # --port wins over server.port
     for _ in range(4):  # at whichever worker
         assert configured.at_acp() == {"one", "three", "stored"}
         assert gateway.http.get("/acp/ping", headers={"host": "gateway.example"}).status_code == 200
@@ -92,6 +95,80 @@ def test_agents_and_limits(configured: Configured, peers: Peers, workers: int) -
     configured.reload()
     assert configured.agents == {"one": peers.a2a, "stored": peers.a2a}
     assert configured.reload() == {"changed": [], "restart": [], "warnings": []}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_limits_that_were_built_in(configured: Configured, peers: Peers, workers: int) -> None:
+    """Each of them bounds what comes after the reload, at whichever worker."""
+    gateway = configured.gateway
+    agents = [agent("one", peers.a2a), agent("away", "http://127.0.0.1:9/")]
+    slow = ["[agents.slow]", f'url = "{peers.acp}"', 'protocol = "acp"', 'remote = "slow"']
+    public = ["[server]", "allow_anonymous = true"]
+    configured.write(*agents, *slow, *public, 'public_url = "https://first.example"')
+    configured.start("--workers", workers)
+    assert gateway.settled_run(gateway.run("one", "echo x"))["status"] == "completed"
+    configured.write(
+        "[limits]", "body = 2000", "header = 1000", "circuit_failures = 1", "retries = 0",
+        "total_timeout = '500ms'", *public,
+        'public_url = "https://gateway.example"', *agents, *slow,
+    )  # fmt: skip
+    said = configured.reload()
+    assert said["restart"] == []
+    token = gateway.http.headers["authorization"]
+
+    def fresh(method: str, path: str, **more: Any) -> httpx.Response:
+        """On a connection of its own, which any worker may take."""
+        headers = {"authorization": token, **more.pop("headers", {})}
+        return httpx.request(method, f"{gateway.url}{path}", headers=headers, timeout=30, **more)
+
+    for _ in range(6):
+        assert fresh("POST", "/acp/runs", content=b" " * 3000).status_code == 413
+        assert fresh("GET", "/acp/ping", headers={"x": "y" * 2000}).status_code == 431
+        card = fresh("GET", "/a2a/one/.well-known/agent-card.json").json()
+        assert card["supportedInterfaces"][0]["url"] == "https://gateway.example/a2a/one/"
+        run = fresh("POST", "/acp/runs", json=acp_run("away"))
+    assert "next try" in run.text or "is tried again in" in run.text, run.text
+    late = fresh("POST", "/acp/runs", json=acp_run("slow", "5"))
+    assert "did not answer in time" in late.text, late.text
+
+
+def acp_run(name: str, text: str = "hi") -> dict[str, Any]:
+    parts = [{"content_type": "text/plain", "content": text}]
+    return {"agent_name": name, "input": [{"role": "user", "parts": parts}]}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_audit_log_moves_ends_and_begins_again(
+    configured: Configured, peers: Peers, workers: int, tmp_path: Path
+) -> None:
+    gateway = configured.gateway
+    other = tmp_path / "other.jsonl"
+
+    def asks(path: Path, trace: str) -> bool:
+        """Make a call; whether the log tells of it."""
+        said = acp_run("one", "echo x")
+        gateway.post("/acp/runs", said, traceparent=f"00-{trace}-b7ad6b7169203331-01")
+        return path.exists() and trace in path.read_text()
+
+    def told(path: Path, trace: str) -> None:
+        wait_until(f"{path.name} tells of it", lambda: asks(path, trace))
+
+    configured.write(agent("one", peers.a2a))
+    configured.start("--workers", workers)
+    told(gateway.home / "audit.jsonl", "1" * 32)
+    configured.write(agent("one", peers.a2a), "[audit]", f'file = "{other}"')
+    assert configured.reload()["changed"] == ["audit.file"]
+    told(other, "2" * 32)
+    assert "2" * 32 not in (gateway.home / "audit.jsonl").read_text()
+    configured.write(agent("one", peers.a2a), "[audit]", f'file = "{other}"', "enabled = false")
+    assert configured.reload()["changed"] == ["audit.enabled"]
+    wait_until("its end is told", lambda: "audit.enabled = false" in other.read_text())
+    assert not asks(other, "3" * 32)
+    wait_until("its spans are written", lambda: gateway.get(f"/api/traces/{'3' * 32}").status_code == 200)
+    configured.write(agent("one", peers.a2a), "[audit]", f'file = "{other}"')
+    configured.reload()
+    told(other, "4" * 32)
+    assert "3" * 32 not in other.read_text()
 
 
 @pytest.mark.parametrize(
@@ -127,9 +204,9 @@ def test_sighup_and_the_command(configured: Configured, peers: Peers) -> None:
     gateway.signal(signal.SIGHUP)
     wait_until("the other agent is there", lambda: configured.at_acp() == {"two"})
     assert "the configuration was read again: agents.one, agents.two changed" in gateway.process.output
-    configured.write(agent("two", peers.a2a), "[tracing]", "spans = 1")
+    configured.write(agent("two", peers.a2a), "[server]", "workers = 2")
     done = gateway.cli("reload")
-    line = "the configuration was read again: nothing changed; only a restart changes tracing.spans\n"
+    line = "the configuration was read again: nothing changed; only a restart changes server.workers\n"
     assert done.stdout == line
     gateway.signal()
     assert gateway.ended() == 0

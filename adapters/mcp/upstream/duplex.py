@@ -23,7 +23,11 @@ class DuplexLink(Link):
     """Subclasses have ``send``, feed ``feed`` and call ``lost`` when the channel breaks."""
 
     _lost: UpstreamError | None = None
-    most = 750  # calls at once, see ``limits.per_agent``
+
+    @property
+    def most(self) -> int:
+        """Calls at once, see ``limits.per_agent``."""
+        raise NotImplementedError
 
     async def request(
         self,

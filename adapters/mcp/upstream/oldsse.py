@@ -24,8 +24,11 @@ class OldSseLink(DuplexLink):
         super().__init__(record.name, hello, changed)
         self._record = record
         self._host = host
-        self.most = host.config.limits.per_agent
         self._endpoint: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def most(self) -> int:
+        return self._host.config.limits.per_agent
 
     async def start(self) -> None:
         """Raises UpstreamError when there is no such stream at the URL."""

@@ -20,17 +20,17 @@ from .link import Hello, log
 
 
 class StdioLink(DuplexLink):
-    """A running child. ``hello`` is set by whoever opened it, once the server has spoken. ``largest``: bytes
-    of a line. ``on_end`` is called when the child has ended by itself; ``begun``: when it was started."""
+    """A running child. ``hello`` is set by whoever opened it, once the server
+    has spoken. ``on_end`` is called when the child has ended by itself; ``begun``: when it was started."""
 
     transport = "pipe"
 
-    def __init__(self, child: Child, hello: Hello, changed: Callable[[], None], largest: int) -> None:
+    def __init__(self, child: Child, hello: Hello, changed: Callable[[], None], host: Host) -> None:
         super().__init__(child.agent, hello, changed)
         self.begun = time.monotonic()
         self.on_end: Callable[[], None] | None = None
         self._child = child
-        self._largest = largest
+        self._host = host
         self._writing = asyncio.Lock()
         self._closing = self._ending = False
         self._reader = asyncio.create_task(self._read())
@@ -53,9 +53,11 @@ class StdioLink(DuplexLink):
             raise Unreachable(f"{record.name}: command is not executable: {name}", detail=str(e)) from e
         except OSError as e:
             raise Unreachable(f"{record.name}: {name} can't be started", detail=str(e)) from e
-        link = cls(child, hello, changed, host.config.limits.body)
-        link.most = host.config.limits.per_agent
-        return link
+        return cls(child, hello, changed, host)
+
+    @property
+    def most(self) -> int:
+        return self._host.config.limits.per_agent
 
     async def send(self, message: bytes) -> None:
         try:
@@ -74,8 +76,8 @@ class StdioLink(DuplexLink):
                 first, *rest = chunk.split(b"\n")
                 pieces.append(first)
                 size += len(first)
-                if size > self._largest:
-                    reason = f"wrote a message larger than {self._largest} bytes"
+                if size > (largest := self._host.config.limits.body):
+                    reason = f"wrote a message larger than {largest} bytes"
                     break
                 for line in rest:
                     await self._line(b"".join(pieces))

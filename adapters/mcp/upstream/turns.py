@@ -8,7 +8,7 @@ becomes a task of the server's is followed to its end (see ``following``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -58,7 +58,7 @@ class Turns:
     """All tasks of one server that run or wait for an answer. ``patience``: seconds that a tool's open call
     waits for the answer to a question of its own; then it is told that there is none."""
 
-    def __init__(self, agent: str, server: Server, patience: float) -> None:
+    def __init__(self, agent: str, server: Server, patience: Callable[[], float]) -> None:
         self._agent = agent
         self._server = server
         self._patience = patience
@@ -149,7 +149,7 @@ class Turns:
             principal=turn.call.principal,
             client_capabilities=_own(turn.call).get("capabilities", CAPABILITIES),
             on_notification=lambda method, params: _notified(turn, method, params),
-            on_request=lambda method, params: _requested(turn, method, params, self._patience),
+            on_request=lambda method, params: _requested(turn, method, params, self._patience()),
         )
         turn.running = asyncio.ensure_future(self._called(turn, turn.chosen, params, caller))
         turn.running.add_done_callback(turn.wake)
@@ -172,7 +172,7 @@ class Turns:
             task,
             caller,
             told=lambda text: turn.tell(Progress(message=text)),
-            ask=lambda method, params: _requested(turn, method, params, self._patience),
+            ask=lambda method, params: _requested(turn, method, params, self._patience()),
         )
         try:
             return await upstream.result()

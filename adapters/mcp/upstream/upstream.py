@@ -56,7 +56,7 @@ class McpUpstream:
         self.record = record
         self._host = host
         self._pool = Pool(record, host, self._changed)
-        self._turns = Turns(record.name, self, host.config.limits.question)
+        self._turns = Turns(record.name, self, lambda: host.config.limits.question)
         self._catalog: Catalog | None = None
         self._last: Catalog | None = None
         self._followers: set[Callable[[], None]] = set()

@@ -96,7 +96,7 @@ def call(**fields: Any) -> Invocation:
 
 
 async def run(server: Played, **fields: Any) -> tuple[Turns, list[Event]]:
-    turns = Turns("peer", server, 10)
+    turns = Turns("peer", server, lambda: 10)
     return turns, [event async for event in invoked(turns, call(**fields))]
 
 
@@ -167,7 +167,7 @@ async def test_a_task_that_the_server_cancelled(era: str) -> None:
 @pytest.mark.parametrize("by", ["cancel", "leaving"])
 async def test_cancelling_reaches_the_servers_task(era: str, by: str) -> None:
     server = Played(era, {})
-    turns = Turns("peer", server, 10)
+    turns = Turns("peer", server, lambda: 10)
     stream = invoked(turns, call())
     await anext(stream)
     waiting = asyncio.ensure_future(anext(stream))
