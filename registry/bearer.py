@@ -36,8 +36,8 @@ Obtain = Callable[[Header | None], Awaitable[Issued]]
 
 
 class Bearer:
-    """``obtain`` is never called twice at a time. ``turned`` is told when a token can't be had any more, or
-    is to be had again. ``clock``: seconds since the epoch."""
+    """``obtain`` is not called twice at a time, but after ``forget``. ``turned`` is told when a token can't
+    be had any more, or is to be had again. ``clock``: seconds since the epoch."""
 
     def __init__(
         self, obtain: Obtain, turned: Callable[[], None], clock: Callable[[], float] = time.time
@@ -49,6 +49,7 @@ class Bearer:
         self.expires: float | None = None  # of the token at hand
         self._stale = self._over = 0.0  # when it is to be renewed, and is used no more
         self._asking: asyncio.Task[Header] | None = None
+        self._jobs: set[asyncio.Task[Header]] = set()  # that one, and those that count no more
         self._failed: GatewayError | None = None
         self._pause, self._again = PAUSE_FIRST, 0.0
         # Tokens that replaced refused ones since the agent has taken one; whoever sees that sets it to 0.
@@ -87,35 +88,44 @@ class Bearer:
         return None if new == header else new
 
     def forget(self) -> None:
-        """What was obtained counts no more."""
+        """What was obtained counts no more, nor what is being obtained: who waits for it already gets it."""
+        self._asking = None
         self._header, self._stale, self._over = None, 0.0, 0.0
         self._again, self._pause, self.doubts = 0.0, PAUSE_FIRST, 0
 
     def close(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
+        for job in self._jobs:
+            job.cancel()
 
     def _ask(self, refused: Header | None) -> asyncio.Task[Header]:
         if self._asking is None:
             self._asking = asyncio.create_task(self._asked(refused))
+            self._jobs.add(self._asking)
             self._asking.add_done_callback(self._done)
         return self._asking
 
     def _done(self, task: asyncio.Task[Header]) -> None:
-        self._asking = None
+        self._jobs.discard(task)
+        if self._asking is task:
+            self._asking = None
         if not task.cancelled():
             task.exception()  # whoever waits has it; where nobody does it is not lost but kept
 
     async def _asked(self, refused: Header | None) -> Header:
+        mine = asyncio.current_task()
         try:
             found = await self._obtain(refused)
         except GatewayError as e:
+            if self._asking is not mine:
+                raise
             self._again = self._clock() + self._pause
             self._pause = min(self._pause * 2, PAUSE_MOST)
             if refused is not None and refused == self._header:
                 self._header, self._stale, self._over = None, 0.0, 0.0
             self._note(e)
             raise
+        if self._asking is not mine:
+            return found.header
         at = self._clock()
         if refused is not None:
             self.doubts, self._doubted_at = self.doubts + 1, at

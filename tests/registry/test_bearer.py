@@ -60,6 +60,33 @@ async def test_many_calls_at_once_ask_once() -> None:
     assert server.asked == [None]
 
 
+async def test_what_is_being_obtained_counts_no_more_once_it_is_forgotten() -> None:
+    server = Server()
+    server.open.clear()
+    bearer = server.bearer()
+    before = asyncio.create_task(bearer.get())
+    await until(lambda: server.asked)
+    bearer.forget()
+    after = asyncio.create_task(bearer.get())
+    await until(lambda: len(server.asked) == 2)
+    server.open.set()
+    await asyncio.wait([before, after])
+    assert bearer.now() == after.result()
+    assert len(server.asked) == 2
+
+    server.open.clear()
+    refused = asyncio.create_task(bearer.refused(after.result()))
+    await until(lambda: len(server.asked) == 3)
+    bearer.forget()
+    server.fails = True
+    server.open.set()
+    with pytest.raises(NeedsAuth):
+        await refused
+    assert server.turns == 0
+    server.fails = False
+    assert await bearer.get() == header("t4")
+
+
 async def test_one_that_gives_up_waiting_leaves_the_others_theirs() -> None:
     server = Server()
     server.open.clear()
