@@ -23,7 +23,7 @@ TELLING = {
     "ends_the_stream_early", "says_only_comments", "streams_garbage", "is_gone",
 }  # fmt: skip
 # Large results pass as they come where both ends speak one era: whole, or the connection is cut.
-PASSING = {("mcp", "mcp-modern"), ("mcp-handshake", "mcp-handshake")}
+PASSING = {("mcp", "mcp-modern"), ("mcp-handshake", "mcp-handshake"), ("a2a", "a2a"), ("acp", "acp")}
 LARGE = {"answers_8_mb", "answers_without_end"}
 
 
@@ -40,7 +40,7 @@ def passed(said: Outcome | BaseException, fault: str) -> bool:
     """Whether a large result came whole, or was cut (at the end of the time that the agent has, at what comes
     after it), which no client takes for whole."""
     if fault == "answers_8_mb" and isinstance(said, Outcome):
-        return said.ok and len(said.message) == peer.BIG
+        return said.ok and len(said.raw) > peer.BIG
     return fault in LARGE and isinstance(said, httpx.RemoteProtocolError)
 
 
