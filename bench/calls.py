@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from account import CORES, cpu, rss
-from measure import Bench, Limit, middle, rate, ratio
-from parties import SCRIPT, Proxy, gateway
-from rows import relays, tools_list, translated
+from load import Job, Outcome
+from measure import Bench, Cell, Limit, middle, rate, ratio
+from parties import SCRIPT, Proxy, clients, gateway
+from rows import Row, relays, tools_list, translated
 
 RELAY_RATE = Limit(0.25, 0.33, least=True)
 RELAY_CPU = Limit(6, 4)
@@ -126,30 +130,64 @@ def settled(proxy: Proxy) -> None:
         before = now
 
 
+def apart(
+    b: Bench, row: Row, proxies: Sequence[Proxy], asks: Sequence[Callable[[Job], Outcome]], connections: int
+) -> Callable[[], Cell]:
+    """A measurement of calls that several proxies are asked for at the same time, each by its own of
+    ``asks``; making it warms up."""
+    pids = [pid for proxy in proxies for pid in proxy.pids]
+    share = connections // len(proxies)
+
+    def done(count: int) -> Cell:
+        jobs = [row.job(proxy.port, connections=share, count=count) for proxy in proxies]
+        before = cpu(pids)
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            outcomes = list(pool.map(lambda ask, job: ask(job), asks, jobs))
+        used, units, seconds = cpu(pids) - before, count * len(jobs), max(o.seconds for o in outcomes)
+        return Cell(units / seconds, used / units, used / seconds)
+
+    count = share
+    for _ in range(3):
+        count = max(share, int(done(count).rate * b.seconds / len(proxies)))
+    return lambda: done(count)
+
+
 def workers(b: Bench) -> None:
     """More processes must not make a request cost more."""
     b.part(
         "Workers: CPU a request, 64 at once",
         "One worker may use the same cores as several; where there are only two, clients and agents are on",
-        "one of them, too.",
+        "one of them, too. Apart: as many gateways of one worker as there are workers, which know nothing of",
+        "each other, with their share of the requests at the same time: what it costs here that work is done",
+        "by several processes, whatever they are.",
     )
     said = subprocess.run([SCRIPT, "serve", "--help"], capture_output=True, text=True, timeout=60).stdout
     counts = [n for n in (2, 4) if n <= len(CORES.all)]
     if "--workers" not in said or not counts:
         b.say("Left out: " + ("one core." if "--workers" in said else "serve has no --workers yet."))
         return
-    b.table("row", "workers", "µs", "1 worker µs", "ratio", "/s", "1 worker /s", "verdict")
+    b.table("row", "workers", "µs", "1 worker µs", "ratio", "apart µs", "/s", "1 worker /s", "verdict")
     for count in counts:
         with (
             gateway(b.home / f"one{count}", b.direct.port, workers=1, cores=count) as one,
             gateway(b.home / f"workers{count}", b.direct.port, workers=count, cores=count) as many,
+            contextlib.ExitStack() as stack,
         ):
+            others = [
+                stack.enter_context(
+                    gateway(b.home / f"other{count}-{n}", b.direct.port, workers=1, cores=count)
+                )
+                for n in range(1, count)
+            ]
+            asks = [b.ask, *(stack.enter_context(clients()) for _ in others)]
             for row in (*relays(), translated()[0]):
-                rounds = b.alternating(b.calls(row, many, 64), b.calls(row, one, 64))
-                new, old = middle(rounds[0]), middle(rounds[1])
-                more = ratio(*rounds)
+                rounds = b.alternating(
+                    b.calls(row, many, 64), b.calls(row, one, 64), apart(b, row, [one, *others], asks, 64)
+                )
+                new, old, alone = map(middle, rounds)
+                more = ratio(rounds[0], rounds[1])
                 b.row(
-                    row.name, str(count), f"{new.us:.0f}", f"{old.us:.0f}", f"{more:.2f}",
+                    row.name, str(count), f"{new.us:.0f}", f"{old.us:.0f}", f"{more:.2f}", f"{alone.us:.0f}",
                     f"{new.rate:.0f}", f"{old.rate:.0f}",
                     b.verdict(f"{row.name}, {count} workers, CPU over one's", more, WORKERS),
                 )  # fmt: skip
