@@ -83,7 +83,11 @@ def _of_artifact(artifact: Artifact) -> set[Loss]:
 
 
 def _of_parts(parts: Iterable[Part]) -> set[Loss]:
-    return set[Loss]().union(*(_of_extra(p.extra) for p in parts if p.extra))
+    lost: set[Loss] = set()
+    for part in parts:
+        if part.extra:
+            lost |= _of_extra(part.extra)
+    return lost
 
 
 def _of_extra(extra: Extra) -> set[Loss]:

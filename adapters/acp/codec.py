@@ -77,9 +77,11 @@ def _plain_text(fields: Json) -> Text | None:
         return Text(text=content)
     if fields.get("content_encoding") not in (None, "plain"):
         return None
-    if any(fields.get(name) is not None for name in ("name", "content_url", "metadata")):
-        return None
-    kept = {k: v for k, v in fields.items() if k not in ("content_type", "content")}
+    kept = dict(fields)
+    del kept["content_type"], kept["content"]
+    for name in ("name", "content_url", "metadata"):
+        if kept.get(name) is not None:
+            return None
     return Text(text=content, extra={"acp": {"fields": kept, "absent": []}})
 
 
