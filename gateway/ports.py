@@ -211,8 +211,10 @@ class TaskHandle(Protocol):
         """Whether the agent itself keeps the task, and a relay only saw it pass."""
         ...
 
-    def events(self, after: int = 0) -> AsyncGenerator[Logged]:
-        """The log from ``after`` on and then live; ends when the task has ended or waits for input."""
+    def events(self, after: int = 0, taker: Callable[[Logged], bool] | None = None) -> AsyncGenerator[Logged]:
+        """The log from ``after`` on and then live; ends when the task has ended or waits for input. What is
+        logged while the follower waits is offered to ``taker`` at once: True says that it has taken it, and
+        the follower waits on. It raises nothing."""
         ...
 
     async def log(self) -> Sequence[Logged]:

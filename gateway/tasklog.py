@@ -152,7 +152,7 @@ class TaskLog:
             return self._writes
         if not self._pace.followed:
             return None
-        count = self.last_seq
+        count = self._first + len(self._events)
         behind = self._pace.behind(count)
         if behind <= NEAR or (behind < FAR and behind * size_of(self._events[-1].event) < BACKLOG):
             return None
@@ -197,8 +197,22 @@ class TaskLog:
         finally:
             self._waiting.remove(waiting)
 
-    async def events(self, after: int = 0) -> AsyncGenerator[Logged]:
+    async def events(
+        self, after: int = 0, taker: Callable[[Logged], bool] | None = None
+    ) -> AsyncGenerator[Logged]:
         reader = object()
+
+        def taken(_: TaskLog) -> bool:
+            """Offers what is new while it is waited for; whether there is something to wake up for."""
+            nonlocal after
+            events, first = self._events, self._first
+            while after < first + len(events):
+                if taker is None or not taker(events[after - first]):
+                    return True
+                after += 1
+                self._pace.at(reader, after)
+            return self._folding.state in SETTLED
+
         self.watchers += 1
         try:
             if after < self._first:
@@ -214,7 +228,7 @@ class TaskLog:
                 self._pace.at(reader, after)
                 if self.settled_now:
                     return
-                await self._change(_anything)
+                await self._change(taken)
         finally:
             self.watchers -= 1
             self._pace.leaves(reader)

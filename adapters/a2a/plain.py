@@ -307,6 +307,16 @@ def growth_at(result: bytes | Raw) -> WireArtifactUpdate:
     return _growth.decode(result).artifact_update
 
 
+def piece(update: WireArtifactUpdate) -> ArtifactDelta:
+    """What it says, read."""
+    text = _continuing(update)
+    if text is not None:
+        return _text_delta(update.artifact.artifact_id, [text])
+    event = update.read().event
+    assert isinstance(event, ArtifactDelta)
+    return event
+
+
 def grown(updates: Sequence[WireArtifactUpdate]) -> Iterator[ArtifactDelta]:
     """What they say of one task, read. Bare text that continues bare text is put together: folded it is the
     same."""
@@ -318,9 +328,7 @@ def grown(updates: Sequence[WireArtifactUpdate]) -> Iterator[ArtifactDelta]:
             yield _text_delta(id, texts)
             texts = []
         if text is None:
-            event = update.read().event
-            assert isinstance(event, ArtifactDelta)
-            yield event
+            yield piece(update)
         else:
             id = update.artifact.artifact_id
             texts.append(text)
@@ -331,7 +339,9 @@ def grown(updates: Sequence[WireArtifactUpdate]) -> Iterator[ArtifactDelta]:
 def _continuing(update: WireArtifactUpdate) -> str | None:
     """The text, if that is all there is to it."""
     artifact = update.artifact
-    if update.append is not True or artifact.parts is None or len(artifact.parts) != 1:
+    if update.append is not True or update.last_chunk is not UNSET or update.metadata is not None:
+        return None
+    if artifact.parts is None or len(artifact.parts) != 1:
         return None
     part = artifact.parts[0]
     return part.text if part == WirePart(text=part.text) and artifact == _bare(artifact) else None
@@ -343,7 +353,7 @@ def _bare(artifact: WireArtifact) -> WireArtifact:
 
 def _text_delta(id: str | None, texts: list[str]) -> ArtifactDelta:
     artifact = Artifact(artifact_id=id or "", parts=(Text(text="".join(texts)),))
-    return ArtifactDelta(artifact=artifact, append=True)
+    return ArtifactDelta(artifact=artifact, append=True, last=False)
 
 
 def task_at(result: bytes | Raw, v: Version) -> Task:
@@ -362,6 +372,40 @@ def task_json(task: Task, v: Version, history_length: int | None = None) -> byte
     if wire is None:
         return _encode(item_to(task, v, history_length=history_length))
     return _encode(WireItem(task=wire))
+
+
+def update_json(update: Update, v: Version) -> bytes:
+    """A result of a stream that is a change of a task, encoded."""
+    event = update.event
+    if v == V10 and isinstance(event, ArtifactDelta) and event.metadata is None and not event.extra:
+        artifact = WireArtifact.of(event.artifact)
+        if artifact is not None:
+            growth = WireArtifactUpdate(
+                artifact=artifact,
+                task_id=update.task_id,
+                context_id=update.context_id,
+                append=event.append or UNSET,
+                last_chunk=event.last or UNSET,
+            )
+            return _encode(WireGrowth(artifact_update=growth))
+    return _encode(item_to(update, v))
+
+
+class TextUpdates:
+    """The updates that add bare text to artifacts of one task, encoded: only the text is new each time."""
+
+    def __init__(self, task_id: str, context_id: str, v: Version) -> None:
+        self._names = task_id, context_id
+        self._version: Version = v
+        self._around: tuple[str, bytes, bytes] | None = None  # the latest artifact
+
+    def json(self, artifact_id: str, text: str) -> bytes:
+        """``update_json`` of the text appended to the artifact."""
+        if self._around is None or self._around[0] != artifact_id:
+            event = _text_delta(artifact_id, ["@"])
+            before, _, after = update_json(Update(*self._names, event), self._version).rpartition(b'"@"')
+            self._around = artifact_id, before, after
+        return b"".join((self._around[1], _encode(text), self._around[2]))
 
 
 # --- requests ----------------------------------------------------------------------------------

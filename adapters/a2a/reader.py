@@ -96,6 +96,11 @@ class Reader:
                 events.append(delta)
         return [*events, *self._status(status_event(task.state, task.status_message))]
 
+    def piece(self, event: ArtifactDelta) -> ArtifactDelta:
+        """``feed`` of an update that says this, once the turn has begun and before it is done."""
+        self._artifact(event)
+        return event
+
     def _artifact(self, event: ArtifactDelta) -> list[Event]:
         name = event.artifact.artifact_id
         if self._heard is not None:

@@ -11,6 +11,7 @@ from ...gateway.model import (
     Artifact,
     ArtifactDelta,
     Data,
+    Event,
     Finished,
     InputRequired,
     Logged,
@@ -45,6 +46,17 @@ class Writer:
         if task.messages and "gateway" in task.messages[-1].extra:
             self._open = task.messages[-1]
             self._sent.add(self._open.parts)
+
+    def more(self, event: Event) -> tuple[str, str] | None:
+        """The artifact and the text, where the event adds only bare text to the message that is being
+        written. None: it has to be fed; nothing was taken in."""
+        if self._open is None or not isinstance(event, MessageDelta) or len(event.parts) != 1:
+            return None
+        part = event.parts[0]
+        if not isinstance(part, Text) or part.media_type or part.name or part.metadata or part.extra:
+            return None
+        self._sent.add(event.parts)
+        return self._open.message_id or f"message-{self._messages}", part.text
 
     def feed(self, logged: Logged) -> Iterator[Update]:
         """The updates that a logged event means for a client."""

@@ -108,12 +108,12 @@ def _bare(fields: Json, where: str) -> Part:
 
 def part_json(part: Part) -> Json:
     """The ACP form of a canonical part; what came from ACP comes out as it was."""
-    if isinstance(part, Text) and _is_bare(part):
+    if isinstance(part, Text) and is_bare(part):
         return {"content_type": TEXT_TYPE, "content": part.text}
     return _restored(_plain(part), part.extra)
 
 
-def _is_bare(text: Text) -> bool:
+def is_bare(text: Text) -> bool:
     """Whether it is plain text and nothing else."""
     return text.media_type is None and text.name is None and text.metadata is None and not text.extra
 
@@ -183,7 +183,7 @@ def losses(parts: Sequence[Part]) -> tuple[Loss, ...]:
     """What ACP has no place for in these parts."""
     found: set[Loss] = set()
     for p in parts:
-        if isinstance(p, Text) and _is_bare(p):
+        if isinstance(p, Text) and is_bare(p):
             continue
         if p.metadata is not None and not _fits(p.metadata):
             found.add(Loss.PART_METADATA)

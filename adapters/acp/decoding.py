@@ -7,7 +7,10 @@ Message parts are deltas of the answer; a part with a name is an artifact; a tra
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, cast
+
+import msgspec
 
 from ...gateway.lifecycle import joined
 from ...gateway.model import (
@@ -31,9 +34,10 @@ from ...gateway.model import (
 )
 from . import codec
 from .faults import as_error, fault_of
-from .wire import LAST_EVENTS, TERMINAL, Json
+from .wire import LAST_EVENTS, TERMINAL, Json, TextEvent
 
 log = logging.getLogger("agentgw.acp")
+_text = msgspec.json.Decoder(TextEvent)
 PROMPT = "The agent waits for your answer."
 
 
@@ -94,6 +98,17 @@ class RunDecoder:
             case _:
                 pass
         self.ended = self.ended or kind in LAST_EVENTS
+        return events
+
+    def texts(self, found: Sequence[bytes]) -> list[MessageDelta]:
+        """What ``feed`` makes of events (as JSON) each of which is a piece of plain text. Raises
+        msgspec.DecodeError if one is something else; none was fed then."""
+        events = [
+            MessageDelta(parts=(Text(text=_text.decode(data).part.content),), author=self._author)
+            for data in found
+        ]
+        self.seen += len(events)
+        self._parts += len(events)
         return events
 
     def whole(self, run: Json) -> list[Event]:

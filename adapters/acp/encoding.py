@@ -67,6 +67,7 @@ STATE = {
 
 
 _RESTING = ("created", "awaiting")  # what happens next makes a run go on
+_GROWN = (Loss.ARTIFACT_BOUNDS, Loss.ARTIFACT_ID)  # what pieces of an artifact lose
 _STOPPING = StateChanged(state=TaskState.CANCELING)
 
 
@@ -139,6 +140,38 @@ class RunEncoder:
             case _:
                 pass
         return out
+
+    def more(self, event: Event) -> str | None:
+        """The text, where the event adds only plain text to the message that is open: then a part of it, and
+        no more, is to be told. None: the event has to be fed; nothing was taken in."""
+        if self._open is None or self.run["status"] in _RESTING:
+            return None
+        if isinstance(event, MessageDelta):
+            parts = event.parts
+        elif isinstance(event, ArtifactDelta) and self._only_grows(event):
+            parts = event.artifact.parts
+        else:
+            return None
+        if len(parts) != 1 or not isinstance(part := parts[0], Text) or not codec.is_bare(part):
+            return None
+        self._open.add(parts)
+        if isinstance(event, MessageDelta):
+            self._deltas.add(parts)
+        return part.text
+
+    def _only_grows(self, event: ArtifactDelta) -> bool:
+        """Whether a piece of an artifact has nothing but parts to it, and no losses that are not known."""
+        artifact = event.artifact
+        if event.last or not event.append or event.metadata or event.extra:
+            return False
+        if (
+            artifact.name is not None
+            or artifact.description is not None
+            or artifact.metadata
+            or artifact.extra
+        ):
+            return False
+        return artifact.artifact_id in self._artifacts and self._lost.issuperset(_GROWN)
 
     def _running(self, event: Event) -> list[Json]:
         """run.in-progress, at the start and after each answer to a question."""

@@ -61,6 +61,24 @@ class EventHead(msgspec.Struct):
     error: Raw | UnsetType = UNSET
 
 
+class TextPart(msgspec.Struct, forbid_unknown_fields=True):
+    """A piece of plain text and nothing else."""
+
+    content_type: Literal["text/plain"]
+    content: str
+    content_encoding: Literal["plain"] = "plain"
+    name: None = None
+    content_url: None = None
+    metadata: None = None
+
+
+class TextEvent(msgspec.Struct, forbid_unknown_fields=True):
+    """What most events of a stream are."""
+
+    type: Literal["message.part"]
+    part: TextPart
+
+
 class SessionGiven(msgspec.Struct):
     """A session that the client brings along: its id, and URLs of messages (never fetched)."""
 

@@ -177,7 +177,8 @@ class Incoming:
         line = self._line
         if not self.chunked or self.gone or line.paused or self._bodyless:
             return False
-        line.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+        if piece:
+            line.send(b"%x\r\n%b\r\n" % (len(piece), piece))
         return True
 
     async def end(self) -> None:

@@ -60,7 +60,8 @@ class Wire(Protocol):
         ...
 
     def write_now(self, piece: bytes) -> bool:
-        """Send a piece of the body, unless that has to wait, or the client has left: then False."""
+        """Send a piece of the body, unless that has to wait, or the client has left: then False. An empty
+        piece asks whether it could."""
         ...
 
     async def end(self) -> None:

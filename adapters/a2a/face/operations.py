@@ -15,14 +15,14 @@ import msgspec
 from ....gateway.errors import NotActive, UnknownTask, Unsupported
 from ....gateway.lifecycle import TERMINAL
 from ....gateway.light import is_light
-from ....gateway.model import Invocation, Message, Principal, Task
+from ....gateway.model import ArtifactDelta, Invocation, Logged, Message, MessageDelta, Principal, Task
 from ....gateway.ports import AgentView, Engine, TaskHandle
 from ..card import as_v03, grpc_interface, with_interfaces
 from ..codec import list_at, task_to
 from ..events import item_to
 from ..losses import Loss, of_event, of_task
 from ..params import Send, count_at, send_at, send_from, task_id_of
-from ..plain import task_json
+from ..plain import TextUpdates, task_json, update_json
 from ..problems import EXTENDED_CARD, NOT_CANCELABLE, UNSUPPORTED, Problem
 from ..pushconfig import task_of
 from ..upstream.upstream import A2AUpstream
@@ -37,6 +37,7 @@ from .signer import Signer
 
 _ANONYMOUS = Principal().id
 _encode = msgspec.json.Encoder().encode
+_PIECES = (MessageDelta, ArtifactDelta)
 
 
 class Operations:
@@ -182,11 +183,33 @@ class Operations:
         call.losses |= of_task(task)
         yield task_json(task, call.version, history_length)
         writer = Writer(task)
+        pieces = TextUpdates(task.id, task.context_id, call.version)
+        made: tuple[Logged, list[bytes]] | None = None  # of an event that could not be sent at once
+
+        def results(logged: Logged) -> list[bytes]:
+            event = logged.event
+            if (text := writer.more(event)) is not None:
+                if isinstance(event, MessageDelta) and event.author:
+                    call.losses.add(Loss.AUTHOR)
+                return [pieces.json(*text)]
+            call.losses |= of_event(event)
+            return [update_json(update, call.version) for update in writer.feed(logged)]
+
+        def take(logged: Logged) -> bool:
+            nonlocal made
+            if call.now is None or not isinstance(logged.event, _PIECES):
+                return False
+            found = results(logged)
+            if call.now(found):
+                return True
+            made = logged, found
+            return False
+
         try:
-            async for logged in handle.events(seq):
-                call.losses |= of_event(logged.event)
-                for update in writer.feed(logged):
-                    yield _encode(item_to(update, call.version))
+            async for logged in handle.events(seq, take):
+                found = made[1] if made is not None and made[0] is logged else results(logged)
+                for result in found:
+                    yield result
         finally:
             call.saw(handle.task)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ from ..codec import Malformed, object_at, objects_at, text_at
 from ..events import Item, Update, is_settled
 from ..losses import of_message
 from ..params import send_params
-from ..plain import item_at, task_at
+from ..plain import growth_at, item_at, piece, task_at
 from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
 from ..reader import Reader
 from ..wire import CARD_PATH, V10, Json, Op, Version
@@ -223,11 +223,27 @@ class A2AUpstream:
             for event in reader.feed(self.item(result, v)):
                 tell(event)
             return
-        async with aclosing(self.stream(Op.STREAM, params, trace=call.trace, losses=losses)) as results:
+        room: Awaitable[None] | None = None
+
+        def take(results: Sequence[bytes]) -> bool:
+            nonlocal room
+            if room is not None or not reader.task_id or reader.done:
+                return False
+            for event in [piece(growth_at(result)) for result in results]:
+                room = tell(reader.piece(event)) or room
+            return True
+
+        stream = self.stream(
+            Op.STREAM, params, trace=call.trace, losses=losses, taker=take if v == V10 else None
+        )
+        async with aclosing(stream) as results:
             async for result in results:
+                if room is not None:
+                    await room
+                    room = None
                 for event in reader.feed(self.item(result, v)):
-                    if (room := tell(event)) is not None:
-                        await room
+                    if (full := tell(event)) is not None:
+                        await full
                 if reader.done:
                     return
 

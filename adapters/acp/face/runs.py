@@ -8,8 +8,9 @@ from itertools import chain
 
 import msgspec
 
+from ....gateway import sse
 from ....gateway.errors import UnknownAgent
-from ....gateway.model import Invocation
+from ....gateway.model import ArtifactDelta, Invocation, Logged, MessageDelta
 from ....gateway.ports import TaskHandle
 from .. import codec
 from ..encoding import RunEncoder, encoded, run_json
@@ -21,6 +22,9 @@ from . import relay
 from .exchange import Exchange, Silence
 from .passage import is_relayed
 
+_encode = msgspec.json.Encoder().encode
+_PIECES = (MessageDelta, ArtifactDelta)
+_PART = b'{"type":"message.part","part":{"content_type":"text/plain","content":%b}}'
 _CREATE_HEAD = msgspec.json.Decoder(RunCreateHead)
 _CREATE = msgspec.json.Decoder(RunCreate)
 _RESUME = msgspec.json.Decoder(RunResume)
@@ -190,17 +194,40 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
     async with x.streaming(as_uuid(handle.task.id)) as out:
         if not after:
             await out.send(msgspec.json.encode(encoder.created()))
-        waiting = x.listening(Silence(out, x.house.timers).timed)
-        async with contextlib.aclosing(handle.events(after)) as events:
+        silence = Silence(out, x.house.timers).timed
+        waiting = x.listening(silence)
+
+        made: tuple[Logged, Sequence[bytes]] | None = None  # of an event that could not be sent at once
+
+        def take(logged: Logged) -> bool:
+            nonlocal made
+            if not isinstance(logged.event, _PIECES):
+                return False
+            written = list(told(encoder, logged))
+            if out.write_now(b"".join(written)):
+                silence[0].start(silence[1])
+                return True
+            made = logged, written
+            return False
+
+        async with contextlib.aclosing(handle.events(after, take)) as events:
             while True:
                 with waiting:
                     logged = await anext(events, None)
                 if logged is None:
                     break
-                for piece in _written(encoder.feed(logged.event, logged.at)):
+                ready = made[1] if made is not None and made[0] is logged else told(encoder, logged)
+                for piece in ready:
                     await out.write(piece)
     x.lost(encoder.losses)
     x.saw_task(handle.task)
+
+
+def told(encoder: RunEncoder, logged: Logged) -> Iterator[bytes]:
+    """The events that a logged one means, as they are written, in pieces of bounded size."""
+    if (text := encoder.more(logged.event)) is not None:
+        return iter((sse.encode(_PART % _encode(text)),))
+    return _written(encoder.feed(logged.event, logged.at))
 
 
 def _written(events: Sequence[Json]) -> Iterator[bytes]:

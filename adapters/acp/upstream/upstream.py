@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -182,11 +182,30 @@ class ACPUpstream(Server):
 
     async def _streamed(self, stream: Stream, decoder: RunDecoder, tell: Tell) -> None:
         reader = sse.Decoder(self.host.config.limits.body)
+        room: Awaitable[None] | None = None
+
+        def take(chunk: bytes) -> bool:
+            nonlocal room
+            found = reader.whole(chunk)
+            if found is None or room is not None or decoder.ended:
+                return False
+            try:
+                events = decoder.texts(found)
+            except UNREADABLE:
+                return False
+            for event in events:
+                room = tell(event) or room
+            return True
+
+        stream.offer(take)
         async for chunk in stream.chunks():
+            if room is not None:
+                await room
+                room = None
             for item in events_in(reader, chunk, self.record.name):
                 for event in decoder.feed(_object(item.data, self.record.name)):
-                    if (room := tell(event)) is not None:
-                        await room
+                    if (full := tell(event)) is not None:
+                        await full
                 if decoder.ended:
                     stream.settle()
                     return

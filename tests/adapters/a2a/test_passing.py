@@ -13,11 +13,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 
+from agentgw.adapters.a2a.events import item_to
 from agentgw.adapters.a2a.face import passage
 from agentgw.adapters.a2a.heard import Heard
-from agentgw.adapters.a2a.plain import WireArtifactUpdate, grown, growth_at
+from agentgw.adapters.a2a.plain import TextUpdates, WireArtifactUpdate, grown, growth_at, update_json
+from agentgw.adapters.a2a.plain import piece as piece_of
+from agentgw.adapters.a2a.writer import Writer
 from agentgw.gateway.lifecycle import Folding
-from agentgw.gateway.model import Artifact, ArtifactDelta, Principal, Task
+from agentgw.gateway.model import (
+    Artifact,
+    ArtifactDelta,
+    Logged,
+    Message,
+    MessageDelta,
+    MessageDone,
+    Principal,
+    Progress,
+    Task,
+    TaskState,
+    Text,
+)
 from agentgw.gateway.transport import HttpTransport
 
 from ...support.offering import Offered, cut
@@ -74,6 +89,54 @@ def test_pieces_put_together_say_what_they_say_one_by_one(updates: list[dict[str
     for artifact in one.task.artifacts:
         new = Artifact(artifact_id=artifact.artifact_id, parts=artifact.parts)
         assert heard_one.news(new) == heard_many.news(new)
+
+
+@given(st.lists(UPDATE | BARE, max_size=4))
+def test_a_piece_is_what_is_read(updates: list[dict[str, Any]]) -> None:
+    for update in updates:
+        assert piece_of(growth(update)) == growth(update).read().event
+
+
+TEXT = st.builds(
+    Text,
+    text=st.text(alphabet='a"\\\n\u2028\xe9@', max_size=3),
+    media_type=st.sampled_from([None, None, "text/markdown"]),
+    extra=st.sampled_from([{}, {}, {"acp": {"fields": {"x": 1}}}]),
+)
+SAID: st.SearchStrategy[Any] = st.one_of(
+    st.builds(MessageDelta, parts=st.tuples(TEXT), author=st.sampled_from([None, "me"])),
+    st.builds(
+        MessageDelta, parts=st.lists(TEXT, max_size=2).map(tuple), message_id=st.sampled_from([None, "m"])
+    ),
+    st.builds(MessageDone, message=st.builds(Message, role=st.just("agent"), parts=st.tuples(TEXT))),
+    st.builds(Progress, message=st.just("p")),
+    st.builds(
+        ArtifactDelta,
+        artifact=st.builds(
+            Artifact, artifact_id=st.just("a"), parts=st.tuples(TEXT), name=st.sampled_from([None, "n"])
+        ),
+        append=st.booleans(),
+        last=st.booleans(),
+        metadata=st.sampled_from([None, {"c": 1}]),
+    ),
+)
+
+
+@pytest.mark.parametrize("version", ["1.0", "0.3"])
+@given(said=st.lists(SAID, max_size=8))
+def test_what_is_written_at_once_is_what_is_written(version: Any, said: list[Any]) -> None:
+    known = Task(id="t", context_id="c", agent="x", state=TaskState.WORKING)
+    quick, slow, texts = Writer(known), Writer(known), TextUpdates("t", "c", version)
+    for n, event in enumerate(said):
+        logged = Logged(seq=n + 1, at="2026-01-01T00:00:00Z", event=event)
+        if (text := quick.more(event)) is not None:
+            found = [texts.json(*text)]
+        else:
+            found = [update_json(update, version) for update in quick.feed(logged)]
+        wanted = [item_to(update, version) for update in slow.feed(logged)]
+        assert [json.loads(each) for each in found] == [
+            json.loads(msgspec.json.encode(each)) for each in wanted
+        ]
 
 
 @pytest.mark.parametrize("other", [task(), status(WORKING), {"new": 1}, {}, 1])
