@@ -15,6 +15,7 @@ from agentgw.gateway.model import (
     Started,
     TaskState,
     Text,
+    text_of,
 )
 from agentgw.gateway.pace import BACKLOG, FAR
 
@@ -115,3 +116,45 @@ async def test_a_task_that_waits_for_its_client_can_be_cancelled() -> None:
         assert handle.task.state is TaskState.WORKING
         await engine.aclose()
         assert [logged async for logged in events][-1].event.state is TaskState.FAILED  # type: ignore[union-attr]
+
+
+async def test_who_takes_is_not_woken_and_gets_what_it_refuses_in_its_order() -> None:
+    go = asyncio.Queue[None]()
+
+    async def agent(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        for n in range(6):
+            await go.get()
+            yield MessageDelta(parts=(Text(text=str(n)),))
+        yield Finished(state=TaskState.COMPLETED)
+
+    told: list[tuple[bool, str]] = []
+
+    def take(logged: Logged) -> bool:
+        text = text_of(logged.event.parts) if isinstance(logged.event, MessageDelta) else ""
+        if text in ("0", "1", "4"):
+            told.append((True, text))
+            return True
+        return False
+
+    handle = await hub(agent=MemoryUpstream(agent)).invoke(say("x", "agent"))
+
+    async def follow() -> None:
+        async for logged in handle.events(1, take):
+            event = logged.event
+            told.append((False, text_of(event.parts) if isinstance(event, MessageDelta) else "end"))
+
+    following = asyncio.create_task(follow())
+    for _ in range(6):
+        await rested()
+        go.put_nowait(None)
+    await following
+    assert told == [
+        (True, "0"),
+        (True, "1"),
+        (False, "2"),
+        (False, "3"),
+        (True, "4"),
+        (False, "5"),
+        (False, "end"),
+    ]
