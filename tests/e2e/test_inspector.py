@@ -30,7 +30,7 @@ def target(request: pytest.FixtureRequest, gateway: Any, tmp_path: Path) -> list
 def inspect(node: Path, home: Path, *words: str) -> Any:
     environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "MCP_INSPECTOR_SECRET_STORE": "memory"}
     done = subprocess.run(
-        [node, INSPECTOR / "index.js", "--cli", *words],
+        [node, INSPECTOR / "index.js", "--cli", *words, "--connect-timeout", "120000"],
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
