@@ -19,6 +19,7 @@ STAMP = "2026-01-01T00:00:00Z"
 SECRET = 'Traceback (most recent call last):\n  File "/srv/secret/agent.py", line 7\npassword=hunter2'
 BIG = 8 * 1024 * 1024
 PROTOCOLS = ("mcp-modern", "mcp-handshake", "a2a", "acp")
+WORKING = ("tools/call", "SendMessage", "SendStreamingMessage")
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
 
@@ -328,12 +329,13 @@ async def breaks_a_chunk(c: Call) -> None:
 
 class Peer:
     """One agent. ``protocol``: of ``PROTOCOLS``; ``fault``: what happens to its calls, None for nothing.
-    ``calls``: how many came; ``busy``: how many are under way; ``requests``: their first lines."""
+    ``calls``: how many came, ``begun``: how many of them have work done; ``busy``: how many are under way;
+    ``requests``: their first lines."""
 
     def __init__(self, protocol: str, fault: Fault | None = None) -> None:
         self.protocol = protocol
         self.fault = fault
-        self.calls = self.busy = self.connections = 0
+        self.calls = self.begun = self.busy = self.connections = 0
         self.requests: list[str] = []
         self.called = asyncio.Event()
         self.origin = self.url = ""
@@ -385,6 +387,7 @@ class Peer:
             await call.answer(b"" if value is None else encoded(value), status)
             return
         self.calls += 1
+        self.begun += _works(method, path, body)
         self.busy += 1
         self.called.set()
         watch = asyncio.create_task(_watched(reader, gone))
@@ -497,6 +500,12 @@ class Peer:
         call.last = encoded({"type": "run.completed", "run": done})
         call.streams = body.get("mode") == "stream"
         return None
+
+
+def _works(method: str, path: str, body: Any) -> bool:
+    """Whether the call has work done; others only ask after it, or end it."""
+    asked = body.get("method")
+    return method == "POST" and (asked in WORKING or (asked is None and path == "/runs"))
 
 
 async def _watched(reader: asyncio.StreamReader, gone: asyncio.Event) -> None:
