@@ -49,6 +49,12 @@ class Guarded:
     grpc: str
     secrets: dict[str, str | None]
 
+    def key(self, name: str, *agents: str) -> str:
+        """The secret of a new key for these agents (none: for all)."""
+        body = {"name": name, **({"agents": agents} if agents else {})}
+        answer = httpx.post(f"{self.url}/api/keys", json=body, headers=self.headers("owner"))
+        return answer.raise_for_status().json()["secret"]
+
     def headers(self, caller: str) -> dict[str, str]:
         secret = self.secrets[caller]
         return {"Authorization": f"Bearer {secret}"} if secret else {}
@@ -365,10 +371,8 @@ def people(guarded: Guarded) -> Iterator[tuple[Person, Person]]:
     """Two callers who may reach the same agents."""
     both: list[Person] = []
     for _ in range(2):
-        key = guarded.cli.json(
-            "keys", "create", f"person-{uuid.uuid4()}", "--agents", "talk", "--agents", "tools"
-        )
-        headers = {"Authorization": f"Bearer {key['secret']}"}
+        secret = guarded.key(f"person-{uuid.uuid4()}", "talk", "tools")
+        headers = {"Authorization": f"Bearer {secret}"}
         both.append(Person(httpx.Client(base_url=guarded.url, headers=headers, timeout=PATIENCE)))
     yield both[0], both[1]
     for person in both:
@@ -621,9 +625,9 @@ def test_a_new_key_of_an_old_name_does_not_inherit(guarded: Guarded) -> None:
     name = f"again-{uuid.uuid4()}"
     secrets: list[str] = []
     for _ in range(2):
-        secrets.append(guarded.cli.json("keys", "create", name)["secret"])
+        secrets.append(guarded.key(name))
         guarded.cli.json("keys", "revoke", name)
-    secrets.append(guarded.cli.json("keys", "create", name)["secret"])
+    secrets.append(guarded.key(name))
     statuses = [
         httpx.get(f"{guarded.url}/acp/agents", headers={"Authorization": f"Bearer {secret}"}).status_code
         for secret in secrets

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from ..conftest import PATIENCE
 from ..support.oauth import AuthServer, Guard, Tap, listening
@@ -46,6 +47,7 @@ def babbling(status: int, how: str) -> Any:
     return serve
 
 
+@pytest.mark.slow
 def test_no_secret_is_anywhere(start_gateway: Callable[..., Any], peers: Any, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(FILE + "\n")
     with ExitStack() as stack:
