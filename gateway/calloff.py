@@ -75,7 +75,7 @@ class CallOff:
                     await view.upstream.cancel(TaskRef(task_id=entry.id))
         except Exception:  # it may have ended, or the agent not be there
             log.debug("cancelling at %s", entry.agent, exc_info=True)
-            self._background(self._pickup.look_after([(entry.id, entry.principal)]))
+            self._background(self._pickup.look_after([(entry.id, entry.principal)], restarted=False))
             return
         canceled = msgspec.structs.replace(entry.task, state=TaskState.CANCELED)
         self._book.observe(canceled, Principal(id=entry.principal), entry.agent)

@@ -390,6 +390,9 @@ class Hub:
         if seen and task.context_id and context != "":
             self.converse(upstream, task.context_id, principal, context or task.context_id)
 
+    def look_after(self, task_id: str, principal: Principal) -> None:
+        self._in_background(self._pickup.follow((task_id, principal.id)))
+
     async def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:
         return await self._conversations.get(principal, agent, context_id)
 

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from .errors import GatewayError, UnknownTask, Unreachable, UpstreamFailed, UpstreamTimeout
 from .lifecycle import PAUSED, TERMINAL, Folding
-from .model import Event, Finished, Principal, Started, TaskRef, TaskState, Trace
-from .ports import AgentView, Rejoins, Tell
+from .model import Event, Finished, Principal, Started, StateChanged, TaskRef, TaskState, Trace
+from .ports import AgentView, Keeps, Rejoins, Tell
 from .taskbook import TaskBook
 from .tasklog import TaskLog
 
@@ -27,6 +27,7 @@ AGAIN_FIRST, AGAIN_MOST, AGAIN_GROWTH = (
     1.6,
 )  # seconds before an agent that is not there is asked again
 LOOK_FIRST, LOOK_MOST = 2.0, 300.0  # seconds between looks at tasks that relays saw
+MOST_FOLLOWED = 10_000  # tasks that have begun here
 
 
 class Pickup:
@@ -36,6 +37,7 @@ class Pickup:
         self._views = views
         self._book = book
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._followed = 0
         self.unheard: set[TaskLog] = set()  # whose agents have not answered yet
 
     def hopeless(self, entry: TaskLog) -> UpstreamFailed | None:
@@ -94,54 +96,73 @@ class Pickup:
 
     # --- what relays saw ---------------------------------------------------------------------
 
-    async def look_after(self, tasks: Sequence[Seen]) -> None:
-        """Learn what becomes of tasks that agents keep themselves and whose clients may not come back."""
+    async def follow(self, task: Seen) -> None:
+        """``look_after`` one that has just begun; of too many at once none more."""
+        if self._followed < MOST_FOLLOWED:
+            self._followed += 1
+            try:
+                await asyncio.sleep(LOOK_FIRST)
+                await self.look_after([task], restarted=False)
+            finally:
+                self._followed -= 1
+
+    async def look_after(self, tasks: Sequence[Seen], *, restarted: bool = True) -> None:
+        """Learn what becomes of tasks that agents keep themselves and whose clients may not come back.
+        ``restarted``: a former process saw them."""
         pause, open_ = LOOK_FIRST, list(tasks)
         while open_:
-            jobs = (self._look(*task) for task in open_)
+            jobs = (self._look(*task, restarted) for task in open_)
             ended = await asyncio.gather(*jobs)
             open_ = [task for task, end in zip(open_, ended, strict=True) if not end]
             await asyncio.sleep(pause)
             pause = min(pause * 2, LOOK_MOST)
 
-    async def _look(self, task_id: str, owner: str) -> bool:
+    async def _look(self, task_id: str, owner: str, restarted: bool) -> bool:
         """Take down how the task stands; whether there is nothing more to learn."""
         principal = Principal(id=owner)
         try:
             entry = await self._book.get(task_id, principal)
         except GatewayError:  # forgotten
             return True
-        if entry.state in TERMINAL or entry.state in PAUSED:
+        view = self._views().get(entry.agent)
+        # One that waits for its client is looked after only where nobody tells of its end.
+        over = TERMINAL if view is not None and isinstance(view.upstream, Keeps) else TERMINAL | PAUSED
+        if entry.state in over:
             return True
         folding = Folding(entry.task)
-        view = self._views().get(entry.agent)
         if view is None:
-            folding.add(_failure(lost(entry, f"{entry.agent} is not there any more")))
-        elif isinstance(view.upstream, Rejoins):
-            await self._looked(view.upstream, entry, folding)
+            folding.add(_failure(lost(entry, f"{entry.agent} is not there any more", restarted)))
+        elif isinstance(view.upstream, Keeps | Rejoins):
+            await self._looked(view.upstream, entry, folding, restarted)
         elif view.record.protocol != "auto":
             return True
         if folding.state is not entry.state:
             self._book.observe(folding.task, principal, entry.agent)
-        return folding.state in TERMINAL or folding.state in PAUSED
+        return folding.state in over
 
-    async def _looked(self, upstream: Rejoins, entry: TaskLog, folding: Folding) -> None:
+    async def _looked(
+        self, upstream: Keeps | Rejoins, entry: TaskLog, folding: Folding, restarted: bool
+    ) -> None:
         async with self._gate:
             try:
-                ref = TaskRef(task_id=entry.id)
-                await upstream.rejoin(ref, entry.task, Trace(), lambda e: folding.add(e), follow=False)
+                if isinstance(upstream, Keeps):
+                    state = await upstream.stands(entry.task, Principal(id=entry.principal))
+                    folding.add(Finished(state=state) if state in TERMINAL else StateChanged(state=state))
+                else:
+                    ref = TaskRef(task_id=entry.id)
+                    await upstream.rejoin(ref, entry.task, Trace(), lambda e: folding.add(e), follow=False)
             except UnknownTask:
-                folding.add(_failure(lost(entry, f"{entry.agent} no longer knows the task")))
+                folding.add(_failure(lost(entry, f"{entry.agent} no longer knows the task", restarted)))
             except GatewayError as e:
                 log.debug("looking at a task of %s: %s", entry.agent, e.message)
             except Exception:
                 log.exception("looking at a task of %s failed", entry.agent)
 
 
-def lost(entry: TaskLog, why: str) -> UpstreamFailed:
+def lost(entry: TaskLog, why: str, restarted: bool = True) -> UpstreamFailed:
     """The error of a task that is not taken up again."""
     error = UpstreamFailed(entry.agent)
-    error.message = f"the gateway was restarted, and {why}"
+    error.message = f"the gateway was restarted, and {why}" if restarted else why
     return error
 
 

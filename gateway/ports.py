@@ -151,6 +151,16 @@ class Rejoins(Protocol):
 
 
 @runtime_checkable
+class Keeps(Protocol):
+    """An upstream whose agent keeps tasks that relays saw begin, and can say how they stand."""
+
+    async def stands(self, task: Task, principal: Principal) -> TaskState:
+        """The state of a task, which is known by the agent's own id. Raises UnknownTask when the agent has
+        forgotten it, GatewayError when it can't be asked now."""
+        ...
+
+
+@runtime_checkable
 class Credentialed(Protocol):
     """A transport that adds a header to what goes to the agent. For what goes there past it (gRPC)."""
 
@@ -309,6 +319,11 @@ class Engine(Protocol):
         of it. ``upstream`` is the registered agent's name, ``context`` what that agent calls the task's
         conversation, where it is not ``task.context_id``; "": the conversation needs no record, for its id is
         ``owned``. Cheap; written out later."""
+        ...
+
+    def look_after(self, task_id: str, principal: Principal) -> None:
+        """Learn what becomes of a task that a relay has just seen begin, whose client may not come back. For
+        agents whose upstream ``Keeps`` tasks."""
         ...
 
     async def upstream_context(self, agent: str, context_id: str, principal: Principal) -> str | None:

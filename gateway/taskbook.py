@@ -75,8 +75,8 @@ class TaskBook:
         places = await self._store.load_places([*_AT_WORK], self._limit)
         ids = [place.id for place in places if self._homes.here(place.id)]
         for at in range(0, len(ids), AT_ONCE):
-            some = [id for id in ids[at : at + AT_ONCE] if id not in self._tasks]
-            found = [s for s in await self._store.load_known(some) if s.task.state in _AT_WORK]
+            some = await self._store.load_known(ids[at : at + AT_ONCE])
+            found = [stored for stored in some if stored.task.state in _AT_WORK]
             await self._bring_back([stored for stored in found if not stored.relayed])
             yield found
 

@@ -10,12 +10,14 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from ....gateway.errors import BadUpstream, Draining
+from ....gateway.lifecycle import TERMINAL
 from ....gateway.limits import CallLimits, allowed
-from ....gateway.model import Task, TaskState
+from ....gateway.model import Task
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
 from ....gateway.waiting import Waiting
 from .. import wire
+from ..upstream.following import SeenTask
 from ..upstream.link import Hello, Link
 from ..upstream.upstream import McpUpstream
 from ..wire import Caller, Catalog, Era, OnLarge, RpcError
@@ -43,25 +45,6 @@ class _Flags(msgspec.Struct, frozen=True):
     is_error: bool = msgspec.field(name="isError", default=False)
     type: str = msgspec.field(name="resultType", default="complete")
     task: Raw | UnsetType = UNSET
-
-
-_STATES = {
-    "input_required": TaskState.INPUT_REQUIRED,
-    "completed": TaskState.COMPLETED,
-    "failed": TaskState.FAILED,
-    "cancelled": TaskState.CANCELED,
-}
-
-
-class _SeenTask(msgspec.Struct, frozen=True):
-    """What the record keeps of a server's task."""
-
-    id: str = msgspec.field(name="taskId")
-    status: str = ""
-
-    @property
-    def state(self) -> TaskState:
-        return _STATES.get(self.status, TaskState.WORKING)
 
 
 _flags = msgspec.json.Decoder(_Flags)
@@ -135,7 +118,7 @@ class Relay:
         if isinstance(result, dict):
             exchange.set_state("input_required")
             return {**result, "_meta": {wire.META_SERVER_INFO: hello.server_info}}
-        self._note(view, exchange, result)
+        self._note(view, server, exchange, result)
         if hello.era == exchange.era:
             return result
         shown = eras.to_client(exchange.method, _fields(view, result), exchange.era, hello.server_info)
@@ -144,12 +127,13 @@ class Relay:
             shown["tools"] = [tasks.optional(tool) if marks else tool for tool in shown["tools"]]
         return shown
 
-    def _note(self, view: AgentView, exchange: Exchange, result: Raw) -> None:
+    def _note(self, view: AgentView, server: McpUpstream, exchange: Exchange, result: Raw) -> None:
         """What became of the call, for its span; a server's task, for the record."""
         flags = _read(result)
         named = exchange.method in (tasks.GET, tasks.CANCEL)
         if named or flags.type == "task" or not isinstance(flags.task, UnsetType):
-            self._observe(view, exchange, result if isinstance(flags.task, UnsetType) else flags.task)
+            task = result if isinstance(flags.task, UnsetType) else flags.task
+            self._observe(view, exchange, task, None if named else server)
         if flags.type != "complete":
             exchange.set_state(flags.type)
             return
@@ -157,14 +141,19 @@ class Relay:
         if flags.is_error:
             exchange.error_type = "tool_error"
 
-    def _observe(self, view: AgentView, exchange: Exchange, named: Raw) -> None:
+    def _observe(self, view: AgentView, exchange: Exchange, named: Raw, server: McpUpstream | None) -> None:
+        """``server``: where it has begun with this."""
         try:
-            seen = msgspec.json.decode(named, type=_SeenTask)
+            seen = msgspec.json.decode(named, type=SeenTask)
         except UNREADABLE:
             return
         exchange.set_task(seen.id)
-        task = Task(id=seen.id, context_id="", agent=view.name, state=seen.state)
+        extra = {"mcp": {"era": exchange.era}}
+        task = Task(id=seen.id, context_id="", agent=view.name, state=seen.state, extra=extra)
         self._engine.observe(task, exchange.principal, upstream=view.name)
+        if server is not None and seen.state not in TERMINAL:
+            server.began(seen.id, exchange.caller())
+            self._engine.look_after(seen.id, exchange.principal)
 
     def _mirrors(
         self, server: McpUpstream, catalog: Catalog, exchange: Exchange, params: Mapping[str, Any]

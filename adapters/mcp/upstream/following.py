@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from ....gateway.errors import BadUpstream, GatewayError
+from ....gateway.model import TaskState
 from ....gateway.readable import UNREADABLE
 from .. import wire
 from ..wire import Caller, Catalog, RpcError
@@ -22,6 +23,25 @@ from .link import log
 POLL = 1.0  # seconds between two looks, unless the server names another time
 MIN_POLL, MAX_POLL = 0.05, 30.0
 ENDED = frozenset({"completed", "failed", "cancelled"})
+
+
+STATES = {
+    "input_required": TaskState.INPUT_REQUIRED,
+    "completed": TaskState.COMPLETED,
+    "failed": TaskState.FAILED,
+    "cancelled": TaskState.CANCELED,
+}
+
+
+class SeenTask(msgspec.Struct, frozen=True):
+    """What the record keeps of a server's task."""
+
+    id: str = msgspec.field(name="taskId")
+    status: str = ""
+
+    @property
+    def state(self) -> TaskState:
+        return STATES.get(self.status, TaskState.WORKING)
 
 
 class Cancelled(Exception):

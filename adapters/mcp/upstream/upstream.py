@@ -13,12 +13,11 @@ import msgspec
 from ....gateway.errors import (
     BadUpstream,
     GatewayError,
-    NotActive,
     UpstreamError,
     UpstreamFailed,
     UpstreamTimeout,
 )
-from ....gateway.model import Agent, InputReply, Invocation, Record, TaskRef
+from ....gateway.model import Agent, InputReply, Invocation, Principal, Record, Task, TaskRef, TaskState
 from ....gateway.ports import Host, Tell
 from ....gateway.telemetry import Attribute, Span, server_attributes
 from .. import headers as mirrored
@@ -27,10 +26,11 @@ from ..codec import agent_of
 from ..wire import Caller, Catalog, RpcError
 from . import questions
 from .describing import answers, read_catalog, rediscover, same, subscribe
+from .keeping import Keeping
 from .link import Expired, Hello, Link, log
 from .pool import Pool
 from .stdio import StdioLink
-from .turns import CAPABILITIES, Turns
+from .turns import Turns
 
 DESCRIBE_TIMEOUT = 30.0
 REFRESH_AGE = 2.0  # seconds that a catalog is trusted to be right about a tool it does not know
@@ -56,6 +56,7 @@ class McpUpstream:
         self.record = record
         self._host = host
         self._pool = Pool(record, host, self._changed)
+        self._keeping = Keeping(record.name, self)
         self._turns = Turns(record.name, self, lambda: host.config.limits.question)
         self._catalog: Catalog | None = None
         self._last: Catalog | None = None
@@ -87,11 +88,10 @@ class McpUpstream:
         if self._turns.knows(task):
             await self._turns.cancel(task)
             return
-        try:
-            caller = Caller(client_capabilities=CAPABILITIES)
-            await self.request("tasks/cancel", {"taskId": task.task_id}, caller=caller)
-        except RpcError as e:
-            raise NotActive("the call has ended") from e
+        await self._keeping.cancel(task.task_id)
+
+    async def stands(self, task: Task, principal: Principal) -> TaskState:
+        return await self._keeping.stands(task, principal)
 
     def outdated(self) -> None:
         self._catalog = None
@@ -231,6 +231,14 @@ class McpUpstream:
         link = await self.link(caller)
         if link.hello.era == "handshake":
             link.listeners[key] = caller
+
+    def began(self, task_id: str, caller: Caller) -> None:
+        """The server has answered the caller's request with a task of its own."""
+        self._keeping.began(task_id, caller)
+
+    def has_session(self, session: str) -> bool:
+        """Whether a downstream session has one of its own at the server, which is open."""
+        return self._pool.find(session) is not None
 
     async def end_session(self, session: str) -> None:
         """A downstream session is over: close what it had upstream."""

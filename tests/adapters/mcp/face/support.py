@@ -113,11 +113,11 @@ class Agents:
 class Gateway:
     """A gateway whose only door is MCP's. ``url`` is its base."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, store: MemoryStore | None = None) -> None:
         self.config = config
         self.agents = Agents()
         self.tracer = Tracer()
-        self.hub = Hub(self.agents, MemoryStore(), self.tracer, config)
+        self.hub = Hub(self.agents, store or MemoryStore(), self.tracer, config)
         self.host = LocalHost(self.tracer, config, self._described)
         self.face = McpFace(self.hub)
         self.url = ""
@@ -186,9 +186,11 @@ async def serving(app: Any, **options: Any) -> AsyncGenerator[str]:
 
 
 @contextlib.asynccontextmanager
-async def served(config: Config | None = None, **upstreams: Any) -> AsyncGenerator[Gateway]:
+async def served(
+    config: Config | None = None, store: MemoryStore | None = None, **upstreams: Any
+) -> AsyncGenerator[Gateway]:
     """A gateway with these agents."""
-    gateway = Gateway(config or Config())
+    gateway = Gateway(config or Config(), store)
     gateway.add(**upstreams)
     app = App(
         [gateway.face], gateway.no_control, Doors("127.0.0.1", ""), access=Access("owner"), body_limit=1 << 20

@@ -21,10 +21,14 @@ AT = "2026-01-01T00:00:00Z"
 
 
 class TaskServer:
-    """``support``: the tool's ``execution.taskSupport`` (handshake). ``go`` ends the tasks that run."""
+    """``support``: the tool's ``execution.taskSupport`` (handshake). ``go`` ends the tasks that run.
+    ``apart``: each session has its own tasks, and knows no others."""
 
-    def __init__(self, era: str, support: str = "optional") -> None:
+    def __init__(self, era: str, support: str = "optional", *, apart: bool = False) -> None:
         self.era = era
+        self.apart = apart
+        self.places: dict[str, str | None] = {}  # of tasks: the session
+        self.ended: list[str] = []  # sessions
         self.support = support
         self.go = asyncio.Event()
         self.asked = asyncio.Event()  # somebody looked, or waits
@@ -124,6 +128,9 @@ class TaskServer:
             body += event.get("body", b"")
             if not event.get("more_body"):
                 break
+        session = dict(scope["headers"]).get(b"mcp-session-id", b"").decode()
+        if scope["method"] == "DELETE":
+            self.ended.append(session)
         if scope["method"] != "POST":
             await self._reply(send, 405, b"")
             return
@@ -140,17 +147,29 @@ class TaskServer:
         if method == "tasks/result" and self.era == "handshake":
             await self._stream(send, message["id"], params["taskId"])
             return
-        result = self.answer(method, params)
         body = {"jsonrpc": "2.0", "id": message["id"]}
+        if method.startswith("tasks/") and not self.knows(params["taskId"], session):
+            body |= {"error": {"code": -32602, "message": "Task not found"}}
+            await self._reply(send, 200, msgspec.json.encode(body))
+            return
+        before = set(self.status)
+        result = self.answer(method, params)
+        self.places |= dict.fromkeys(self.status.keys() - before, session)
         body |= (
             {"error": {"code": -32601, "message": "Method not found"}}
             if result is None
             else {"result": result}
         )
-        await self._reply(send, 404 if result is None else 200, msgspec.json.encode(body))
+        begun = uuid4().hex if method == "initialize" else None
+        await self._reply(send, 404 if result is None else 200, msgspec.json.encode(body), begun)
 
-    async def _reply(self, send: Any, status: int, body: bytes) -> None:
-        head = [(b"content-type", b"application/json"), (b"mcp-session-id", b"s")]
+    def knows(self, task_id: str, session: str) -> bool:
+        return task_id in self.status and (not self.apart or self.places[task_id] == session)
+
+    async def _reply(self, send: Any, status: int, body: bytes, begun: str | None = None) -> None:
+        head = [(b"content-type", b"application/json")]
+        if begun is not None:
+            head.append((b"mcp-session-id", begun.encode()))
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": body})
 

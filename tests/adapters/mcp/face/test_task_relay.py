@@ -11,7 +11,10 @@ import pytest
 
 from agentgw.adapters.mcp.face import tasks
 from agentgw.adapters.mcp.upstream import following
-from agentgw.gateway.model import Data, Invocation, Message, Principal, TaskState
+from agentgw.gateway import pickup
+from agentgw.gateway.lifecycle import TERMINAL
+from agentgw.gateway.model import Data, Invocation, Message, Principal, Task, TaskState
+from agentgw.registry.memory import MemoryStore
 
 from .support import META, Gateway, Raw, by_hand, rpc, served, serving
 from .task_server import EXTENSION, FORM, RESULT, TaskServer
@@ -28,8 +31,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def through(server: TaskServer, path: str) -> AsyncGenerator[tuple[Gateway, Raw]]:
-    async with serving(server) as url, served() as gateway:
+async def through(
+    server: TaskServer, path: str, store: MemoryStore | None = None
+) -> AsyncGenerator[tuple[Gateway, Raw]]:
+    async with serving(server) as url, served(store=store) as gateway:
         await gateway.add_server("peer", f"{url}/mcp")
         async with by_hand(gateway.url + path) as raw:
             yield gateway, raw
@@ -221,3 +226,74 @@ async def test_a_subscription_tells_how_tasks_go() -> None:
             told = await events.next()
     assert told["method"] == "notifications/tasks"
     assert (told["params"]["status"], told["params"]["result"]["x-own"]) == ("completed", RESULT["x-own"])
+
+
+# --- tasks of servers that nobody asks after again -----------------------------------------------
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway asks at once."""
+    monkeypatch.setattr(pickup, "LOOK_FIRST", 0.01)
+    monkeypatch.setattr(pickup, "LOOK_MOST", 0.05)
+
+
+async def ended(gateway: Gateway, task_id: str) -> Task:
+    """The task in the record, once it has ended. Nobody asks the server for it."""
+    handle = await gateway.hub.task(task_id, Principal())
+    async with asyncio.timeout(60):
+        while handle.task.state not in TERMINAL:
+            await handle.changed()
+    return handle.task
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(("path", "tool"), DOORS)
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_record_learns_how_a_task_of_a_server_ends(
+    era: str, path: str, tool: str, apart: bool, looks: None
+) -> None:
+    server = TaskServer(era, apart=apart)
+    async with through(server, path) as (gateway, raw):
+        task = await Host(raw, era, tool).begin(ask=era == "handshake")
+        await server.asked.wait()  # by the gateway
+        assert (await gateway.hub.task(task["taskId"], Principal())).task.state is TaskState.WORKING
+        server.go.set()
+        server.answers[task["taskId"]] = {"action": "decline"}
+        assert (await ended(gateway, task["taskId"])).state is TaskState.COMPLETED
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_task_that_its_server_forgets_has_failed(era: str, looks: None) -> None:
+    server = TaskServer(era)
+    async with through(server, "/mcp/peer") as (gateway, raw):
+        task = await Host(raw, era, "job").begin()
+        server.status.clear()
+        record = await ended(gateway, task["taskId"])
+    assert record.state is TaskState.FAILED and record.fault is not None
+    assert record.fault.message == "peer no longer knows the task"
+
+
+@pytest.mark.parametrize("end", ["completed", "cancelled", "forgotten"])
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_next_process_asks_after_tasks_of_servers(era: str, end: str, looks: None) -> None:
+    """The client's session went with the process: what was begun in it and is known nowhere else failed."""
+    server, store = TaskServer(era, apart=end == "forgotten"), MemoryStore()
+    async with through(server, "/mcp/peer", store) as (_, raw):
+        task = await Host(raw, era, "job").begin()
+    if end == "cancelled":
+        server.status[task["taskId"]] = "cancelled"
+    if end == "forgotten" and era == "modern":
+        server.status.clear()
+    async with through(server, "/mcp/peer", store) as (gateway, _):
+        await gateway.hub.start()
+        if end == "completed":
+            server.asked.clear()
+            await server.asked.wait()
+            server.go.set()
+        record = await ended(gateway, task["taskId"])
+    states = {"completed": TaskState.COMPLETED, "cancelled": TaskState.CANCELED}
+    assert record.state is states.get(end, TaskState.FAILED)
+    if end == "forgotten":
+        assert record.fault is not None
+        assert record.fault.message == "the gateway was restarted, and peer no longer knows the task"
