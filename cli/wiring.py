@@ -198,8 +198,9 @@ class Gateway:
         self.tracer.sample(config.tracing.sampling)
         if self._logins is not None:
             self._logins.allow = config.outbound.allow
-        if self.issued is not None:
+        if self.issued is not None and self.issued.public_url != server.public_url:
             self.issued.public_url = server.public_url
+            self.access.doubt_tokens()
         if (old.limits.rate, old.limits.burst) != (limits.rate, limits.burst):
             self.app.rates = rates or _rates(config)
         for app in (self.app, self.inner):

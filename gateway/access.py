@@ -217,6 +217,14 @@ class Access:
         self._due = min(self._due, grant.until)
         return grant
 
+    def doubt_tokens(self) -> None:
+        """What the issuer's tokens must say is another: all are looked at anew. What they have open ends with
+        the next ``tick``."""
+        for grant in self._tokens.values():
+            grant.ended = True
+        self._tokens = {}
+        self._due = 0.0
+
     def password(self, authorization: bytes | None) -> Grant:
         """The same for a browser, which sends a key as the password of Basic authentication (RFC 7617)."""
         scheme, _, coded = (authorization or b"").strip().partition(b" ")

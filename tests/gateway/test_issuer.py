@@ -13,12 +13,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.utils import base64url_encode
 
+from agentgw.cli import process
 from agentgw.gateway.access import Access
-from agentgw.gateway.config import Auth
+from agentgw.gateway.config import Auth, Config, Server
 from agentgw.gateway.errors import Unauthenticated
 from agentgw.gateway.issuer import LONGEST_TOKEN, IssuedTokens
 from agentgw.gateway.issuerkeys import AGAIN, STALE
 from agentgw.gateway.transport import HttpTransport
+from agentgw.registry.memory import MemoryStore
 
 from ..support.issuer import AUDIENCE, Issuer
 
@@ -374,6 +376,25 @@ async def test_a_token_is_checked_once(issuer, tokens, monkeypatch):
     access.tick()
     with pytest.raises(Unauthenticated):
         access.grant(header)
+
+
+async def test_a_token_for_another_address_than_the_gateway_has_now_is_good_no_more(issuer):
+    auth = Auth(issuer=issuer.url, scopes={"*": ("*",)})
+    config = Config(auth=auth, server=Server(public_url=PUBLIC))
+    moved = Config(auth=auth, server=Server(public_url="https://new.example"))
+    gateway = process.Gateway(config, MemoryStore(), bind="127.0.0.1", token="owner")
+    async with process.running(gateway, None):
+        header = f"Bearer {issuer.token(aud=f'{PUBLIC}/mcp')}".encode()
+        grant = await gateway.access.issued(header)
+        assert gateway.access.grant(header) is grant
+        await gateway.reconfigure(config)
+        assert gateway.access.grant(header) is grant
+        await gateway.reconfigure(moved)
+        assert not grant.holds(time.time())
+        with pytest.raises(Unauthenticated):
+            gateway.access.grant(header)
+        with pytest.raises(Unauthenticated):
+            await gateway.access.issued(header)
 
 
 async def test_with_an_issuer_nobody_comes_in_without_a_credential(tokens):
