@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from .wire import Headers
 
 # A name or a bracketed address, and a port: nothing else (no user, no path) may stand in a card's URL.
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s@/?#\[\]:]+)(:\d{1,5})?")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.ASCII)
 # Headers that pages may read beside those that every page may.
 _EXPOSED = b"Mcp-Session-Id, Run-ID, A2A-Extensions, X-A2A-Extensions, WWW-Authenticate, Retry-After"
 _NAMES = re.compile(rb"[\w, -]{0,2000}", re.ASCII)

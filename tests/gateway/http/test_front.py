@@ -137,6 +137,14 @@ async def test_names_of_the_configuration_are_let_in() -> None:
     assert (await ask(ours, "/x", host="corp.example"))[0] == 421
 
 
+@pytest.mark.parametrize(
+    "host", ['a",x="y.corp.example', "a<b.corp.example", "a,b.corp.example", "é.corp.example"]
+)
+async def test_what_stands_in_urls_and_headers_is_a_name_and_nothing_else(host: str) -> None:
+    """An answer says under which name the gateway was called: in cards, in WWW-Authenticate."""
+    assert (await ask(app(hosts=[".corp.example"]), "/x", host=host))[0] == 421
+
+
 async def test_errors_are_clear_and_crashes_say_nothing() -> None:
     status, body = await ask(app(), "/x/bad")
     assert (status, body) == (400, b"x:invalid_request")  # in the form of the door's protocol
