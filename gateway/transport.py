@@ -207,6 +207,7 @@ class Answer(AbstractAsyncContextManager[Stream]):
 
     async def __aenter__(self) -> Answer:
         connection = self._connection = await self._opening
+        del self._opening  # a coroutine that has ended keeps its room: half a KiB of each open stream
         self._peer = connection.peer
         self.status = connection.status
         self.headers: Received = connection.headers

@@ -66,12 +66,9 @@ class Operations:
             case _:
                 raise Problem(UNSUPPORTED, f"{call.op.value} is a streaming operation")
 
-    async def stream(self, call: Call) -> AsyncGenerator[bytes]:
+    def stream(self, call: Call) -> AsyncGenerator[bytes]:
         """SendStreamingMessage and SubscribeToTask."""
-        run = self._send_stream if call.op is Op.STREAM else self._subscribe
-        async with aclosing(run(call)) as results:
-            async for result in results:
-                yield result
+        return self._send_stream(call) if call.op is Op.STREAM else self._subscribe(call)
 
     # --- messages ----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import msgspec
 from ....gateway import sse
 from ....gateway.documents import opening
 from ....gateway.errors import BadUpstream, GatewayError, UpstreamFailed
+from ....gateway.h1_request import Fixed
 from ....gateway.homes import mentions
 from ....gateway.readable import UNREADABLE, must_be_text
 from ....gateway.transport import Reply, Stream, Transport
@@ -102,22 +103,21 @@ class Channel:
         self._transport = transport
         self._credentials = credentials
         self._known: Headers | None = None  # the credentials in the two that follow
-        self._unary: Headers = ()
-        self._streaming: Headers = ()
+        self._unary = self._streaming = Fixed(())
         self._ids = count(1)
         self._rpc = interface.binding == "JSONRPC"
         self._base = interface.url.rstrip("/")
         self._allow = allow
 
-    def _headers(self, more: Headers, *, streaming: bool) -> list[tuple[str, str]]:
+    def _headers(self, more: Headers, *, streaming: bool) -> list[tuple[str, str] | Fixed]:
         """Those of every call, with the credentials as they are now, and ``more``."""
         known = self._credentials()
         if known is not self._known:
             own = [*known, ("content-type", "application/json"), ("a2a-version", self.interface.version)]
-            self._unary = [*own, ("accept", "application/json")]
-            self._streaming = [*own, ("accept", "text/event-stream")]
+            self._unary = Fixed([*own, ("accept", "application/json")])
+            self._streaming = Fixed([*own, ("accept", "text/event-stream")])
             self._known = known
-        return [*(self._streaming if streaming else self._unary), *more]
+        return [self._streaming if streaming else self._unary, *more]
 
     async def call(
         self,
