@@ -77,7 +77,7 @@ def moving(file: AuditFile, home: Path, apply: Apply) -> Apply:
     return applied
 
 
-READS = frozenset({"list_agents", "show_agent", "list_keys", "traces", "trace"})
+READS = frozenset({"list_agents", "show_agent", "list_keys", "agent_logs", "traces", "trace"})
 _OWNER = Principal(id="owner", owner=True)
 
 

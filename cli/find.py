@@ -82,16 +82,20 @@ async def transport() -> AsyncGenerator[Transport]:
 
 
 @contextlib.asynccontextmanager
-async def control() -> AsyncGenerator[Control]:
-    """The control plane: of the running gateway, else in this process under the store's lock."""
+async def control(*, reading: bool = False) -> AsyncGenerator[Control]:
+    """The control plane: of the running gateway, else in this process under the store's lock; for a command
+    that is only ``reading``, without it."""
     from .client import RemoteControl
+    from .local import local_control
 
     async with transport() as http, contextlib.AsyncExitStack() as stack:
         target = await find(http)
         if target is not None:
             yield RemoteControl(http, target)
-            return
-        yield await _local(http, stack)
+        elif reading:
+            yield await stack.enter_async_context(local_control(reading=True))
+        else:
+            yield await _local(http, stack)
 
 
 async def _local(http: Transport, stack: contextlib.AsyncExitStack) -> Control:

@@ -76,7 +76,7 @@ async def create(spec: AddKey, as_json: bool) -> None:
 
 async def list_keys(as_json: bool) -> None:
     """Print all keys."""
-    async with control() as gateway:
+    async with control(reading=True) as gateway:
         keys = await gateway.list_keys()
     if as_json:
         print_json(keys)

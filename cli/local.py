@@ -14,6 +14,7 @@ from ..gateway.telemetry import Tracer
 from ..registry.directory import Directory
 from ..registry.logins import Logins
 from ..registry.manager import Manager
+from ..registry.reading import ReadingStore
 from ..registry.sqlite import SqliteStore
 from ..registry.tokens import Tokens
 from . import owner
@@ -23,10 +24,11 @@ from .host import GatewayHost
 
 
 @contextlib.asynccontextmanager
-async def local_control() -> AsyncGenerator[Control]:
-    """Registry and traces in the data directory, under its lock (waited for at most 30 s)."""
+async def local_control(*, reading: bool = False) -> AsyncGenerator[Control]:
+    """Registry and traces in the data directory, under its lock (waited for at most 30 s). ``reading``: as
+    they stand, without the lock; nothing is written, and nothing can be changed."""
     config = load()
-    store = SqliteStore(
+    store = (ReadingStore if reading else SqliteStore)(
         owner.home(),
         spans=config.tracing.spans,
         tasks=config.limits.tasks,
@@ -40,12 +42,12 @@ async def local_control() -> AsyncGenerator[Control]:
     directory = Directory(store, adapters, host, config, tokens=tokens)
     await store.open()
     try:
-        sealer.open()
+        sealer.open(make=not reading)
         await directory.start(refresh=False)
         try:
             manager = Manager(directory, store, adapters, host, config, sealer)
-            file = audit_file(config, owner.home())
-            yield recorded(manager, file.write) if config.audit.enabled else manager
+            audited = config.audit.enabled and not reading
+            yield recorded(manager, audit_file(config, owner.home()).write) if audited else manager
         finally:
             await directory.aclose()
             tokens.close()

@@ -159,7 +159,7 @@ def summary(agent: AgentInfo) -> str:
 
 
 async def list_agents(as_json: bool) -> None:
-    async with control() as here:
+    async with control(reading=True) as here:
         agents = await here.list_agents()
     if as_json:
         print_json(agents)
@@ -194,7 +194,7 @@ def listing(agents: Sequence[AgentInfo]) -> str:
 
 
 async def show(name: str, as_json: bool) -> None:
-    async with control() as here:
+    async with control(reading=True) as here:
         agent = await here.show_agent(name)
     if as_json:
         print_json(agent)
@@ -269,7 +269,7 @@ async def logs(name: str, lines: int, follow: bool, as_json: bool) -> None:
     """Print what an agent wrote on stderr; with ``follow`` until Ctrl-C."""
     if follow and as_json:
         raise WrongUse("--json prints one document: leave out --follow")
-    async with control() as here:
+    async with control(reading=True) as here:
         found = await here.agent_logs(name, lines)
         if as_json:
             print_json({"agent": name, "lines": found.lines})

@@ -19,7 +19,7 @@ _HIDDEN_PREFIXES = ("server.", "network.", "jsonrpc.", "url.")
 
 async def recent(limit: int, as_json: bool) -> None:
     """Print the last calls."""
-    async with control() as here:
+    async with control(reading=True) as here:
         calls = await here.traces(limit)
     if as_json:
         print_json(calls)
@@ -33,7 +33,7 @@ async def one(trace_id: str, as_json: bool) -> None:
     """Print one call."""
     if not trace_id.strip():
         raise WrongUse("which one: agentgw traces show ID (agentgw traces lists the last ones)")
-    async with control() as here:
+    async with control(reading=True) as here:
         trace = await here.trace(trace_id)
     if as_json:
         print_json(trace)

@@ -48,15 +48,17 @@ class Sealer:
         self._stamp: tuple[int, int] | None = None
         self._looked = 0.0
 
-    def open(self) -> None:
+    def open(self, *, make: bool = True) -> None:
         """Read the keys (one a line, newest first, a former one with the end of its time; mode 0600), made at
-        the first time. Whoever calls has the directory's lock, or is a process of who has. Raises ConfigError
-        when they can't be used."""
+        the first time. Whoever calls has the directory's lock, or is a process of who has, or does not
+        ``make`` any: then there is one of this process alone. Raises ConfigError when they can't be used."""
         path = self._path
         if path is None:
             return
         try:
             if not path.exists():
+                if not make:
+                    return
                 _write(path, self._keys[0].secret + "\n")  # whole or not there, whatever happens
             self._read(path)
         except (OSError, UnicodeDecodeError) as e:

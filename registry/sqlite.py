@@ -20,7 +20,7 @@ import msgspec
 from ..gateway.errors import ConfigError
 from ..gateway.model import Agent, Logged, Record, TaskState
 from ..gateway.store import Batch, Place, StoredContext, StoredTask
-from . import schema, segments, traces
+from . import beside, schema, segments, traces
 from .contexttable import ContextTable
 from .lock import HomeLock, Serving
 from .rows import Rows, RowStore, rows_of
@@ -28,9 +28,6 @@ from .tasktable import TaskTable
 
 FILE = "agentgw.db"
 LOCK_WAIT = 30.0  # seconds to wait for another process that has the directory
-
-# Nothing is ever written over what can't be read.
-_HINT = "; put back a copy, or move it away (with its -wal and -shm) to begin with a new one"
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
@@ -111,7 +108,7 @@ class SqliteStore(RowStore):
 
         def guarded() -> T:
             try:
-                with _readable(self._path):
+                with beside.readable(self._path):
                     return work()
             except ConfigError as e:
                 if opening or self._connection is None:
@@ -321,19 +318,6 @@ def _items(db: sqlite3.Connection, space: str) -> dict[str, bytes]:
     return dict(db.execute(query, (space,)).fetchall())
 
 
-@contextlib.contextmanager
-def _beside(path: Path) -> Generator[sqlite3.Connection | None]:
-    """The database, to read beside whoever owns it; None where there is none yet."""
-    if not path.exists():
-        yield None
-        return
-    # A write-ahead log means that an owner is, or was, at work. Without one, "immutable" keeps SQLite
-    # from making its shared-memory file.
-    mode = "mode=ro" if path.with_name(FILE + "-wal").exists() else "immutable=1"
-    with _readable(path), contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)) as db:
-        yield db if schema.schema_version(db) else None
-
-
 def _make_private(home: Path) -> None:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -342,13 +326,9 @@ def _make_private(home: Path) -> None:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Generator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as e:
-        hint = "" if isinstance(e, sqlite3.OperationalError) else _HINT
-        raise ConfigError(f"the data in {path} can't be used: {e}{hint}") from e
-    except OSError as e:
-        raise ConfigError(f"the data in {path} can't be used: {e.strerror or e}") from e
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"the data in {path} can't be read: {e}{_HINT}") from e
+def _beside(path: Path) -> Generator[sqlite3.Connection | None]:
+    """The database, to read beside whoever owns it; None where there is none yet. Raises ConfigError."""
+    with beside.readable(path):
+        db = beside.connected(path)
+        with contextlib.closing(db) if db is not None else contextlib.nullcontext():
+            yield db

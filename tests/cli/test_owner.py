@@ -115,7 +115,7 @@ def test_a_dead_owner_s_file_means_this_process(cli: Cli) -> None:
 
 async def test_a_gateway_that_is_just_starting_is_waited_for(cli: Cli, fake: Fake) -> None:
     """It has the lock and does not answer yet."""
-    serve_agents(fake)
+    fake.routes["POST /api/agents/echo/enable"] = lambda exchange: exchange.answer(200, AGENT)
     healthy = fake.routes["GET /healthz"]
 
     def starting(exchange: Any) -> None:
@@ -126,7 +126,7 @@ async def test_a_gateway_that_is_just_starting_is_waited_for(cli: Cli, fake: Fak
     owner.write(cli.home, url=fake.url, token="owner-token")
     lock = HomeLock(cli.home, "agentgw serve")
     await lock.acquire(0)
-    assert cli.json("agents", "list")[0]["name"] == "echo"
+    assert cli.json("agents", "enable", "echo")["name"] == "echo"
     lock.release()
 
 
@@ -160,9 +160,9 @@ async def test_another_command_is_waited_for(cli: Cli) -> None:
     cli.home.mkdir(parents=True)
     lock = HomeLock(cli.home, "agentgw agents add")
     await lock.acquire(0)
-    with cli.start("agents", "list", "--json") as process:
+    with cli.start("keys", "create", "ci", "--json") as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
         lock.release()
-        assert json.loads(process.stdout.read()) == []
+        assert json.loads(process.stdout.read())["name"] == "ci"
     assert process.returncode == 0
