@@ -166,7 +166,10 @@ def workers(b: Bench) -> None:
     if "--workers" not in said or not counts:
         b.say("Left out: " + ("one core." if "--workers" in said else "serve has no --workers yet."))
         return
-    b.table("row", "workers", "µs", "1 worker µs", "ratio", "apart µs", "/s", "1 worker /s", "verdict")
+    b.table(
+        "row", "workers", "µs", "1 worker µs", "ratio", "apart µs", "ratio", "/s", "1 worker /s",
+        "verdict over one", "verdict over apart",
+    )  # fmt: skip
     for count in counts:
         with (
             gateway(b.home / f"one{count}", b.direct.port, workers=1, cores=count) as one,
@@ -185,9 +188,10 @@ def workers(b: Bench) -> None:
                     b.calls(row, many, 64), b.calls(row, one, 64), apart(b, row, [one, *others], asks, 64)
                 )
                 new, old, alone = map(middle, rounds)
-                more = ratio(rounds[0], rounds[1])
+                more, beyond = ratio(rounds[0], rounds[1]), ratio(rounds[0], rounds[2])
                 b.row(
                     row.name, str(count), f"{new.us:.0f}", f"{old.us:.0f}", f"{more:.2f}", f"{alone.us:.0f}",
-                    f"{new.rate:.0f}", f"{old.rate:.0f}",
+                    f"{beyond:.2f}", f"{new.rate:.0f}", f"{old.rate:.0f}",
                     b.verdict(f"{row.name}, {count} workers, CPU over one's", more, WORKERS),
+                    b.verdict(f"{row.name}, {count} workers, CPU over as many apart", beyond, WORKERS),
                 )  # fmt: skip

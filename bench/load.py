@@ -20,11 +20,13 @@ import uvloop
 ID = b"10000"  # what stands for a request's id
 PATIENCE = 120.0  # seconds for a whole job
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+SESSION = re.compile(rb"\r\nmcp-session-id: *[^\r]+", re.IGNORECASE)
 
 
 class Job(msgspec.Struct, omit_defaults=True):
-    """``count`` requests over ``connections`` at once. ``head`` and ``body`` as they go out; ``expect`` is
-    text that each good answer holds. ``kind``:
+    """``count`` requests over ``connections`` at once. ``head`` and ``body`` as they go out; ``opening``: a
+    body that each connection sends first, for a session of its own (mcp-session-id) where the server has
+    sessions. ``expect`` is text that each good answer holds. ``kind``:
 
     - "calls"
     - "stream": the delay of every stamped piece is measured
@@ -37,6 +39,7 @@ class Job(msgspec.Struct, omit_defaults=True):
     port: int = 0
     head: str = ""
     body: str = ""
+    opening: str = ""
     expect: str = ""
     connections: int = 1
     count: int = 1
@@ -54,6 +57,13 @@ class Outcome(msgspec.Struct):
     error: str = ""
 
 
+def whole(data: bytes) -> int | None:
+    """How long its body is, if this is all of a good answer that says its length."""
+    end = data.find(b"\r\n\r\n")
+    length = LENGTH.search(data, 0, end) if data.startswith(b"HTTP/1.1 200") else None
+    return len(data) - end - 4 if length is not None and len(data) - end - 4 == int(length[1]) else None
+
+
 class Client(asyncio.Protocol):
     """One connection; asks again as soon as an answer is complete."""
 
@@ -62,9 +72,30 @@ class Client(asyncio.Protocol):
         self.request = state.request_of_next()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost = False
+        self.opening = b""  # the answer to what opens a session, as far as it is there
+        self.ready = not self.state.opening
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        if self.ready:
+            self.ask()
+        else:
+            transport.write(self.state.opening)
+
+    def opened(self, data: bytes) -> None:
+        """The session is there with the whole answer, and goes with all that follows."""
+        self.opening += data
+        if not self.opening.startswith(b"HTTP/1.1 200"[: len(self.opening)]):
+            self.state.error = self.state.error or f"no session: {self.opening[:300]!r}"
+            self.finish()
+        elif whole(self.opening) is not None:
+            self.begin()
+
+    def begin(self) -> None:
+        if named := SESSION.search(self.opening):
+            line, _, rest = self.request.partition(b"\r\n")
+            self.request = b"%b%b\r\n%b" % (line, named[0], rest)
+        self.ready = True
         self.ask()
 
     def ask(self) -> None:
@@ -82,6 +113,9 @@ class Client(asyncio.Protocol):
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:
+        if not self.ready:
+            self.opened(data)
+            return
         if self.parser is None:
             if self.state.job.kind == "stream":
                 self.state.first.append(time.monotonic() - self.begun)
@@ -92,11 +126,10 @@ class Client(asyncio.Protocol):
 
     def is_whole(self, data: bytes) -> bool:
         """A small answer in one piece, as most are, needs no parser: the clients must cost little."""
-        end = data.find(b"\r\n\r\n")
-        length = LENGTH.search(data, 0, end) if data.startswith(b"HTTP/1.1 200") else None
-        if length is None or len(data) - end - 4 != int(length[1]):
+        size = whole(data)
+        if size is None:
             return False
-        self.state.bytes += len(data) - end - 4
+        self.state.bytes += size
         self.answered(data, 200)
         return True
 
@@ -150,14 +183,18 @@ class Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
+def request_of(head: str, body: str) -> bytes:
+    content = body.encode()
+    return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
+
+
 class State:
     """What the connections of one job share."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        body = job.body.encode()
-        head = f"{job.head}content-length: {len(body)}\r\n\r\n"
-        self._request = head.encode() + body
+        self._request = request_of(job.head, job.body)
+        self.opening = request_of(job.head, job.opening) if job.opening else b""
         self._ids = itertools.count(int(ID))
         self.expect = job.expect.encode()
         self.left = job.count

@@ -118,12 +118,7 @@ class Bench:
             job.count = max(connections, int(begun.rate * self.seconds / 2), least)
         job.count = max(connections, int(begun.rate * self.seconds), least)
 
-        def measure() -> Cell:
-            if row.session:
-                job.head = row.job(proxy.port, past=past).head
-            return self.done(job, proxy)[0]
-
-        return measure
+        return lambda: self.done(job, proxy)[0]
 
     def rounds_of(self, *measures: Callable[[], T]) -> list[list[T]]:
         """Rounds in turn: one list of results for each measure."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.request import Request, urlopen
 
 import msgspec
 from load import ID, Job
@@ -15,6 +14,18 @@ META = {
     "io.modelcontextprotocol/clientCapabilities": {},
     "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"},
 }
+INITIALIZE = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 0,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "bench", "version": "1"},
+        },
+    }
+)
 SMALL = "x" * 100  # makes bodies of about 300 bytes
 
 
@@ -27,31 +38,16 @@ class Row(msgspec.Struct):
     past: str
     head: str
     body: str
-    session: bool = False  # begins with MCP's initialize
+    session: bool = False  # each connection, as a client of its own, begins with MCP's initialize
 
     def job(self, port: int, *, past: bool = False, **options: Any) -> Job:
         path = self.past if past else self.through
         head = (
             f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n{self.head}"
         )
-        if self.session:
-            named = initialized(port, path)
-            head += f"mcp-session-id: {named}\r\n" if named else ""
-        return Job(port=port, head=head, body=self.body, expect=options.pop("expect", SMALL[:50]), **options)
-
-
-def initialized(port: int, path: str) -> str | None:
-    """A new session of MCP's handshake; None from a server that has none."""
-    params = {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "b", "version": "1"},
-    }
-    body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
-    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
-    url = f"http://127.0.0.1:{port}{path}"
-    with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=60) as answer:
-        return answer.headers["mcp-session-id"]
+        opening = INITIALIZE if self.session else ""
+        expect = options.pop("expect", SMALL[:50])
+        return Job(port=port, head=head, opening=opening, body=self.body, expect=expect, **options)
 
 
 def mcp(
