@@ -6,7 +6,7 @@ submitted -> working <-> input_required / auth_required -> ... -> completed | fa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -16,6 +16,7 @@ from .model import (
     Event,
     Finished,
     InputRequired,
+    Logged,
     Message,
     MessageDelta,
     MessageDone,
@@ -32,7 +33,8 @@ S = TaskState
 TERMINAL = frozenset({S.COMPLETED, S.FAILED, S.CANCELED, S.REJECTED})
 PAUSED = frozenset({S.INPUT_REQUIRED, S.AUTH_REQUIRED})
 
-_WORK = frozenset({MessageDelta, ArtifactDelta, MessageDone, Progress, Started})  # events of an agent at work
+PIECES = frozenset({MessageDelta, ArtifactDelta})  # events that only add to what a task says
+_WORK = frozenset({*PIECES, MessageDone, Progress, Started})  # events of an agent at work
 
 _RUNNING = {S.WORKING, *PAUSED, S.CANCELING, *TERMINAL}
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
@@ -203,6 +205,16 @@ class Folding:
                 self._said, self._fault = message, fault
             case _:
                 pass
+
+    def grow(self, log: Iterable[Logged]) -> None:
+        """Take in PIECES of a task that works already: its state stays."""
+        for logged in log:
+            self.stale, self._updated = True, logged.at
+            event = logged.event
+            if type(event) is MessageDelta:
+                self._write(event)
+            elif type(event) is ArtifactDelta:
+                self._grow(event)
 
     def _write(self, event: MessageDelta) -> None:
         if self._open is None:

@@ -7,10 +7,11 @@ left, the agent. Nobody reading is no reason to wait: what is said is kept for w
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
-from .model import ArtifactDelta, Data, Event, File, MessageDelta, MessageDone, Part, Progress, Text
+from .model import ArtifactDelta, Data, Event, File, Logged, MessageDelta, MessageDone, Part, Progress, Text
 
 NEAR = 2  # events: who is no further behind keeps up
 FAR = 256  # events: more may not wait, however small they are
@@ -19,44 +20,60 @@ BACKLOG = 256 * 1024  # bytes that may wait, taken as if all of them were as lar
 _encode = msgspec.json.Encoder().encode
 
 
-class Pace:
-    """The readers of one log, each by how many events it has read."""
+class Reader:
+    """Who reads a log: how many events it has ``read``; one that waits for more has ``wake``, and may have a
+    ``taker``, that is offered what comes meanwhile."""
 
-    __slots__ = ("_enough", "_read", "_room")
+    __slots__ = ("read", "taker", "wake")
+
+    def __init__(self, read: int, taker: Callable[[Logged], bool] | None) -> None:
+        self.read = read
+        self.taker = taker
+        self.wake: asyncio.Future[None] | None = None
+
+
+class Pace:
+    """The ``readers`` of one log."""
+
+    __slots__ = ("_enough", "_room", "readers")
 
     def __init__(self) -> None:
-        self._read: dict[object, int] = {}
+        self.readers: list[Reader] = []
         self._room: asyncio.Future[None] | None = None
         self._enough = 0  # events that must have been read before there is room
 
-    def at(self, reader: object, position: int) -> None:
+    def at(self, reader: Reader, position: int) -> None:
         """``reader`` has read that many events."""
-        self._read[reader] = position
+        reader.read = position
         if self._room is not None and position >= self._enough:
             self._go_on()
 
-    def leaves(self, reader: object) -> None:
-        self._read.pop(reader, None)
-        if self._room is not None and not self._read:
+    def leaves(self, reader: Reader) -> None:
+        """It reads no more."""
+        if reader in self.readers:
+            self.readers.remove(reader)
+        if self._room is not None and not self.readers:
             self._go_on()
-
-    @property
-    def followed(self) -> bool:
-        """Whether it has readers."""
-        return bool(self._read)
 
     def behind(self, count: int) -> int:
         """How many of ``count`` events the fastest has not read; 0 without readers."""
-        return count - max(self._read.values()) if self._read else 0
+        return min([count - reader.read for reader in self.readers], default=0)
 
     def slowest(self, count: int) -> int:
         """How many the slowest has read; ``count`` without readers."""
-        return min(self._read.values(), default=count)
+        return min([reader.read for reader in self.readers], default=count)
 
-    def room(self, count: int) -> asyncio.Future[None]:
-        """What to wait for until the fastest has read half of what it has not read of ``count`` events."""
+    def room(self, count: int, newest: Event) -> asyncio.Future[None] | None:
+        """What to wait for before there are more than ``count`` events, of which this is the newest: until
+        the fastest has read half of what it has not read of them. None while it keeps up, or nobody reads."""
+        for reader in self.readers:
+            if count - reader.read <= NEAR:
+                return None
+        behind = self.behind(count)
+        if behind <= NEAR or (behind < FAR and behind * size_of(newest) < BACKLOG):
+            return None
         if self._room is None or self._room.done():
-            self._enough = count - self.behind(count) // 2
+            self._enough = count - behind // 2
             self._room = asyncio.get_running_loop().create_future()
         return self._room
 
@@ -68,10 +85,12 @@ class Pace:
 
 def size_of(event: Event) -> int:
     """Roughly the bytes that it says."""
+    if type(event) is MessageDelta:
+        return _size(event.parts)
+    if type(event) is ArtifactDelta:
+        return _size(event.artifact.parts)
     match event:
-        case MessageDelta(parts=parts):
-            return _size(parts)
-        case MessageDone(message=said) | ArtifactDelta(artifact=said):
+        case MessageDone(message=said):
             return _size(said.parts)
         case Progress(data=data) if data:
             return len(_encode(data))
@@ -80,6 +99,8 @@ def size_of(event: Event) -> int:
 
 
 def _size(parts: tuple[Part, ...]) -> int:
+    if len(parts) == 1 and type(part := parts[0]) is Text:
+        return len(part.text)
     size = 0
     for part in parts:
         match part:

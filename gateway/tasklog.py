@@ -9,7 +9,7 @@ from functools import lru_cache
 from time import time_ns
 
 from .errors import Draining
-from .lifecycle import PAUSED, TERMINAL, Folding
+from .lifecycle import PAUSED, PIECES, TERMINAL, Folding
 from .light import MOST, is_light, light, lightened, said, whole
 from .model import (
     Event,
@@ -19,7 +19,7 @@ from .model import (
     TaskRef,
     TaskState,
 )
-from .pace import BACKLOG, FAR, NEAR, Pace, size_of
+from .pace import Pace, Reader, size_of
 from .store import StoredTask
 
 SETTLED = TERMINAL | PAUSED
@@ -30,7 +30,11 @@ Reached = Callable[["TaskLog"], bool]  # whether what somebody waits for has com
 
 def now() -> str:
     """The time as the model writes it: UTC, milliseconds, ``Z``."""
-    ms = time_ns() // 1_000_000
+    return _written(time_ns() // 1_000_000)
+
+
+@lru_cache(2)
+def _written(ms: int) -> str:
     return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
 
 
@@ -73,6 +77,7 @@ class TaskLog:
         self.booked: TaskState | None = None  # the state by which the book has it
         self.left = False
         self._folding = Folding(task)
+        self._folded = last_seq  # events that are in there; those that only add wait until it is read
         self._moved()
         self.last_seq: int = last_seq
         self._said = 0  # bytes by which the task has grown
@@ -93,6 +98,8 @@ class TaskLog:
         """The task as it is now; one that says much is without that (``light``). Puts together what came
         since the last reading."""
         folding = self._folding
+        if self._folded < self.last_seq:
+            self._fold_on()
         return folding.task if folding.stale else folding.last
 
     async def whole(self, until: int | None = None) -> Task:
@@ -112,26 +119,56 @@ class TaskLog:
         """Log an event, fold it into the task, wake who waits for it. After the end: ignored."""
         if self.state in TERMINAL:
             return
-        at = now()
-        self._fold(event, at)
-        self.last_seq = seq = self.last_seq + 1
-        self._events.append(Logged(seq=seq, at=at, event=event))
-        if isinstance(event, Started):
+        logged = Logged(seq=self.last_seq + 1, at=now(), event=event)
+        if type(event) in PIECES and self.state is not TaskState.SUBMITTED and not self._light:
+            self._said += size_of(event)  # the rest can wait
+        else:
+            self._fold_on()
+            self._fold(logged)
+        self.last_seq = logged.seq
+        self._events.append(logged)
+        if self._said > MOST and not self._light:
+            self._lighten()
+        if type(event) is Started:
             self._named(event)
+        for reader in self._pace.readers:
+            self._offer(reader, logged)
         if self._waiting:
             self._wake()
 
-    def _fold(self, event: Event, at: str) -> None:
+    def _offer(self, reader: Reader, logged: Logged) -> None:
+        """To a reader, if it waits, the event that comes next."""
+        wake = reader.wake
+        if wake is None or wake.done():
+            return
+        if reader.read < logged.seq:
+            if reader.taker is None or not reader.taker(logged):
+                wake.set_result(None)
+                return
+            self._pace.at(reader, logged.seq)
+        if self.settled_now:
+            wake.set_result(None)
+
+    def _fold(self, logged: Logged) -> None:
+        event = logged.event
         if self._light:
-            self._folding.add(light(event), at)
+            self._folding.add(light(event), logged.at)
             self._unwritten += said(event)
         else:
-            self._folding.add(event, at)
+            self._folding.add(event, logged.at)
             self._said += said(event)
-            if self._said > MOST:
-                self._light = True
-                self._folding = Folding(lightened(self.task))
+        self._folded = logged.seq
         self._moved()
+
+    def _lighten(self) -> None:
+        self._light = True
+        self._folding = Folding(lightened(self.task))
+
+    def _fold_on(self) -> None:
+        """Fold what could wait."""
+        if self._folded < self.last_seq:
+            self._folding.grow(self._events[self._folded - self._first :])
+            self._folded = self.last_seq
 
     def _moved(self) -> None:
         self.state = state = self._folding.state
@@ -150,21 +187,18 @@ class TaskLog:
             if self._writes is None or self._writes.done():
                 self._writes = asyncio.get_running_loop().create_future()
             return self._writes
-        if not self._pace.followed:
-            return None
-        count = self._first + len(self._events)
-        behind = self._pace.behind(count)
-        if behind <= NEAR or (behind < FAR and behind * size_of(self._events[-1].event) < BACKLOG):
-            return None
-        return self._pace.room(count)
+        return self._pace.room(self.last_seq, self._events[-1].event)
 
     def replace(self, task: Task) -> None:
         """Take over what a relay saw of the task."""
         if self.state not in TERMINAL:
-            self._folding = Folding(task)
+            self._folding, self._folded = Folding(task), self.last_seq
             self._moved()
             self._light = False
             self.context_id = task.context_id
+            for reader in self._pace.readers:
+                if self.settled_now and reader.wake is not None and not reader.wake.done():
+                    reader.wake.set_result(None)
             self._wake()
 
     def _wake(self) -> None:
@@ -183,7 +217,8 @@ class TaskLog:
     def leave(self) -> None:
         """This process does not go on with it, another will."""
         self.left = True
-        for _, waiter in self._waiting:
+        wakes = [reader.wake for reader in self._pace.readers if reader.wake is not None]
+        for waiter in (*wakes, *(waiter for _, waiter in self._waiting)):
             if not waiter.done():
                 waiter.set_exception(Draining())
 
@@ -200,44 +235,40 @@ class TaskLog:
     async def events(
         self, after: int = 0, taker: Callable[[Logged], bool] | None = None
     ) -> AsyncGenerator[Logged]:
-        reader = object()
-
-        def taken(_: TaskLog) -> bool:
-            """Offers what is new while it is waited for; whether there is something to wake up for."""
-            nonlocal after
-            events, first = self._events, self._first
-            while after < first + len(events):
-                if taker is None or not taker(events[after - first]):
-                    return True
-                after += 1
-                self._pace.at(reader, after)
-            return self._folding.state in SETTLED
-
+        reader, pace = Reader(after, taker), self._pace
         self.watchers += 1
         try:
             if after < self._first:
                 for logged in await self._stored(after, reader):
                     yield logged
-                    after = logged.seq
-            after = max(after, self._first)
+            else:
+                pace.readers.append(reader)
             while True:
-                while after < self.last_seq:
-                    self._pace.at(reader, after)
-                    after += 1
-                    yield self._events[after - 1 - self._first]
-                self._pace.at(reader, after)
+                while reader.read < self.last_seq:
+                    yield self._events[reader.read - self._first]
+                    pace.at(reader, reader.read + 1)
                 if self.settled_now:
                     return
-                await self._change(taken)
+                await self._more(reader)
         finally:
             self.watchers -= 1
-            self._pace.leaves(reader)
+            pace.leaves(reader)
             self._trim()
+
+    async def _more(self, reader: Reader) -> None:
+        """Wait until there is something that ``reader`` has to read itself, or nothing more comes."""
+        if self.left:
+            raise Draining
+        reader.wake = asyncio.get_running_loop().create_future()
+        try:
+            await reader.wake
+        finally:
+            reader.wake = None
 
     async def log(self) -> Sequence[Logged]:
         return [*(await self._stored(0) if self._first else ()), *self._events]
 
-    async def _stored(self, after: int, reader: object = None) -> Sequence[Logged]:
+    async def _stored(self, after: int, reader: Reader | None = None) -> Sequence[Logged]:
         """Of the events from ``after`` on those that only the store has. ``reader`` goes on with the others,
         which stay until then."""
         self._loading += 1
@@ -246,7 +277,8 @@ class TaskLog:
         finally:
             self._loading -= 1
         if reader is not None:
-            self._pace.at(reader, self._first)
+            reader.read = self._first
+            self._pace.readers.append(reader)
         return [logged for logged in loaded if logged.seq <= self._first]
 
     async def settled(self) -> Task:
@@ -311,9 +343,9 @@ class TaskLog:
 
     def _trim(self) -> None:
         """Let go of the events that the store has and everybody who follows has read."""
-        read = self._pace.slowest(self.stored) if self._pace.followed else self.stored
-        spare = min(self.stored, read) - self._first
+        spare = min(self.stored, self._pace.slowest(self.stored)) - self._first
         if spare > 0 and not self._loading:
+            self._fold_on()
             del self._events[:spare]
             self._first += spare
 
@@ -325,8 +357,10 @@ class TaskLog:
         """Take in events that were stored after the task itself was."""
         for logged in events:
             if logged.seq == self._first + 1:
-                self._fold(logged.event, logged.at)
+                self._fold(logged)
                 self._first = self.stored = self.last_seq = logged.seq
+                if self._said > MOST and not self._light:
+                    self._lighten()
                 if isinstance(logged.event, Started):
                     self._named(logged.event)
 

@@ -28,11 +28,13 @@ class Turn:
     __slots__ = (
         "_changed",
         "_entry",
+        "_heard",
         "_idle",
         "_over",
         "_passed",
         "_room",
         "_started",
+        "_time",
         "_total",
     )
 
@@ -49,6 +51,8 @@ class Turn:
         self._changed = changed
         self._started = started
         self._over = False
+        self._time = asyncio.get_running_loop().time
+        self._heard = 0.0  # when there was the last sign of life
         self._room: asyncio.Future[None] | None = None  # the agent is kept waiting until then
         self._passed = ""  # the limit that has run out
 
@@ -61,8 +65,8 @@ class Turn:
         if kind is Finished or kind is InputRequired:
             self._over = True
         else:
-            self._idle.start(self._silent)
-            if isinstance(event, Started):
+            self._heard = self._time()
+            if type(event) is Started:
                 self._started(event)
         entry = self._entry
         entry.append(event)
@@ -73,6 +77,7 @@ class Turn:
     async def run(self, work: Work) -> None:
         """Let the upstream ``work``, in the task that is the entry's runner, and see to it that it ends."""
         entry = self._entry
+        self._heard = self._time()
         self._idle.start(self._silent)
         self._total.start(self._slow)
         fault: Fault | None = None
@@ -104,8 +109,8 @@ class Turn:
         if self._room is not None:
             self._room = None if self._room.done() else self._room
             self._idle.start(self._silent)
-            return
-        self._late("idle_timeout")
+        elif not self._idle.restart(self._silent, self._heard):
+            self._late("idle_timeout")
 
     def _slow(self) -> None:
         self._late("total_timeout")

@@ -22,32 +22,51 @@ Callback = Callable[[], object]
 class Timer:
     """All that shall happen ``seconds`` after its start, unless it is stopped before."""
 
-    __slots__ = ("_due", "_handle", "_loop", "seconds")
+    __slots__ = ("_due", "_handle", "_late", "_loop", "seconds")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due: dict[Callback, float] = {}  # in order: what starts last is due last
         self._handle: asyncio.TimerHandle | None = None
+        self._late: dict[Callback, asyncio.TimerHandle] = {}  # those out of that order
 
     def start(self, callback: Callback) -> None:
         """Call it when the time has passed. Started again, it waits from now on."""
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
+        if self._late:
+            self.stop(callback)
         self._due.pop(callback, None)
         self._due[callback] = due = loop.time() + self.seconds
         if self._handle is None:
             self._handle = loop.call_at(due, self._look, loop)
 
+    def restart(self, callback: Callback, since: float) -> bool:
+        """For a ``callback`` that is called, and knows that the time has begun anew, ``since`` the loop said
+        that: it is called again when it has passed since then. False: it has."""
+        loop = self._loop
+        assert loop is not None
+        if since + self.seconds <= loop.time() + _EARLY:
+            return False
+        self._late[callback] = loop.call_at(since + self.seconds, self._call, callback)
+        return True
+
+    def _call(self, callback: Callback) -> None:
+        del self._late[callback]
+        callback()
+
     def stop(self, callback: Callback) -> None:
         """Forget it."""
         self._due.pop(callback, None)
+        if self._late and (handle := self._late.pop(callback, None)) is not None:
+            handle.cancel()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is waited for."""
-        return not self._due
+        return not (self._due or self._late)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._handle = None

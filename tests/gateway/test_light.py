@@ -84,6 +84,28 @@ def test_it_is_made_whole_from_its_log(happened: list[Event], until: int) -> Non
         assert whole(found, log) == plain.task
 
 
+@given(st.lists(events, max_size=12), st.sets(st.integers(1, 12)), st.sets(st.integers(1, 12)))
+def test_a_log_says_at_any_time_what_folding_each_event_says(
+    happened: list[Event], read: set[int], written: set[int]
+) -> None:
+    async def nothing(_: str, __: int) -> Sequence[Logged]:
+        return ()
+
+    task = Task(id="t", context_id="c", agent="a")
+    log, plain = tasklog.TaskLog(task, "somebody", nothing), Folding(task)
+    for number, event in enumerate(happened, 1):
+        before = log.last_seq
+        log.append(event)
+        for logged in log.unsaved()[-1:] if log.last_seq > before else ():
+            plain.add(logged.event, logged.at)
+        assert log.state is plain.state
+        if number in written:
+            log.saved(None, log.last_seq)
+        if number in read:
+            assert log.task == plain.task
+    assert log.task == plain.task
+
+
 class Slow(MemoryStore):
     """Writes only when it is let; or fails."""
 

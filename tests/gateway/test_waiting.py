@@ -126,6 +126,46 @@ async def test_one_that_runs_out_may_stop_another_and_start_itself() -> None:
     assert said == ["first"] * 3
 
 
+async def test_a_time_that_has_begun_anew_meanwhile_is_waited_for_to_its_end() -> None:
+    said: list[bool] = []
+    over = asyncio.Event()
+    timer = Timer(SHORT)
+    loop = asyncio.get_running_loop()
+
+    def late() -> None:
+        said.append(timer.restart(late, loop.time() - (0 if len(said) < 2 else SHORT)))
+        if not said[-1]:
+            over.set()
+
+    timer.start(late)
+    await over.wait()
+    assert said == [True, True, False] and timer.idle
+
+
+async def test_one_that_waits_longer_is_stopped_and_started_like_others() -> None:
+    called: list[str] = []
+    timer, ended = Timer(SHORT), asyncio.Event()
+
+    def late() -> None:
+        called.append("late")
+        assert timer.restart(late, asyncio.get_running_loop().time() + LONG)
+        ended.set()
+
+    timer.start(late)
+    await ended.wait()
+    assert not timer.idle
+    timer.stop(late)
+    assert timer.idle
+    ended.clear()
+    timer.start(late)
+    await ended.wait()
+    timer.start(late)  # in place of the long wait
+    ended.clear()
+    await ended.wait()
+    timer.stop(late)
+    assert timer.idle and called == ["late"] * 3
+
+
 async def test_lengths_that_callers_choose_are_forgotten() -> None:
     timers = Timers()
     used = timers.of(LONG)
