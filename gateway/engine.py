@@ -65,6 +65,7 @@ from .waiting import Timers
 log = logging.getLogger("agentgw.engine")
 
 KEPT_VIEWS = 1000  # sets of agents that keys may reach, whose agents are kept as one tuple each
+AGAIN_FIRST, AGAIN_MOST = 1.0, 60.0  # seconds before a store that can't be read is read again
 CANCEL_GRACE = 5.0  # seconds an agent has to stop before the gateway stops listening to it
 
 
@@ -108,7 +109,7 @@ class Hub:
         self._directory = directory
         self._book = TaskBook(store, config.limits.tasks, self._pick_up, self.homes)
         self._store = store
-        self._pickup = Pickup(directory.views, self._book)
+        self._pickup = Pickup(directory.views, self._book, self._patience)
         self._conversations = Conversations(store)
         self._running = 0
         # By the names that may be reached: the snapshot that was looked at, and those of it.
@@ -129,26 +130,32 @@ class Hub:
         self._in_background(self._pick_up_all())
 
     async def _pick_up_all(self) -> None:
-        relayed: list[Seen] = []
-        try:
-            async for some in self._book.interrupted():
-                relayed += [(s.task.id, s.principal) for s in some if s.relayed]
-                await asyncio.sleep(0)  # calls go first
-        except ConfigError as e:
-            log.error("tasks of the last run can't be picked up: %s", for_operator(e))
-        await self._pickup.look_after(relayed)
+        relayed: dict[Seen, None] = {}
+        pause = AGAIN_FIRST
+        while True:
+            try:
+                async for some in self._book.interrupted():
+                    relayed |= {(s.task.id, s.principal): None for s in some if s.relayed}
+                    await asyncio.sleep(0)  # calls go first
+                break
+            except ConfigError as e:
+                log.error("tasks of the last run can't be picked up yet: %s", for_operator(e))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, AGAIN_MOST)
+        await self._pickup.look_after(list(relayed))
 
     def reconfigure(self, config: Config) -> None:
         """Other settings hold from now on."""
         self.config = config
         self._book.bound(config.limits.tasks)
 
-    def _pick_up(self, entry: TaskLog) -> None:
+    def _pick_up(self, entry: TaskLog, whole: bool) -> None:
+        """``whole``: all that was written of it could be read."""
         if self.draining:
             entry.leave()
             return
         canceling = entry.state is TaskState.CANCELING
-        if (reason := self._pickup.hopeless(entry)) is not None:
+        if (reason := self._pickup.hopeless(entry, whole)) is not None:
             state = TaskState.CANCELED if canceling else TaskState.FAILED
             entry.append(Finished(state=state, fault=None if canceling else reason.fault()))
             self._book.changed(entry)
@@ -303,6 +310,9 @@ class Hub:
 
         turn = self._turn(entry, view.record, (call.idle_timeout, call.total_timeout), started)
         entry.runner = asyncio.create_task(self._run(turn, work))
+
+    def _patience(self, record: Record) -> float:
+        return allowed(record, self.config.limits)[1]
 
     def _turn(
         self, entry: TaskLog, record: Record, less: Timeouts, started: Callable[[Started], None]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import UnionType
+from typing import Any
 
 from .errors import GatewayError, UnknownTask, Unreachable, UpstreamFailed, UpstreamTimeout
 from .lifecycle import PAUSED, TERMINAL, Folding
-from .model import Event, Finished, Principal, Started, StateChanged, TaskRef, TaskState, Trace
+from .model import Event, Finished, Principal, Record, Started, StateChanged, TaskRef, TaskState, Trace
 from .ports import AgentView, Keeps, Rejoins, Tell
 from .taskbook import TaskBook
 from .tasklog import TaskLog
@@ -31,23 +34,34 @@ MOST_FOLLOWED = 10_000  # tasks that have begun here
 
 
 class Pickup:
-    """``views``: the agents now."""
+    """``views``: the agents now; ``patience``: for how many seconds an agent may give no answer about a task
+    that relays saw."""
 
-    def __init__(self, views: Callable[[], Mapping[str, AgentView]], book: TaskBook) -> None:
+    def __init__(
+        self,
+        views: Callable[[], Mapping[str, AgentView]],
+        book: TaskBook,
+        patience: Callable[[Record], float],
+    ) -> None:
         self._views = views
         self._book = book
+        self._patience = patience
+        self._unanswered: dict[str, float] = {}  # since when, by task
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._followed = 0
         self.unheard: set[TaskLog] = set()  # whose agents have not answered yet
 
-    def hopeless(self, entry: TaskLog) -> UpstreamFailed | None:
-        """Why the task can't be taken up; None: it can be tried."""
+    def hopeless(self, entry: TaskLog, whole: bool = True) -> UpstreamFailed | None:
+        """Why the task can't be taken up; None: it can be tried. ``whole``: all that was kept of it could be
+        read."""
         view = self._views().get(entry.agent)
+        if not whole:
+            return lost(entry, "what was kept of the call can't be read")
         if view is None:
             return lost(entry, f"{entry.agent} is not there any more")
         if entry.upstream is None or not entry.upstream.task_id:
             return lost(entry, f"{entry.agent} had not said yet how to find the task again")
-        if view.record.protocol != "auto" and not isinstance(view.upstream, Rejoins):
+        if not _askable(view, Rejoins):
             return lost(entry, f"{entry.agent} can't be asked what became of the call")
         return None
 
@@ -122,41 +136,66 @@ class Pickup:
         principal = Principal(id=owner)
         try:
             entry = await self._book.get(task_id, principal)
-        except GatewayError:  # forgotten
+        except UnknownTask:  # forgotten
             return True
+        except GatewayError:  # nothing can be read now
+            return False
         view = self._views().get(entry.agent)
+        if view is None and entry.state in PAUSED:
+            return False
         # One that waits for its client is looked after only where nobody tells of its end.
-        over = TERMINAL if view is not None and isinstance(view.upstream, Keeps) else TERMINAL | PAUSED
+        over = TERMINAL if view is None or isinstance(view.upstream, Keeps) else TERMINAL | PAUSED
         if entry.state in over:
             return True
         folding = Folding(entry.task)
         if view is None:
             folding.add(_failure(lost(entry, f"{entry.agent} is not there any more", restarted)))
-        elif isinstance(view.upstream, Keeps | Rejoins):
-            await self._looked(view.upstream, entry, folding, restarted)
-        elif view.record.protocol != "auto":
-            return True
+        elif not _askable(view, Keeps | Rejoins):
+            why = f"{entry.agent} can't be asked what became of the call"
+            folding.add(_failure(lost(entry, why, restarted)))
+        else:
+            await self._looked(view, entry, folding, restarted)
         if folding.state is not entry.state:
             self._book.observe(folding.task, principal, entry.agent)
         return folding.state in over
 
-    async def _looked(
-        self, upstream: Keeps | Rejoins, entry: TaskLog, folding: Folding, restarted: bool
-    ) -> None:
+    async def _looked(self, view: AgentView, entry: TaskLog, folding: Folding, restarted: bool) -> None:
+        """What the agent says goes into ``folding``; that it has said nothing for too long, too."""
+        upstream = view.upstream
         async with self._gate:
             try:
                 if isinstance(upstream, Keeps):
                     state = await upstream.stands(entry.task, Principal(id=entry.principal))
                     folding.add(Finished(state=state) if state in TERMINAL else StateChanged(state=state))
-                else:
+                elif isinstance(upstream, Rejoins):
                     ref = TaskRef(task_id=entry.id)
                     await upstream.rejoin(ref, entry.task, Trace(), lambda e: folding.add(e), follow=False)
+                else:
+                    raise Unreachable(f"{entry.agent} has not answered yet")
             except UnknownTask:
                 folding.add(_failure(lost(entry, f"{entry.agent} no longer knows the task", restarted)))
             except GatewayError as e:
                 log.debug("looking at a task of %s: %s", entry.agent, e.message)
+                self._no_answer(view, entry, folding)
+                return
             except Exception:
                 log.exception("looking at a task of %s failed", entry.agent)
+                self._no_answer(view, entry, folding)
+                return
+        self._unanswered.pop(entry.id, None)
+
+    def _no_answer(self, view: AgentView, entry: TaskLog, folding: Folding) -> None:
+        since = self._unanswered.setdefault(entry.id, time.monotonic())
+        promised = view.upstream.kept_until(entry.task) if isinstance(view.upstream, Keeps) else 0.0
+        if time.monotonic() - since < self._patience(view.record) or time.time() < promised:
+            return
+        del self._unanswered[entry.id]
+        folding.add(_failure(lost(entry, f"{entry.agent} does not say any more how the task stands", False)))
+
+
+def _askable(view: AgentView, how: type[Any] | UnionType) -> bool:
+    """Whether its agent can be asked in this way, or it is not known yet what it speaks."""
+    return view.record.protocol == "auto" or isinstance(view.upstream, how)
 
 
 def lost(entry: TaskLog, why: str, restarted: bool = True) -> UpstreamFailed:

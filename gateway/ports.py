@@ -159,6 +159,10 @@ class Keeps(Protocol):
         forgotten it, GatewayError when it can't be asked now."""
         ...
 
+    def kept_until(self, task: Task) -> float:
+        """The time (seconds since 1970) until which the agent has promised to keep it; 0: it has not said."""
+        ...
+
 
 @runtime_checkable
 class Credentialed(Protocol):

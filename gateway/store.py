@@ -121,11 +121,12 @@ class Store(ABC):
 
     @abstractmethod
     async def load_task(self, task_id: str) -> StoredTask | None:
-        """One task by the gateway's id."""
+        """One task by the gateway's id. Raises ConfigError for one that can't be read: the log says so, once,
+        and methods that read several leave it out."""
 
     @abstractmethod
     async def load_known(self, task_ids: Sequence[str]) -> Sequence[StoredTask]:
-        """Those of these tasks that there are."""
+        """Those of these tasks that there are, and that can be read."""
 
     @abstractmethod
     async def load_tasks(
@@ -144,12 +145,13 @@ class Store(ABC):
         """Where the newest tasks in these states belong, newest first. The tasks themselves aren't read."""
 
     @abstractmethod
-    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged]]:
-        """``load_events`` of several tasks, each from a number of its own on."""
+    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged] | None]:
+        """``load_events`` of several tasks, each from a number of its own on; None for what can't be read."""
 
     @abstractmethod
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
-        """A task's events from ``after`` on, in order."""
+        """A task's events from ``after`` on, in order. Raises ConfigError where not all can be read, unless
+        the task has failed: then those that can."""
 
     @abstractmethod
     async def find_context(self, principal: str, agent: str, context_id: str) -> StoredContext | None:

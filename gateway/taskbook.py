@@ -39,10 +39,10 @@ _AT_WORK = _UNFINISHED - PAUSED
 class TaskBook:
     """``limit``: how many tasks the store keeps: no more idle tasks and open questions are in memory.
     ``homes``: which tasks are this process's. ``take_up``: called with each of them that a former process
-    left at work, once it is in memory."""
+    left at work, once it is in memory, and whether all that was written of it could be read."""
 
     def __init__(
-        self, store: Store, limit: int, take_up: Callable[[TaskLog], None], homes: Homes | None = None
+        self, store: Store, limit: int, take_up: Callable[[TaskLog, bool], None], homes: Homes | None = None
     ) -> None:
         self._take_up = take_up
         self._store = store
@@ -71,14 +71,17 @@ class TaskBook:
 
     async def interrupted(self) -> AsyncGenerator[Sequence[StoredTask]]:
         """The tasks of this process that a former one left at work, newest first, some at a time: of each
-        that no relay saw the log is here when it was given, and it is taken up again."""
-        places = await self._store.load_places([*_AT_WORK], self._limit)
-        ids = [place.id for place in places if self._homes.here(place.id)]
-        for at in range(0, len(ids), AT_ONCE):
-            some = await self._store.load_known(ids[at : at + AT_ONCE])
-            found = [stored for stored in some if stored.task.state in _AT_WORK]
-            await self._bring_back([stored for stored in found if not stored.relayed])
-            yield found
+        that no relay saw the log is here when it was given, and it is taken up again. Then those that relays
+        saw and that wait for input: their agents may end them meanwhile."""
+        for states in (_AT_WORK, PAUSED):
+            places = await self._store.load_places([*states], self._limit)
+            ids = [place.id for place in places if self._homes.here(place.id)]
+            for at in range(0, len(ids), AT_ONCE):
+                some = await self._store.load_known(ids[at : at + AT_ONCE])
+                found = [stored for stored in some if stored.task.state in states]
+                if states is _AT_WORK:
+                    await self._bring_back([stored for stored in found if not stored.relayed])
+                yield [stored for stored in found if stored.relayed or states is _AT_WORK]
 
     async def _bring_back(self, left: Sequence[StoredTask]) -> None:
         """Take these up again, as far as their events were written; but those that somebody else did."""
@@ -88,8 +91,8 @@ class TaskBook:
         for stored, log in zip(left, logs, strict=True):
             if stored.task.id not in self._tasks:
                 entry = self._restored(stored)
-                entry.restore(log)
-                self._take_up(entry)
+                entry.restore(log or ())
+                self._take_up(entry, log is not None)
 
     async def unfinished(self, whose: Callable[[str], bool]) -> Sequence[TaskLog]:
         """The tasks here, of principals that ``whose`` says yes to, that have not ended."""
@@ -98,8 +101,7 @@ class TaskBook:
         places = await self._store.load_places([*_UNFINISHED], self._limit)
         found = {entry.id: entry for entry in self._tasks.values()}
         for id in [p.id for p in places if whose(p.principal) and p.id not in found]:
-            stored = await self._store.load_task(id) if self._homes.here(id) else None
-            if stored is not None:
+            for stored in await self._store.load_known([id]) if self._homes.here(id) else ():
                 found[id] = await self._found(stored)
         mine = [entry for id, entry in found.items() if whose(entry.principal) and self._homes.here(id)]
         return [entry for entry in mine if entry.state not in TERMINAL]
@@ -173,7 +175,8 @@ class TaskBook:
         if stored.relayed or stored.task.state in PAUSED or stored.task.state in TERMINAL:
             return stored.task
         entry = self._log(stored)
-        entry.restore(await self._store.load_events(entry.id, stored.last_seq))
+        (log,) = await self._store.load_logs([(entry.id, stored.last_seq)])
+        entry.restore(log or ())
         return entry.task
 
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:

@@ -126,7 +126,7 @@ class MemoryStore(Store):
         found = await self.load_tasks(states=states, limit=limit)
         return [Place(s.task.id, s.principal, s.task.agent, s.task.context_id) for s in found]
 
-    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged]]:
+    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged] | None]:
         return [await self.load_events(id, after) for id, after in wanted]
 
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:

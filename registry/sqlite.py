@@ -62,6 +62,7 @@ class SqliteStore(RowStore):
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="agentgw-store")
         self._connection: sqlite3.Connection | None = None
         self._task_rows: TaskTable | None = None
+        self._unreadable: set[str] = set()
         self._context_rows: ContextTable | None = None
         self._closed = False
 
@@ -211,11 +212,11 @@ class SqliteStore(RowStore):
 
     def _task_table(self) -> TaskTable:
         if self._task_rows is None:
-            self._task_rows = TaskTable(self._db, self._tasks)
+            self._task_rows = TaskTable(self._db, self._tasks, self._unreadable)
         return self._task_rows
 
     async def load_task(self, task_id: str) -> StoredTask | None:
-        return next(iter(await self.load_known([task_id])), None)
+        return await self._run(lambda: self._task_table().one(task_id))
 
     async def load_known(self, task_ids: Sequence[str]) -> Sequence[StoredTask]:
         return await self._run(lambda: self._task_table().load(task_ids))
@@ -234,8 +235,8 @@ class SqliteStore(RowStore):
     async def load_places(self, states: Sequence[TaskState], limit: int) -> Sequence[Place]:
         return await self._run(lambda: self._task_table().places(states, limit))
 
-    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged]]:
-        return await self._run(lambda: [self._task_table().events(id, after) for id, after in wanted])
+    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged] | None]:
+        return await self._run(lambda: self._task_table().logs(wanted))
 
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
         return await self._run(lambda: self._task_table().events(task_id, after))

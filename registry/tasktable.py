@@ -7,18 +7,22 @@ for what a task has gained since the last flush; what a new task has at once sta
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import astuple
 
+from ..gateway.errors import ConfigError
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Logged, TaskState
+from ..gateway.readable import UNREADABLE
 from ..gateway.store import Place, StoredTask
 from .numbers import Numbers
 from .rows import TaskRow
 
+log = logging.getLogger("agentgw.registry")
 _decode_task = msgspec.json.Decoder(StoredTask).decode
 _decode_events = msgspec.json.Decoder(list[Logged]).decode
 _GROUPS = (tuple(TERMINAL), tuple(PAUSED), tuple(set(TaskState) - TERMINAL - PAUSED))
@@ -26,13 +30,16 @@ _GROUPS = (tuple(TERMINAL), tuple(PAUSED), tuple(set(TaskState) - TERMINAL - PAU
 
 class TaskTable:
     """``limit``: how many tasks are kept; a sixteenth more is there before the oldest are forgotten.
+    ``unreadable``: the ids of tasks that the log tells of already, for they can't be read (a damaged disk,
+    another version's form). They stay as they are, and take no other along.
 
     After a method raised, or its transaction was rolled back, the table must be made anew.
     """
 
-    def __init__(self, db: sqlite3.Connection, limit: int) -> None:
+    def __init__(self, db: sqlite3.Connection, limit: int, unreadable: set[str]) -> None:
         self._db = db
         self.limit = limit
+        self._unreadable = unreadable
         self._numbers = Numbers(limit + limit // 16)
         self._last = 0
         for id, self._last in db.execute("SELECT id, n FROM tasks ORDER BY n"):
@@ -88,11 +95,32 @@ class TaskTable:
     # --- reading -----------------------------------------------------------------------------
 
     def load(self, ids: Sequence[str]) -> list[StoredTask]:
-        """Those of these tasks that there are."""
-        query = "SELECT value FROM tasks WHERE n = ? AND id = ?"
+        """Those of these tasks that there are, and that can be read."""
+        query = "SELECT id, agent, value FROM tasks WHERE n = ? AND id = ?"
         wanted = [(number, id) for id in ids if (number := self._numbers.get(id)) is not None]
         rows = (self._db.execute(query, each).fetchone() for each in wanted)
-        return [_decode_task(row[0]) for row in rows if row is not None]
+        return self._read(row for row in rows if row is not None)
+
+    def one(self, id: str) -> StoredTask | None:
+        """``Store.load_task``."""
+        found = self.load([id])
+        if not found and id in self._unreadable and self._numbers.get(id) is not None:
+            raise ConfigError(f"what is kept of the task {id} can't be read")
+        return found[0] if found else None
+
+    def _read(self, rows: Iterable[tuple[str, str, bytes]]) -> list[StoredTask]:
+        found: list[StoredTask] = []
+        for id, agent, value in rows:
+            try:
+                found.append(_decode_task(value))
+            except UNREADABLE:  # whose words may hold what the task says
+                self._tell(id, f"a task of {agent}")
+        return found
+
+    def _tell(self, id: str, what: str) -> None:
+        if id not in self._unreadable:
+            self._unreadable.add(id)
+            log.error("%s can't be read, and is left as it is: %s", what, id)
 
     def find(
         self,
@@ -109,9 +137,9 @@ class TaskTable:
         if states:
             tests.append(f"state IN ({', '.join('?' * len(states))})")
         where = f"WHERE {' AND '.join(tests)}" if tests else ""
-        query = f"SELECT value FROM tasks {where} ORDER BY created_at DESC, n DESC LIMIT ?"
+        query = f"SELECT id, agent, value FROM tasks {where} ORDER BY created_at DESC, n DESC LIMIT ?"
         values = (*given.values(), *(state.value for state in states), limit)
-        return [_decode_task(value) for (value,) in self._db.execute(query, values)]
+        return self._read(self._db.execute(query, values))
 
     def places(self, states: Sequence[TaskState], limit: int) -> list[Place]:
         """``Store.load_places``."""
@@ -123,10 +151,31 @@ class TaskTable:
 
     def events(self, task_id: str, after: int) -> list[Logged]:
         """``Store.load_events``."""
-        number = self._numbers.get(task_id)
-        chunks = self._db.execute(_EVENTS, (number, number, after))
-        events = {event.seq: event for (value,) in chunks for event in _decode_events(value)}
-        return [events[seq] for seq in sorted(events) if seq > after]
+        events, whole = self._events(task_id, after)
+        if not whole and not self._has_failed(task_id):
+            raise ConfigError(f"not all events of the task {task_id} can be read")
+        return events
+
+    def logs(self, wanted: Sequence[tuple[str, int]]) -> list[list[Logged] | None]:
+        """``Store.load_logs``."""
+        logs = [self._events(id, after) for id, after in wanted]
+        return [events if whole else None for events, whole in logs]
+
+    def _events(self, task_id: str, after: int) -> tuple[list[Logged], bool]:
+        """Those that can be read; whether that is all."""
+        number, whole = self._numbers.get(task_id), True
+        events: dict[int, Logged] = {}
+        for (value,) in self._db.execute(_EVENTS, (number, number, after)):
+            try:
+                events |= {event.seq: event for event in _decode_events(value)}
+            except UNREADABLE:
+                whole = False
+                self._tell(task_id, "what a task has done")
+        return [events[seq] for seq in sorted(events) if seq > after], whole
+
+    def _has_failed(self, task_id: str) -> bool:
+        query = "SELECT state FROM tasks WHERE n = ?"
+        return self._db.execute(query, (self._numbers.get(task_id),)).fetchone() == (TaskState.FAILED,)
 
 
 _ADD = "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"

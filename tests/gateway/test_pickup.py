@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentgw.gateway import engine as engine_module
 from agentgw.gateway import pickup, taskbook
 from agentgw.gateway.catchup import CatchUp
 from agentgw.gateway.engine import Hub
-from agentgw.gateway.errors import Draining, UnknownTask, Unreachable
+from agentgw.gateway.errors import ConfigError, Draining, UnknownTask, Unreachable
 from agentgw.gateway.lifecycle import fold
 from agentgw.gateway.model import (
     Artifact,
@@ -34,7 +35,7 @@ from agentgw.gateway.model import (
     text_of,
 )
 from agentgw.gateway.ports import Tell
-from agentgw.gateway.store import Place
+from agentgw.gateway.store import Place, StoredTask
 from agentgw.registry.memory import MemoryStore
 
 from ..support.memory import MemoryUpstream, hub, say
@@ -225,6 +226,35 @@ class Held(MemoryStore):
         if TaskState.WORKING in states:
             await self.open_.wait()
         return await super().load_places(states, limit)
+
+
+class Failing(MemoryStore):
+    """Can't be read for the first two times."""
+
+    tries = 0
+
+    async def load_known(self, task_ids: Sequence[str]) -> Sequence[StoredTask]:
+        self.tries += 1
+        if self.tries <= 2:
+            raise ConfigError("the disk is away")
+        return await super().load_known(task_ids)
+
+
+async def test_a_store_that_fails_at_the_start_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "AGAIN_FIRST", 0.0)
+    picked_up = asyncio.Event()
+
+    async def there(known: Task) -> AsyncIterator[Event]:
+        picked_up.set()
+        async for event in ends(known):
+            yield event
+
+    store, agent = Failing(), Keeps(there)
+    await killed(store, agent)
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    await asyncio.wait_for(picked_up.wait(), 60)  # nobody asked for it
+    assert store.tries == 3
 
 
 async def test_a_start_waits_for_none_and_who_is_asked_for_is_picked_up_then() -> None:

@@ -461,6 +461,31 @@ async def test_damaged_rows_are_one_clear_line(tmp_path):
     assert f"the data in {tmp_path / 'agentgw.db'} can't be read" in caught.value.operator
 
 
+async def test_a_task_that_can_not_be_read_takes_no_other_along(tmp_path, caplog):
+    log = [Logged(seq=1, at="", event=Started(task_id="x"))]
+    async with opened("sqlite", tmp_path) as store:
+        stored = [stored_task(id, number) for number, id in enumerate(("good", "bad", "logless"))]
+        await store.save(Batch(tasks=stored, events=[("good", log), ("logless", log)]))
+    with sqlite3.connect(tmp_path / "agentgw.db") as db:
+        db.execute("UPDATE tasks SET value = '{\"task\": {\"secret-word\": 1' WHERE id = 'bad'")
+        db.execute("UPDATE tasks SET log = '[\"secret-word\"]' WHERE id = 'logless'")
+    db.close()
+    async with opened("sqlite", tmp_path) as store:
+        for _ in range(2):
+            found = await store.load_known(["good", "bad", "logless"])
+            assert [s.task.id for s in found] == ["good", "logless"]
+            assert {s.task.id for s in await store.load_tasks()} == {"good", "logless"}
+            with pytest.raises(ConfigError, match="the gateway can't use its data now"):
+                await store.load_task("bad")
+            assert await store.load_logs([("logless", 0), ("good", 0)]) == [None, log]
+            with pytest.raises(ConfigError):
+                await store.load_events("logless")
+    assert [record.args for record in caplog.records] == [
+        ("a task of a", "bad"),
+        ("what a task has done", "logless"),
+    ]
+
+
 async def test_a_batch_that_fails_leaves_nothing_behind(tmp_path):
     async with opened("sqlite", tmp_path) as store:
         good, bad = Logged(seq=1, at="", event=Started()), Logged(seq=2**70, at="", event=Started())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
+from pathlib import Path
 from typing import Any
 
 from ..conftest import wait_until
@@ -153,3 +155,55 @@ def test_a_call_of_a_tool_has_failed(gateway: Gateway, peers: Peers) -> None:
     run = gateway.settled_run(run_id)
     assert run["status"] == "failed", run
     assert run["error"]["message"].startswith("the gateway was restarted, and ")
+
+
+# --- what can't be read ------------------------------------------------------------------------
+
+UNREADABLE = b'{"task": {"secret-word": 1'
+
+
+def damaged(home: Path, statement: str, task_id: str) -> None:
+    """What is kept of one task there is cut off, as on a bad disk, and says what nobody else may hear."""
+    db = sqlite3.connect(home / "agentgw.db")
+    with db:
+        (number,) = db.execute("SELECT n FROM tasks WHERE id = ?", (task_id,)).fetchone()
+        db.execute(statement, {"n": number, "value": UNREADABLE})
+    db.close()
+
+
+def test_what_cannot_be_read_takes_no_other_task_along(gateway: Gateway, peers: Peers) -> None:
+    """Nobody asks for any of them: the readable ones are picked up all the same."""
+    started(gateway, peers)
+    tokens = [f"{gateway.port}-{name}" for name in ("g", "h", "i", "j")]
+    for token in tokens:
+        peers.journal.hold(token)
+    runs = [gateway.run("a2a", f"work {token} {COUNT}") for token in tokens]
+    for run_id in runs:
+        begun(gateway, run_id)
+    first, eventless, unreadable, last = runs
+    gateway.kill()
+    damaged(gateway.home, "UPDATE tasks SET value = :value WHERE n = :n", unreadable)
+    damaged(gateway.home, "INSERT INTO chunks VALUES (:n, 1000000, :value)", eventless)
+    for token in tokens:
+        peers.journal.go(token)
+    gateway.start()
+
+    def states() -> dict[str, str]:
+        return dict(gateway.rows("SELECT id, state FROM tasks"))
+
+    wait_until("the others have ended", lambda: states()[first] == states()[last] == "completed")
+    wait_until("what lost its events has, too", lambda: states()[eventless] == "failed")
+    assert gateway.rows("SELECT value FROM tasks WHERE id = ?", unreadable) == [(UNREADABLE,)]
+
+    why = "the gateway was restarted, and what was kept of the call can't be read"
+    assert gateway.get(f"/acp/runs/{eventless}").json()["error"]["message"] == why
+    for _ in range(2):
+        answer = gateway.get(f"/acp/runs/{unreadable}")
+        assert answer.status_code == 500
+        assert "secret-word" not in answer.text
+    listed = gateway.a2a("a2a", "ListTasks", {})["result"]["tasks"]
+    assert {task["id"] for task in listed} == {first, eventless, last}
+    lines = [line for line in gateway.process.output.splitlines() if "can't be read" in line]
+    assert len([line for line in lines if unreadable in line]) == 1, lines
+    assert len([line for line in lines if eventless in line]) == 1, lines
+    assert "secret-word" not in gateway.process.output

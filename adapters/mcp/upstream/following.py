@@ -22,6 +22,7 @@ from .link import log
 
 POLL = 1.0  # seconds between two looks, unless the server names another time
 MIN_POLL, MAX_POLL = 0.05, 30.0
+_LONGEST = 1e15  # milliseconds that are believed
 ENDED = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -38,10 +39,18 @@ class SeenTask(msgspec.Struct, frozen=True):
 
     id: str = msgspec.field(name="taskId")
     status: str = ""
+    ttl: Any = None  # 2025-11-25
+    ttlMs: Any = None  # the extension
 
     @property
     def state(self) -> TaskState:
         return STATES.get(self.status, TaskState.WORKING)
+
+    @property
+    def kept(self) -> float:
+        """For how many seconds from its beginning the server keeps it; 0: it does not say."""
+        value = self.ttl if self.ttlMs is None else self.ttlMs
+        return value / 1000 if isinstance(value, int | float) and 0 < value < _LONGEST else 0.0
 
 
 class Cancelled(Exception):

@@ -11,6 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -26,6 +27,9 @@ from .turns import CAPABILITIES, fault_of
 
 REMEMBERED = 10_000  # tasks whose beginnings are in memory
 PATIENCE = 30.0  # seconds for one answer
+# The codes by which a server says that it knows no such task, or no tasks any more. Whatever else goes wrong
+# may be over the next time.
+_UNKNOWN = frozenset({wire.INVALID_PARAMS, wire.METHOD_NOT_FOUND, wire.RESOURCE_NOT_FOUND})
 _seen = msgspec.json.Decoder(SeenTask)
 
 
@@ -72,13 +76,18 @@ class Keeping:
             except TimeoutError:
                 raise UpstreamTimeout(f"{self._agent} did not say in time how a task stands") from None
             except RpcError as e:
-                if e.crash:
-                    raise fault_of(self._agent, e) from e
-                raise UnknownTask(task.id) from e
+                if e.code in _UNKNOWN:
+                    raise UnknownTask(task.id) from e
+                raise fault_of(self._agent, e) from e
             except UNREADABLE as e:
                 raise BadUpstream(
                     f"{self._agent} answered tasks/get with something else", detail=str(e)
                 ) from e
+
+    def kept_until(self, task: Task) -> float:
+        """See ``ports.Keeps``."""
+        kept: float = task.extra.get(MCP, {}).get("kept") or 0.0
+        return datetime.fromisoformat(task.created_at).timestamp() + kept if kept else 0.0
 
     async def cancel(self, task_id: str) -> None:
         """Ask the server to stop one. Raises NotActive."""

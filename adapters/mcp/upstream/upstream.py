@@ -93,6 +93,9 @@ class McpUpstream:
     async def stands(self, task: Task, principal: Principal) -> TaskState:
         return await self._keeping.stands(task, principal)
 
+    def kept_until(self, task: Task) -> float:
+        return self._keeping.kept_until(task)
+
     def outdated(self) -> None:
         self._catalog = None
 

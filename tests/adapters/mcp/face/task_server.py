@@ -38,6 +38,9 @@ class TaskServer:
         self.answers: dict[str, Any] = {}
         self.answered = asyncio.Event()
         self.tokens: dict[str, Any] = {}
+        self.ttl: int | None = None  # milliseconds for which it promises to keep a task
+        self.broken: int | None = None  # the code of the error that it answers tasks/get with
+        self.looks = asyncio.Semaphore(0)  # released with each tasks/get
 
     def methods(self) -> list[str]:
         return [method for method, _ in self.seen]
@@ -49,9 +52,9 @@ class TaskServer:
         if status == "working" and self.go.is_set():
             status = "input_required" if self.asks[task_id] and not self.answers.get(task_id) else "completed"
         own = (
-            {"ttl": None, "pollInterval": 1}
+            {"ttl": self.ttl, "pollInterval": 1}
             if self.era == "handshake"
-            else {"ttlMs": None, "pollIntervalMs": 1}
+            else {"ttlMs": self.ttl, "pollIntervalMs": 1}
         )
         return {"taskId": task_id, "status": status, "createdAt": AT, "lastUpdatedAt": AT, **own}
 
@@ -152,6 +155,12 @@ class TaskServer:
             body |= {"error": {"code": -32602, "message": "Task not found"}}
             await self._reply(send, 200, msgspec.json.encode(body))
             return
+        if method == "tasks/get":
+            self.looks.release()
+            if self.broken is not None:
+                body |= {"error": {"code": self.broken, "message": "secret-word"}}
+                await self._reply(send, 200, msgspec.json.encode(body))
+                return
         before = set(self.status)
         result = self.answer(method, params)
         self.places |= dict.fromkeys(self.status.keys() - before, session)

@@ -12,6 +12,7 @@ import pytest
 from agentgw.adapters.mcp.face import tasks
 from agentgw.adapters.mcp.upstream import following
 from agentgw.gateway import pickup
+from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.lifecycle import TERMINAL
 from agentgw.gateway.model import Data, Invocation, Message, Principal, Task, TaskState
 from agentgw.registry.memory import MemoryStore
@@ -272,6 +273,71 @@ async def test_a_task_that_its_server_forgets_has_failed(era: str, looks: None) 
         record = await ended(gateway, task["taskId"])
     assert record.state is TaskState.FAILED and record.fault is not None
     assert record.fault.message == "peer no longer knows the task"
+
+
+IMPATIENT = Config(limits=Limits(total_timeout=0.001))
+
+
+@pytest.mark.parametrize("code", [0, -32603, -32000])
+async def test_a_server_that_answers_with_errors_alone_is_not_asked_for_ever(code: int, looks: None) -> None:
+    server = TaskServer("modern")
+    async with through(server, "/mcp/peer") as (gateway, raw):
+        task = await Host(raw, "modern", "job").begin()
+        gateway.hub.reconfigure(IMPATIENT)
+        server.broken = code
+        record = await ended(gateway, task["taskId"])
+    assert record.state is TaskState.FAILED and record.fault is not None
+    assert record.fault.message == "peer does not say any more how the task stands"
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("why", ["it promised to keep the task", "its time is not over"])
+async def test_errors_that_pass_lose_no_task(why: str, era: str, looks: None) -> None:
+    server = TaskServer(era)
+    if why == "it promised to keep the task":
+        server.ttl = 3_600_000
+    async with through(server, "/mcp/peer") as (gateway, raw):
+        task = await Host(raw, era, "job").begin()
+        if server.ttl:
+            gateway.hub.reconfigure(IMPATIENT)
+        server.broken = -32603
+        for _ in range(5):
+            await server.looks.acquire()
+        assert (await gateway.hub.task(task["taskId"], Principal())).task.state is TaskState.WORKING
+        server.broken = None
+        server.go.set()
+        assert (await ended(gateway, task["taskId"])).state is TaskState.COMPLETED
+
+
+async def waits(gateway: Gateway, task_id: str) -> None:
+    """The record says that the task waits for input."""
+    handle = await gateway.hub.task(task_id, Principal())
+    async with asyncio.timeout(60):
+        while handle.task.state is not TaskState.INPUT_REQUIRED:
+            await handle.changed()
+
+
+@pytest.mark.parametrize("end", ["completed", "cancelled", "forgotten"])
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_next_process_asks_after_tasks_that_wait_for_input(era: str, end: str, looks: None) -> None:
+    server, store = TaskServer(era), MemoryStore()
+    server.go.set()
+    async with through(server, "/mcp/peer", store) as (gateway, raw):
+        task = await Host(raw, era, "job").begin(ask=True)
+        await waits(gateway, task["taskId"])
+    async with through(server, "/mcp/peer", store) as (gateway, _):
+        await gateway.hub.start()
+        await waits(gateway, task["taskId"])
+        match end:
+            case "completed":
+                server.answers[task["taskId"]] = {"action": "decline"}
+            case "cancelled":
+                server.status[task["taskId"]] = "cancelled"
+            case _:
+                server.status.clear()
+        record = await ended(gateway, task["taskId"])
+    states = {"completed": TaskState.COMPLETED, "cancelled": TaskState.CANCELED}
+    assert record.state is states.get(end, TaskState.FAILED)
 
 
 @pytest.mark.parametrize("end", ["completed", "cancelled", "forgotten"])
