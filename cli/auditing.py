@@ -57,10 +57,11 @@ class Auditing:
 
 def audit_file(config: Config, home: Path) -> AuditFile:
     """Where the audit log is kept. Nothing is opened before something is written."""
-    return AuditFile(_place(config, home), config.audit.size, config.audit.kept)
+    return AuditFile(audit_place(config, home), config.audit.size, config.audit.kept)
 
 
-def _place(config: Config, home: Path) -> Path:
+def audit_place(config: Config, home: Path) -> Path:
+    """The audit log's own path."""
     return Path(config.audit.file).expanduser() if config.audit.file else home / "audit.jsonl"
 
 
@@ -72,7 +73,7 @@ def moving(file: AuditFile, home: Path, apply: Apply) -> Apply:
 
     async def applied(config: Config) -> None:
         await apply(config)
-        await file.move(_place(config, home), config.audit.size, config.audit.kept)
+        await file.move(audit_place(config, home), config.audit.size, config.audit.kept)
 
     return applied
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncGenerator
 
 from ..gateway.agentlog import logs_in
+from ..gateway.config import Config
 from ..gateway.control import Control
 from ..gateway.plugins import load_adapters
 from ..gateway.seal import Sealer
@@ -24,10 +25,11 @@ from .host import GatewayHost
 
 
 @contextlib.asynccontextmanager
-async def local_control(*, reading: bool = False) -> AsyncGenerator[Control]:
+async def local_control(config: Config | None = None, *, reading: bool = False) -> AsyncGenerator[Control]:
     """Registry and traces in the data directory, under its lock (waited for at most 30 s). ``reading``: as
-    they stand, without the lock; nothing is written, and nothing can be changed."""
-    config = load()
+    they stand, without the lock; nothing is written, and nothing can be changed. ``config`` None: what the
+    environment says."""
+    config = config or load()
     store = (ReadingStore if reading else SqliteStore)(
         owner.home(),
         spans=config.tracing.spans,

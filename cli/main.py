@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from . import agents, call, connect, keys, mcp, reload, seal, serve, traces
+from . import agents, call, connect, doctor, keys, mcp, reload, seal, serve, traces
 from .terminal import RED, Stop, one_line, paint
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ app.command("connect", short_help="What a client needs to reach this gateway; --
 app.command("mcp")(mcp.mcp)
 app.add_typer(traces.app, name="traces")
 app.add_typer(seal.app, name="seal")
+app.command("doctor", short_help="What is wrong, and the fix.")(doctor.doctor)
 
 
 def main() -> None:

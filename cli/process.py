@@ -20,7 +20,7 @@ import msgspec
 
 from ..gateway.access import SPACE
 from ..gateway.agentlog import logs_in
-from ..gateway.config import Config, amiss
+from ..gateway.config import Config, amiss, doubtful
 from ..gateway.errors import ConfigError, UpstreamError
 from ..gateway.http.app import App
 from ..gateway.http.doors import is_loopback, only_local
@@ -78,13 +78,8 @@ def serve(config: Config, *, home: Path, serving: Serving | None = None, reread:
             f"{where} would let anyone in: make a key first (agentgw keys create NAME), "
             "say --allow-anonymous if that is wanted, or serve 127.0.0.1 alone"
         )
-    if config.auth.issuer and not config.auth.scopes:
-        log.warning(
-            "auth.scopes is empty: the issuer's tokens reach no agent; say which agents each scope stands "
-            'for, or { "*" = ["*"] } for every token to reach all'
-        )
-    if config.tracing.payloads:
-        log.warning("tracing.payloads: what is said can't be recorded yet; spans tell only that it was")
+    for doubt in doubtful(config):
+        log.warning("%s", doubt)
     _raise_file_limit()
     tame_log()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -155,3 +155,16 @@ def amiss(config: Config) -> str:
     if config.auth.issuer and not (config.auth.audience or config.server.public_url):
         return "auth.issuer wants auth.audience (whom tokens are for), or server.public_url"
     return ""
+
+
+def doubtful(config: Config) -> list[str]:
+    """What of it is hardly meant so, one line each: ``serve`` warns of it."""
+    found: list[str] = []
+    if config.auth.issuer and not config.auth.scopes:
+        found.append(
+            "auth.scopes is empty: the issuer's tokens reach no agent; say which agents each scope stands "
+            'for, or { "*" = ["*"] } for every token to reach all'
+        )
+    if config.tracing.payloads:
+        found.append("tracing.payloads: what is said can't be recorded yet; spans tell only that it was")
+    return found

@@ -26,6 +26,18 @@ class NameTaken(InvalidRequest):
         )
 
 
+class GatewayInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A running gateway: its version, and those settings of ``server`` and ``auth`` that say who can call
+    it."""
+
+    version: str
+    host: str
+    public_url: str = ""
+    hosts: Sequence[str] = ()
+    allow_anonymous: bool = False
+    issuer: str = ""
+
+
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A registered agent as ``agents list --json`` prints it. Never holds a secret: header and environment
     values are shown as they were registered only where they are references, else as ``***``. ``circuit``:

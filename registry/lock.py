@@ -98,3 +98,21 @@ def holder(home: Path) -> Holder | None:
         return msgspec.json.decode((home / FILE).read_bytes(), type=Holder)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def taken(home: Path) -> bool:
+    """Whether a process has the lock now. Nothing is made or changed; False, too, where nobody can tell
+    (Windows)."""
+    try:
+        import fcntl
+
+        file = os.open(home / FILE, os.O_RDONLY)
+    except (ImportError, OSError):
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back with the file
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False

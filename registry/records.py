@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import msgspec
 
@@ -13,14 +14,11 @@ from . import references, secrets
 log = logging.getLogger("agentgw.registry")
 
 
-def of_file(name: str, entry: AgentEntry) -> Record:
-    """The record of an agent that the configuration file declares; a secret in clear is warned of."""
-    for header, value in entry.headers.items():
-        if secrets.is_exposed(header, value):
-            log.warning("the configuration file's agent %s: %s", name, secrets.exposed(header))
-    for key, value in {**entry.headers, **entry.env}.items():
-        if references.miswritten(value):
-            log.warning("the configuration file's agent %s: %s", name, secrets.miswritten(key))
+def of_file(name: str, entry: AgentEntry, *, quiet: bool = False) -> Record:
+    """The record of an agent that the configuration file declares; a secret in clear is warned of, unless
+    that was done before (``quiet``)."""
+    for doubt in () if quiet else doubts(name, entry):
+        log.warning("%s", doubt)
     return Record(
         name=name,
         protocol="mcp" if entry.command and entry.protocol == "auto" else entry.protocol,
@@ -35,14 +33,25 @@ def of_file(name: str, entry: AgentEntry) -> Record:
         idle_timeout=entry.idle_timeout,
         total_timeout=entry.total_timeout,
         source="config",
-        oauth=_oauth(name, entry.oauth) if entry.oauth.token_url else None,
+        oauth=_oauth(entry.oauth) if entry.oauth.token_url else None,
     )
 
 
-def _oauth(name: str, entry: OAuthEntry) -> OAuth:
-    if not references.PATTERN.fullmatch(entry.client_secret):
-        log.warning("the configuration file's agent %s holds its OAuth client secret in clear", name)
+def _oauth(entry: OAuthEntry) -> OAuth:
     return OAuth(**msgspec.structs.asdict(entry))
+
+
+def doubts(name: str, entry: AgentEntry) -> Iterator[str]:
+    """What of an agent in the configuration file is hardly meant so, one line each: secrets in clear,
+    references that are none."""
+    for header, value in entry.headers.items():
+        if secrets.is_exposed(header, value):
+            yield f"the configuration file's agent {name}: {secrets.exposed(header)}"
+    for key, value in {**entry.headers, **entry.env}.items():
+        if references.miswritten(value):
+            yield f"the configuration file's agent {name}: {secrets.miswritten(key)}"
+    if entry.oauth.token_url and not references.PATTERN.fullmatch(entry.oauth.client_secret):
+        yield f"the configuration file's agent {name} holds its OAuth client secret in clear"
 
 
 def reaches_same(old: Record, new: Record) -> bool:

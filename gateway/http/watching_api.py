@@ -1,13 +1,15 @@
-"""What the gateway does, to look at: metrics, the console, the last calls."""
+"""What the gateway is and does, to look at: metrics, the console, the last calls."""
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from litestar import Response, get
 from litestar.params import FromPath
 
-from ..control import UnknownTrace
+from ..control import GatewayInfo, UnknownTrace
+from ..errors import Forbidden
 from . import console
 from .asking import MOST, Ask, Limit, listed, plane_of, principal_of
 
@@ -26,6 +28,23 @@ async def prometheus(request: Ask) -> Response[bytes]:
 async def home(request: Ask) -> Response[str]:
     page = console.page(await listed(request), str(request.base_url).rstrip("/"))
     return Response(page, media_type="text/html", headers=console.HEADERS)
+
+
+@get("/api/gateway", summary="The gateway itself")
+async def gateway_show(request: Ask) -> GatewayInfo:
+    """Its version, and what says who can call it; for admins."""
+    if not (principal_of(request).admin or principal_of(request).owner):
+        raise Forbidden("only an admin may ask this: the owner's command line, or an admin key")
+    config = plane_of(request).engine.config
+    server = config.server
+    return GatewayInfo(
+        version=version("agentgw"),
+        host=server.host,
+        public_url=server.public_url,
+        hosts=server.hosts,
+        allow_anonymous=server.allow_anonymous,
+        issuer=config.auth.issuer,
+    )
 
 
 @get("/api/traces", summary="The last calls")
@@ -48,4 +67,4 @@ async def traces_show(request: Ask, trace_id: FromPath[str]) -> dict[str, Any]:
     return {**found, "spans": [span for agent, span in agents if principal.reaches(agent)]}
 
 
-HANDLERS = (prometheus, home, traces_list, traces_show)
+HANDLERS = (prometheus, home, gateway_show, traces_list, traces_show)

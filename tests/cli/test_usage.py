@@ -17,7 +17,7 @@ Fake = Any
 Capture = pytest.CaptureFixture[str]
 
 COMMANDS = [
-    ["serve"], ["call"], ["connect"], ["mcp"], ["traces"], ["traces", "show"], ["agents"],
+    ["serve"], ["call"], ["connect"], ["mcp"], ["doctor"], ["traces"], ["traces", "show"], ["agents"],
     *(["agents", verb] for verb in ("add", "list", "show", "check", "enable", "disable", "remove")),
 ]  # fmt: skip
 
@@ -59,6 +59,7 @@ WRONG = [
     ["serve", "--store", "nats://127.0.0.1"],
     ["traces", "show"],
     ["traces", "show", ""],
+    ["doctor", "everything"],
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import html.parser
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 import httpx
@@ -372,6 +373,13 @@ def test_labels_past_the_bound_are_counted_together(monkeypatch):
     for agent in ("a", "b", "c", "d", "a"):
         metrics.call("mcp", agent, "completed", 0.001)
     assert {key[1]: sum(h.counts) for key, h in metrics.calls.items()} == {"a": 2, "b": 1, "other": 2}
+
+
+async def test_an_admin_learns_what_the_gateway_is(plane):
+    found = (await plane.http.get("/api/gateway")).json()
+    assert (found["version"], found["host"], found["public_url"]) == (version("agentgw"), "127.0.0.1", "")
+    plane.principal = Principal()  # without a key, from elsewhere
+    assert (await plane.http.get("/api/gateway")).status_code == 403
 
 
 async def test_the_schema_describes_the_api(plane):
