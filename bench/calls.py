@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from account import CORES, cpu, rss
 from load import Job, Outcome
-from measure import Bench, Cell, Limit, middle, rate, ratio
+from measure import Bench, Cell, Limit, middle, open_sessions, rate, ratio
 from parties import SCRIPT, Proxy, clients, gateway
 from rows import Row, relays, tools_list, translated
 
@@ -140,6 +140,8 @@ def apart(
 
     def done(count: int) -> Cell:
         jobs = [row.job(proxy.port, connections=share, count=count) for proxy in proxies]
+        for ask, job in zip(asks, jobs, strict=True):
+            open_sessions(ask, job)
         before = cpu(pids)
         with ThreadPoolExecutor(len(jobs)) as pool:
             outcomes = list(pool.map(lambda ask, job: ask(job), asks, jobs))

@@ -20,7 +20,6 @@ import uvloop
 ID = b"10000"  # what stands for a request's id
 PATIENCE = 120.0  # seconds for a whole job
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-SESSION = re.compile(rb"\r\nmcp-session-id: *[^\r]+", re.IGNORECASE)
 
 
 class Job(msgspec.Struct, omit_defaults=True):
@@ -28,7 +27,8 @@ class Job(msgspec.Struct, omit_defaults=True):
     body that each connection sends first, for a session of its own (mcp-session-id) where the server has
     sessions. ``expect`` is text that each good answer holds. ``kind``:
 
-    - "calls"
+    - "calls"; with an ``opening`` over the connections that the "open" job before it made
+    - "open": connections with their sessions stay until the next job
     - "stream": the delay of every stamped piece is measured
     - "abort": the connection is broken after the first bytes of an answer
     - "hold": connections with a stream stay open until the next job that holds none
@@ -57,46 +57,57 @@ class Outcome(msgspec.Struct):
     error: str = ""
 
 
-def whole(data: bytes) -> int | None:
-    """How long its body is, if this is all of a good answer that says its length."""
-    end = data.find(b"\r\n\r\n")
-    length = LENGTH.search(data, 0, end) if data.startswith(b"HTTP/1.1 200") else None
-    return len(data) - end - 4 if length is not None and len(data) - end - 4 == int(length[1]) else None
+class Opening:
+    """The answer to what opens a session."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.session = b""
+        self.parser = httptools.HttpResponseParser(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"mcp-session-id":
+            self.session = value
+
+    def on_message_complete(self) -> None:
+        if (status := self.parser.get_status_code()) == 200:
+            asyncio.get_running_loop().call_soon(self.client.opened, self.session)  # the parser is at work
+        else:
+            self.client.state.error = self.client.state.error or f"no session: {status}"
+            self.client.finish()
 
 
 class Client(asyncio.Protocol):
     """One connection; asks again as soon as an answer is complete."""
 
     def __init__(self, state: State) -> None:
-        self.state = state
-        self.request = state.request_of_next()
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost = False
-        self.opening = b""  # the answer to what opens a session, as far as it is there
-        self.ready = not self.state.opening
+        self.opening: Opening | None = None
+        self.session = b""
+        self.take(state)
+
+    def take(self, state: State) -> None:
+        """Do this job from now on."""
+        self.state = state
+        self.request = state.request_of_next(self.session)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        if self.ready:
-            self.ask()
-        else:
+        if self.state.opening:
+            self.opening = Opening(self)
             transport.write(self.state.opening)
+        else:
+            self.ask()
 
-    def opened(self, data: bytes) -> None:
-        """The session is there with the whole answer, and goes with all that follows."""
-        self.opening += data
-        if not self.opening.startswith(b"HTTP/1.1 200"[: len(self.opening)]):
-            self.state.error = self.state.error or f"no session: {self.opening[:300]!r}"
-            self.finish()
-        elif whole(self.opening) is not None:
-            self.begin()
-
-    def begin(self) -> None:
-        if named := SESSION.search(self.opening):
-            line, _, rest = self.request.partition(b"\r\n")
-            self.request = b"%b%b\r\n%b" % (line, named[0], rest)
-        self.ready = True
-        self.ask()
+    def opened(self, session: bytes) -> None:
+        """The session (empty: the server has none) goes with all that follows."""
+        self.opening, self.session = None, session
+        if self.state.job.kind == "open":
+            self.done.set_result(None)
+        else:
+            self.request = self.state.request_of_next(session)
+            self.ask()
 
     def ask(self) -> None:
         if not self.state.take():
@@ -113,8 +124,8 @@ class Client(asyncio.Protocol):
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if not self.ready:
-            self.opened(data)
+        if self.opening is not None:
+            self.opening.parser.feed_data(data)
             return
         if self.parser is None:
             if self.state.job.kind == "stream":
@@ -126,10 +137,11 @@ class Client(asyncio.Protocol):
 
     def is_whole(self, data: bytes) -> bool:
         """A small answer in one piece, as most are, needs no parser: the clients must cost little."""
-        size = whole(data)
-        if size is None:
+        end = data.find(b"\r\n\r\n")
+        length = LENGTH.search(data, 0, end) if data.startswith(b"HTTP/1.1 200") else None
+        if length is None or len(data) - end - 4 != int(length[1]):
             return False
-        self.state.bytes += size
+        self.state.bytes += len(data) - end - 4
         self.answered(data, 200)
         return True
 
@@ -203,9 +215,13 @@ class State:
         self.bytes = 0
         self.error = ""
 
-    def request_of_next(self) -> bytes:
+    def request_of_next(self, session: bytes = b"") -> bytes:
         """The request of one more connection; it has an id of its own, as MCP wants it within a session."""
-        return self._request.replace(b'"id": %b' % ID, b'"id": %d' % next(self._ids), 1)
+        request = self._request.replace(b'"id": %b' % ID, b'"id": %d' % next(self._ids), 1)
+        if session:
+            line, _, rest = request.partition(b"\r\n")
+            request = b"%b\r\nmcp-session-id: %b\r\n%b" % (line, session, rest)
+        return request
 
     def take(self) -> bool:
         self.left -= 1
@@ -229,16 +245,21 @@ async def run(job: Job, held: list[Client]) -> Outcome:
     """Raises TimeoutError."""
     if job.kind == "resume":
         return await resume(held)
+    state = State(job)
+    ready = [client for client in held if job.kind == "calls" and client.state.job.kind == "open"]
     if job.kind not in ("hold", "stall"):
         for client in held:
-            client.transport.abort()
+            if client not in ready:
+                client.transport.abort()
         held.clear()
-    state = State(job)
     begun = time.perf_counter()
     end = begun + PATIENCE
     while True:
         async with asyncio.timeout(end - time.perf_counter()):
-            made = await asyncio.gather(*(connected(state) for _ in range(job.connections)))
+            made = ready or await asyncio.gather(*(connected(state) for _ in range(job.connections)))
+        for client in ready:
+            client.take(state)
+            client.ask()
         _, silent = await asyncio.wait([c.done for c in made], timeout=end - time.perf_counter())
         if silent:
             state.error = state.error or f"{len(silent)} of {len(made)} connections still wait for an answer"
@@ -246,7 +267,7 @@ async def run(job: Job, held: list[Client]) -> Outcome:
                 client.transport.abort()
         if job.kind != "abort" or state.left <= 0 or state.error:
             break
-    if job.kind in ("hold", "stall"):
+    if job.kind in ("open", "hold", "stall"):
         held.extend(made)
     return Outcome(time.perf_counter() - begun, state.delays, state.first, state.bytes, state.error)
 

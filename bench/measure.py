@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import msgspec
 from account import cpu
 from load import Job, Outcome
 from parties import Clients, Proxy
@@ -104,6 +105,7 @@ class Bench:
     def done(self, job: Job, proxy: Proxy, units: int = 0) -> tuple[Cell, Outcome]:
         """Do a job; ``units``: what the account is divided by, when it is not requests."""
         units = units or job.count
+        open_sessions(self.ask, job)
         before = cpu(proxy.pids)
         outcome = self.ask(job)
         used = cpu(proxy.pids) - before
@@ -127,6 +129,12 @@ class Bench:
 
     def alternating(self, *measures: Callable[[], Cell]) -> list[list[Cell]]:
         return self.rounds_of(*measures)
+
+
+def open_sessions(ask: Callable[[Job], Outcome], job: Job) -> None:
+    """Those that the job wants, before anything is measured."""
+    if job.opening:
+        ask(msgspec.structs.replace(job, kind="open"))
 
 
 def middle(cells: Sequence[Cell]) -> Cell:
