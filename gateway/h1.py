@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
     come. ``over`` is set by a reader who knows that nothing but the end of the answer is missing; ``on_end``
     is called at that end, or when there will be none. ``peer``: what errors call the
     other side. ``taker`` is offered what comes of a body while its reader waits for it: True says that it has
-    taken all of it, and the reader waits on."""
+    taken all of it, and the reader waits on. What it raises is raised where the reader waits."""
 
     __slots__ = (
         "_begun", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim", "_keep", "_loop",
@@ -360,7 +360,13 @@ class Connection(asyncio.Protocol):
         """What came is there for who waits for it."""
         if self._wake is None or self._wake.done():
             return
-        if self._chunks and self.taker is not None and self.taker(self._joined()):
+        try:
+            taken = self._chunks and self.taker is not None and self.taker(self._joined())
+        except Exception as e:  # ours: it is no fault of the connection's
+            if not self._wake.done():
+                self._wake.set_exception(e)
+            return
+        if taken:
             self._chunks = []
             self._size = 0
             if self._paused:

@@ -228,7 +228,7 @@ class TaskHandle(Protocol):
     def events(self, after: int = 0, taker: Callable[[Logged], bool] | None = None) -> AsyncGenerator[Logged]:
         """The log from ``after`` on and then live; ends when the task has ended or waits for input. What is
         logged while the follower waits is offered to ``taker`` at once: True says that it has taken it, and
-        the follower waits on. It raises nothing."""
+        the follower waits on. What it raises is raised where the follower waits, and nowhere else."""
         ...
 
     async def log(self) -> Sequence[Logged]:

@@ -53,7 +53,8 @@ class Decoder:
     def whole(self, chunk: bytes) -> list[bytes] | None:
         """The data of the events in ``chunk``, where it is whole messages and nothing else, all in one of the
         usual forms: just what ``feed`` would make of it. None: it has to be fed, and nothing has changed."""
-        if self._pieces or self._data or self._event or len(chunk) > self._limit:
+        begun = self._pieces or self._data or self._event or self._id != self.last_id
+        if begun or len(chunk) > self._limit:
             return None
         line, _, rest = chunk.partition(b"\n")
         if rest == b"\n" and line[:6] == b"data: " and 13 not in line:

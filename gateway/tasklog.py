@@ -203,8 +203,13 @@ class TaskLog:
 
     def _wake(self) -> None:
         for reached, waiter in self._waiting:
-            if not waiter.done() and reached(self):
-                waiter.set_result(None)
+            if waiter.done():
+                continue
+            try:
+                if reached(self):
+                    waiter.set_result(None)
+            except Exception as e:  # who waits has to do with it, not the agent that is listened to
+                waiter.set_exception(e)
 
     async def _until(self, reached: Reached) -> None:
         """Wait for the next change after which ``reached`` is true."""

@@ -59,7 +59,7 @@ class Stream(Protocol):
     def offer(self, taker: Callable[[bytes], bool]) -> None:
         """While the reader of ``chunks`` waits, a piece that comes is offered to ``taker`` at once: True says
         that it has taken it, and the reader waits on. Until the block is left; a compressed body is not
-        offered. ``taker`` raises nothing."""
+        offered. What ``taker`` raises is raised where the reader waits."""
         ...
 
     async def beginning(self) -> bytes | None:

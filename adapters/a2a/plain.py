@@ -302,9 +302,13 @@ def item_at(result: bytes | Raw, v: Version) -> Item:
 
 
 def growth_at(result: bytes | Raw) -> WireArtifactUpdate:
-    """What an agent of 1.0 said, where that is a change of an artifact, not yet read. Raises
-    msgspec.DecodeError for anything else."""
-    return _growth.decode(result).artifact_update
+    """What an agent of 1.0 said, where that is a change of an artifact, not yet read, though it can be.
+    Raises msgspec.DecodeError for anything else."""
+    update = _growth.decode(result).artifact_update
+    for part in update.artifact.parts or ():
+        if part.text is None:
+            part.read()
+    return update
 
 
 def piece(update: WireArtifactUpdate) -> ArtifactDelta:

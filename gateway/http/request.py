@@ -306,8 +306,9 @@ class EventStream:
         return not self._left and self._wire.write_now(raw)
 
     async def close(self) -> None:
-        """All was sent."""
-        if not (self._left or self._wire.gone):
+        """All was sent, and nothing follows."""
+        left, self._left = self._left, True
+        if not (left or self._wire.gone):
             await self._wire.end()
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:

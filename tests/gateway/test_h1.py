@@ -110,6 +110,50 @@ async def test_a_taker_is_offered_what_the_reader_waits_for(http: HttpTransport)
             assert taken == [b"a", b"b", b"end"]
 
 
+async def test_what_a_taker_raises_is_raised_where_the_reader_waits(http: HttpTransport) -> None:
+    """It is no fault of the connection's, of which nothing is read twice."""
+    go = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        await go.wait()
+        writer.write(b"1\r\na\r\n")
+
+    def take(piece: bytes) -> bool:
+        raise LookupError(piece)
+
+    async with serving(script) as server:
+        async with http.stream("GET", server.url) as reply:
+            reply.offer(take)
+            go.set()
+            with pytest.raises(LookupError, match="a"):
+                await anext(aiter(reply.chunks()))
+        async with asyncio.timeout(60):
+            await server.gone.wait()
+
+
+async def test_a_taker_that_takes_all_keeps_a_fast_agent_reading(http: HttpTransport) -> None:
+    """Nothing of what was taken counts as what waits unread."""
+    size = 8 * HIGH_WATER
+    taken: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        taken.append(piece)
+        return True
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + b"1\r\n<\r\n")
+        await reader.readexactly(1)  # all that was asked for has been read
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size))
+
+    async with serving(script) as server, http.stream("POST", server.url, body=b"?") as reply:
+        reply.offer(take)
+        async with asyncio.timeout(60):
+            read = b"".join([chunk async for chunk in reply.chunks()])
+    assert len(read) + sum(map(len, taken)) == size + 1
+    assert len(taken) > 1
+
+
 @pytest.mark.parametrize("ask", [body, whole])
 async def test_read_to_the_end_it_is_used_again(http: HttpTransport, ask: Any) -> None:
     async with serving(says(CHUNKED, b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")) as server:

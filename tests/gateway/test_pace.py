@@ -1,7 +1,7 @@
 """A client that reads slowly slows the agent down, instead of filling the gateway."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import cast
 
@@ -116,6 +116,32 @@ async def test_a_task_that_waits_for_its_client_can_be_cancelled() -> None:
         assert handle.task.state is TaskState.WORKING
         await engine.aclose()
         assert [logged async for logged in events][-1].event.state is TaskState.FAILED  # type: ignore[union-attr]
+
+
+async def test_what_a_taker_raises_is_its_follower_s_alone() -> None:
+    go = asyncio.Event()
+
+    async def agent(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        await go.wait()
+        yield MessageDelta(parts=(Text(text="a"),))
+        yield Finished(state=TaskState.COMPLETED)
+
+    def take(logged: Logged) -> bool:
+        raise LookupError(logged.seq)
+
+    async def follow(*takers: Callable[[Logged], bool]) -> list[int]:
+        return [logged.seq async for logged in handle.events(1, *takers)]
+
+    handle = await hub(agent=MemoryUpstream(agent)).invoke(say("x", "agent"))
+    following = [asyncio.create_task(follow(*takers)) for takers in ((), (take,), ())]
+    await rested()
+    go.set()
+    async with asyncio.timeout(60):
+        before, between, after = await asyncio.gather(*following, return_exceptions=True)
+    assert before == after == [2, 3]
+    assert isinstance(between, LookupError) and between.args == (2,)
+    assert (await handle.settled()).state is TaskState.COMPLETED
 
 
 async def test_who_takes_is_not_woken_and_gets_what_it_refuses_in_its_order() -> None:

@@ -45,6 +45,7 @@ LINES = st.sampled_from([
     b"data: a\n\n", b"data: {}\r\n\r\n", b"event: message\ndata: b\n\n", b"event: message\r\ndata: c\r\n\r\n",
     b"event: x\ndata: d\n\n", b"data: e\ndata: f\n\n", b"data:g\n\n", b": h\n\n", b"id: 1\ndata: i\n\n",
     b"data: \n\n", b"data: j\r\n\n", b"data: k\r\r", b"\n", b"\r", b"data: ", b"\n\n", b"l", b"retry: 5\n\n",
+    b"id: 2\n", b"event: y\n", b"id\n\n",
 ])  # fmt: skip
 
 
@@ -62,6 +63,15 @@ def test_whole_events_are_what_would_be_fed(before: list[bytes], lines: list[byt
     else:
         assert [(event.data, event.event) for event in fed] == [(data, "message") for data in found]
     assert quick.feed(b"data: z\n\n") == slow.feed(b"data: z\n\n")
+    assert quick.last_id == slow.last_id
+
+
+def test_an_event_whose_id_came_alone_is_not_without_one() -> None:
+    decoder = Decoder()
+    assert decoder.feed(b"id: 7\n") == []
+    assert decoder.whole(b"data: a\n\n") is None
+    assert decoder.feed(b"data: a\n\n") == [ServerEvent(b"a", id="7")]
+    assert decoder.whole(b"data: b\n\n") == [b"b"]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

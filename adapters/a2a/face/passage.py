@@ -203,25 +203,28 @@ class Passage:
 
     def _take(self, results: Sequence[bytes]) -> bool:
         """Pass results on at once that only add to what the task at work says; whether it did. What they say
-        is put together later, for many of them. Raises msgspec.DecodeError for others."""
-        task, now, size = self._task, self._call.now, 0
+        is put together later, for many of them."""
+        task, now = self._task, self._call.now
         if task is None or now is None:
             return False
         if (task if self._folding is None else self._folding).state not in _GROWING:
             return False
         updates: list[WireArtifactUpdate] = []
         written: list[bytes] = []
-        for result in results:
-            update = growth_at(result)
-            if update.task_id != task.id:
-                return False
-            updates.append(update)
-            written.append(self._renamed(result, update.context_id))
-            size += len(result)
+        try:
+            for result in results:
+                update = growth_at(result)
+                if update.task_id != task.id:
+                    return False
+                updates.append(update)
+                written.append(self._renamed(result, update.context_id))
+        except UNREADABLE:
+            return False
         if not now(written):
             return False
         self._limits.renew()
         self._passed, self._settled = True, False
+        size = sum(map(len, results))
         self._size += size
         self._held += size
         self._added += updates

@@ -35,7 +35,8 @@ Activated = Callable[[str], None]
 # Gets the pieces of a large answer from its result on, and what must follow that; False: it took none.
 OnLarge = Callable[[AsyncGenerator[bytes], bytes], Awaitable[bool]]
 HELD = 1024 * 1024  # bytes of an answer that is read as a whole where its length is known
-# Is offered results that come while the reader of a stream waits for them: True, if it has taken them all.
+# Is offered results that come while the reader of a stream waits for them, which may be no JSON: True, if it
+# has taken them all.
 Taker = Callable[[Sequence[bytes]], bool]
 
 _skipped = msgspec.json.Decoder(msgspec.Raw)
@@ -229,9 +230,10 @@ class Channel:
             return False
         try:
             must_be_text(chunk)
-            return taker([self._result_in(data, id) for data in found] if self._rpc else found)
+            results = [self._result_in(data, id) for data in found] if self._rpc else found
         except UNREADABLE:
             return False
+        return taker(results)
 
     def _result_in(self, data: bytes, id: int) -> bytes:
         """Raises ValueError for anything else than a result."""

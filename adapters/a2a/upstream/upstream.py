@@ -229,7 +229,11 @@ class A2AUpstream:
             nonlocal room
             if room is not None or not reader.task_id or reader.done:
                 return False
-            for event in [piece(growth_at(result)) for result in results]:
+            try:
+                events = [piece(growth_at(result)) for result in results]
+            except UNREADABLE:
+                return False
+            for event in events:
                 room = tell(reader.piece(event)) or room
             return True
 

@@ -198,6 +198,7 @@ class _Turn:
                     return False
                 events = events_in(reader, chunk, self._passage.agent)
                 if await self.give([item.data for item in events]):
+                    stream.settle()
                     return True
         except Unreachable:
             return False

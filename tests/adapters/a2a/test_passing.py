@@ -150,6 +150,7 @@ def test_only_pieces_are_pieces(other: Any) -> None:
 EVENTS = [
     *(piece(text, append=True) for text in ("a", "ü\u2028", "b\n", "")),
     piece("new", artifact={"artifactId": "b", "parts": [{"data": [1.50]}], "name": "n"}, append=True),
+    piece("", artifact={"artifactId": "a", "parts": [{"mediaType": "text/plain"}]}, append=True),
     piece("other task", taskId="u"),
     {**piece("odd"), "new": 1},
     status(WORKING),

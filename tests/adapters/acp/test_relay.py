@@ -15,8 +15,10 @@ import pytest
 from agentgw.adapters.acp import rewrite
 from agentgw.adapters.acp.face.passage import is_relayed
 from agentgw.adapters.acp.upstream.upstream import ACPUpstream, session_id
+from agentgw.gateway import pool
 from agentgw.gateway.model import Principal, TaskState
 
+from ...gateway.agent_server import serving
 from ...support.memory import say
 from ...support.offering import Offered, cut
 from .conftest import Gateway, events_of, served
@@ -148,6 +150,36 @@ async def test_events_pass_as_they_come(gateway: Gateway) -> None:
             assert '"run.in-progress"' in await anext(lines)
             gate.set()
             assert [line async for line in lines][1].startswith('data: {"type":"run.completed"')
+
+
+async def test_a_stream_whose_end_comes_by_itself_keeps_the_connection(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patience in ("SETTLE", "FRESH", "IDLE"):
+        monkeypatch.setattr(pool, patience, 60)
+    told = asyncio.Queue[None]()
+    said = [
+        b"data: %b\n\n" % json.dumps(event).encode() for event in (part_event("a"), run_event("completed"))
+    ]
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}]}")  # the request's body
+        writer.write(head + b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in said))
+        await told.get()
+        writer.write(b"0\r\n\r\n")
+
+    async with serving(script) as server:
+        gateway.relay("outer", server.origin, "inner")
+        for _ in range(3):
+            body = request(mode="stream", input=[{"role": "user", "parts": [{}]}])
+            assert len(events_of(await post(gateway, "/runs", body))) == 2
+            told.put_nowait(None)
+            lanes = gateway.host.transport._pool._lanes
+            async with asyncio.timeout(60):
+                while not any(lane.kept for lane in lanes.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize("id", ["a\r\nx-more: b", "a\nb", "a\0", "é", "\u2028", ""])

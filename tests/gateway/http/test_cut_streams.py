@@ -16,7 +16,7 @@ from agentgw.gateway.errors import Unreachable
 from agentgw.gateway.http.app import App
 from agentgw.gateway.http.control_api import build_control_app
 from agentgw.gateway.http.doors import Doors
-from agentgw.gateway.http.request import Request
+from agentgw.gateway.http.request import ClientGone, Request
 from agentgw.gateway.model import Logged
 from agentgw.gateway.plugins import build_faces, load_adapters
 from agentgw.gateway.tasklog import TaskLog
@@ -69,7 +69,7 @@ async def test_a_stream_that_runs_to_its_end_has_one(door: str) -> None:
 async def test_what_a_crash_cuts_has_no_end(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = TaskLog.events
 
-    async def breaks(self: TaskLog, after: int = 0) -> AsyncGenerator[Logged]:
+    async def breaks(self: TaskLog, after: int = 0, *_: object) -> AsyncGenerator[Logged]:
         async for logged in whole(self, after):
             yield logged
             raise RuntimeError("secret")
@@ -100,6 +100,20 @@ async def test_an_mcp_stream_that_a_crash_cuts_has_no_end(monkeypatch: pytest.Mo
         writer.close()
     assert b"text/event-stream" in got
     assert not got.endswith(END)
+
+
+async def test_nothing_follows_a_stream_s_end() -> None:
+    """Not even what somebody else had in mind to say: the connection may have another request by then."""
+
+    async def door(request: Request) -> None:
+        async with await request.events() as stream:
+            await stream.send(b"1")
+        assert not stream.write_now(b"2")
+        with pytest.raises(ClientGone):
+            await stream.comment()
+
+    got = await asked(_one_door(door), "/x", {})
+    assert got.endswith(b"data: 1\n\n\r\n" + END)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("secret"), Unreachable("gone"), asyncio.CancelledError()])
