@@ -142,7 +142,12 @@ class TaskLog:
         if wake is None or wake.done():
             return
         if reader.read < logged.seq:
-            if reader.taker is None or not reader.taker(logged):
+            try:
+                taken = reader.taker is not None and reader.taker(logged)
+            except Exception as e:  # who reads has to do with it, not the agent that is listened to
+                wake.set_exception(e)
+                return
+            if not taken:
                 wake.set_result(None)
                 return
             self._pace.at(reader, logged.seq)
@@ -203,13 +208,8 @@ class TaskLog:
 
     def _wake(self) -> None:
         for reached, waiter in self._waiting:
-            if waiter.done():
-                continue
-            try:
-                if reached(self):
-                    waiter.set_result(None)
-            except Exception as e:  # who waits has to do with it, not the agent that is listened to
-                waiter.set_exception(e)
+            if not waiter.done() and reached(self):
+                waiter.set_result(None)
 
     async def _until(self, reached: Reached) -> None:
         """Wait for the next change after which ``reached`` is true."""
