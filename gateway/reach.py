@@ -89,7 +89,7 @@ class AgentTransport(HttpTransport):
             if breaker.state is not State.CLOSED or not _repeatable(error, method):
                 break
             try:
-                await asyncio.sleep(AGAIN * 2**attempt * (0.5 + random.random()))
+                await asyncio.sleep(pause_before(attempt))
                 return await self._pool.open(method, url, headers, body, address, self._peer)
             except Unreachable as e:
                 error = e
@@ -98,6 +98,11 @@ class AgentTransport(HttpTransport):
         elif breaker.failures:
             breaker.dropped()
         raise error
+
+
+def pause_before(attempt: int) -> float:
+    """Seconds before a request is tried again; ``attempt``: how many times it has been so far."""
+    return AGAIN * 2**attempt * (0.5 + random.random())
 
 
 class Guard(AbstractContextManager[None]):
@@ -118,6 +123,11 @@ class Guard(AbstractContextManager[None]):
         if self._breaker.state is not State.CLOSED and not self._breaker.admit():
             raise CircuitOpen(self._agent, self._breaker.wait)
         self._waiting += 1
+
+    @property
+    def patient(self) -> bool:
+        """Whether the agent was well so far: what could not connect may try again."""
+        return self._breaker.state is State.CLOSED
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         self._waiting -= 1

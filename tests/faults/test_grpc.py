@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 import pytest
 
+from agentgw.adapters.a2a.grpc import channel
 from agentgw.gateway.breaker import State
 from agentgw.gateway.config import Limits
 from agentgw.gateway.model import OAuth, Record
@@ -91,6 +93,63 @@ async def test_a_call_finds_it_once_the_pause_is_over() -> None:
         await one.start()
         await settled("it is well again", lambda: _health(gateway) == "ok")
         assert (await called(gateway, "a2a")).ok
+
+
+class Pauses:
+    """The gateway's pauses before it connects again, which take no time. ``tries``: before which they were;
+    ``then(number)`` is waited for instead."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tries: list[int] = []
+        self.then: Callable[[int], Awaitable[None]] | None = None
+        monkeypatch.setattr(channel, "pause_before", self._before)
+        monkeypatch.setattr(channel, "sleep", self._pass)
+
+    def _before(self, attempt: int) -> float:
+        self.tries.append(attempt)
+        return 0.0
+
+    async def _pass(self, seconds: float) -> None:
+        if self.then is not None:
+            await self.then(len(self.tries))
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    return Pauses(monkeypatch)
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_a_connect_that_fails_is_tried_again_and_nothing_twice(door: str, pauses: Pauses) -> None:
+    count = Counting()
+    limits = Limits(connect_timeout=5, shutdown_grace=0.5, retries=3)
+    async with running(limits) as gateway, GrpcPeer(interceptors=[count]).running() as one:
+        await one.stop()
+        assert await added(gateway, one.base) == "down"
+        assert pauses.tries == [0, 1, 2]
+        pauses.tries.clear()
+
+        async def comes_back(number: int) -> None:
+            if number == 2:
+                await one.start()
+
+        pauses.then = comes_back
+        assert (await called(gateway, door)).ok
+        assert pauses.tries == [0, 1]
+        needed = count.calls
+        assert (await called(gateway, door)).ok
+        assert count.calls == 2 * needed
+
+
+async def test_an_agent_whose_circuit_was_open_is_tried_once(pauses: Pauses) -> None:
+    limits = Limits(connect_timeout=5, shutdown_grace=0.5, retries=2, circuit_failures=1, circuit_pause=60)
+    async with running(limits) as gateway, GrpcPeer().running() as one:
+        await one.stop()
+        assert await added(gateway, one.base) == "down"
+        assert pauses.tries == [0, 1]
+        checked = (await gateway.http.post("/api/agents/far/check", headers=OWNER)).json()
+        assert (checked["health"], checked["circuit"]) == ("down", "open")
+        assert pauses.tries == [0, 1]
 
 
 class Unavailable(grpc.aio.ServerInterceptor):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +14,7 @@ import msgspec
 from ....gateway.config import Limits
 from ....gateway.errors import BadUpstream, InvalidRequest, Unreachable
 from ....gateway.ports import Credentialed
-from ....gateway.reach import Guard
+from ....gateway.reach import Guard, pause_before
 from ..card import Interface
 from ..codec import Malformed
 from ..schema import Method, schema
@@ -67,9 +69,9 @@ class GrpcChannel:
         body = self._request(method, params)
         token = await self._token()
         while True:
-            channel = await self._connected()
-            sent = self._metadata(headers, token)
+            at, sent = await self._address(), self._metadata(headers, token)
             with self._guard:
+                channel = await self._ready(at)
                 call = channel.unary_unary(f"/{SERVICE}/{method.name}")(body, metadata=sent)
                 answer, error = await self._begun(channel, call)
             if error is None:
@@ -91,11 +93,11 @@ class GrpcChannel:
         body = self._request(method, params)
         token = await self._token()
         while True:
-            channel = await self._connected()
-            sent = self._metadata(headers, token)
+            at, sent = await self._address(), self._metadata(headers, token)
             call: Any = None
             try:
                 with self._guard:
+                    channel = await self._ready(at)
                     call = channel.unary_stream(f"/{SERVICE}/{method.name}")(body, metadata=sent)
                     answers: AsyncIterator[bytes] = aiter(call)
                     answer, error = await self._begun(channel, anext(answers, None))
@@ -126,18 +128,9 @@ class GrpcChannel:
 
     async def reach(self) -> None:
         """Connect. Raises Unreachable, CircuitOpen."""
-        channel = await self._connected()
+        at = await self._address()
         with self._guard:
-            state: Any = channel.get_state(try_to_connect=True)
-            try:
-                async with asyncio.timeout(self._limits.connect_timeout):
-                    while not self._is(channel, "READY"):
-                        if self._is(channel, "TRANSIENT_FAILURE"):
-                            raise TimeoutError
-                        await channel.wait_for_state_change(state)
-                        state = channel.get_state(try_to_connect=True)
-            except TimeoutError as e:
-                raise Unreachable(f"{self._agent} can't be reached over gRPC") from e
+            await self._ready(at)
 
     # --- tokens ------------------------------------------------------------------------------
 
@@ -159,12 +152,39 @@ class GrpcChannel:
 
     # --- the connection ----------------------------------------------------------------------
 
-    async def _connected(self) -> Any:
-        """A connection to the address as it was checked now; it is made with the first call."""
-        at = None
-        if self._allow is not None:
-            at = await elsewhere_at(self._agent, self.interface.url, self._allow)
-        # One that failed waits ever longer by itself, and when to try again is the breaker's to say.
+    async def _address(self) -> str | None:
+        """The address as it was checked now; None where it needs no check."""
+        if self._allow is None:
+            return None
+        return await elsewhere_at(self._agent, self.interface.url, self._allow)
+
+    async def _ready(self, at: str | None) -> Any:
+        """A connection that stands. Where none comes about it is tried again, as nothing was sent; but not
+        where the time has run out. Raises Unreachable."""
+        for attempt in count():
+            channel = self._channel(at)
+            if self._is(channel, "READY") or await self._connects(channel):
+                return channel
+            if attempt >= self._limits.retries or not self._guard.patient:
+                break
+            await sleep(pause_before(attempt))
+        raise Unreachable(f"{self._agent} can't be reached")
+
+    async def _connects(self, channel: Any) -> bool:
+        """Whether a connection comes about. Raises Unreachable when that takes too long."""
+        try:
+            async with asyncio.timeout(self._limits.connect_timeout):
+                while not self._is(channel, "READY"):
+                    state = channel.get_state(try_to_connect=True)
+                    if self._is(channel, "TRANSIENT_FAILURE"):
+                        return False
+                    await channel.wait_for_state_change(state)
+        except TimeoutError as e:
+            raise Unreachable(f"{self._agent} can't be reached") from e
+        return True
+
+    def _channel(self, at: str | None) -> Any:
+        # One that failed waits ever longer by itself, and when to try again is ours to say.
         if at not in self._open or self._is(self._open[at], "TRANSIENT_FAILURE"):
             self._open[at] = self._opened(at)
         return self._open[at]

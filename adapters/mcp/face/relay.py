@@ -148,7 +148,7 @@ class Relay:
         except UNREADABLE:
             return
         exchange.set_task(seen.id)
-        extra = {"mcp": {"era": exchange.era, "kept": seen.kept}}
+        extra = {"mcp": {"era": exchange.era, **({"kept": seen.kept} if seen.kept else {})}}
         task = Task(id=seen.id, context_id="", agent=view.name, state=seen.state, extra=extra)
         self._engine.observe(task, exchange.principal, upstream=view.name)
         if server is not None and seen.state not in TERMINAL:
