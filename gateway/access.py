@@ -72,11 +72,19 @@ def read_keys(items: Mapping[str, bytes]) -> list[Key]:
 class Grant:
     """What a credential grants, to whom, until when (seconds since 1970). ``ended``: it was taken back.
     ``whose``: the principal whose requests under way are bounded; "" where they are not: the owner's, and
-    those of all who come in without a credential. ``rate``: see ``Key``."""
+    those of all who come in without a credential. ``rate``: see ``Key``. ``wanting``: it is a token that
+    reaches no agent, and would with one of these scopes."""
 
-    __slots__ = ("ended", "principal", "rate", "until", "whose")
+    __slots__ = ("ended", "principal", "rate", "until", "wanting", "whose")
 
-    def __init__(self, principal: Principal, until: float = FOREVER, rate: float | None = None) -> None:
+    def __init__(
+        self,
+        principal: Principal,
+        until: float = FOREVER,
+        rate: float | None = None,
+        wanting: tuple[str, ...] = (),
+    ) -> None:
+        self.wanting = wanting
         self.principal = principal
         self.until = until
         self.rate = rate

@@ -6,6 +6,7 @@ like ``"5s"``, ``"64MiB"`` and ``"100/s"``.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,6 +18,7 @@ Depth = Annotated[int, msgspec.Meta(ge=1, le=200)]  # decoders recurse: past som
 Rate = Annotated[float, msgspec.Meta(ge=0, extra_json_schema={"format": "rate"})]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,6 +157,12 @@ def amiss(config: Config) -> str:
     if config.auth.issuer and not (config.auth.audience or config.server.public_url):
         return "auth.issuer wants auth.audience (whom tokens are for), or server.public_url"
     return ""
+
+
+def offered(auth: Auth) -> tuple[str, ...]:
+    """The scopes that a client may ask the issuer for: those that stand for agents and can be named (RFC
+    6749, section 3.3)."""
+    return tuple(s for s, agents in auth.scopes.items() if s != "*" and agents and _SCOPE.fullmatch(s))
 
 
 def doubtful(config: Config) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import jwt
 
 from .access import Grant
-from .config import Auth
+from .config import Auth, offered
 from .errors import Unauthenticated
 from .issuerkeys import IssuerKeys
 from .model import Principal
@@ -103,7 +103,8 @@ class IssuedTokens:
             agents=agents,
             name=subject,
         )
-        return Grant(principal, until + self._auth.leeway)
+        wanting = () if agents is None or agents else offered(self._auth)
+        return Grant(principal, until + self._auth.leeway, wanting=wanting)
 
     def _scoped(self, scopes: set[str]) -> frozenset[str] | None:
         """The agents that the scopes stand for; None: all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..config import Auth
+from ..config import Auth, offered
 from ..ports import Handler
 from . import resource
 from .doors import preflight
@@ -22,7 +22,7 @@ class Anybody:
 
     def __init__(self, auth: Auth, ready: Callable[[], bool], writing: Callable[[], bool]) -> None:
         self._issuer = auth.issuer
-        self._scopes = tuple(scope for scope in auth.scopes if scope != "*")
+        self._scopes = offered(auth)
         self._ready = ready
         self._writing = writing
 

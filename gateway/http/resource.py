@@ -9,6 +9,7 @@ from .request import Request
 from .wire import Headers
 
 WELL_KNOWN = ("/.well-known/oauth-", "/.well-known/openid-configuration")
+_BEARER = 'Bearer realm="agentgw"'
 _METADATA = "/.well-known/oauth-protected-resource"
 # The resources that there are: the whole gateway, a protocol's door, one agent there (whether there is one is
 # not told).
@@ -34,17 +35,28 @@ async def describe(request: Request, issuer: str, scopes: Sequence[str]) -> None
     await request.json(200, metadata)
 
 
-def challenges(request: Request, browser: bool, issuer: str) -> Headers:
-    """What a refusal says of how to come in (RFC 6750, section 3; RFC 9728, section 5.1). ``browser``: asks
-    its user for a key, which it sends as Basic."""
-    challenge = 'Bearer realm="agentgw"'
-    if b"authorization" in request.fields:
-        challenge += ', error="invalid_token"'
+def wanting(request: Request, issuer: str, scopes: Sequence[str]) -> Headers:
+    """The same for a token that is good and reaches nothing: what to ask the issuer for (RFC 6750, section
+    3.1)."""
+    scope = " ".join(scopes)
+    return [_said(f'{_BEARER}, error="insufficient_scope", scope="{scope}"', request, issuer)]
+
+
+def _said(challenge: str, request: Request, issuer: str) -> tuple[bytes, bytes]:
     if issuer:
         path = request.path.rstrip("/")
         path = path if request.door != "root" and _RESOURCE.fullmatch(path) else ""
         challenge += f', resource_metadata="{request.base_url}{_METADATA}{path}"'
-    said = [(b"www-authenticate", challenge.encode("latin-1"))]
+    return b"www-authenticate", challenge.encode("latin-1")
+
+
+def challenges(request: Request, browser: bool, issuer: str) -> Headers:
+    """What a refusal says of how to come in (RFC 6750, section 3; RFC 9728, section 5.1). ``browser``: asks
+    its user for a key, which it sends as Basic."""
+    challenge = _BEARER
+    if b"authorization" in request.fields:
+        challenge += ', error="invalid_token"'
+    said = [_said(challenge, request, issuer)]
     if browser:
         said.append((b"www-authenticate", b'Basic realm="agentgw", charset="UTF-8"'))
     return said

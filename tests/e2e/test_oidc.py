@@ -85,6 +85,57 @@ async def test_scopes_open_agents(door: str, agent: str, guarded: Guarded, issue
     assert await met("everything", "anonymous", aud="others") == "refused"
 
 
+LACKING = {
+    "/mcp": {"method": "tools/list"},
+    "/mcp/talk": {"method": "tools/list"},
+    "/mcp/absent": {"method": "tools/list"},
+    "/a2a/talk/": {"method": "GetTask", "params": {"id": "1"}},
+    "/acp/runs": {"agent_name": "talk", "input": []},
+    "/": {"method": "message/send"},
+}
+
+
+@pytest.mark.parametrize("path", LACKING)
+def test_a_token_that_reaches_nothing_is_told_what_to_ask_for(
+    path: str, guarded: Guarded, issuer: Issuer
+) -> None:
+    headers = {"Authorization": f"Bearer {issuer.token(scope='profile')}"}
+    body = {"jsonrpc": "2.0", "id": 1} | LACKING[path]
+    refused = httpx.post(guarded.url + path, json=body, headers=headers)
+    assert (refused.status_code, "reach no agent" in refused.text) == (403, True)
+    assert ("jsonrpc" in refused.json()) == (path != "/acp/runs")  # in the door's own form
+    challenge = refused.headers["www-authenticate"]
+    where = f"{guarded.url}/.well-known/oauth-protected-resource"
+    there = path.rstrip("/") if path != "/acp/runs" else ""
+    assert challenge == (
+        'Bearer realm="agentgw", error="insufficient_scope", scope="talking tools everything", '
+        f'resource_metadata="{where}{there}"'
+    )
+    assert httpx.get(f"{guarded.url}/.well-known/agent-card.json", headers=headers).json()["skills"] == []
+
+
+@pytest.mark.parametrize("path", ["/mcp/tools", "/mcp/absent"])
+def test_a_token_that_reaches_some_agents_is_told_of_no_others(
+    path: str, guarded: Guarded, issuer: Issuer
+) -> None:
+    """Nor which scope would open them."""
+    headers = {"Authorization": f"Bearer {issuer.token(scope='talking')}"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    answer = httpx.post(guarded.url + path, json=body, headers=headers)
+    name = path.rpartition("/")[2]
+    said = answer.text.replace(name, "NAME")
+    assert "www-authenticate" not in answer.headers
+    other = httpx.post(f"{guarded.url}/mcp/never", json=body, headers=headers)
+    assert (answer.status_code, said) == (other.status_code, other.text.replace("never", "NAME"))
+
+
+def test_the_admin_scope_alone_opens_the_control_plane_and_no_door(guarded: Guarded, issuer: Issuer) -> None:
+    headers = {"Authorization": f"Bearer {issuer.token(scope='gateway:admin')}"}
+    assert httpx.get(f"{guarded.url}/api/agents", headers=headers).status_code == 200
+    assert httpx.get(f"{guarded.url}/metrics", headers=headers).status_code == 200
+    assert httpx.get(f"{guarded.url}/acp/agents", headers=headers).status_code == 403
+
+
 def test_the_admin_scope_opens_the_control_plane(guarded: Guarded, issuer: Issuer) -> None:
     def status(scope: str) -> int:
         headers = {"Authorization": f"Bearer {issuer.token(scope=scope)}"}

@@ -325,6 +325,18 @@ async def test_scopes_stand_for_agents(issuer, made, said, agents):
     assert (await principal(tokens, issuer.token(**said))).agents == agents
 
 
+async def test_what_a_token_wants_that_reaches_nothing(issuer, made):
+    """The scopes that would let it reach something; none where nothing would."""
+    scopes = {"research": ("research",), "*": ("open",), "empty": (), 'no"name': ("x",), "all": ("*",)}
+    tokens = made(scopes=scopes)
+    there = {"aud": f"{PUBLIC}/mcp/elsewhere"}
+    assert (await tokens.grant(issuer.token(**there))).wanting == ("research", "all")
+    for said in ({}, {"scope": "research"}, there | {"scope": "all"}):
+        assert (await tokens.grant(issuer.token(**said))).wanting == ()
+    for scopes in ({}, {"*": ("open",)}):
+        assert (await made(scopes=scopes).grant(issuer.token(**there))).wanting == ()
+
+
 async def test_without_scopes_a_token_reaches_nothing(issuer, made):
     tokens = made(scopes={})
     for said in ({}, {"scope": "anything * all"}, {"aud": f"{PUBLIC}/mcp/research"}):

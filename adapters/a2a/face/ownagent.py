@@ -13,7 +13,6 @@ from uuid import uuid4
 
 import msgspec
 
-from ....gateway.access import NOBODY
 from ....gateway.errors import InvalidRequest, NotActive, UnknownAgent
 from ....gateway.lifecycle import PAUSED, TERMINAL
 from ....gateway.model import (
@@ -171,8 +170,8 @@ class OwnAgent:
             Skill(id=v.name, name=v.name, description=v.description, tags=(v.record.protocol,))
             for v in self._engine.agents(principal)
         ]
-        if principal == NOBODY:  # who learns how to come in, and of no agent
-            return self._card([])
+        if principal.agents is not None and not principal.agents:
+            return self._card([])  # who reaches nothing learns how to come in
         none = Skill(id="none", name="none", description="No agents are registered yet", tags=("gateway",))
         return self._card(skills or [none])
 
