@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from .access import Access
 from .model import Principal, TaskRef, TaskState
-from .pickup import AT_ONCE, Pickup
+from .pickup import AT_ONCE, Pickup, persistently
 from .ports import AgentView
 from .taskbook import TaskBook
 from .tasklog import TaskLog
@@ -51,9 +52,9 @@ class CallOff:
 
     async def _all(self) -> None:
         told: set[str] = set()
-        await self._once(told)
-        await asyncio.sleep(PATIENCE)
-        await self._once(told)
+        for pause in (PATIENCE, 0.0):
+            await persistently(partial(self._once, told), "tasks of keys that have ended can't be cancelled")
+            await asyncio.sleep(pause)
 
     async def _once(self, told: set[str]) -> None:
         """``told``: tasks that their agents were told of."""

@@ -20,14 +20,12 @@ from .calloff import CallOff
 from .config import Config
 from .conversations import Conversations
 from .errors import (
-    ConfigError,
     Draining,
     InvalidRequest,
     NotActive,
     UnknownAgent,
     UnknownTask,
     Unsupported,
-    for_operator,
 )
 from .homes import Homes
 from .http.request import Request
@@ -50,7 +48,7 @@ from .model import (
 )
 from .names import is_valid
 from .owned import OwnedIds
-from .pickup import Pickup, Seen
+from .pickup import Pickup, Seen, persistently
 from .ports import AgentView, Items, PassOn
 from .readable import UNREADABLE
 from .seal import Sealer
@@ -65,7 +63,6 @@ from .waiting import Timers
 log = logging.getLogger("agentgw.engine")
 
 KEPT_VIEWS = 1000  # sets of agents that keys may reach, whose agents are kept as one tuple each
-AGAIN_FIRST, AGAIN_MOST = 1.0, 60.0  # seconds before a store that can't be read is read again
 CANCEL_GRACE = 5.0  # seconds an agent has to stop before the gateway stops listening to it
 
 
@@ -131,17 +128,13 @@ class Hub:
 
     async def _pick_up_all(self) -> None:
         relayed: dict[Seen, None] = {}
-        pause = AGAIN_FIRST
-        while True:
-            try:
-                async for some in self._book.interrupted():
-                    relayed |= {(s.task.id, s.principal): None for s in some if s.relayed}
-                    await asyncio.sleep(0)  # calls go first
-                break
-            except ConfigError as e:
-                log.error("tasks of the last run can't be picked up yet: %s", for_operator(e))
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, AGAIN_MOST)
+
+        async def interrupted() -> None:
+            async for some in self._book.interrupted():
+                relayed.update({(s.task.id, s.principal): None for s in some if s.relayed})
+                await asyncio.sleep(0)  # calls go first
+
+        await persistently(interrupted, "tasks of the last run can't be picked up")
         await self._pickup.look_after(list(relayed))
 
     def reconfigure(self, config: Config) -> None:

@@ -13,8 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import UnionType
 from typing import Any
 
-from .errors import GatewayError, UnknownTask, Unreachable, UpstreamFailed, UpstreamTimeout
+from .errors import (
+    ConfigError,
+    GatewayError,
+    UnknownTask,
+    Unreachable,
+    UpstreamFailed,
+    UpstreamTimeout,
+    for_operator,
+)
 from .lifecycle import PAUSED, TERMINAL, Folding
+from .link import Cut
 from .model import Event, Finished, Principal, Record, Started, StateChanged, TaskRef, TaskState, Trace
 from .ports import AgentView, Keeps, Rejoins, Tell
 from .taskbook import TaskBook
@@ -29,6 +38,7 @@ AGAIN_FIRST, AGAIN_MOST, AGAIN_GROWTH = (
     10.0,
     1.6,
 )  # seconds before an agent that is not there is asked again
+READ_FIRST, READ_MOST = 1.0, 60.0  # seconds before a store that can't be read is read again
 LOOK_FIRST, LOOK_MOST = 2.0, 300.0  # seconds between looks at tasks that relays saw
 MOST_FOLLOWED = 10_000  # tasks that have begun here
 
@@ -196,6 +206,22 @@ class Pickup:
 def _askable(view: AgentView, how: type[Any] | UnionType) -> bool:
     """Whether its agent can be asked in this way, or it is not known yet what it speaks."""
     return view.record.protocol == "auto" or isinstance(view.upstream, how)
+
+
+async def persistently(work: Callable[[], Awaitable[None]], what: str) -> None:
+    """Do ``work``, again after a while if the store can't be read now; the log tells ``what`` can't be done
+    yet. Where the process that has the store is gone, this one ends, too."""
+    pause = READ_FIRST
+    while True:
+        try:
+            await work()
+            return
+        except Cut:
+            return
+        except ConfigError as e:
+            log.error("%s yet: %s", what, for_operator(e))
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, READ_MOST)
 
 
 def lost(entry: TaskLog, why: str, restarted: bool = True) -> UpstreamFailed:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from agentgw.gateway import calloff
+from agentgw.gateway import calloff, pickup
 from agentgw.gateway.access import Access, Key
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
-from agentgw.gateway.errors import NotActive
+from agentgw.gateway.errors import ConfigError, GatewayError, NotActive
+from agentgw.gateway.link import Cut
 from agentgw.gateway.model import (
     Event,
     InputRequest,
@@ -24,6 +26,7 @@ from agentgw.gateway.model import (
     TaskRef,
     TaskState,
 )
+from agentgw.gateway.store import Place
 from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
 
@@ -135,6 +138,53 @@ async def test_an_agent_that_does_not_stop_is_not_said_to_have() -> None:
     await refused.wait()
     assert (await scene.hub.task("hers", ANN)).task.state is TaskState.WORKING
     await scene.hub.aclose()
+
+
+class Failing(MemoryStore):
+    """Raises these, one after the other, when it is asked which tasks there are."""
+
+    def __init__(self, *errors: GatewayError) -> None:
+        super().__init__()
+        self.errors = list(errors)
+
+    async def load_places(self, states: Sequence[TaskState], limit: int) -> Sequence[Place]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return await super().load_places(states, limit)
+
+
+async def test_a_store_that_can_not_be_read_now_keeps_no_task_from_being_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pickup, "READ_FIRST", 0.0)
+    store = Failing()
+    scene = Scene(store)
+    scene.keys(key("ann"))
+    handle = await scene.hub.invoke(say("x", "works", principal=ANN))
+    await handle.begun()
+    store.errors += [ConfigError("the disk is away")] * 3
+    scene.keys()
+    assert (await handle.ended()).state is TaskState.CANCELED
+    await scene.hub.aclose()
+
+
+async def test_the_end_of_the_process_that_has_the_store_is_no_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker ends with it, and says nothing of what it was about to read."""
+    store = Failing()
+    scene = Scene(store)
+    scene.keys(key("ann"))
+    await scene.hub.start()
+    store.errors += [Cut(), Cut()]
+    scene.keys()
+    while store.errors:  # noqa: ASYNC110 - in the background, which tells nobody
+        await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)  # what came of it
+    await scene.hub.aclose()
+    gc.collect()  # a task whose exception nobody took says so when it goes
+    assert caplog.records == []
 
 
 async def test_the_next_process_cancels_what_a_key_left_that_ended_meanwhile() -> None:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgw.gateway import engine as engine_module
 from agentgw.gateway import pickup, taskbook
 from agentgw.gateway.catchup import CatchUp
 from agentgw.gateway.engine import Hub
@@ -241,7 +240,7 @@ class Failing(MemoryStore):
 
 
 async def test_a_store_that_fails_at_the_start_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "AGAIN_FIRST", 0.0)
+    monkeypatch.setattr(pickup, "READ_FIRST", 0.0)
     picked_up = asyncio.Event()
 
     async def there(known: Task) -> AsyncIterator[Event]:
