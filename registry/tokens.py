@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from ..gateway.errors import ConfigError, GatewayError, NeedsAuth
 from ..gateway.model import OAuth, Record
@@ -15,14 +16,16 @@ from .bearer import Bearer, Header, Issued, issued
 from .logins import Logins
 from .tokenendpoint import Client, ask
 
-Key = OAuth | str
+Key = tuple[str, OAuth] | str
 
 
 class Bearers(Protocol):
     """Gives a record's upstream its token."""
 
     def bearer(self, record: Record) -> Bearer | None:
-        """None for an agent without OAuth. The same for the same settings, whatever the agent's name."""
+        """None for an agent without OAuth. The same for the same settings at one origin, whatever the agent's
+        name: those who are not at one place get tokens of their own, so that what one does with its token
+        (refuse it, have it revoked) is no other's trouble."""
         ...
 
 
@@ -77,7 +80,8 @@ class Shared(ABC):
 
 def _key(record: Record) -> Key | None:
     if record.oauth is not None:
-        return record.oauth
+        parts = urlsplit(record.url or "")
+        return f"{parts.scheme}://{parts.netloc.lower()}", record.oauth
     return record.name if record.login else None
 
 
