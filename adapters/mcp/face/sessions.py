@@ -20,7 +20,7 @@ from ....gateway.model import Principal
 from .. import wire
 from ..wire import Caller, Envelope, Id, RpcError
 from . import eras
-from .streams import Stream, Streams
+from .streams import Stream, Streams, Total
 
 LIMIT = 10_000
 # Bytes of what clients say of themselves, which is kept as long as their sessions: of one, of all.
@@ -169,6 +169,7 @@ class Session:
         self.own.end()
         for task in (*self.running.values(), *self._jobs):
             task.cancel()
+        self.streams.close()
 
 
 class Sessions:
@@ -177,11 +178,13 @@ class Sessions:
     def __init__(self, closed: Callable[[Session], None]) -> None:
         self._sessions: dict[str, Session] = {}  # the least recently used first
         self._size = 0
+        self._replay = Total()
         self._closed = closed
 
     def add(self, session: Session) -> None:
         """Keep a new one. Those idle for too long, and past the limits the longest idle, are closed."""
         self._sessions[session.id] = session
+        session.streams.total = self._replay
         self._size += session.size
         session.used = _now()
         self._expire()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from ....gateway.http.request import ClientGone, EventStream, Request
@@ -19,6 +19,7 @@ from .outbox import KEEP_ALIVE
 RETRY = 1000  # milliseconds until a client comes back, unless the agent's server names another time
 EVENTS = 1000  # that a session keeps for clients that come back; past it the oldest are lost
 BYTES = 1 << 20
+ALL_BYTES = 64 << 20  # that all sessions keep: past it those that gained nothing for longest lose their oldest
 KEPT = 60.0  # seconds that a stream is kept after its end was sent: the end may have been lost on the way
 _EVENT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _ROOM = 100  # events that a connected client may be behind before who sends has to wait
@@ -207,16 +208,45 @@ class Stream:
             woken.cancel()
 
 
+class Total:
+    """What the streams of several sessions keep: ``most`` bytes."""
+
+    def __init__(self, most: int = ALL_BYTES) -> None:
+        self.most = most
+        self.bytes = 0
+        self._order: OrderedDict[Streams, None] = OrderedDict()  # who gained nothing for longest comes first
+
+    def add(self, streams: Streams, size: int) -> None:
+        """These streams keep so many bytes more. What is yet to be told to a client that is here stays."""
+        self.bytes += size
+        self._order[streams] = None
+        self._order.move_to_end(streams)
+        tries = len(self._order)
+        while self.bytes > self.most and tries:
+            oldest = next(iter(self._order))
+            if not oldest.shrink():
+                self._order.move_to_end(oldest)
+                tries -= 1
+
+    def drop(self, streams: Streams, size: int) -> None:
+        """These keep so many less."""
+        self.bytes -= size
+        if not streams.bytes:
+            self._order.pop(streams, None)
+
+
 class Streams:
-    """One session's streams: those of its POSTs that had to become one, and 0, the client's own (GET)."""
+    """One session's streams: those of its POSTs that had to become one, and 0, the client's own (GET).
+    ``total``: what they are counted in, among those of other sessions, if anything."""
 
     def __init__(self) -> None:
         self.own = Stream(self, 0)
         self.own.leave()  # nobody has opened it yet
+        self.total: Total | None = None
         self._streams: dict[int, Stream] = {0: self.own}
         self._numbers = itertools.count(1)
         self._events = 0
-        self._bytes = 0
+        self.bytes = 0  # that are kept
 
     def new(self) -> Stream:
         """A stream for one POST; kept from its first event on."""
@@ -238,21 +268,37 @@ class Streams:
     def added(self, stream: Stream, size: int) -> None:
         """Count an event; past the bounds forget what was told to its end, then the oldest."""
         self.keep(stream)
-        self._events += 1
-        self._bytes += size
-        while self._events > EVENTS or self._bytes > BYTES:
-            if not self._shrink():
+        self._count(1, size)
+        while self._events > EVENTS or self.bytes > BYTES:
+            if not self.shrink():
                 return
 
-    def _shrink(self) -> bool:
+    def _count(self, events: int, size: int) -> None:
+        self._events += events
+        self.bytes += size
+        if self.total is None:
+            return
+        if size > 0:
+            self.total.add(self, size)
+        else:
+            self.total.drop(self, -size)
+
+    def close(self) -> None:
+        """The session has ended: nobody can come back."""
+        self.total, total, kept = None, self.total, self.bytes
+        self._streams, self._events, self.bytes = {}, 0, 0
+        if total is not None:
+            total.drop(self, kept)
+
+    def shrink(self) -> bool:
+        """Forget the least that can be; False if nothing can."""
         for stream in self._streams.values():
             if stream.over:
                 self.forget(stream)
                 return True
         for stream in self._streams.values():
             if size := stream.drop():
-                self._events -= 1
-                self._bytes -= size
+                self._count(-1, -size)
                 return True
         abandoned = next((s for s in self._streams.values() if s.ended and not s.connected), None)
         if abandoned is not None:
@@ -267,5 +313,4 @@ class Streams:
         """Keep the stream no longer."""
         if self._streams.get(stream.number) is stream:
             del self._streams[stream.number]
-            self._events -= stream.kept
-            self._bytes -= stream.size
+            self._count(-stream.kept, -stream.size)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from agentgw.adapters.mcp.face.streams import BYTES, EVENTS, Streams
+from agentgw.adapters.mcp.face.streams import BYTES, EVENTS, Stream, Streams, Total
 from agentgw.gateway.model import (
     Event,
     Finished,
@@ -221,6 +221,37 @@ def test_the_oldest_events_are_forgotten_and_the_answer_is_not() -> None:
     assert lost.kept < EVENTS
     assert streams.find(f"2-{answered.last}") == (answered, 1)
     assert streams.find(f"1-{lost.last}") == (lost, EVENTS + 10)
+
+
+def test_all_sessions_together_keep_no_more_than_so_much() -> None:
+    total = Total(10_000)
+
+    def opened() -> tuple[Streams, Stream]:
+        """A session, and a stream of it whose client has left and knows where to come back."""
+        streams = Streams()
+        streams.total = total
+        stream = streams.new()
+        stream._known = True
+        stream.leave()
+        return streams, stream
+
+    (first, early), (second, later), (third, last) = opened(), opened(), opened()
+    for stream in (early, later, last):
+        for _ in range(3):
+            stream.append(b"x" * 1000)
+    last.append(b"x" * 1000)
+    assert (early.kept, later.kept, last.kept, total.bytes) == (3, 3, 4, 10_000)
+    early.append(b"x" * 500)
+    assert (early.kept, later.kept, last.kept) == (4, 2, 4), "who gained something longest ago loses first"
+    last.append(b"x" * 5000)
+    assert (early.kept, later.kept, last.kept, total.bytes) == (1, 0, 5, 9500)
+    third.close()
+    assert total.bytes == 500
+    last.append(b"x" * 20_000)
+    assert total.bytes == 500, "what a session says after its end counts nowhere"
+    first.close()
+    second.close()
+    assert total.bytes == 0
 
 
 def test_nothing_is_kept_for_a_client_that_can_not_come_back() -> None:
