@@ -19,7 +19,7 @@ from .outbox import KEEP_ALIVE
 RETRY = 1000  # milliseconds until a client comes back, unless the agent's server names another time
 EVENTS = 1000  # that a session keeps for clients that come back; past it the oldest are lost
 BYTES = 1 << 20
-ALL_BYTES = 64 << 20  # that all sessions keep: past it those that gained nothing for longest lose their oldest
+ALL_BYTES = 64 << 20  # that all sessions keep: past it who gained nothing for longest loses the oldest
 KEPT = 60.0  # seconds that a stream is kept after its end was sent: the end may have been lost on the way
 _EVENT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _ROOM = 100  # events that a connected client may be behind before who sends has to wait
