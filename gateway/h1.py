@@ -360,8 +360,9 @@ class Connection(asyncio.Protocol):
         """What came is there for who waits for it."""
         if self._wake is None or self._wake.done():
             return
+        chunks, taker = self._chunks, self.taker
         try:
-            taken = self._chunks and self.taker is not None and self.taker(self._joined())
+            taken = chunks and taker and taker(chunks[0] if len(chunks) == 1 else b"".join(chunks))
         except Exception as e:  # ours: it is no fault of the connection's
             if not self._wake.done():
                 self._wake.set_exception(e)

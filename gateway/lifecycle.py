@@ -76,14 +76,18 @@ def joined(old: tuple[Part, ...], new: tuple[Part, ...]) -> tuple[Part, ...]:
 class Pieces:
     """Parts that grow: texts that continue one another are put together once they are read."""
 
-    __slots__ = ("_parts", "_texts")
+    __slots__ = ("_bare", "_parts", "_texts")
 
     def __init__(self, parts: tuple[Part, ...] = ()) -> None:
         self._parts = list(parts)
         self._texts: list[str] = []  # what continues the last part
+        self._bare = bool(parts) and bare(parts[-1:]) is not None  # whether that is text and nothing else
 
     def add(self, new: tuple[Part, ...]) -> None:
         if not new:
+            return
+        if self._bare and (text := bare(new)) is not None:
+            self._texts.append(text)
             return
         last, first = self._parts[-1] if self._parts else None, new[0]
         if isinstance(last, Text) and isinstance(first, Text) and _continues(last, first):
@@ -92,6 +96,14 @@ class Pieces:
         if new:
             self._join()
             self._parts.extend(new)
+            self._bare = bare(new[-1:]) is not None
+
+    def more(self, text: str) -> None:
+        """``add`` of a part that is this text and nothing else."""
+        if self._bare:
+            self._texts.append(text)
+        else:
+            self.add((Text(text=text),))
 
     def _join(self) -> None:
         if self._texts:
@@ -109,6 +121,15 @@ class Pieces:
     def apart(self) -> tuple[Sequence[Part], Sequence[str]]:
         """The same without putting texts together: the parts, and what continues the last of them."""
         return self._parts, self._texts
+
+
+def bare(parts: tuple[Part, ...]) -> str | None:
+    """The text, if that is all that the parts are."""
+    if len(parts) != 1 or type(part := parts[0]) is not Text:
+        return None
+    if part.media_type is not None or part.name is not None or part.metadata is not None or part.extra:
+        return None
+    return part.text
 
 
 def _continues(last: Text, first: Text) -> bool:

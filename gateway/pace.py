@@ -66,9 +66,6 @@ class Pace:
     def room(self, count: int, newest: Event) -> asyncio.Future[None] | None:
         """What to wait for before there are more than ``count`` events, of which this is the newest: until
         the fastest has read half of what it has not read of them. None while it keeps up, or nobody reads."""
-        for reader in self.readers:
-            if count - reader.read <= NEAR:
-                return None
         behind = self.behind(count)
         if behind <= NEAR or (behind < FAR and behind * size_of(newest) < BACKLOG):
             return None
@@ -86,9 +83,17 @@ class Pace:
 def size_of(event: Event) -> int:
     """Roughly the bytes that it says."""
     if type(event) is MessageDelta:
-        return _size(event.parts)
-    if type(event) is ArtifactDelta:
-        return _size(event.artifact.parts)
+        parts = event.parts
+    elif type(event) is ArtifactDelta:
+        parts = event.artifact.parts
+    else:
+        return _other_size(event)
+    if len(parts) == 1 and type(part := parts[0]) is Text:
+        return len(part.text)
+    return _size(parts)
+
+
+def _other_size(event: Event) -> int:
     match event:
         case MessageDone(message=said):
             return _size(said.parts)
@@ -99,8 +104,6 @@ def size_of(event: Event) -> int:
 
 
 def _size(parts: tuple[Part, ...]) -> int:
-    if len(parts) == 1 and type(part := parts[0]) is Text:
-        return len(part.text)
     size = 0
     for part in parts:
         match part:

@@ -56,9 +56,8 @@ class Decoder:
         begun = self._pieces or self._data or self._event or self._id != self.last_id
         if begun or len(chunk) > self._limit:
             return None
-        line, _, rest = chunk.partition(b"\n")
-        if rest == b"\n" and line[:6] == b"data: " and 13 not in line:
-            return [line[6:]]
+        if chunk.find(10) == len(chunk) - 2 and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
+            return None if 13 in chunk else [chunk[6:-2]]
         for head, end, between, begin, stop, breaks, returns in _FORMS:
             if chunk.startswith(head) and chunk.endswith(end):
                 found = chunk[begin:stop].split(between)
@@ -126,20 +125,22 @@ class Decoder:
 _BREAKS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
 
 
+def escaped(data: bytes) -> bytes:
+    """JSON without what some readers take for line ends, though it is none."""
+    if not data.isascii():
+        for raw, code in _BREAKS:
+            data = data.replace(raw, code)
+    return data
+
+
 def together(whole: Sequence[bytes]) -> bytes:
     """``encode`` of several data without line breaks, one after the other."""
-    data = b"\n\ndata: ".join(whole)
-    if not data.isascii():
-        for raw, escaped in _BREAKS:
-            data = data.replace(raw, escaped)
-    return b"data: %b\n\n" % data
+    return b"data: %b\n\n" % escaped(b"\n\ndata: ".join(whole))
 
 
 def encode(data: bytes, *, event: str | None = None, id: str | None = None) -> bytes:
     """One event around JSON ``data`` (raw line breaks, legal between JSON tokens, become ``data`` lines)."""
-    if not data.isascii():
-        for raw, escaped in _BREAKS:
-            data = data.replace(raw, escaped)
+    data = escaped(data)
     head = b""
     if event is not None:
         head += b"event: " + event.encode() + b"\n"

@@ -19,7 +19,7 @@ from .model import (
     TaskRef,
     TaskState,
 )
-from .pace import Pace, Reader, size_of
+from .pace import NEAR, Pace, Reader, size_of
 from .store import StoredTask
 
 SETTLED = TERMINAL | PAUSED
@@ -192,7 +192,11 @@ class TaskLog:
             if self._writes is None or self._writes.done():
                 self._writes = asyncio.get_running_loop().create_future()
             return self._writes
-        return self._pace.room(self.last_seq, self._events[-1].event)
+        last_seq = self.last_seq
+        for reader in self._pace.readers:
+            if last_seq - reader.read <= NEAR:
+                return None
+        return self._pace.room(last_seq, self._events[-1].event)
 
     def replace(self, task: Task) -> None:
         """Take over what a relay saw of the task."""

@@ -8,7 +8,8 @@ which take it all and have words for it. What is read here they read the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ...gateway.model import Artifact, ArtifactDelta, Data, Extra, File, Message, Part, Task, TaskState, Text
 from ...gateway.readable import UNREADABLE
+from ...gateway.sse import escaped
 from .codec import STATE_OF, STATES, message_artifact, message_to, of_task, task_from
 from .events import Item, Update, item_from, item_to, status_event
 from .wire import V10, Version
@@ -24,6 +26,7 @@ _encode = msgspec.json.Encoder().encode
 _STATES = STATE_OF[V10]
 _ROLES = ("ROLE_USER", "ROLE_AGENT")
 Free = Mapping[str, Any] | None
+Framed = Callable[[bytes], bytes]
 
 
 class _Wire(
@@ -287,7 +290,32 @@ class WireGrowth(_Wire, frozen=True):
 
 
 _item = msgspec.json.Decoder(WireItem)
+
+
+class WireTextPart(_Wire, frozen=True):
+    text: str
+
+
+class WireTextArtifact(_Wire, frozen=True):
+    artifact_id: str
+    parts: tuple[WireTextPart]
+
+
+class WireTextUpdate(_Wire, frozen=True):
+    artifact: WireTextArtifact
+    append: bool
+    task_id: str | None = None
+    context_id: str | None = None
+
+
+class WireTextGrowth(_Wire, frozen=True):
+    """What nearly all results of a stream are: bare text that continues an artifact."""
+
+    artifact_update: WireTextUpdate
+
+
 _growth = msgspec.json.Decoder(WireGrowth)
+_text_growth = msgspec.json.Decoder(WireTextGrowth)
 _task = msgspec.json.Decoder(WireTask)
 
 
@@ -309,6 +337,20 @@ def growth_at(result: bytes | Raw) -> WireArtifactUpdate:
         if part.text is None:
             part.read()
     return update
+
+
+def piece_at(result: bytes | Raw) -> ArtifactDelta:
+    """What an agent of 1.0 said, read, where that is a change of an artifact. Raises msgspec.DecodeError for
+    anything else."""
+    try:
+        update = _text_growth.decode(result).artifact_update
+    except msgspec.ValidationError:
+        return piece(growth_at(result))
+    if not update.append:
+        return piece(growth_at(result))
+    parts = (Text(text=update.artifact.parts[0].text),)
+    said = Artifact(artifact_id=update.artifact.artifact_id, parts=parts)
+    return ArtifactDelta(artifact=said, append=True, last=False)
 
 
 def piece(update: WireArtifactUpdate) -> ArtifactDelta:
@@ -395,21 +437,35 @@ def update_json(update: Update, v: Version) -> bytes:
     return _encode(item_to(update, v))
 
 
-class TextUpdates:
-    """The updates that add bare text to artifacts of one task, encoded: only the text is new each time."""
+_PLACE = secrets.token_hex(16)  # stands for a text while all else is encoded
 
-    def __init__(self, task_id: str, context_id: str, v: Version) -> None:
+
+class TextUpdates:
+    """The updates that add bare text to artifacts of one task, encoded: only the text is new each time.
+    ``framed``: what else is put around them, in event-stream form."""
+
+    __slots__ = ("_after", "_before", "_framed", "_id", "_names", "_version")
+
+    def __init__(self, task_id: str, context_id: str, v: Version, framed: Framed | None = None) -> None:
         self._names = task_id, context_id
         self._version: Version = v
-        self._around: tuple[str, bytes, bytes] | None = None  # the latest artifact
+        self._framed = framed
+        self._id: str | None = None  # the latest artifact
+        self._before = self._after = b""
 
     def json(self, artifact_id: str, text: str) -> bytes:
         """``update_json`` of the text appended to the artifact."""
-        if self._around is None or self._around[0] != artifact_id:
-            event = _text_delta(artifact_id, ["@"])
-            before, _, after = update_json(Update(*self._names, event), self._version).rpartition(b'"@"')
-            self._around = artifact_id, before, after
-        return b"".join((self._around[1], _encode(text), self._around[2]))
+        return update_json(Update(*self._names, _text_delta(artifact_id, [text])), self._version)
+
+    def event(self, artifact_id: str, text: str) -> bytes:
+        """The same, framed."""
+        if artifact_id != self._id:
+            assert self._framed is not None
+            around = self._framed(self.json(artifact_id, _PLACE))
+            self._id = artifact_id
+            self._before, _, self._after = around.partition(b'"%b"' % _PLACE.encode())
+        said = _encode(text)
+        return b"".join((self._before, said if said.isascii() else escaped(said), self._after))
 
 
 # --- requests ----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ...gateway.catchup import artifact_news
-from ...gateway.lifecycle import Pieces
+from ...gateway.lifecycle import Pieces, bare
 from ...gateway.light import MOST, said
 from ...gateway.model import (
     Artifact,
@@ -98,7 +98,15 @@ class Reader:
 
     def piece(self, event: ArtifactDelta) -> ArtifactDelta:
         """``feed`` of an update that says this, once the turn has begun and before it is done."""
-        self._artifact(event)
+        artifact = event.artifact
+        grown = self._grown.get(artifact.artifact_id) if event.append else None
+        if grown is not None and (text := bare(artifact.parts)) is not None:
+            grown.more(text)
+            self._size += len(text)
+            if self._size > MOST:
+                self._let_go()
+        else:
+            self._artifact(event)
         return event
 
     def _artifact(self, event: ArtifactDelta) -> list[Event]:
@@ -129,8 +137,12 @@ class Reader:
     def _count(self, event: ArtifactDelta) -> None:
         self._size += said(event)
         if self._size > MOST:
-            self._heard = Heard([told for name in self._artifacts if (told := self._told(name)) is not None])
-            self._artifacts, self._grown = {}, {}
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Of what was told."""
+        self._heard = Heard([told for name in self._artifacts if (told := self._told(name)) is not None])
+        self._artifacts, self._grown = {}, {}
 
     def _told(self, name: str) -> Artifact | None:
         """The artifact as the client has it."""

@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from ...gateway.lifecycle import bare
 from ...gateway.model import (
     Artifact,
     ArtifactDelta,
@@ -41,22 +42,20 @@ class Writer:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._open: Message | None = None  # the message that is being written, as it began
+        self._name = ""  # of the artifact that it is
         self._sent = _Sent()  # of it
         self._messages = len(task.messages)
         if task.messages and "gateway" in task.messages[-1].extra:
-            self._open = task.messages[-1]
-            self._sent.add(self._open.parts)
+            self._opened(task.messages[-1])
+            self._sent.add(task.messages[-1].parts)
 
     def more(self, event: Event) -> tuple[str, str] | None:
         """The artifact and the text, where the event adds only bare text to the message that is being
         written. None: it has to be fed; nothing was taken in."""
-        if self._open is None or not isinstance(event, MessageDelta) or len(event.parts) != 1:
+        if self._open is None or type(event) is not MessageDelta or (text := bare(event.parts)) is None:
             return None
-        part = event.parts[0]
-        if not isinstance(part, Text) or part.media_type or part.name or part.metadata or part.extra:
-            return None
-        self._sent.add(event.parts)
-        return self._open.message_id or f"message-{self._messages}", part.text
+        self._sent.more(text)
+        return self._name, text
 
     def feed(self, logged: Logged) -> Iterator[Update]:
         """The updates that a logged event means for a client."""
@@ -80,11 +79,16 @@ class Writer:
     def _update(self, event: StatusEvent | ArtifactDelta, at: str = "") -> Update:
         return Update(self._task.id, self._task.context_id, event, at)
 
+    def _opened(self, message: Message) -> None:
+        self._open = message
+        self._name = message_artifact(message, self._messages).artifact_id
+
     def _delta(self, event: MessageDelta) -> ArtifactDelta:
         first = self._open is None
         if self._open is None:
             self._messages += 1
-            self._open = Message(role="agent", parts=(), message_id=event.message_id)
+            self._opened(Message(role="agent", parts=(), message_id=event.message_id))
+        assert self._open is not None
         self._sent.add(event.parts)
         begun = message_artifact(self._open, self._messages)
         artifact = msgspec.structs.replace(begun, parts=event.parts)
@@ -163,11 +167,15 @@ class _Sent:
     def add(self, parts: Iterable[Part]) -> None:
         for part in parts:
             if isinstance(part, Text):
-                self.length += len(part.text)
-                self._waiting += len(part.text)
-                self._texts.append(part.text)
+                self.more(part.text)
             else:
                 self._others |= {_hash(part)}
+
+    def more(self, text: str) -> None:
+        """Text is sent."""
+        self.length += len(text)
+        self._waiting += len(text)
+        self._texts.append(text)
         if self._waiting > _TOGETHER:
             self._take()
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ...gateway.lifecycle import Pieces, joined
+from ...gateway.lifecycle import Pieces, bare, joined
 from ...gateway.model import (
     ArtifactDelta,
     Data,
@@ -67,7 +67,7 @@ STATE = {
 
 
 _RESTING = ("created", "awaiting")  # what happens next makes a run go on
-_GROWN = (Loss.ARTIFACT_BOUNDS, Loss.ARTIFACT_ID)  # what pieces of an artifact lose
+_GROWN = {Loss.ARTIFACT_BOUNDS, Loss.ARTIFACT_ID}  # what pieces of an artifact lose
 _STOPPING = StateChanged(state=TaskState.CANCELING)
 
 
@@ -146,32 +146,27 @@ class RunEncoder:
         no more, is to be told. None: the event has to be fed; nothing was taken in."""
         if self._open is None or self.run["status"] in _RESTING:
             return None
-        if isinstance(event, MessageDelta):
-            parts = event.parts
-        elif isinstance(event, ArtifactDelta) and self._only_grows(event):
-            parts = event.artifact.parts
-        else:
-            return None
-        if len(parts) != 1 or not isinstance(part := parts[0], Text) or not codec.is_bare(part):
-            return None
-        self._open.add(parts)
-        if isinstance(event, MessageDelta):
-            self._deltas.add(parts)
-        return part.text
+        if type(event) is MessageDelta:
+            if (text := bare(event.parts)) is not None:
+                self._open.more(text)
+                self._deltas.more(text)
+            return text
+        if type(event) is ArtifactDelta and self._only_grows(event):
+            if (text := bare(event.artifact.parts)) is not None:
+                self._open.more(text)
+            return text
+        return None
 
     def _only_grows(self, event: ArtifactDelta) -> bool:
         """Whether a piece of an artifact has nothing but parts to it, and no losses that are not known."""
         artifact = event.artifact
         if event.last or not event.append or event.metadata or event.extra:
             return False
-        if (
-            artifact.name is not None
-            or artifact.description is not None
-            or artifact.metadata
-            or artifact.extra
-        ):
+        if artifact.name is not None or artifact.description is not None:
             return False
-        return artifact.artifact_id in self._artifacts and self._lost.issuperset(_GROWN)
+        if artifact.metadata or artifact.extra or artifact.artifact_id not in self._artifacts:
+            return False
+        return self._lost >= _GROWN
 
     def _running(self, event: Event) -> list[Json]:
         """run.in-progress, at the start and after each answer to a question."""

@@ -259,15 +259,21 @@ class Request:
         return EventStream(self.wire)
 
 
+def _refused(_: bytes) -> bool:
+    return False
+
+
 class EventStream:
     """An open event stream. Use as an async context manager; leaving it ends the stream. An exception cuts
     it: it gets no end, and the connection closes, so that its client does not take what came for all there
     is."""
 
-    __slots__ = ("_gone", "_left", "_wire")
+    __slots__ = ("_gone", "_left", "_wire", "write_now")
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        # ``write``, if nothing has to be waited for and the client is there: else False, and nothing is sent.
+        self.write_now = wire.write_now
         self._left = False
         self._gone: asyncio.Event | None = None
 
@@ -285,6 +291,7 @@ class EventStream:
     def leave(self) -> None:
         """Nothing more is sent."""
         self._left = True
+        self.write_now = _refused
 
     async def send(self, data: bytes, *, event: str | None = None, id: str | None = None) -> None:
         """Send one event at once. Raises ClientGone when nobody listens any more."""
@@ -299,11 +306,6 @@ class EventStream:
         if self._left or self._wire.gone:
             raise ClientGone
         await self._wire.write(raw)
-
-    def write_now(self, raw: bytes) -> bool:
-        """The same, where nothing has to be waited for and the client is there: else nothing is sent, and it
-        is False."""
-        return not self._left and self._wire.write_now(raw)
 
     async def close(self) -> None:
         """All was sent, and nothing follows."""

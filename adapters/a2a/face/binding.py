@@ -81,8 +81,9 @@ async def stream(
 
     request.on_gone(lambda: waiting.end(ClientGone()))
     streams.add(stop)
-    out = _Out(request, call, streams.timers.of(HEARTBEAT))
+    out = _Out(request, call, streams.timers.of(HEARTBEAT), streams.timers.loop.time)
     call.now = lambda results: out.write_now(b"".join([writing.result(result) for result in results]))
+    call.framed, call.write_now = writing.result, out.write_now
     try:
         with waiting:
             async with aclosing(results):
@@ -98,21 +99,23 @@ async def stream(
         if e is not stopping:
             raise
     finally:
-        call.now = None
+        call.now = call.framed = call.write_now = None
         streams.discard(stop)
         await out.close()
 
 
 class _Out:
     """The answer: it begins with what is written first, or when nothing was for the timer's time, which is
-    filled with comments."""
+    filled with comments. ``time``: the loop's."""
 
-    def __init__(self, request: Request, call: Call, timer: Timer) -> None:
+    def __init__(self, request: Request, call: Call, timer: Timer, time: Callable[[], float]) -> None:
         self._request = request
         self._call = call
         self._timer = timer
         self._events: EventStream | None = None
         self._saying: asyncio.Task[None] | None = None
+        self._time = time
+        self._wrote = self._time()
         timer.start(self._silent)
 
     async def write(self, raw: bytes) -> None:
@@ -122,13 +125,13 @@ class _Out:
         events = self._events or await self._begun()
         if raw:
             await events.write(raw)
-            self._timer.start(self._silent)
+            self._wrote = self._time()
 
     def write_now(self, raw: bytes) -> bool:
         """The same, where nothing has to be waited for: else nothing is written, and it is False."""
         if self._saying is not None or self._events is None or not self._events.write_now(raw):
             return False
-        self._timer.start(self._silent)
+        self._wrote = self._time()
         return True
 
     async def _begun(self) -> EventStream:
@@ -136,6 +139,8 @@ class _Out:
         return self._events
 
     def _silent(self) -> None:
+        if self._timer.restart(self._silent, self._wrote):
+            return
         self._saying = asyncio.create_task(self._say())
 
     async def _say(self) -> None:

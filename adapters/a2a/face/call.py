@@ -34,11 +34,12 @@ class Call:
     client reaches the gateway; ``extensions`` the ones it asks for (as in the header). ``answered``: headers
     for the answer. ``losses``: what A2A had no place for, so far. ``pass_on``: answers with a result that
     comes in pieces; None: the binding can't. ``now`` sends results of a stream at once, where nothing has to
-    be waited for: else it is False, and none was sent."""
+    be waited for: else it is False, and none was sent. ``framed`` is a result in event-stream form, which
+    ``write_now`` sends in the same way. All three only while a stream runs, where the binding has them."""
 
     __slots__ = (
-        "_params", "_request", "agent", "answered", "attributes", "base_url", "extensions", "losses", "now",
-        "op", "pass_on", "principal", "raw", "span", "version",
+        "_params", "_request", "agent", "answered", "attributes", "base_url", "extensions", "framed",
+        "losses", "now", "op", "pass_on", "principal", "raw", "span", "version", "write_now",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,8 @@ class Call:
         self.losses: set[str] = set()
         self.pass_on: PassOn | None = None
         self.now: Callable[[Sequence[bytes]], bool] | None = None
+        self.framed: Callable[[bytes], bytes] | None = None
+        self.write_now: Callable[[bytes], bool] | None = None
         self._request = request
         self._params: dict[str, Any] | None = None
         self.attributes: dict[str, Attribute] = {

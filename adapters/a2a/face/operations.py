@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from ....gateway.errors import NotActive, UnknownTask, Unsupported
-from ....gateway.lifecycle import TERMINAL
+from ....gateway.lifecycle import PIECES, TERMINAL
 from ....gateway.light import is_light
-from ....gateway.model import ArtifactDelta, Invocation, Logged, Message, MessageDelta, Principal, Task
+from ....gateway.model import Invocation, Logged, Message, MessageDelta, Principal, Task
 from ....gateway.ports import AgentView, Engine, TaskHandle
 from ..card import as_v03, grpc_interface, with_interfaces
 from ..codec import list_at, task_to
@@ -37,7 +37,6 @@ from .signer import Signer
 
 _ANONYMOUS = Principal().id
 _encode = msgspec.json.Encoder().encode
-_PIECES = (MessageDelta, ArtifactDelta)
 
 
 class Operations:
@@ -180,21 +179,24 @@ class Operations:
         call.losses |= of_task(task)
         yield task_json(task, call.version, history_length)
         writer = Writer(task)
-        pieces = TextUpdates(task.id, task.context_id, call.version)
+        pieces = TextUpdates(task.id, task.context_id, call.version, call.framed)
         made: tuple[Logged, list[bytes]] | None = None  # of an event that could not be sent at once
 
         def results(logged: Logged) -> list[bytes]:
-            event = logged.event
-            if (text := writer.more(event)) is not None:
-                if isinstance(event, MessageDelta) and event.author:
-                    call.losses.add(Loss.AUTHOR)
-                return [pieces.json(*text)]
-            call.losses |= of_event(event)
+            call.losses |= of_event(logged.event)
             return [update_json(update, call.version) for update in writer.feed(logged)]
 
         def take(logged: Logged) -> bool:
             nonlocal made
-            if call.now is None or not isinstance(logged.event, _PIECES):
+            event = logged.event
+            if type(event) not in PIECES or call.write_now is None or call.now is None:
+                return False
+            if (text := writer.more(event)) is not None:
+                if type(event) is MessageDelta and event.author is not None:
+                    call.losses.add(Loss.AUTHOR)
+                if call.write_now(pieces.event(*text)):
+                    return True
+                made = logged, [pieces.json(*text)]
                 return False
             found = results(logged)
             if call.now(found):

@@ -192,7 +192,7 @@ class Channel:
             return
         decoder = sse.Decoder(self._limit)
         if taker is not None and self.interface.version == V10:
-            answer.offer(lambda chunk: self._offered(decoder, chunk, id, taker))
+            answer.offer(self._offered(decoder, id, taker))
         async for chunk in answer.chunks():
             try:
                 events = decoder.feed(chunk)
@@ -222,24 +222,32 @@ class Channel:
         """What follows the result in a unary answer."""
         return b"}" if self._rpc else b""
 
-    def _offered(self, decoder: sse.Decoder, chunk: bytes, id: int, taker: Taker) -> bool:
-        """What came goes to the taker, if it is whole events with results and nothing else; that those are
+    def _offered(self, decoder: sse.Decoder, id: int, taker: Taker) -> Callable[[bytes], bool]:
+        """What comes goes to the taker, if it is whole events with results and nothing else; that those are
         valid JSON it has to see itself."""
-        found = decoder.whole(chunk)
-        if found is None:
-            return False
-        try:
-            must_be_text(chunk)
-            results = [self._result_in(data, id) for data in found] if self._rpc else found
-        except UNREADABLE:
-            return False
-        return taker(results)
+        rpc, head = self._rpc, _RESULT % id
+        start = len(head)
+
+        def result_in(data: bytes) -> bytes:
+            if data.startswith(head) and data.endswith(b"}"):
+                return data[start:-1]
+            return self._result_in(data, id)
+
+        def offered(chunk: bytes) -> bool:
+            found = decoder.whole(chunk)
+            if found is None:
+                return False
+            try:
+                must_be_text(chunk)
+                results = [result_in(data) for data in found] if rpc else found
+            except UNREADABLE:
+                return False
+            return taker(results)
+
+        return offered
 
     def _result_in(self, data: bytes, id: int) -> bytes:
         """Raises ValueError for anything else than a result."""
-        head = _RESULT % id
-        if data.startswith(head) and data.endswith(b"}"):
-            return data[len(head) : -1]
         reply = _reply.decode(data)
         if reply.error is not None or reply.id not in (id, None, str(id)) or not bytes(reply.result):
             raise ValueError("no result")

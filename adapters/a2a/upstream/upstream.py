@@ -42,7 +42,7 @@ from ..codec import Malformed, object_at, objects_at, text_at
 from ..events import Item, Update, is_settled
 from ..losses import of_message
 from ..params import send_params
-from ..plain import growth_at, item_at, piece, task_at
+from ..plain import item_at, piece_at, task_at
 from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
 from ..reader import Reader
 from ..wire import CARD_PATH, V10, Json, Op, Version
@@ -230,7 +230,7 @@ class A2AUpstream:
             if room is not None or not reader.task_id or reader.done:
                 return False
             try:
-                events = [piece(growth_at(result)) for result in results]
+                events = [piece_at(result) for result in results]
             except UNREADABLE:
                 return False
             for event in events:

@@ -192,13 +192,21 @@ class Silence:
     def __init__(self, out: EventStream, timers: Timers) -> None:
         self._out = out
         self._timer = timers.of(HEARTBEAT)
+        self._time = timers.loop.time
+        self._broken = self._time()  # when something was said
         self._saying: asyncio.Task[None] | None = None
 
     @property
     def timed(self) -> tuple[Timer, Callable[[], object]]:
         return self._timer, self._over
 
+    def broken(self) -> None:
+        """Something was said."""
+        self._broken = self._time()
+
     def _over(self) -> None:
+        if self._timer.restart(self._over, self._broken):
+            return
         if self._saying is None or self._saying.done():  # else the client takes nothing
             self._saying = asyncio.create_task(self._say())
         self._timer.start(self._over)

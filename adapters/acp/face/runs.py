@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import msgspec
 
 from ....gateway import sse
 from ....gateway.errors import UnknownAgent
-from ....gateway.model import ArtifactDelta, Invocation, Logged, MessageDelta
+from ....gateway.lifecycle import PIECES
+from ....gateway.model import Invocation, Logged
 from ....gateway.ports import TaskHandle
 from .. import codec
 from ..encoding import RunEncoder, encoded, run_json
@@ -23,8 +24,7 @@ from .exchange import Exchange, Silence
 from .passage import is_relayed
 
 _encode = msgspec.json.Encoder().encode
-_PIECES = (MessageDelta, ArtifactDelta)
-_PART = b'{"type":"message.part","part":{"content_type":"text/plain","content":%b}}'
+_PART = sse.encode(b'{"type":"message.part","part":{"content_type":"text/plain","content":%b}}')
 _CREATE_HEAD = msgspec.json.Decoder(RunCreateHead)
 _CREATE = msgspec.json.Decoder(RunCreate)
 _RESUME = msgspec.json.Decoder(RunResume)
@@ -194,18 +194,17 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
     async with x.streaming(as_uuid(handle.task.id)) as out:
         if not after:
             await out.send(msgspec.json.encode(encoder.created()))
-        silence = Silence(out, x.house.timers).timed
-        waiting = x.listening(silence)
-
+        silence = Silence(out, x.house.timers)
+        waiting = x.listening(silence.timed)
         made: tuple[Logged, Sequence[bytes]] | None = None  # of an event that could not be sent at once
 
         def take(logged: Logged) -> bool:
             nonlocal made
-            if not isinstance(logged.event, _PIECES):
+            if type(logged.event) not in PIECES:
                 return False
             written = list(told(encoder, logged))
-            if out.write_now(b"".join(written)):
-                silence[0].start(silence[1])
+            if out.write_now(written[0] if len(written) == 1 else b"".join(written)):
+                silence.broken()
                 return True
             made = logged, written
             return False
@@ -223,10 +222,10 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
     x.saw_task(handle.task)
 
 
-def told(encoder: RunEncoder, logged: Logged) -> Iterator[bytes]:
+def told(encoder: RunEncoder, logged: Logged) -> Iterable[bytes]:
     """The events that a logged one means, as they are written, in pieces of bounded size."""
     if (text := encoder.more(logged.event)) is not None:
-        return iter((sse.encode(_PART % _encode(text)),))
+        return (_PART % sse.escaped(_encode(text)),)
     return _written(encoder.feed(logged.event, logged.at))
 
 

@@ -16,9 +16,17 @@ from starlette.responses import JSONResponse
 from agentgw.adapters.a2a.events import item_to
 from agentgw.adapters.a2a.face import passage
 from agentgw.adapters.a2a.heard import Heard
-from agentgw.adapters.a2a.plain import TextUpdates, WireArtifactUpdate, grown, growth_at, update_json
+from agentgw.adapters.a2a.plain import (
+    TextUpdates,
+    WireArtifactUpdate,
+    grown,
+    growth_at,
+    piece_at,
+    update_json,
+)
 from agentgw.adapters.a2a.plain import piece as piece_of
 from agentgw.adapters.a2a.writer import Writer
+from agentgw.gateway import sse
 from agentgw.gateway.lifecycle import Folding
 from agentgw.gateway.model import (
     Artifact,
@@ -95,6 +103,7 @@ def test_pieces_put_together_say_what_they_say_one_by_one(updates: list[dict[str
 def test_a_piece_is_what_is_read(updates: list[dict[str, Any]]) -> None:
     for update in updates:
         assert piece_of(growth(update)) == growth(update).read().event
+        assert piece_at(json.dumps({"artifactUpdate": update}).encode()) == growth(update).read().event
 
 
 TEXT = st.builds(
@@ -126,11 +135,11 @@ SAID: st.SearchStrategy[Any] = st.one_of(
 @given(said=st.lists(SAID, max_size=8))
 def test_what_is_written_at_once_is_what_is_written(version: Any, said: list[Any]) -> None:
     known = Task(id="t", context_id="c", agent="x", state=TaskState.WORKING)
-    quick, slow, texts = Writer(known), Writer(known), TextUpdates("t", "c", version)
+    quick, slow, texts = Writer(known), Writer(known), TextUpdates("t", "c", version, sse.encode)
     for n, event in enumerate(said):
         logged = Logged(seq=n + 1, at="2026-01-01T00:00:00Z", event=event)
         if (text := quick.more(event)) is not None:
-            found = [texts.json(*text)]
+            found = [each.data for each in sse.Decoder().feed(texts.event(*text))]
         else:
             found = [update_json(update, version) for update in quick.feed(logged)]
         wanted = [item_to(update, version) for update in slow.feed(logged)]
