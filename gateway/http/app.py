@@ -111,8 +111,7 @@ class App:
         """Other limits for requests from now on; those under way keep their places."""
         self._body_limit = body
         self._nesting = nesting
-        self._places.limit = concurrency
-        self._places.per_key = per_key
+        self._places.bound(concurrency, per_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The front for what speaks ASGI."""

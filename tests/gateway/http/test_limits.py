@@ -331,6 +331,18 @@ async def test_one_key_leaves_room_to_listen() -> None:
             assert (await http.get("/acp/agents", headers=bearer(bob))).status_code == 200
 
 
+async def test_two_keys_leave_places_to_the_others() -> None:
+    async with gateway(concurrency=8, per_key=6) as (http, ours), contextlib.AsyncExitStack() as stack:
+        ann, bob, carol = [await made_key(ours, name) for name in ("ann", "bob", "carol")]
+        for key in (ann, bob, ann, bob, ann, bob):
+            await stack.enter_async_context(busy(http, key))
+        for key, status in ((ann, 422), (bob, 422), (carol, 422)):
+            assert (await http.post("/acp/runs", content=b"{}", headers=bearer(key))).status_code == status
+        await stack.enter_async_context(busy(http, ann))
+        for key, status in ((ann, 429), (bob, 429), (carol, 422)):
+            assert (await http.post("/acp/runs", content=b"{}", headers=bearer(key))).status_code == status
+
+
 async def test_without_keys_all_places_are_everybody_s() -> None:
     async with gateway(concurrency=3, per_key=1) as (http, _), busy(http), busy(http):
         assert (await http.post("/acp/runs", content=b"{}")).status_code == 422
