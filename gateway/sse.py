@@ -6,11 +6,15 @@ break at U+2028 and its like, which JSON may carry raw.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
+from .readable import UNREADABLE, must_be_text
+
 LIMIT = 64 * 1024 * 1024  # bytes of an event
+T = TypeVar("T")
 
 
 def _form(event: bytes, end: bytes) -> tuple[bytes, bytes, bytes, int, int, int, int]:
@@ -119,6 +123,32 @@ class Decoder:
         if not data:
             return None
         return ServerEvent(b"\n".join(data), event or "message", self._id)
+
+
+def taker(
+    decoder: Decoder, read: Callable[[bytes], T | None], give: Callable[[list[T]], bool]
+) -> Callable[[bytes], bool]:
+    """For ``transport.Stream.offer``, where ``decoder`` is fed with what is not taken. ``read`` makes of an
+    event's data what ``give`` wants, and changes nothing; for one that is to be fed it gives None, or raises
+    what decoders raise (UNREADABLE). ``give`` gets what all of them were made into that have come, if all can
+    be read, and says whether it has taken them: then none is fed."""
+
+    def take(chunk: bytes) -> bool:
+        found = decoder.whole(chunk)
+        if found is None:
+            return False
+        made: list[T] = []
+        try:
+            must_be_text(chunk)
+            for data in found:
+                if (item := read(data)) is None:
+                    return False
+                made.append(item)
+        except UNREADABLE:
+            return False
+        return give(made)
+
+    return take
 
 
 # U+2028, U+2029 and U+0085 in UTF-8: some readers take them for line ends.

@@ -41,6 +41,12 @@ _text = msgspec.json.Decoder(TextEvent)
 PROMPT = "The agent waits for your answer."
 
 
+def text_at(event: bytes) -> str:
+    """The text of an event (as JSON) that is nothing but a piece of plain text. Raises msgspec.DecodeError
+    for any other."""
+    return _text.decode(event).part.content
+
+
 class RunDecoder:
     """One turn of a run. ``agent``: the gateway's name, for messages about failures. ``resumed``: the Run as
     it stood at the question; what it has said is not told again, and a message that it left open goes on.
@@ -100,16 +106,11 @@ class RunDecoder:
         self.ended = self.ended or kind in LAST_EVENTS
         return events
 
-    def texts(self, found: Sequence[bytes]) -> list[MessageDelta]:
-        """What ``feed`` makes of events (as JSON) each of which is a piece of plain text. Raises
-        msgspec.DecodeError if one is something else; none was fed then."""
-        events = [
-            MessageDelta(parts=(Text(text=_text.decode(data).part.content),), author=self._author)
-            for data in found
-        ]
-        self.seen += len(events)
-        self._parts += len(events)
-        return events
+    def texts(self, texts: Sequence[str]) -> list[MessageDelta]:
+        """What ``feed`` makes of events each of which is such a piece of plain text (``text_at``)."""
+        self.seen += len(texts)
+        self._parts += len(texts)
+        return [MessageDelta(parts=(Text(text=text),), author=self._author) for text in texts]
 
     def whole(self, run: Json) -> list[Event]:
         """The canonical events of a Run that is read at once: what was not told yet. None but Started while

@@ -309,8 +309,9 @@ class EventStream:
 
     async def close(self) -> None:
         """All was sent, and nothing follows."""
-        left, self._left = self._left, True
-        if not (left or self._wire.gone):
+        left = self._left or self._wire.gone
+        self.leave()
+        if not left:
             await self._wire.end()
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -110,6 +110,34 @@ async def test_a_taker_is_offered_what_the_reader_waits_for(http: HttpTransport)
             assert taken == [b"a", b"b", b"end"]
 
 
+async def test_what_comes_while_the_reader_is_busy_waits_for_it(http: HttpTransport) -> None:
+    """A taker would be told of it before the reader is done with what came before."""
+    go, taken = asyncio.Queue[None](), list[bytes]()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        await go.get()
+        writer.write(b"1\r\na\r\n")
+        await go.get()
+        writer.write(b"1\r\nb\r\n0\r\n\r\n")
+
+    def take(piece: bytes) -> bool:
+        taken.append(piece)
+        return piece != b"a"
+
+    async with serving(script) as server, http.stream("GET", server.url) as reply:
+        reply.offer(take)
+        chunks = aiter(reply.chunks())
+        go.put_nowait(None)
+        assert await anext(chunks) == b"a"
+        go.put_nowait(None)
+        async with asyncio.timeout(60):
+            while not reply.complete:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert [chunk async for chunk in chunks] == [b"b"]
+    assert b"b" not in taken
+
+
 async def test_what_a_taker_raises_is_raised_where_the_reader_waits(http: HttpTransport) -> None:
     """It is no fault of the connection's, of which nothing is read twice."""
     go = asyncio.Event()

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from ....gateway.errors import NotActive, UnknownTask, Unsupported
-from ....gateway.lifecycle import PIECES, TERMINAL
+from ....gateway.followed import followed
+from ....gateway.lifecycle import TERMINAL
 from ....gateway.light import is_light
 from ....gateway.model import Invocation, Logged, Message, MessageDelta, Principal, Task
 from ....gateway.ports import AgentView, Engine, TaskHandle
@@ -180,35 +181,27 @@ class Operations:
         yield task_json(task, call.version, history_length)
         writer = Writer(task)
         pieces = TextUpdates(task.id, task.context_id, call.version, call.framed)
-        made: tuple[Logged, list[bytes]] | None = None  # of an event that could not be sent at once
 
         def results(logged: Logged) -> list[bytes]:
             call.losses |= of_event(logged.event)
             return [update_json(update, call.version) for update in writer.feed(logged)]
 
-        def take(logged: Logged) -> bool:
-            nonlocal made
+        def now(logged: Logged) -> list[bytes] | None:
             event = logged.event
-            if type(event) not in PIECES or call.write_now is None or call.now is None:
-                return False
+            if call.write_now is None or call.now is None:
+                return results(logged)
             if (text := writer.more(event)) is not None:
                 if type(event) is MessageDelta and event.author is not None:
                     call.losses.add(Loss.AUTHOR)
-                if call.write_now(pieces.event(*text)):
-                    return True
-                made = logged, [pieces.json(*text)]
-                return False
+                return None if call.write_now(pieces.event(*text)) else [pieces.json(*text)]
             found = results(logged)
-            if call.now(found):
-                return True
-            made = logged, found
-            return False
+            return None if call.now(found) else found
 
         try:
-            async for logged in handle.events(seq, take):
-                found = made[1] if made is not None and made[0] is logged else results(logged)
-                for result in found:
-                    yield result
+            async with aclosing(followed(handle, seq, results, now)) as events:
+                async for found in events:
+                    for result in found:
+                        yield result
         finally:
             call.saw(handle.task)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from ..events import Item, Update, is_settled, item_to
 from ..heard import Heard
 from ..plain import WireArtifactUpdate, grown, growth_at, item_at
 from ..reader import updates_between
-from ..upstream.channel import Params
+from ..upstream.channel import Params, Taker
 from ..upstream.upstream import A2AUpstream
 from ..wire import V10, Op, Version
 from .call import Call, PassOn
@@ -36,6 +36,13 @@ MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agen
 _RELAYED: Extra = {MARK: {"relayed": True}}
 NOTED = 1024 * 1024  # bytes that have passed: of a task that says more no content is kept, nor told the hub
 _ELSEWHERE = (Text(text="Too large to be kept here: the agent tells it to who asks for the task."),)
+
+
+Growth = tuple[bytes, WireArtifactUpdate]  # a result that only changes an artifact, as it came and read
+
+
+def _growth_at(result: bytes) -> Growth:
+    return result, growth_at(result)
 
 
 def is_relayed(task: Task) -> bool:
@@ -177,7 +184,7 @@ class Passage:
             trace=call.span.trace,
             extensions=call.extensions,
             activated=call.activated,
-            taker=self._take if self._version == call.version == V10 else None,
+            taker=Taker(_growth_at, self._take) if self._version == call.version == V10 else None,
         )
         try:
             async with aclosing(source):
@@ -201,7 +208,7 @@ class Passage:
                 async for result in rest:
                     yield result
 
-    def _take(self, results: Sequence[bytes]) -> bool:
+    def _take(self, growths: list[Growth]) -> bool:
         """Pass results on at once that only add to what the task at work says; whether it did. What they say
         is put together later, for many of them."""
         task, now = self._task, self._call.now
@@ -209,25 +216,16 @@ class Passage:
             return False
         if (task if self._folding is None else self._folding).state not in _GROWING:
             return False
-        updates: list[WireArtifactUpdate] = []
-        written: list[bytes] = []
-        try:
-            for result in results:
-                update = growth_at(result)
-                if update.task_id != task.id:
-                    return False
-                updates.append(update)
-                written.append(self._renamed(result, update.context_id))
-        except UNREADABLE:
+        if any(update.task_id != task.id for _, update in growths):
             return False
-        if not now(written):
+        if not now([self._renamed(result, update.context_id) for result, update in growths]):
             return False
         self._limits.renew()
         self._passed, self._settled = True, False
-        size = sum(map(len, results))
-        self._size += size
-        self._held += size
-        self._added += updates
+        for result, update in growths:
+            self._size += len(result)
+            self._held += len(result)
+            self._added.append(update)
         at = self._loop.time()
         if at >= self._told_at + TOGETHER or self._held > HELD:
             self._told_at = at

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -35,9 +35,15 @@ Activated = Callable[[str], None]
 # Gets the pieces of a large answer from its result on, and what must follow that; False: it took none.
 OnLarge = Callable[[AsyncGenerator[bytes], bytes], Awaitable[bool]]
 HELD = 1024 * 1024  # bytes of an answer that is read as a whole where its length is known
-# Is offered results that come while the reader of a stream waits for them, which may be no JSON: True, if it
-# has taken them all.
-Taker = Callable[[Sequence[bytes]], bool]
+
+
+class Taker(NamedTuple):
+    """Of results that come while the reader of a stream waits for them: see ``sse.taker``. What ``read`` is
+    given may be no JSON."""
+
+    read: Callable[[bytes], Any]
+    give: Callable[[list[Any]], bool]
+
 
 _skipped = msgspec.json.Decoder(msgspec.Raw)
 _reply = msgspec.json.Decoder(RpcReply)
@@ -192,7 +198,7 @@ class Channel:
             return
         decoder = sse.Decoder(self._limit)
         if taker is not None and self.interface.version == V10:
-            answer.offer(self._offered(decoder, id, taker))
+            answer.offer(sse.taker(decoder, self._reading(taker.read, id), taker.give))
         async for chunk in answer.chunks():
             try:
                 events = decoder.feed(chunk)
@@ -222,29 +228,19 @@ class Channel:
         """What follows the result in a unary answer."""
         return b"}" if self._rpc else b""
 
-    def _offered(self, decoder: sse.Decoder, id: int, taker: Taker) -> Callable[[bytes], bool]:
-        """What comes goes to the taker, if it is whole events with results and nothing else; that those are
-        valid JSON it has to see itself."""
-        rpc, head = self._rpc, _RESULT % id
+    def _reading(self, read: Callable[[bytes], Any], id: int) -> Callable[[bytes], Any]:
+        """What ``read`` makes of the result in an event's data. Raises ValueError for anything else."""
+        if not self._rpc:
+            return read
+        head = _RESULT % id
         start = len(head)
 
-        def result_in(data: bytes) -> bytes:
+        def result_read(data: bytes) -> Any:
             if data.startswith(head) and data.endswith(b"}"):
-                return data[start:-1]
-            return self._result_in(data, id)
+                return read(data[start:-1])
+            return read(self._result_in(data, id))
 
-        def offered(chunk: bytes) -> bool:
-            found = decoder.whole(chunk)
-            if found is None:
-                return False
-            try:
-                must_be_text(chunk)
-                results = [result_in(data) for data in found] if rpc else found
-            except UNREADABLE:
-                return False
-            return taker(results)
-
-        return offered
+        return result_read
 
     def _result_in(self, data: bytes, id: int) -> bytes:
         """Raises ValueError for anything else than a result."""

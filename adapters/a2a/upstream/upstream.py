@@ -225,20 +225,20 @@ class A2AUpstream:
             return
         room: Awaitable[None] | None = None
 
-        def take(results: Sequence[bytes]) -> bool:
+        def take(events: list[ArtifactDelta]) -> bool:
             nonlocal room
             if room is not None or not reader.task_id or reader.done:
-                return False
-            try:
-                events = [piece_at(result) for result in results]
-            except UNREADABLE:
                 return False
             for event in events:
                 room = tell(reader.piece(event)) or room
             return True
 
         stream = self.stream(
-            Op.STREAM, params, trace=call.trace, losses=losses, taker=take if v == V10 else None
+            Op.STREAM,
+            params,
+            trace=call.trace,
+            losses=losses,
+            taker=Taker(piece_at, take) if v == V10 else None,
         )
         async with aclosing(stream) as results:
             async for result in results:

@@ -18,7 +18,6 @@ from ....gateway.errors import AgentError, GatewayError, Unreachable, UpstreamEr
 from ....gateway.http.request import ClientGone, EventStream
 from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Trace
-from ....gateway.readable import UNREADABLE, must_be_text
 from ....gateway.telemetry import Attribute
 from ....gateway.transport import Reply, Stream
 from .. import rewrite
@@ -189,7 +188,9 @@ class _Turn:
         """Give what the agent streams; whether the turn has ended, or the stream broke and the run may go
         on."""
         reader, chunks = sse.Decoder(self._largest), stream.chunks()
-        stream.offer(lambda chunk: self._passed(reader, chunk))
+        stream.offer(
+            sse.taker(reader, lambda data: data if rewrite.only_passes(data) else None, self._passed)
+        )
         try:
             while True:
                 with self._limits:
@@ -203,21 +204,11 @@ class _Turn:
         except Unreachable:
             return False
 
-    def _passed(self, reader: sse.Decoder, chunk: bytes) -> bool:
-        """Pass on at once what says nothing but content; whether it did."""
-        found = reader.whole(chunk)
-        if found is None:
+    def _passed(self, events: Sequence[bytes]) -> bool:
+        """Give to the client at once what says nothing but content; whether it did."""
+        if not self._out.write_now(sse.together(events)):
             return False
-        try:
-            must_be_text(chunk)
-            for data in found:
-                if not rewrite.only_passes(data):
-                    return False
-        except UNREADABLE:
-            return False
-        if not self._out.write_now(sse.together(found)):
-            return False
-        self._seen += len(found)
+        self._seen += len(events)
         self._limits.renew()
         return True
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 import msgspec
 
 from ....gateway import sse
 from ....gateway.errors import UnknownAgent
-from ....gateway.lifecycle import PIECES
+from ....gateway.followed import followed
 from ....gateway.model import Invocation, Logged
 from ....gateway.ports import TaskHandle
 from .. import codec
@@ -196,27 +197,21 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
             await out.send(msgspec.json.encode(encoder.created()))
         silence = Silence(out, x.house.timers)
         waiting = x.listening(silence.timed)
-        made: tuple[Logged, Sequence[bytes]] | None = None  # of an event that could not be sent at once
 
-        def take(logged: Logged) -> bool:
-            nonlocal made
-            if type(logged.event) not in PIECES:
-                return False
+        def now(logged: Logged) -> Sequence[bytes] | None:
             written = list(told(encoder, logged))
-            if out.write_now(written[0] if len(written) == 1 else b"".join(written)):
-                silence.broken()
-                return True
-            made = logged, written
-            return False
+            if not out.write_now(written[0] if len(written) == 1 else b"".join(written)):
+                return written
+            silence.broken()
+            return None
 
-        async with contextlib.aclosing(handle.events(after, take)) as events:
+        async with contextlib.aclosing(followed(handle, after, partial(told, encoder), now)) as events:
             while True:
                 with waiting:
-                    logged = await anext(events, None)
-                if logged is None:
+                    written = await anext(events, None)
+                if written is None:
                     break
-                ready = made[1] if made is not None and made[0] is logged else told(encoder, logged)
-                for piece in ready:
+                for piece in written:
                     await out.write(piece)
     x.lost(encoder.losses)
     x.saw_task(handle.task)

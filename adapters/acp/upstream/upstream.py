@@ -29,7 +29,7 @@ from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Span
 from ....gateway.transport import Reply, Stream
 from .. import codec
-from ..decoding import RunDecoder
+from ..decoding import RunDecoder, text_at
 from ..ids import as_uuid, is_uuid
 from ..losses import Loss, phrases
 from ..wire import JSON_TYPE, Json
@@ -184,20 +184,15 @@ class ACPUpstream(Server):
         reader = sse.Decoder(self.host.config.limits.body)
         room: Awaitable[None] | None = None
 
-        def take(chunk: bytes) -> bool:
+        def take(texts: Sequence[str]) -> bool:
             nonlocal room
-            found = reader.whole(chunk)
-            if found is None or room is not None or decoder.ended:
+            if room is not None or decoder.ended:
                 return False
-            try:
-                events = decoder.texts(found)
-            except UNREADABLE:
-                return False
-            for event in events:
+            for event in decoder.texts(texts):
                 room = tell(event) or room
             return True
 
-        stream.offer(take)
+        stream.offer(sse.taker(reader, text_at, take))
         async for chunk in stream.chunks():
             if room is not None:
                 await room

@@ -20,14 +20,14 @@ BACKLOG, BACKLOG_BYTES = 10_000, 8 * 1024 * 1024
 
 
 class DuplexLink(Link):
-    """Subclasses have ``send``, feed ``feed`` and call ``lost`` when the channel breaks."""
+    """Subclasses have ``send`` and ``most``, feed ``feed`` and call ``lost`` when the channel breaks."""
 
     _lost: UpstreamError | None = None
 
     @property
+    @abstractmethod
     def most(self) -> int:
         """Calls at once, see ``limits.per_agent``."""
-        raise NotImplementedError
 
     async def request(
         self,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -20,12 +20,11 @@ from ....gateway.errors import BadUpstream, GatewayError, NeedsAuth, Unreachable
 from ....gateway.h1_request import Fixed
 from ....gateway.model import Record
 from ....gateway.ports import Host
-from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Span, trace_headers
 from ....gateway.transport import Stream
 from .. import headers as mirrored
 from .. import wire
-from ..wire import Caller, Envelope, OnPrimed
+from ..wire import AtOnce, Caller, Envelope, OnPrimed
 from .large import passed_on
 from .link import Call, Expired, Hello, Link, is_answer, log, result_of
 
@@ -188,10 +187,8 @@ class HttpLink(Link):
         early (until 2025-11-25, "Resumability and Redelivery")."""
         cursor = self._cursor(call.caller.on_primed if self.hello.era == "handshake" else None)
         broken = False
-        if call.caller.at_once is not None and call.token is not msgspec.UNSET:
-            reply.offer(lambda chunk: cursor.progressed(chunk, call))
         try:
-            answer = await self._read(cursor.messages(reply), call)
+            answer = await self._read(cursor.messages(reply, call), call)
             if answer is not None:
                 reply.settle()
         except Unreachable:
@@ -291,6 +288,16 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
+def _progress(call: Call, data: bytes) -> bytes | None:
+    """A notification of the call's progress, with its caller's own token; None for another call's. Raises
+    msgspec.DecodeError for any other message."""
+    note = wire.progressed(data)
+    if note.params.progress_token != call.id:
+        return None
+    note.params.progress_token = call.token
+    return msgspec.json.encode(note)
+
+
 class _Cursor:
     """Where a stream has got to: ``last_id`` and ``retry`` (seconds) as the server sent them, how many
     messages came. ``limit``: bytes of an event. ``on_primed`` is called for events that bring only an id."""
@@ -302,31 +309,22 @@ class _Cursor:
         self.last_id: str | None = None
         self.retry = RETRY
         self.count = 0
-        self._decoder = sse.Decoder(limit)
 
-    def progressed(self, chunk: bytes, call: Call) -> bool:
-        """Tell the call's caller at once of what is nothing but its progress; whether it did."""
-        found = self._decoder.whole(chunk)
-        if found is None or call.caller.at_once is None:
+    def _told(self, at_once: AtOnce, messages: Sequence[bytes]) -> bool:
+        """Tell a call's caller at once; whether that could be done."""
+        if not at_once(messages):
             return False
-        messages: list[bytes] = []
-        try:
-            for data in found:
-                note = wire.progressed(data)
-                if note.params.progress_token != call.id:
-                    return False
-                note.params.progress_token = call.token
-                messages.append(msgspec.json.encode(note))
-        except UNREADABLE:
-            return False
-        if not call.caller.at_once(messages):
-            return False
-        self.count += len(found)
+        self.count += len(messages)
         return True
 
-    async def messages(self, reply: Stream) -> AsyncIterator[Envelope]:
-        """The messages of one response. Raises Unreachable when the connection breaks."""
-        decoder = self._decoder = sse.Decoder(self._limit)
+    async def messages(self, reply: Stream, call: Call | None = None) -> AsyncIterator[Envelope]:
+        """The messages of one response, but for progress of ``call`` that its caller takes at once. Raises
+        Unreachable when the connection breaks."""
+        decoder = sse.Decoder(self._limit)
+        if call is not None and call.caller.at_once is not None and call.token is not msgspec.UNSET:
+            reply.offer(
+                sse.taker(decoder, partial(_progress, call), partial(self._told, call.caller.at_once))
+            )
         async for chunk in reply.chunks():
             try:
                 events = decoder.feed(chunk)

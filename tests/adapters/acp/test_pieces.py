@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgw.adapters.acp.decoding import RunDecoder
+from agentgw.adapters.acp.decoding import RunDecoder, text_at
 from agentgw.adapters.acp.encoding import RunEncoder
 from agentgw.adapters.acp.face.runs import told
 from agentgw.gateway.errors import InvalidRequest
@@ -121,7 +121,7 @@ def test_what_is_read_as_text_is_what_is_decoded(chunks: list[list[dict[str, Any
     for chunk in chunks:
         data = [json.dumps(event).encode() for event in chunk]
         try:
-            found: list[Event] = list(quick.texts(data))
+            found: list[Event] = list(quick.texts([text_at(each) for each in data]))
         except msgspec.DecodeError:
             found = _fed(quick, chunk)
         assert found == _fed(slow, chunk)
@@ -139,4 +139,6 @@ def _fed(decoder: RunDecoder, chunk: list[dict[str, Any]]) -> list[Event]:
 def test_what_is_usual_is_read_as_text() -> None:
     usual = [part(), part(content_encoding="plain"), part(content_encoding="plain", name=None, metadata=None)]
     data = [json.dumps(event).encode() for event in usual]
-    assert RunDecoder("x").texts(data) == [MessageDelta(parts=(Text(text="a"),))] * 3
+    assert (
+        RunDecoder("x").texts([text_at(each) for each in data]) == [MessageDelta(parts=(Text(text="a"),))] * 3
+    )
