@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from .support import examples
+from .support.forked import Forked
 from .support.ports import find_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,8 +147,25 @@ def agentgw() -> Path:
     return Path(found)
 
 
+@pytest.fixture(scope="session")
+def forked(agentgw: Path) -> Iterator[Forked]:
+    """Runs the console script's commands without starting an interpreter for each."""
+    made = Forked(agentgw)
+    yield made
+    made.close()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     examples.begin(whole=config.option.markexpr != "not slow")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from .support.sharing import Sharing
+
+    return Sharing(config, log)
 
 
 # What takes long begins first, so that no worker is left with it at the end.
@@ -156,24 +174,13 @@ FIRST = ("survival/", "e2e/", "faults/", "fuzz/", "cli/", "soak/")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Which tests share a worker in a parallel run: a file's. And CI's second run tries properties again,
-    with all their examples."""
+    """What takes long first. And CI's second run tries properties again, with all their examples."""
     for item in items:
         file = item.path.relative_to(Path(__file__).parent).as_posix()
-        item.add_marker(pytest.mark.xdist_group(_group(file, item)))
         tried = file.startswith("fuzz/") or hasattr(getattr(item, "obj", None), "hypothesis")
         if tried and config.option.markexpr == "slow":
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: _rank(item.path.relative_to(Path(__file__).parent).as_posix()))
-
-
-def _group(file: str, item: pytest.Item) -> str:
-    """A file's tests stay together for the sake of its fixtures; where it has none of its own, less does."""
-    if file.startswith(("survival/", "faults/")):
-        return f"{file}:{getattr(item, 'originalname', '')}"
-    if file == "e2e/test_table.py":
-        return f"{file}:{item.callspec.params['client']}"  # type: ignore[attr-defined]
-    return file
 
 
 def _rank(file: str) -> int:

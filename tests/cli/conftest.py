@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from ..support.forked import Forked
+
 
 class Exchange(BaseHTTPRequestHandler):
     """One request to a Fake: ``body``, ``json``, and ways to answer."""
@@ -94,16 +96,17 @@ class Cli:
     script: Path
     home: Path
     environment: dict[str, str]
+    forked: Forked
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
         settings: dict[str, Any] = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "env": self.environment}
         return subprocess.Popen([str(self.script), *arguments], **(settings | options))
 
-    def run(self, *arguments: str, input: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
-        settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "check": False}
-        command = [str(self.script), *arguments]
-        return subprocess.run(command, input=input, env=self.environment, **(settings | options))
+    def run(
+        self, *arguments: str, input: str = "", cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return self.forked.run([*arguments], env=self.environment, cwd=cwd, input=input, seconds=120)
 
     def json(self, *arguments: str, status: int = 0) -> Any:
         """What the command prints, which must be one JSON document and nothing else."""
@@ -114,18 +117,18 @@ class Cli:
     def at(self, url: str, token: str | None = None) -> Cli:
         """The same, talking to another gateway."""
         more = {"AGENTGW_URL": url} | ({"AGENTGW_TOKEN": token} if token else {})
-        return Cli(self.script, self.home, self.environment | more)
+        return Cli(self.script, self.home, self.environment | more, self.forked)
 
 
 @pytest.fixture(scope="session")
-def make_cli(agentgw: Path) -> Callable[[Path], Cli]:
+def make_cli(agentgw: Path, forked: Forked) -> Callable[[Path], Cli]:
     """A command line whose files are all under a directory."""
 
     def make(directory: Path) -> Cli:
         dropped = ("AGENTGW_", "OTEL_", "FORCE_COLOR", "PYTHONUNBUFFERED")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
         own = {"AGENTGW_HOME": str(directory / "home"), "HOME": str(directory / "user"), "TZ": "UTC"}
-        return Cli(agentgw, directory / "home", kept | own)
+        return Cli(agentgw, directory / "home", kept | own, forked)
 
     return make
 

@@ -26,7 +26,8 @@ def test_killing_the_gateway_ends_all_that_it_started(
 ) -> None:
     port = free_port()
     served = spawn("gateway", [agentgw, "serve", "--port", str(port)], port=port, env=cli.environment)
-    cli.run("agents", "add", "scribe", "--", sys.executable, str(PEER), "--deaf", check=True)
+    added = cli.run("agents", "add", "scribe", "--", sys.executable, str(PEER), "--deaf")
+    assert added.returncode == 0, added.stderr
     data = json.dumps({"tool": "echo", "arguments": {"text": "has_children"}})
     pids = json.loads(cli.json("call", "scribe", "--data", data)["text"])
     assert not any(gone(pid) for pid in pids)

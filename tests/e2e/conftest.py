@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import psutil
 import pytest
 from filelock import FileLock
@@ -22,6 +22,7 @@ from filelock import FileLock
 from agentgw.cli import owner
 
 from ..conftest import PATIENCE, wait_until
+from ..support.forked import Forked
 from .table import Table
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class Cli:
 
     script: Path
     home: Path
+    forked: Forked
     env: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -142,15 +144,9 @@ class Cli:
         return {**kept, "AGENTGW_HOME": str(self.home), "NO_COLOR": "1", **self.env}
 
     def run(self, *words: object, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self.script, *(str(word) for word in words)],
-            env={**self.environment, **env},
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            timeout=CLI_SECONDS,
-            input=stdin if stdin is not None else "",
-        )
+        environment = {**self.environment, **env}
+        said = [str(word) for word in words]
+        return self.forked.run(said, env=environment, cwd=self.home, input=stdin or "", seconds=CLI_SECONDS)
 
     def __call__(self, *words: object, expect: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
         """Run and check the exit status."""
@@ -172,6 +168,25 @@ class Gateway:
     process: Any
     port: int
     journal: Journal | None = None  # of the peers behind it
+
+
+def register(gateway: Any, name: str, **spec: Any) -> Any:
+    """What `agentgw agents add` asks of a running gateway, without a program being started for it."""
+    return _as_owner(gateway, "/api/agents", {"name": name, **spec})
+
+
+def new_key(gateway: Any, name: str, **spec: Any) -> str:
+    """What `agentgw keys create` asks: the secret."""
+    return _as_owner(gateway, "/api/keys", {"name": name, **spec})["secret"]
+
+
+def _as_owner(gateway: Any, path: str, body: dict[str, Any]) -> Any:
+    here = owner.read(gateway.cli.home)
+    assert here is not None
+    headers = {"Authorization": f"Bearer {here.token}"}
+    answer = httpx.post(f"{gateway.url}{path}", json=body, headers=headers, timeout=PATIENCE)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
 
 
 def owns(home: Path, process: Any) -> bool:
@@ -197,6 +212,7 @@ def launch_gateway(
     spawn: Any,
     free_port: Callable[[], int],
     agentgw: Path,
+    forked: Forked,
     tmp_path_factory: pytest.TempPathFactory,
     pytestconfig: pytest.Config,
 ) -> Callable[..., Gateway]:
@@ -204,7 +220,7 @@ def launch_gateway(
 
     def start(*options: object, home: Path | None = None, **env: str) -> Gateway:
         env.setdefault("AGENTGW_SERVER__WORKERS", pytestconfig.getoption("--workers"))
-        cli = Cli(agentgw, home or tmp_path_factory.mktemp("home"), env)
+        cli = Cli(agentgw, home or tmp_path_factory.mktemp("home"), forked, env)
         port = free_port()
         words = [agentgw, "serve", "--port", port, *options]
         process = spawn("gateway", words, port=port, env=cli.environment, cwd=cli.home)
@@ -245,47 +261,39 @@ ACP_AGENTS = [
 
 
 @pytest.fixture(scope="session")
-def acp_config(peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A configuration file that declares the ACP agents: one command for each would take long."""
+def all_peers(peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A configuration file that declares every peer: a command for each would take long."""
+    agents = {
+        "mcp-http": {"url": peers.mcp, "protocol": "mcp"},
+        "mcp-single": {"url": peers.mcp_single, "protocol": "mcp"},
+        "mcp-stdio": {"command": peers.mcp_stdio},
+        "a2a": {"url": peers.a2a, "protocol": "a2a"},
+        "a2a-old": {"url": peers.a2a_old, "protocol": "a2a"},
+        **{f"acp-{name}": {"url": peers.acp, "protocol": "acp", "remote": name} for name in ACP_AGENTS},
+    }
     path = tmp_path_factory.mktemp("config") / "config.toml"
     path.write_text(
         "".join(
-            f'[agents.acp-{name}]\nurl = "{peers.acp}"\nprotocol = "acp"\nremote = "{name}"\n'
-            for name in ACP_AGENTS
+            f"[agents.{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in agent.items())
+            for name, agent in agents.items()
         )
     )
     return str(path)
 
 
 @pytest.fixture(scope="session")
-def gateway(launch_gateway: Callable[..., Gateway], peers: Peers, acp_config: str) -> Gateway:
-    """One gateway for the whole run, with every peer: registered by the real command line, or declared."""
-    started = launch_gateway(AGENTGW_CONFIG=acp_config)
+def gateway(launch_gateway: Callable[..., Gateway], peers: Peers, all_peers: str) -> Gateway:
+    """One gateway for the whole run, with every peer."""
+    started = launch_gateway(AGENTGW_CONFIG=all_peers)
     started.journal = peers.journal
-    agents: list[list[object]] = [
-        ["mcp-http", peers.mcp, "--protocol", "mcp"],
-        ["mcp-single", peers.mcp_single, "--protocol", "mcp"],
-        ["a2a", peers.a2a, "--protocol", "a2a"],
-        ["a2a-old", peers.a2a_old, "--protocol", "a2a"],
-        ["mcp-stdio", "--", *peers.mcp_stdio],
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda words: started.cli.json("agents", "add", *words), agents))
     return started
 
 
 @pytest.fixture(scope="session")
-def hasty_gateway(
-    gateway: Gateway,
-    launch_gateway: Callable[..., Gateway],
-    acp_config: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Gateway:
+def hasty_gateway(launch_gateway: Callable[..., Gateway], peers: Peers, all_peers: str) -> Gateway:
     """One with the same agents that soon hands over: a host gets a task's id in place of a late answer."""
-    home = tmp_path_factory.mktemp("hasty") / "home"
-    shutil.copytree(gateway.cli.home, home, ignore=shutil.ignore_patterns("lock", "owner.json"))
-    started = launch_gateway(home=home, AGENTGW_CONFIG=acp_config, AGENTGW_LIMITS__HANDOVER="0.1s")
-    started.journal = gateway.journal
+    started = launch_gateway(AGENTGW_CONFIG=all_peers, AGENTGW_LIMITS__HANDOVER="0.1s")
+    started.journal = peers.journal
     return started
 
 

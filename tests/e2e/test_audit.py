@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from ..conftest import PATIENCE
+from ..support.forked import Forked
 from .conftest import Cli
 
 SECRET = "the-words-of-the-message"
@@ -119,8 +120,11 @@ def test_a_file_that_can_not_be_written_stops_no_call(start_gateway: Any) -> Non
     assert gateway.process.stop() == 0
 
 
-def test_what_is_changed_without_a_gateway_is_recorded_too(agentgw: Path, tmp_path: Path) -> None:
-    cli = Cli(agentgw, tmp_path)
+@pytest.mark.slow
+def test_what_is_changed_without_a_gateway_is_recorded_too(
+    agentgw: Path, forked: Forked, tmp_path: Path
+) -> None:
+    cli = Cli(agentgw, tmp_path, forked)
     cli("agents", "add", "x", "http://127.0.0.1:9", "--protocol", "acp")
     cli("agents", "disable", "x")
     cli("agents", "list")

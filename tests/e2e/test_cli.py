@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from ..conftest import PATIENCE, wait_until
+from ..support.forked import Forked
 from .conftest import Cli
 
 AGENT = {"name", "protocol", "target", "enabled", "health", "description", "skills"}
@@ -35,10 +36,15 @@ SPAN = {"name", "span_id", "parent_id", "kind", "start", "duration_ms", "attribu
 HEALTH = {"ok", "degraded", "down", "unknown", "needs-auth"}
 
 
+def slow(*values: Any) -> Any:
+    """What says again, from end to end, what others or tests/cli say."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.fixture
-def alone(agentgw: Path, tmp_path: Path) -> Cli:
+def alone(agentgw: Path, forked: Forked, tmp_path: Path) -> Cli:
     """The command line with an empty data directory and no gateway."""
-    return Cli(agentgw, tmp_path)
+    return Cli(agentgw, tmp_path, forked)
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +89,13 @@ def test_agents_check(gateway: Any) -> None:
     "words, text",
     [
         (["a2a", "echo hello there"], "hello there"),
-        (["a2a", "message hello there"], "hello there"),
-        (["a2a", "stream one two three"], "one two three"),
-        (["a2a-old", "echo hello there"], "hello there"),
+        slow(["a2a", "message hello there"], "hello there"),
+        slow(["a2a", "stream one two three"], "one two three"),
+        slow(["a2a-old", "echo hello there"], "hello there"),
         (["acp-echo", "hello there"], "hello there"),
-        (["mcp-single", "abc"], "cba"),
+        slow(["mcp-single", "abc"], "cba"),
         (["mcp-stdio", "--data", '{"tool": "stream_words", "arguments": {"text": "one two"}}'], "one two"),
-        (["mcp-http", "--skill", "echo", "hello"], ""),
+        slow(["mcp-http", "--skill", "echo", "hello"], ""),
     ],
 )
 def test_call(words: list[str], text: str, gateway: Any) -> None:
@@ -113,6 +119,7 @@ def test_call_with_data_and_files(gateway: Any, tmp_path: Path) -> None:
     assert base64.b64encode(content).decode() in json.dumps([called["parts"], called["artifacts"]])
 
 
+@pytest.mark.slow
 def test_call_goes_on_in_a_context(gateway: Any) -> None:
     first = gateway.cli.json("call", "a2a", "remember plum")
     second = gateway.cli.json("call", "a2a", "recall", "--context", first["context_id"])
@@ -137,7 +144,7 @@ def test_traces(gateway: Any) -> None:
 # --- exit statuses ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [["a2a", "fail no luck"], ["acp-invalid", "no luck"]])
+@pytest.mark.parametrize("words", [["a2a", "fail no luck"], slow(["acp-invalid", "no luck"])])
 def test_failed_call_is_1(words: list[str], gateway: Any) -> None:
     called = gateway.cli.json("call", *words, expect=1)
     assert called["state"] in ("failed", "rejected")
@@ -177,10 +184,10 @@ def test_input_required_asks_at_the_terminal(gateway: Any) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["frobnicate"],
-        ["agents", "add"],
+        slow(["frobnicate"]),
+        slow(["agents", "add"]),
         ["agents", "add", "Bad_Name", "http://127.0.0.1:1/"],
-        ["call", "a2a", "data", "--data", "{not json"],
+        slow(["call", "a2a", "data", "--data", "{not json"]),
         ["call", "a2a", "file", "--file", "/nowhere/at/all"],
     ],
 )
@@ -188,7 +195,9 @@ def test_wrong_use_is_2(words: list[str], gateway: Any) -> None:
     assert gateway.cli(*words, expect=2).stderr.strip()
 
 
-@pytest.mark.parametrize("words", ["agents show nobody", "agents remove nobody", "call nobody hello"])
+@pytest.mark.parametrize(
+    "words", [slow("agents show nobody"), slow("agents remove nobody"), "call nobody hello"]
+)
 def test_unknown_agent_is_an_error_of_one_line(words: str, gateway: Any) -> None:
     done = gateway.cli.run(*words.split())
     assert done.returncode in (1, 2) and not done.stdout
@@ -216,6 +225,7 @@ def test_changes_are_visible_at_once(own: Any, peers: Any) -> None:
     assert "changing" not in names(own.cli)
 
 
+@pytest.mark.slow
 def test_existing_name_needs_replace(own: Any, peers: Any) -> None:
     own.cli("agents", "add", "taken", peers.a2a, "--protocol", "a2a")
     done = own.cli.run("agents", "add", "taken", peers.mcp, "--protocol", "mcp")

@@ -41,16 +41,21 @@ def inspect(node: Path, home: Path, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_lists_and_calls(target: list[str], node: Path, tmp_path: Path) -> None:
-    def call(tool: str, *arguments: str) -> Any:
-        words = ["--method", "tools/call", "--tool-name", tool, "--tool-arg", *arguments]
-        return inspect(node, tmp_path, *target, *words)
+def call(target: list[str], node: Path, home: Path, tool: str, *arguments: str) -> Any:
+    words = ["--method", "tools/call", "--tool-name", tool, "--tool-arg", *arguments]
+    return inspect(node, home, *target, *words)
 
+
+def test_calls_an_agent(target: list[str], node: Path, tmp_path: Path) -> None:
+    said = call(target, node, tmp_path, "a2a", "message=echo hello")
+    assert said["content"][0]["text"] == "hello"
+    assert said["structuredContent"]["state"] == "completed"
+
+
+@pytest.mark.slow
+def test_lists_and_calls_tools(target: list[str], node: Path, tmp_path: Path) -> None:
     listed = inspect(node, tmp_path, *target, "--method", "tools/list")
-    added = call("mcp-http__add", "a=1", "b=2")
-    said = call("a2a", "message=echo hello")
+    added = call(target, node, tmp_path, "mcp-http__add", "a=1", "b=2")
     names = {tool["name"] for tool in listed["tools"]}
     assert {"a2a", "acp-echo", "mcp-http__echo", "mcp-stdio__add"} <= names
     assert added["structuredContent"] == {"sum": 3}
-    assert said["content"][0]["text"] == "hello"
-    assert said["structuredContent"]["state"] == "completed"

@@ -132,6 +132,7 @@ def test_from_the_first_login_to_the_logout(
     assert "nobody is logged in" in cli("agents", "logout", "hosted", expect=1).stderr
 
 
+@pytest.mark.slow
 def test_a_login_that_goes_wrong_changes_nothing(scene: Scene, tmp_path: Path) -> None:
     scene.gateway.cli.json("agents", "add", "hosted", scene.url, "--protocol", "mcp")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from .conftest import register
 from .reply import Request
 from .table import CLIENTS
 
@@ -60,7 +61,7 @@ async def test_tool_names_fit(kind: str, client_of: Make, gateway: Any) -> None:
 async def test_long_names_are_cut(kind: str, client_of: Make, start_gateway: Any, peers: Any) -> None:
     agent = "a" * 58
     gateway = start_gateway()
-    gateway.cli("agents", "add", agent, peers.mcp_single, "--protocol", "mcp")
+    register(gateway, agent, url=peers.mcp_single, protocol="mcp")
     client = client_of(kind, gateway.url)
     (name,) = await client.names()
     full = f"{agent}__reverse"

@@ -28,7 +28,7 @@ from pydantic import AnyUrl
 from ..conftest import PATIENCE, wait_until
 from ..support.issuer import AUDIENCE, CLIENT, SECRET, Issuer
 from ..support.oauth import AuthServer, Token
-from .conftest import Cli
+from .conftest import Cli, register
 from .test_access import Guarded, asked, judged, mcp, mcp_one, run_of
 
 SCOPES = {"talking": ["talk"], "tools": ["tools"], "everything": ["*"]}
@@ -50,8 +50,8 @@ def guarded(request: Any, launch_gateway: Any, peers: Any, issuer: Issuer) -> It
         AGENTGW_AUTH__SCOPES=json.dumps(SCOPES),
         AGENTGW_AUTH__ADMIN_SCOPE="gateway:admin",
     )
-    gateway.cli("agents", "add", "talk", peers.a2a, "--protocol", "a2a")
-    gateway.cli("agents", "add", "tools", peers.mcp, "--protocol", "mcp")
+    register(gateway, "talk", url=peers.a2a, protocol="a2a")
+    register(gateway, "tools", url=peers.mcp, protocol="mcp")
     yield Guarded(gateway.url, gateway.cli, "", {"anonymous": None})
     gateway.process.stop()
     assert "Traceback" not in gateway.process.output
@@ -281,7 +281,7 @@ def test_a_token_of_no_time_is_refused_like_any(guarded: Guarded, issuer: Issuer
 
 def test_before_scopes_are_named_tokens_reach_nothing(start_gateway: Any, issuer: Issuer) -> None:
     gateway = start_gateway(AGENTGW_AUTH__ISSUER=issuer.url, AGENTGW_AUTH__AUDIENCE=json.dumps([AUDIENCE]))
-    gateway.cli("agents", "add", "nowhere", "http://127.0.0.1:9/", "--protocol", "acp")
+    register(gateway, "nowhere", url="http://127.0.0.1:9/", protocol="acp")
     headers = {"Authorization": f"Bearer {issuer.token(scope='everything')}"}
     assert httpx.get(f"{gateway.url}/acp/agents", headers=headers).json() == {"agents": []}
     assert "auth.scopes is empty" in gateway.process.output
@@ -309,7 +309,7 @@ class Storage:
 
 @pytest.fixture(scope="module")
 def launch_public(
-    spawn: Any, free_port: Any, agentgw: Path, peers: Any, tmp_path_factory: Any
+    spawn: Any, free_port: Any, agentgw: Path, forked: Any, peers: Any, tmp_path_factory: Any
 ) -> Iterator[Callable[[str], str]]:
     """Start a gateway that is the audience of an issuer's tokens itself; its URL."""
     started: list[Any] = []
@@ -318,7 +318,7 @@ def launch_public(
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         settings = {"AGENTGW_AUTH__ISSUER": issuer, "AGENTGW_AUTH__SCOPES": json.dumps(SCOPES)}
-        cli = Cli(agentgw, tmp_path_factory.mktemp("home"), settings)
+        cli = Cli(agentgw, tmp_path_factory.mktemp("home"), forked, settings)
         words = [agentgw, "serve", "--port", port, "--public-url", url]
         started.append(spawn("gateway", words, port=port, env=cli.environment, cwd=cli.home))
         cli("agents", "add", "tools", peers.mcp, "--protocol", "mcp")

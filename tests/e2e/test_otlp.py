@@ -12,6 +12,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from .conftest import register
+
 
 class Collector(BaseHTTPRequestHandler):
     received: list[ExportTraceServiceRequest]
@@ -43,7 +45,7 @@ def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
 def test_export(collector: Any, start_gateway: Any, peers: Any, until: Any) -> None:
     endpoint, received = collector
     gateway = start_gateway(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="100")
-    gateway.cli("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
+    register(gateway, "a2a", url=peers.a2a, protocol="a2a")
     trace_id = bytes.fromhex(gateway.cli.json("call", "a2a", "echo hello")["trace_id"])
 
     def spans() -> dict[bytes, Span]:

@@ -24,7 +24,7 @@ from google.protobuf.json_format import ParseDict
 from ..conftest import PATIENCE, wait_until
 from ..support.oauth import Tap, Trap, listening
 from .clients import A2aPython, McpHost, a2a_request
-from .conftest import PEERS
+from .conftest import PEERS, new_key, register
 from .reply import Request
 
 OWN = "the-gateways-own-credential"
@@ -100,15 +100,14 @@ def scene(
         lines, doors = tmp_path_factory.mktemp("stdio") / "lines", free_port()
         gateway = launch_gateway("--grpc-port", doors, OWN=OWN)
         cli = gateway.cli
-        header = ["--header", "Authorization: Bearer ${OWN}"]
-        cli("agents", "add", "mcp", f"{taps['mcp'].url}/mcp", "--protocol", "mcp", *header)
-        cli("agents", "add", "a2a", f"{taps['a2a'].url}/", "--protocol", "a2a", *header)
-        acp = ["--remote", "echo", *header]
-        cli("agents", "add", "acp", taps["acp"].url, "--protocol", "acp", *acp)
-        cli("agents", "add", "far", cards, "--protocol", "a2a", *header)
+        own = {"headers": {"Authorization": "Bearer ${OWN}"}}
+        register(gateway, "mcp", url=f"{taps['mcp'].url}/mcp", protocol="mcp", **own)
+        register(gateway, "a2a", url=f"{taps['a2a'].url}/", protocol="a2a", **own)
+        register(gateway, "acp", url=taps["acp"].url, protocol="acp", remote="echo", **own)
+        register(gateway, "far", url=cards, protocol="a2a", **own)
         peer = shlex.join([sys.executable, str(PEERS / "mcp_server.py"), "--transport", "stdio"])
         command = ["sh", "-c", f"tee {shlex.quote(str(lines))} | {peer}"]
-        cli("agents", "add", "stdio", "--env", "OWN=${OWN}", "--", *command)
+        register(gateway, "stdio", command=command, env={"OWN": "${OWN}"})
         key = cli.json("keys", "create", "client")["secret"]
         yield Scene(gateway.url, f"127.0.0.1:{doors}", key, taps, lines, cli, {
             "Authorization": f"Bearer {key}", **CLIENT,
@@ -309,9 +308,9 @@ def test_commands_are_registered_by_the_owner_alone_unless_admin_keys_may(
 ) -> None:
     for allowed in ("false", "true"):
         gateway = start_gateway(AGENTGW_SERVER__REMOTE_COMMANDS=allowed)
-        admin = gateway.cli.json("keys", "create", "admin", "--admin")["secret"]
-        plain = gateway.cli.json("keys", "create", "plain")["secret"]
-        some = gateway.cli.json("keys", "create", "some", "--admin", "--agents", "evil")["secret"]
+        admin = new_key(gateway, "admin", admin=True)
+        plain = new_key(gateway, "plain")
+        some = new_key(gateway, "some", admin=True, agents=["evil"])
         for name, secret in {"admin": admin, "plain": plain, "some": some}.items():
             mark = tmp_path / f"{name}-{allowed}"
             body = {"name": "evil", "command": ["touch", str(mark)], "protocol": "mcp"}

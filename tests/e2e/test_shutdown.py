@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from ..conftest import PATIENCE
+from .conftest import register
 
 
 def message(text: str) -> dict[str, Any]:
@@ -19,8 +20,8 @@ def message(text: str) -> dict[str, Any]:
 
 def test_running_call_finishes(start_gateway: Any, peers: Any, until: Any) -> None:
     gateway = start_gateway()
-    gateway.cli("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
-    gateway.cli("agents", "add", "stdio", "--", *peers.mcp_stdio)
+    register(gateway, "a2a", url=peers.a2a, protocol="a2a")
+    register(gateway, "stdio", command=peers.mcp_stdio)
     url, headers = f"{gateway.url}/a2a/a2a/", {"A2A-Version": "1.0"}
 
     def refused() -> bool:
@@ -45,7 +46,7 @@ def test_no_child_outlives_the_gateway(start_gateway: Any, peers: Any, until: An
     import psutil
 
     gateway = start_gateway()
-    gateway.cli("agents", "add", "stdio", "--", *peers.mcp_stdio)
+    register(gateway, "stdio", command=peers.mcp_stdio)
     gateway.cli("call", "stdio", "--data", '{"tool": "echo", "arguments": {"text": "hello"}}')
     children = psutil.Process(gateway.process.popen.pid).children(recursive=True)
     assert children
@@ -56,7 +57,7 @@ def test_no_child_outlives_the_gateway(start_gateway: Any, peers: Any, until: An
 
 def test_a_second_signal_does_not_wait(start_gateway: Any, peers: Any, until: Any) -> None:
     gateway = start_gateway(AGENTGW_LIMITS__SHUTDOWN_GRACE="1h")
-    gateway.cli("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
+    register(gateway, "a2a", url=peers.a2a, protocol="a2a")
     parts = [{"content_type": "text/plain", "content": "slow 60"}]
     run = {"agent_name": "a2a", "mode": "stream", "input": [{"role": "user", "parts": parts}]}
 

@@ -345,20 +345,21 @@ async def trace(client: Client, agent: Any, gateway: Any) -> None:
     # The upstream was called by a span of the gateway, which belongs to the client's trace.
     seen = re.findall(rf"00-{trace_id}-([0-9a-f]{{16}})-", reply.raw)
     assert seen and span_id not in seen, reply
-    spans = await spans_of(gateway, trace_id, seen[0])
+    spans = await spans_of(gateway, trace_id, seen[0], span_id)
     assert spans[seen[0]]["kind"] == "client", spans
     if agent.name != "mcp-stdio":
         assert spans[seen[0]]["attributes"]["server.address"] == "127.0.0.1", spans
     assert any(span["parent_id"] == span_id and span["kind"] == "server" for span in spans.values()), spans
 
 
-async def spans_of(gateway: Any, trace_id: str, wanted: str) -> dict[str, Any]:
-    """The spans that `agentgw traces show` is told of, once the wanted one is among them."""
+async def spans_of(gateway: Any, trace_id: str, wanted: str, parent: str) -> dict[str, Any]:
+    """The spans that `agentgw traces show` is told of, once the wanted one is among them and a child of the
+    parent, which ends later."""
     owner = json.loads((gateway.cli.home / "owner.json").read_text())
     headers = {"authorization": f"Bearer {owner['token']}"}
     spans: dict[str, Any] = {}
     async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as http, asyncio.timeout(60):
-        while wanted not in spans:
+        while wanted not in spans or parent not in {span["parent_id"] for span in spans.values()}:
             shown = await http.get(f"/api/traces/{trace_id}")
             if shown.status_code == 200:
                 spans = {span["span_id"]: span for span in shown.json()["spans"]}

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from .conftest import register
 from .reply import Request
 
 
 @pytest.fixture(scope="module")
 def half_down(launch_gateway: Any, peers: Any, free_port: Callable[[], int]) -> Iterator[Any]:
     gateway = launch_gateway()
-    gateway.cli("agents", "add", "up", peers.mcp_single, "--protocol", "mcp")
+    register(gateway, "up", url=peers.mcp_single, protocol="mcp")
     url = f"http://127.0.0.1:{free_port()}/mcp"
     done = gateway.cli("agents", "add", "down", url, "--protocol", "mcp")
     assert gateway.cli.json("agents", "show", "down")["health"] == "down"

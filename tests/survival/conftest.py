@@ -17,6 +17,7 @@ import pytest
 
 from ..conftest import PATIENCE, Process, Spawn, wait_until
 from ..e2e.conftest import PEERS, Cli, Journal, Peers, owns, peers
+from ..support.forked import Forked
 
 __all__ = ["peers"]
 
@@ -24,8 +25,8 @@ __all__ = ["peers"]
 class Gateway:
     """`agentgw serve` at one port, on one data directory, as often as it is started."""
 
-    def __init__(self, spawn: Spawn, script: Path, home: Path, port: int, env: dict[str, str]) -> None:
-        self.cli = Cli(script, home, env)
+    def __init__(self, spawn: Spawn, script: Path, forked: Forked, home: Path, port: int) -> None:
+        self.cli = Cli(script, home, forked)
         self.home = home
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -146,11 +147,13 @@ def a2a_message(text: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def gateway(spawn: Spawn, agentgw: Path, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Gateway]:
+def gateway(
+    spawn: Spawn, agentgw: Path, forked: Forked, tmp_path: Path, free_port: Callable[[], int]
+) -> Iterator[Gateway]:
     """Not started yet."""
     home = tmp_path / "home"
     home.mkdir()
-    made = Gateway(spawn, agentgw, home, free_port(), {})
+    made = Gateway(spawn, agentgw, forked, home, free_port())
     yield made
     made.http.close()
     if hasattr(made, "process"):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ..conftest import PATIENCE, wait_until
-from ..e2e.conftest import Peers
+from ..e2e.conftest import Peers, register
 from .conftest import Gateway
 
 SMALL = 16 * 1024  # bytes: less than the database has by then, and more than the gateway logs
@@ -62,7 +62,7 @@ def limited(gateway: Gateway, size: int) -> None:
 
 def test_calls_go_on_while_the_disk_is_full(gateway: Gateway, peers: Peers) -> None:
     gateway.start()
-    gateway.cli("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
+    register(gateway, "a2a", url=peers.a2a, protocol="a2a")
     limited(gateway, SMALL)
     ids = [gateway.run("a2a", f"echo {number}") for number in range(3)]
     wait_until("it says so", lambda: gateway.get("/readyz").json() == {"status": "ready", "store": "failing"})
@@ -96,9 +96,10 @@ def test_calls_go_on_while_the_disk_is_full(gateway: Gateway, peers: Peers) -> N
     assert {a["name"] for a in gateway.get("/api/agents").json()} == {"a2a", "late"}
 
 
+@pytest.mark.slow
 def test_it_stops_while_the_disk_is_full(gateway: Gateway, peers: Peers) -> None:
     gateway.start()
-    gateway.cli("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
+    register(gateway, "a2a", url=peers.a2a, protocol="a2a")
     limited(gateway, SMALL)
     gateway.run("a2a", "echo x")
     gateway.signal()
@@ -170,6 +171,7 @@ def test_a_damaged_database(gateway: Gateway, damage: str) -> None:
     assert [a["name"] for a in gateway.get("/api/agents").json()] == ["kept"]
 
 
+@pytest.mark.slow
 def test_a_database_of_a_newer_version(gateway: Gateway) -> None:
     registered(gateway)
     db = sqlite3.connect(gateway.home / "agentgw.db")
@@ -185,7 +187,7 @@ def test_a_database_of_a_newer_version(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("junk", [slow(b""), slow(b"junk"), b"\xff\xfe", slow(b'{"pid": "x"}')])
-@pytest.mark.parametrize("file", ["owner.json", "lock"])
+@pytest.mark.parametrize("file", ["owner.json", slow("lock")])
 def test_files_that_say_who_runs_may_hold_anything(gateway: Gateway, file: str, junk: bytes) -> None:
     registered(gateway)
     (gateway.home / file).write_bytes(junk)
@@ -195,7 +197,8 @@ def test_files_that_say_who_runs_may_hold_anything(gateway: Gateway, file: str, 
     assert [a["name"] for a in gateway.get("/api/agents").json()] == ["kept"]
 
 
-@pytest.mark.parametrize("junk", [slow(b""), b"not a key\n", slow(b"\xff\xfe")])
+@pytest.mark.slow
+@pytest.mark.parametrize("junk", [b"", b"not a key\n", b"\xff\xfe"])
 def test_a_damaged_key(gateway: Gateway, junk: bytes) -> None:
     registered(gateway)
     path = gateway.home / "seal.keys"
@@ -234,10 +237,11 @@ def test_commands_wait_for_one_another(gateway: Gateway) -> None:
     assert [a["name"] for a in gateway.cli.json("agents", "list")] == ["a0", "a1", "a2", "a3"]
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_directory_is_whole(gateway: Gateway, peers: Peers, tmp_path: Path) -> None:
     """Copied as it lies there after a crash, with the write-ahead log."""
     gateway.start()
-    gateway.cli("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
+    register(gateway, "a2a", url=peers.a2a, protocol="a2a")
     run_id = gateway.run("a2a", "echo x")
     gateway.settled_run(run_id)
     query = "SELECT state FROM tasks WHERE id = ?"

@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 import sqlite3
-import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ..conftest import wait_until
-from ..e2e.conftest import Journal, Peers
+from ..e2e.conftest import Journal, Peers, register
 from .conftest import Gateway, a2a_message
 
 COUNT = 60  # pieces of work
@@ -27,8 +28,8 @@ def noted(journal: Journal, line: str) -> None:
 
 def started(gateway: Gateway, peers: Peers) -> None:
     gateway.start()
-    gateway.cli("agents", "add", "a2a", peers.a2a, "--protocol", "a2a")
-    gateway.cli("agents", "add", "acp", peers.acp, "--protocol", "acp", "--remote", "worker")
+    register(gateway, "a2a", url=peers.a2a, protocol="a2a")
+    register(gateway, "acp", url=peers.acp, protocol="acp", remote="worker")
 
 
 def output(run: dict[str, Any]) -> str:
@@ -86,6 +87,7 @@ def test_a_task_at_an_acp_agent_goes_on_for_who_subscribes_again(gateway: Gatewa
     assert "".join(texts) == whole(), said
 
 
+@pytest.mark.slow
 def test_what_relays_saw_is_followed_to_its_end(gateway: Gateway, peers: Peers) -> None:
     """Nobody asks after these tasks: the record learns of their end all the same."""
     started(gateway, peers)
@@ -109,10 +111,11 @@ def test_what_relays_saw_is_followed_to_its_end(gateway: Gateway, peers: Peers) 
     wait_until("both have ended", lambda: states() == {"completed"})
 
 
+@pytest.mark.slow
 def test_what_the_agent_forgot_has_failed(gateway: Gateway, own_a2a: Any, spawn: Any) -> None:
     url, _, agent = own_a2a
     gateway.start()
-    gateway.cli("agents", "add", "mine", url, "--protocol", "a2a")
+    register(gateway, "mine", url=url, protocol="a2a")
     run_id = gateway.run("mine", "work e 10000")
     begun(gateway, run_id)
     gateway.kill()
@@ -129,10 +132,11 @@ def test_what_the_agent_forgot_has_failed(gateway: Gateway, own_a2a: Any, spawn:
     assert run["error"]["message"] == "the gateway was restarted, and mine no longer knows the task"
 
 
+@pytest.mark.slow
 def test_an_agent_that_stays_away_is_waited_for_as_long_as_its_limit(gateway: Gateway, own_a2a: Any) -> None:
     url, _, agent = own_a2a
     gateway.start()
-    gateway.cli("agents", "add", "mine", url, "--protocol", "a2a")
+    register(gateway, "mine", url=url, protocol="a2a")
     run_id = gateway.run("mine", "work f 10000")
     begun(gateway, run_id)
     gateway.kill()
@@ -146,7 +150,7 @@ def test_an_agent_that_stays_away_is_waited_for_as_long_as_its_limit(gateway: Ga
 def test_a_call_of_a_tool_has_failed(gateway: Gateway, peers: Peers) -> None:
     """An MCP server can't be asked what became of a call."""
     gateway.start()
-    gateway.cli("agents", "add", "tools", "--", sys.executable, *peers.mcp_stdio[1:])
+    register(gateway, "tools", command=peers.mcp_stdio)
     run_id = gateway.run("tools", '{"tool": "slow", "arguments": {"seconds": 60}}', "application/json")
     query = "SELECT state FROM tasks WHERE id = ?"
     wait_until("it is written", lambda: gateway.rows(query, run_id))

@@ -19,7 +19,7 @@ from ..faults.test_matrix import amiss
 from .conftest import Gateway
 
 PEER = Path(stdio_peer.__file__)
-TELLING = ("dies", "wedges", "closes_its_mouth", "writes_a_line_without_end")
+TELLING = (("dies", "modern"), ("wedges", "handshake"))
 
 
 def command(*flags: str) -> list[str]:
@@ -50,12 +50,16 @@ async def calls(gateway: Gateway, agent: str, words: str) -> dict[str, Any]:
     return dict(zip(doors, said, strict=True))
 
 
-@pytest.mark.parametrize("flags", [[], ["--handshake"]], ids=["modern", "handshake"])
 @pytest.mark.parametrize(
-    "fault",
-    [pytest.param(f, marks=[] if f in TELLING else [pytest.mark.slow]) for f in stdio_peer.FAULTS],
+    ("fault", "era"),
+    [
+        pytest.param(fault, era, marks=[] if (fault, era) in TELLING else [pytest.mark.slow])
+        for fault in stdio_peer.FAULTS
+        for era in ("modern", "handshake")
+    ],
 )
-async def test_each_client_is_told_and_nothing_stays(gateway: Gateway, fault: str, flags: list[str]) -> None:
+async def test_each_client_is_told_and_nothing_stays(gateway: Gateway, fault: str, era: str) -> None:
+    flags = ["--handshake"] if era == "handshake" else []
     config = gateway.home / "config.toml"
     config.write_text(
         f"[limits]\nbody = '4MiB'\n[agents.bad]\ncommand = {json.dumps(command(*flags))}\n"
