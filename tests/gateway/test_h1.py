@@ -110,6 +110,23 @@ async def test_a_taker_is_offered_what_the_reader_waits_for(http: HttpTransport)
             assert taken == [b"a", b"b", b"end"]
 
 
+async def test_a_taker_is_offered_nothing_of_another_answer(http: HttpTransport) -> None:
+    go = asyncio.Queue[bytes]()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        writer.write(await go.get())
+
+    async with serving(script) as server:
+        for offering in (True, False):
+            async with http.stream("GET", server.url) as reply:
+                if offering:
+                    reply.offer(lambda piece: True)
+                go.put_nowait(b"1\r\na\r\n0\r\n\r\n")
+                assert [chunk async for chunk in reply.chunks()] == ([] if offering else [b"a"])
+        assert server.connections == 1
+
+
 async def test_what_comes_while_the_reader_is_busy_waits_for_it(http: HttpTransport) -> None:
     """A taker would be told of it before the reader is done with what came before."""
     go, taken = asyncio.Queue[None](), list[bytes]()
@@ -406,6 +423,21 @@ async def test_compressed_though_nobody_asked(http: HttpTransport, ask: Any) -> 
     async with serving(packed(b"gzip", gzip.compress(text))) as server:
         assert await ask(http, server.url) == text
         assert b"accept-encoding: identity\r\n" in server.requests[0]
+
+
+async def test_what_is_compressed_is_offered_to_nobody(http: HttpTransport) -> None:
+    """Who takes pieces wants to see what they say."""
+    go, packed_ = asyncio.Event(), gzip.compress(b"agent")
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed_))
+        await go.wait()
+        writer.write(packed_)
+
+    async with serving(script) as server, http.stream("GET", server.url) as reply:
+        reply.offer(lambda piece: True)
+        go.set()
+        assert b"".join([chunk async for chunk in reply.chunks()]) == b"agent"
 
 
 @pytest.mark.parametrize(

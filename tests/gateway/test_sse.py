@@ -66,6 +66,13 @@ def test_whole_events_are_what_would_be_fed(before: list[bytes], lines: list[byt
     assert quick.last_id == slow.last_id
 
 
+@pytest.mark.parametrize("begun", [b"event: x\n", b"data: x\n", b"da", b"data: x\r"])
+def test_an_event_that_has_begun_is_fed_to_its_end(begun: bytes) -> None:
+    decoder = Decoder()
+    assert decoder.feed(begun) == []
+    assert decoder.whole(b"data: a\n\n") is None
+
+
 def test_an_event_whose_id_came_alone_is_not_without_one() -> None:
     decoder = Decoder()
     assert decoder.feed(b"id: 7\n") == []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from ....gateway.telemetry import Span, trace_headers
 from ....gateway.transport import Stream
 from .. import headers as mirrored
 from .. import wire
-from ..wire import AtOnce, Caller, Envelope, OnPrimed
+from ..wire import Caller, Envelope, OnPrimed
 from .large import passed_on
 from .link import Call, Expired, Hello, Link, is_answer, log, result_of
 
@@ -310,21 +310,12 @@ class _Cursor:
         self.retry = RETRY
         self.count = 0
 
-    def _told(self, at_once: AtOnce, messages: Sequence[bytes]) -> bool:
-        """Tell a call's caller at once; whether that could be done."""
-        if not at_once(messages):
-            return False
-        self.count += len(messages)
-        return True
-
     async def messages(self, reply: Stream, call: Call | None = None) -> AsyncIterator[Envelope]:
         """The messages of one response, but for progress of ``call`` that its caller takes at once. Raises
         Unreachable when the connection breaks."""
         decoder = sse.Decoder(self._limit)
         if call is not None and call.caller.at_once is not None and call.token is not msgspec.UNSET:
-            reply.offer(
-                sse.taker(decoder, partial(_progress, call), partial(self._told, call.caller.at_once))
-            )
+            reply.offer(sse.taker(decoder, partial(_progress, call), call.caller.at_once))
         async for chunk in reply.chunks():
             try:
                 events = decoder.feed(chunk)

@@ -58,8 +58,11 @@ BROKEN = [
 ]
 
 
-async def outcome(pieces: list[bytes], *, offering: bool) -> tuple[list[Any], Any, int]:
-    """What the caller is told, what it gets, and how many pieces were passed on at once."""
+async def outcome(
+    pieces: list[bytes], *, offering: bool, token: str | None = "mine"
+) -> tuple[list[Any], Any, int]:
+    """What the caller is told, what it gets, and how many pieces were passed on at once. ``token``: the
+    caller's, for progress."""
     stream = Offered(pieces, offering=offering)
     told: list[Any] = []
     host = SimpleNamespace(
@@ -81,7 +84,8 @@ async def outcome(pieces: list[bytes], *, offering: bool) -> tuple[list[Any], An
     )
     caller = Caller(on_notification=notify, at_once=at_once)
     try:
-        got: Any = bytes(await link.request("tools/call", {"_meta": {"progressToken": "mine"}}, caller))
+        params = {} if token is None else {"_meta": {"progressToken": token}}
+        got: Any = bytes(await link.request("tools/call", params, caller))
     except GatewayError as e:
         got = type(e)
     return told, got, stream.took
@@ -109,3 +113,9 @@ def test_what_is_usual_is_passed_on_at_once() -> None:
     assert took == 3
     assert told == [note(progressToken="mine", progress=n) for n in range(3)]
     assert got == b'{"ok":1}'
+
+
+def test_who_wants_no_progress_is_told_of_none() -> None:
+    event = b"data: %b\n\n" % json.dumps(note(progressToken=1, progress=1)).encode()
+    for offering in (True, False):
+        assert asyncio.run(outcome([event, END], offering=offering, token=None)) == ([], b'{"ok":1}', 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -93,6 +95,33 @@ async def test_a_question_to_the_client_stops_the_clock_and_progress_renews_it()
     with pytest.raises(UpstreamTimeout) as caught, CallLimits(Timers(), "a", 10, 0.02) as limits:
         await send(Signs(limits, caller).watched)
     assert caught.value.data == {"limit": "total_timeout"}
+
+
+async def test_progress_that_passes_at_once_renews_it_but_for_the_time_of_a_question() -> None:
+    told: list[Sequence[bytes]] = []
+    renewed: list[int] = []
+    open_, answer = True, asyncio.Event()
+
+    def at_once(messages: Sequence[bytes]) -> bool:
+        told.append(messages)
+        return open_
+
+    async def ask(method: str, params: Any) -> dict[str, Any]:
+        await answer.wait()
+        return {}
+
+    limits: Any = SimpleNamespace(renew=lambda: renewed.append(len(told)), hold=lambda: None)
+    caller = Signs(limits, Caller(on_request=ask, at_once=at_once)).watched
+    assert caller.at_once is not None and caller.on_request is not None
+    assert caller.at_once([b"1"]) and renewed == [1]
+    question = asyncio.ensure_future(caller.on_request("elicitation/create", {}))
+    await asyncio.sleep(0)
+    assert not caller.at_once([b"2"]) and (told, renewed) == ([[b"1"]], [1])
+    answer.set()
+    await question
+    assert renewed == [1, 1]
+    open_ = False
+    assert not caller.at_once([b"3"]) and renewed == [1, 1]
 
 
 async def test_a_servers_own_time_out_is_its_own() -> None:
