@@ -72,7 +72,12 @@ class Load:
             name = chance.choice(sorted(told.there))
             told.maybe.add(name)
             told.there.discard(name)
-            answer = client.delete(f"/api/agents/{name}")
+            try:
+                answer = client.delete(f"/api/agents/{name}")
+            except httpx.ConnectError:  # nobody was there, and nothing was asked
+                told.there.add(name)
+                told.maybe.discard(name)
+                raise
             if answer.status_code in _DIED:
                 return
             assert answer.status_code in (200, 204), answer.text
@@ -95,7 +100,12 @@ class Load:
         if keys and chance.random() < 0.3:
             name = chance.choice(sorted(keys))
             secret = keys.pop(name)  # whatever comes of it: it may be revoked
-            if client.post(f"/api/keys/{name}/revoke").status_code == 200:
+            try:
+                answer = client.post(f"/api/keys/{name}/revoke")
+            except httpx.ConnectError:
+                keys[name] = secret
+                raise
+            if answer.status_code == 200:
                 self.told.revoked[name] = secret
         else:
             name = f"k-{self._seed}-{chance.randrange(10**9)}"
