@@ -47,7 +47,7 @@ async def local_control(config: Config | None = None, *, reading: bool = False) 
         sealer.open(make=not reading)
         await directory.start(refresh=False)
         try:
-            manager = Manager(directory, store, adapters, host, config, sealer)
+            manager = Manager(directory, store, adapters, host, sealer)
             audited = config.audit.enabled and not reading
             yield recorded(manager, audit_file(config, owner.home()).write) if audited else manager
         finally:

@@ -14,8 +14,9 @@ def reload(
 ) -> None:
     """Have the running gateway read its configuration file again.
 
-    Agents, limits of calls, hosts, origins, outbound and sampling change at once, calls under way go on; what
-    needs a restart is named. A file that is wrong changes nothing. SIGHUP does the same.
+    Agents, limits, outbound, audit, public_url, hosts, origins, and what is kept of traces change at once,
+    calls under way go on; what needs a restart is named. A file that is wrong changes nothing. SIGHUP does
+    the same.
     """
     from .rereading import reload
 

@@ -53,7 +53,7 @@ class Reloader:
                 ) from e
             await self._apply(config)
             self._config = config
-        return msgspec.structs.replace(reloaded, warnings=warnings)
+        return msgspec.structs.replace(reloaded, warnings=[*warnings, *reloaded.warnings])
 
     # --- signals -----------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ class Gateway:
             self._logins = logins
             self.tokens = Tokens(transport, os.environ, logins, self.host.changed)
             self.directory = Directory(store, self.adapters, self.host, config, tokens=self.tokens)
-            manager = Manager(self.directory, store, self.adapters, self.host, config, self.sealer)
+            manager = Manager(self.directory, store, self.adapters, self.host, self.sealer)
             manager.keys.changed = self._keys_changed
             self.manager = manager
         else:

@@ -117,6 +117,15 @@ class Upstream(Protocol):
 
 
 @runtime_checkable
+class Bounded(Protocol):
+    """An upstream that keeps what the settings said when it connected."""
+
+    def rebound(self) -> None:
+        """Limits or ``outbound`` are others now: they hold for calls from now on."""
+        ...
+
+
+@runtime_checkable
 class Remembers(Protocol):
     """An upstream that keeps what it has read of its agent's description."""
 

@@ -70,4 +70,7 @@ def merged(now: Config, new: Config) -> tuple[Config, Reloaded]:
     names = sorted(now.agents.keys() | new.agents.keys())
     changed += [f"agents.{name}" for name in names if now.agents.get(name) != new.agents.get(name)]
     config = msgspec.structs.replace(now, **sections, agents=new.agents)
-    return config, Reloaded(changed=changed, restart=restart)
+    warnings: list[str] = []
+    if now.server.grpc_port and now.limits.body < new.limits.body:
+        warnings.append("limits.body: gRPC clients may send more only after a restart")
+    return config, Reloaded(changed=changed, restart=restart, warnings=warnings)

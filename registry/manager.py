@@ -13,7 +13,6 @@ import msgspec
 from ..gateway import names
 from ..gateway.agentlog import Lines
 from ..gateway.breaker import Breaker, State
-from ..gateway.config import Config
 from ..gateway.control import (
     AddAgent,
     Added,
@@ -53,7 +52,6 @@ class Manager:
         store: Store,
         adapters: Mapping[str, Adapter],
         host: Host,
-        config: Config,
         sealer: Sealer | None = None,
     ) -> None:
         self._sealer = sealer or Sealer()
@@ -61,7 +59,6 @@ class Manager:
         self._store = store
         self._adapters = adapters
         self._host = host
-        self._config = config
         self.keys = Keys(store)
 
     # --- looking -----------------------------------------------------------------------------

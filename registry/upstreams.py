@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from ..gateway.breaker import Breaker
 from ..gateway.errors import ConfigError, GatewayError, for_operator
 from ..gateway.model import Agent, InputReply, Invocation, Record, TaskRef
-from ..gateway.ports import Adapter, Host, Tell, Upstream
+from ..gateway.ports import Adapter, Bounded, Host, Tell, Upstream
 from ..gateway.reach import AgentHost
 from .authorized import authorized
 from .tokens import Bearers, NoTokens
@@ -77,10 +77,12 @@ class Upstreams:
         return None if host is None else host.breaker
 
     def rebound(self) -> None:
-        """The limits in the host's settings have changed."""
+        """Limits or ``outbound`` in the host's settings have changed."""
         self._grace = self._host.config.limits.shutdown_grace
-        for host in self._hosts.values():
+        for upstream, host in list(self._hosts.items()):
             host.rebound()
+            if isinstance(upstream, Bounded):
+                upstream.rebound()
 
     def unknown(self, protocol: str) -> str:
         """What to say of a protocol that no adapter calls agents over."""

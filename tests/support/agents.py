@@ -122,4 +122,4 @@ def registry(
     config = config or Config()
     host: Host = FakeHost(environ)  # type: ignore[assignment]
     directory = Directory(store, by_id, host, config, **options)
-    return Manager(directory, store, by_id, host, config), directory
+    return Manager(directory, store, by_id, host), directory

@@ -48,7 +48,7 @@ class GrpcChannel:
     ) -> None:
         self.interface = interface
         self._tokens = tokens
-        self.here = allow is None
+        self.bounds = limits, allow
         self._credentials = credentials
         self._lib = grpc()
         self._agent = agent

@@ -66,6 +66,7 @@ class A2AUpstream:
         self._card: Json | None = None
         self._note = ""  # what the card's signature leaves to be said
         self._channel: Way | None = None
+        self._here = True  # whether that leads to the registered origin
         self._attributes: Mapping[str, Attribute] = {}  # of spans
         self.streams = False  # whether the card says that the agent streams
         self.required_extensions: Sequence[str] = ()  # those that the card says a client must support
@@ -98,8 +99,8 @@ class A2AUpstream:
         if card != self._card or self._note:
             self._note = await trust.verify(record.name, card, record.url, headers, host)
         allow = host.config.outbound.allow
-        interface, here = await discovery.choose(record.name, card, record.url, allow)
-        self._channel = self._opened(interface, None if here else allow)
+        interface, self._here = await discovery.choose(record.name, card, record.url, allow)
+        self._channel = self._opened(interface)
         self._attributes = {
             "a2a.protocol.version": interface.version,
             "gen_ai.agent.name": self.name,
@@ -119,10 +120,16 @@ class A2AUpstream:
         required = [e for e in objects_at(capabilities, "extensions") if e.get("required") is True]
         self.required_extensions = [uri for e in required if (uri := text_at(e, "uri"))]
 
-    def _opened(self, interface: Interface, allow: Sequence[str] | None) -> Way:
-        """A way to the agent; over gRPC the one that is open, while it is the same. ``allow``: see
-        ``Channel``; an interface that lies elsewhere gets no credentials."""
+    def rebound(self) -> None:
+        """See ``ports.Bounded``. Calls under way go on as they began."""
+        if self._channel is not None:
+            self._channel = self._opened(self._channel.interface)
+
+    def _opened(self, interface: Interface) -> Way:
+        """A way to the agent; over gRPC the one that is open, while it is the same. An interface that lies
+        elsewhere gets no credentials."""
         host, limits = self._host, self._host.config.limits
+        allow = None if self._here else host.config.outbound.allow
         credentials = self._credentials if allow is None else _no_credentials
         host.breaker.minds(transport=interface.binding != "GRPC")
         if interface.binding != "GRPC":
@@ -133,7 +140,7 @@ class A2AUpstream:
         from ..grpc.channel import GrpcChannel
 
         for channel in self._over_grpc:
-            if channel.interface == interface and channel.here == (allow is None):
+            if channel.interface == interface and channel.bounds == (limits, allow):
                 return channel
         tokens = host.transport if allow is None and isinstance(host.transport, Credentialed) else None
         guard = Guard(self.name, host.breaker, limits.per_agent)

@@ -626,6 +626,19 @@ async def test_the_agents_interface_is_chosen_and_called_as_its_card_says() -> N
         assert isinstance(events[-1], Finished)
 
 
+async def test_other_limits_hold_for_calls_that_come() -> None:
+    async with grpc_agent() as url, upstream_at(url) as upstream:
+        said = "stream " + "x" * 2000
+        assert isinstance([e async for e in invoked(upstream, call(said))][-1], Finished)
+        kept = upstream._channel
+        upstream.rebound()
+        assert upstream._channel is kept  # nothing has changed
+        upstream._host.config = Config(limits=Limits(body=1000))  # type: ignore[misc]
+        upstream.rebound()
+        with pytest.raises(GatewayError):
+            _ = [e async for e in invoked(upstream, call(said))]
+
+
 async def test_a_private_address_elsewhere_is_not_reached() -> None:
     async with grpc_agent(url="10.0.0.1:{}") as url, upstream_at(url) as upstream:
         with pytest.raises(BadUpstream, match="not a public address"):

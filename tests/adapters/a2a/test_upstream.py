@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream, probe
 from agentgw.adapters.a2a.wire import Op
+from agentgw.gateway.config import Config
 from agentgw.gateway.errors import BadUpstream, UpstreamError
 from agentgw.gateway.lifecycle import fold
 from agentgw.gateway.model import (
@@ -247,6 +248,27 @@ async def test_an_interface_elsewhere_needs_permission_and_gets_no_credentials()
             agent = A2AUpstream(record, LocalHost(allow=("127.0.0.0/8",)))
             assert folded(await events_of(invoked(agent, say("go")))).state is TaskState.COMPLETED
     assert seen == ["Bearer s", None]
+
+
+async def test_what_is_allowed_no_more_is_called_no_more() -> None:
+    async def rpc(request: Any) -> JSONResponse:
+        message = {"role": "ROLE_AGENT", "messageId": "m", "parts": [{"text": "hi"}]}
+        return JSONResponse({"jsonrpc": "2.0", "id": 1, "result": {"message": message}})
+
+    async with served(Starlette(routes=[Route("/", rpc, methods=["POST"])])) as other:
+
+        async def card(request: Any) -> JSONResponse:
+            interface = {"url": other, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+            return JSONResponse({"name": "x", "skills": [], "supportedInterfaces": [interface]})
+
+        async with served(Starlette(routes=[Route("/.well-known/agent-card.json", card)])) as url:
+            host = LocalHost(allow=("127.0.0.0/8",))
+            agent = A2AUpstream(Record(name="x", protocol="a2a", url=url), host)
+            assert folded(await events_of(invoked(agent, say("go")))).state is TaskState.COMPLETED
+            host.config = Config()
+            agent.rebound()
+            with pytest.raises(BadUpstream, match=r"outbound\.allow|not a public address"):
+                await events_of(invoked(agent, say("go")))
 
 
 async def test_a_name_elsewhere_is_checked_at_every_use(monkeypatch: pytest.MonkeyPatch) -> None:
