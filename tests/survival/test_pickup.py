@@ -6,14 +6,17 @@ import asyncio
 import os
 import signal
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ..conftest import wait_until
 from ..e2e.conftest import Journal, Peers, register
 from .conftest import Gateway, a2a_message
+from .test_term import Doors
 
 COUNT = 60  # pieces of work
 
@@ -159,6 +162,36 @@ def test_a_call_of_a_tool_has_failed(gateway: Gateway, peers: Peers) -> None:
     run = gateway.settled_run(run_id)
     assert run["status"] == "failed", run
     assert run["error"]["message"].startswith("the gateway was restarted, and ")
+
+
+def test_a_call_for_one_whole_answer_does_not_work_for_ever(gateway: Gateway, peers: Peers) -> None:
+    """The agent has not said what it calls the task. Translated, the call has failed; relayed, there is
+    nothing in the record: its client knows that it was cut off. The agent goes on."""
+    started(gateway, peers)
+    doors, relayed, translated = Doors(gateway), f"{gateway.port}-k", f"{gateway.port}-l"
+    for token in (relayed, translated):
+        peers.journal.hold(token)
+    with ThreadPoolExecutor() as pool:
+        calls = [
+            pool.submit(gateway.a2a, "a2a", "SendMessage", a2a_message(f"work {relayed} 2")),
+            pool.submit(doors.tool, "a2a", message=f"work {translated} 2"),
+        ]
+        for token in (relayed, translated):
+            noted(peers.journal, f"{token} started")
+        wait_until("one is written", lambda: gateway.rows("SELECT state FROM tasks") == [("submitted",)])
+        gateway.kill()
+        for call in calls:
+            assert isinstance(call.exception(), httpx.TransportError)
+    for token in (relayed, translated):
+        peers.journal.go(token)
+    gateway.start()
+    wait_until("it has failed", lambda: gateway.rows("SELECT state FROM tasks") == [("failed",)])
+    ((stored,),) = gateway.rows("SELECT value FROM tasks")
+    assert b"the gateway was restarted, and a2a had not said yet how to find the task again" in stored
+    (listed,) = gateway.a2a("a2a", "ListTasks", {})["result"]["tasks"]
+    assert listed["status"]["state"] == "TASK_STATE_FAILED"
+    for token in (relayed, translated):
+        noted(peers.journal, f"{token} finished")
 
 
 # --- what can't be read ------------------------------------------------------------------------
