@@ -63,3 +63,23 @@ async def held_up(work: Work, at: int) -> tuple[int, int]:
     room.set_result(None)
     await job
     return before, len(told)
+
+
+class Narrow:
+    """Implements ``ports.Tell`` with no room after every third event, until the loop goes round. ``told``:
+    the events; ``pressed``: how many came all the same."""
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.pressed = 0
+        self._room: asyncio.Future[None] | None = None
+
+    def __call__(self, event: Event) -> asyncio.Future[None] | None:
+        self.pressed += self._room is not None and not self._room.done()
+        self.told.append(event)
+        self._room = None
+        if len(self.told) % 3 == 0:
+            loop = asyncio.get_running_loop()
+            self._room = loop.create_future()
+            loop.call_soon(self._room.set_result, None)
+        return self._room

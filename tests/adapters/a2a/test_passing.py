@@ -25,18 +25,23 @@ from agentgw.adapters.a2a.plain import (
     update_json,
 )
 from agentgw.adapters.a2a.plain import piece as piece_of
+from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.adapters.a2a.writer import Writer
 from agentgw.gateway import sse
+from agentgw.gateway.errors import GatewayError
 from agentgw.gateway.lifecycle import Folding
+from agentgw.gateway.limits import CallLimits
 from agentgw.gateway.model import (
     Artifact,
     ArtifactDelta,
+    Invocation,
     Logged,
     Message,
     MessageDelta,
     MessageDone,
     Principal,
     Progress,
+    Record,
     Task,
     TaskState,
     Text,
@@ -44,7 +49,8 @@ from agentgw.gateway.model import (
 from agentgw.gateway.transport import HttpTransport
 
 from ...support.offering import Offered, cut
-from .support import gateway
+from ...support.telling import Narrow
+from .support import LocalHost, gateway
 from .test_relay import DONE, WORKING, agent, message, piece, status, task
 
 # --- what pieces say, put together ---------------------------------------------------------------
@@ -170,7 +176,7 @@ EVENTS = [
 PLAIN = EVENTS[:3]
 RAW = [
     b'data: {"result":{"artifactUpdate":{"taskId":"t","contextId":"d","artifact":{"artifactId":"a"}}}}\n\n',
-    b'data: {"jsonrpc":"2.0","id":%d,"result":{"statusUpdate":{}},"error":{"code":1,"message":"no"}}\n\n',
+    b'data: {"error":{"code":1,"message":"n"},"result":{"artifactUpdate":{"taskId":"t","artifact":{}}}}\n\n',
     b'data: {"jsonrpc":"2.0","id":99,"result":{"artifactUpdate":{"taskId":"t","artifact":{}}}}\n\n',
     b'data: {"jsonrpc":"2.0","id":%d,"result":{"artifactUpdate":{"taskId":"t","artifact":{}}}\n\n',
     b'data: {"jsonrpc":"2.0","id":%d,"result":{"artifactUpdate":{"artifact":{"name":"\xff"}}}}\n\n',
@@ -207,7 +213,14 @@ async def test_what_passes_at_once_is_what_passes_anyway(
             pieces = cut(said, cuts) if cuts else [event.replace(b"%d", b"1") for event in events]
             stream = Offered(pieces, offering=offering)
             real = HttpTransport.stream
+            renewed = 0
+
+            def renew(limits: CallLimits) -> None:
+                nonlocal renewed
+                renewed += 1
+
             with monkeypatch.context() as patch:
+                patch.setattr(CallLimits, "renew", renew)
                 first = iter([stream])
                 patch.setattr(
                     HttpTransport,
@@ -217,6 +230,7 @@ async def test_what_passes_at_once_is_what_passes_anyway(
                 params = {"message": message(**({"contextId": context} if context else {}))}
                 body = {"jsonrpc": "2.0", "id": "ours", "method": "SendStreamingMessage", "params": params}
                 got = await gw.http.post(f"{gw.url}/a2a/x", json=body)
+            assert renewed == stream.took  # each of them is a sign of life
             took += stream.took
             known = sorted(await gw.hub.tasks(Principal()), key=lambda known: known.id)
             timeless = [msgspec.structs.replace(each, created_at="", updated_at="") for each in known]
@@ -233,7 +247,48 @@ async def test_what_passes_at_once_is_what_passes_anyway(
             events.insert(3, written(chance, {"new": 1}))
         end = [] if seed == 5 else [status(DONE)]
         events += [written(chance, each) for each in (*chance.choices(PLAIN, k=2), *end)]
-        cuts = [chance.randrange(3000) for _ in range(4)] if seed % 4 == 3 else []
+        cuts = [chance.randrange(3000) for _ in range(4)] if seed in (1, 7, 11, 13) else []
         quick = await outcome(events, cuts, offering=True)
         assert quick == await outcome(events, cuts, offering=False), seed
+    assert took
+
+
+@pytest.mark.parametrize("first", [{"task": task()}, piece("0")], ids=["task", "piece"])
+async def test_what_is_told_at_once_is_what_is_told_anyway(
+    monkeypatch: pytest.MonkeyPatch, first: dict[str, Any]
+) -> None:
+    """For clients of other protocols. One event after the other, none while there is no room."""
+    took = 0
+
+    async def handle(method: str, params: Any, request: Any) -> Any:
+        error = {"code": -32001, "message": "not found"}
+        return JSONResponse({"jsonrpc": "2.0", "id": 1, "error": error})
+
+    async def outcome(url: str, events: list[bytes], *, offering: bool) -> Any:
+        nonlocal took
+        tell, stream = Narrow(), Offered(events, offering=offering)
+        upstream = A2AUpstream(Record(name="x", protocol="a2a", url=url), LocalHost())
+        await upstream.describe()
+        call = Invocation(agent="x", message=Message(role="user", parts=(Text(text="go"),)), streaming=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(HttpTransport, "stream", lambda *args, **kw: nullcontext(stream))
+            ended = None
+            try:
+                await upstream.invoke(call, tell)
+            except GatewayError as e:
+                ended = type(e)
+        took += stream.took
+        assert not tell.pressed
+        return tell.told, ended
+
+    async with agent(handle, streaming=True) as url:
+        for seed in range(12):
+            chance = random.Random(seed)
+            usual = EVENTS[:-2] if seed % 3 == 2 else PLAIN
+            said = [first, *chance.choices(usual, k=8), status(DONE), piece("too late")]
+            events = [written(chance, each).replace(b"%d", b"1") for each in said]
+            if seed % 3 == 1:
+                events.insert(5, RAW[seed // 3].replace(b"%d", b"1"))
+            quick = await outcome(url, events, offering=True)
+            assert quick == await outcome(url, events, offering=False), seed
     assert took

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import Raw
 
 from agentgw.adapters.acp import adapter
 from agentgw.adapters.acp.upstream.server import split_url
@@ -45,8 +48,9 @@ from agentgw.gateway.model import (
     text_of,
 )
 
+from ...support.offering import Offered
 from ...support.ports import find_port
-from ...support.telling import held_up, invoked, replied
+from ...support.telling import Narrow, held_up, invoked, replied
 from .conftest import TestHost, served
 from .servers import RUN, SESSION, Asked, FakeServer, error, part_event, run, run_event, sse
 
@@ -422,6 +426,56 @@ async def test_an_agent_is_read_no_further_than_there_is_room(host: TestHost) ->
         before, all_told = await held_up(lambda tell: agent.invoke(call("x"), tell), 5)
     assert before == 5
     assert all_told > 50
+
+
+PIECES = [part_event(text) for text in ("a", "ü\u2028", "")]
+OTHERS = [
+    part_event("b") | {"new": 1},
+    {"type": "message.part", "part": {"content_type": "text/plain", "content": "c", "name": "n"}},
+    {"type": "message.created", "message": {"role": "agent/me"}},
+    {"type": "generic", "generic": {"message": "d"}},
+    run_event("in-progress"),
+]
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["whole", "broken"])
+async def test_what_is_told_at_once_is_what_is_told_anyway(
+    host: TestHost, monkeypatch: pytest.MonkeyPatch, breaks: bool
+) -> None:
+    """One event after the other, none while there is no room; and where the stream breaks, the log that the
+    agent keeps says what is missing, and no more."""
+    took = 0
+
+    async def outcome(events: list[dict[str, Any]], after: list[dict[str, Any]], *, offering: bool) -> Any:
+        nonlocal took
+        said = [
+            b"data: %b\n\n" % json.dumps(event).encode() for event in (events if breaks else events + after)
+        ]
+        tell, stream = Narrow(), Offered(said, offering=offering)
+
+        async def followed(*_: object) -> AsyncIterator[list[Raw]]:
+            yield [Raw(json.dumps(event).encode()) for event in events + after]
+
+        monkeypatch.setattr(ACPUpstream, "stream", lambda *_: nullcontext(stream))
+        monkeypatch.setattr(ACPUpstream, "followed", followed)
+        await upstream(host, "http://127.0.0.1:9").invoke(call("x"), tell)
+        took += stream.took
+        assert breaks or not tell.pressed
+        return tell.told
+
+    for seed in range(12):
+        chance = random.Random(seed)
+        begun = [run_event("created"), {"type": "message.created", "message": {"role": "agent/inner"}}]
+        events = begun + chance.choices(PIECES if seed % 2 else PIECES + OTHERS, k=8)
+        text = "".join(event["part"]["content"] for event in events if event["type"] == "message.part")
+        rest = [{"content": "more"}]
+        parts = [event["part"] for event in events if event["type"] == "message.part"]
+        open_ = {"role": "agent/inner", "parts": [*parts, *rest], "completed_at": None}
+        after = [part_event("after"), run_event("completed", output=[open_] if text else [])]
+        quick = await outcome(events, after, offering=True)
+        assert quick == await outcome(events, after, offering=False), seed
+        assert isinstance(quick[-1], Finished)
+    assert took
 
 
 async def test_nobody_is_there(host: TestHost) -> None:
