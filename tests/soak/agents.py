@@ -28,6 +28,7 @@ FAULTS = {
     "": 62, "late": 12, "slow": 8, "gone before": 2, "gone in the body": 5, "500": 4, "garbage": 3,
     "no JSON": 2, "hangs": 2,
 }  # fmt: skip
+LISTENING = re.compile("^GET /mcp|subscriptions/listen")
 DESCRIBING = re.compile(rb'"(initialize|server/discover|[a-z/]+/list|notifications/[a-z]+)"')
 WORKS = (0.5, 4.0)  # seconds that long work takes
 
@@ -102,8 +103,9 @@ class Agents:
             line.lower().split(": ", 1) for line in head.decode("latin-1").split("\r\n")[1:] if ": " in line
         )
         if target == "/held":
-            # What an MCP session only listens on stays open for as long as the session.
-            asked = sorted(each for each in self.served.values() if not each.startswith("GET /mcp"))
+            # What only listens stays open: an MCP session's stream, and the gateway's own subscription to a
+            # server's lists, which may have come to hang.
+            asked = sorted(each for each in self.served.values() if not LISTENING.search(each))
             return await self._write(
                 writer, Answer([{"held": self.held, "serving": len(asked), "asked": asked}]), ""
             )
