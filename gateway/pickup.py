@@ -10,8 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import UnionType
-from typing import Any
 
 from .errors import (
     ConfigError,
@@ -71,7 +69,7 @@ class Pickup:
             return lost(entry, f"{entry.agent} is not there any more")
         if entry.upstream is None or not entry.upstream.task_id:
             return lost(entry, f"{entry.agent} had not said yet how to find the task again")
-        if not _askable(view, Rejoins):
+        if view.record.protocol != "auto" and not isinstance(view.upstream, Rejoins):
             return lost(entry, f"{entry.agent} can't be asked what became of the call")
         return None
 
@@ -151,18 +149,16 @@ class Pickup:
         except GatewayError:  # nothing can be read now
             return False
         view = self._views().get(entry.agent)
-        if view is None and entry.state in PAUSED:
-            return False
-        # One that waits for its client is looked after only where nobody tells of its end.
-        over = TERMINAL if view is None or isinstance(view.upstream, Keeps) else TERMINAL | PAUSED
+        keeps = view is not None and isinstance(view.upstream, Keeps)
+        # What waits for its client is looked after only where nobody else tells of its end.
+        over = TERMINAL | PAUSED if view is not None and isinstance(view.upstream, Rejoins) else TERMINAL
         if entry.state in over:
             return True
+        if entry.state in PAUSED and not keeps:  # it is not known (yet) what the agent speaks
+            return False
         folding = Folding(entry.task)
         if view is None:
             folding.add(_failure(lost(entry, f"{entry.agent} is not there any more", restarted)))
-        elif not _askable(view, Keeps | Rejoins):
-            why = f"{entry.agent} can't be asked what became of the call"
-            folding.add(_failure(lost(entry, why, restarted)))
         else:
             await self._looked(view, entry, folding, restarted)
         if folding.state is not entry.state:
@@ -181,7 +177,7 @@ class Pickup:
                     ref = TaskRef(task_id=entry.id)
                     await upstream.rejoin(ref, entry.task, Trace(), lambda e: folding.add(e), follow=False)
                 else:
-                    raise Unreachable(f"{entry.agent} has not answered yet")
+                    raise Unreachable(f"{entry.agent} can't be asked")
             except UnknownTask:
                 folding.add(_failure(lost(entry, f"{entry.agent} no longer knows the task", restarted)))
             except GatewayError as e:
@@ -201,11 +197,6 @@ class Pickup:
             return
         del self._unanswered[entry.id]
         folding.add(_failure(lost(entry, f"{entry.agent} does not say any more how the task stands", False)))
-
-
-def _askable(view: AgentView, how: type[Any] | UnionType) -> bool:
-    """Whether its agent can be asked in this way, or it is not known yet what it speaks."""
-    return view.record.protocol == "auto" or isinstance(view.upstream, how)
 
 
 async def persistently(work: Callable[[], Awaitable[None]], what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agentgw.gateway import pickup, taskbook
 from agentgw.gateway.catchup import CatchUp
+from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import ConfigError, Draining, UnknownTask, Unreachable
 from agentgw.gateway.lifecycle import fold
@@ -33,11 +34,12 @@ from agentgw.gateway.model import (
     Trace,
     text_of,
 )
-from agentgw.gateway.ports import Tell
+from agentgw.gateway.ports import AgentView, Tell
 from agentgw.gateway.store import Place, StoredTask
+from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
 
-from ..support.memory import MemoryUpstream, hub, say
+from ..support.memory import MemoryDirectory, MemoryUpstream, hub, say
 
 
 class Keeps(MemoryUpstream):
@@ -381,3 +383,74 @@ def test_nothing_is_told_twice() -> None:
     for event in events:
         known = fold(known, event)
     assert CatchUp(known).news(events) == [Started()]
+
+
+# --- what relays saw -----------------------------------------------------------------------------
+
+
+class Server(MemoryUpstream):
+    """Its tasks are in ``state``; ``asked``: somebody looked."""
+
+    def __init__(self, state: TaskState) -> None:
+        super().__init__()
+        self.state = state
+        self.asked = asyncio.Event()
+
+    async def stands(self, task: Task, principal: Principal) -> TaskState:
+        self.asked.set()
+        return self.state
+
+    def kept_until(self, task: Task) -> float:
+        return 0.0
+
+
+async def seen(store: MemoryStore, state: TaskState) -> None:
+    """A former process saw a task, ``theirs``, in this state."""
+    first = hub(None, store, echo=MemoryUpstream())
+    first.observe(Task(id="theirs", context_id="", agent="echo", state=state), Principal(), upstream="echo")
+    await first.flush()
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickup, "LOOK_FIRST", 0.0)
+
+
+@pytest.mark.parametrize("state", [TaskState.WORKING, TaskState.INPUT_REQUIRED])
+async def test_an_agent_of_which_it_is_not_known_yet_what_it_speaks_is_asked_later(
+    state: TaskState, looks: None
+) -> None:
+    store, server = MemoryStore(), Server(TaskState.CANCELED)
+    await seen(store, state)
+    directory = MemoryDirectory({"echo": MemoryUpstream()}, "auto")
+    looked = asyncio.Semaphore(0)
+
+    class Watched(MemoryDirectory):
+        def views(self) -> Mapping[str, AgentView]:
+            looked.release()
+            return directory.views()
+
+    engine = Hub(Watched({}), store, Tracer(), Config())
+    await engine.start()
+    for _ in range(5):
+        await looked.acquire()
+    handle = await engine.task("theirs", Principal())
+    assert handle.task.state is state
+    directory = MemoryDirectory({"echo": server})
+    async with asyncio.timeout(60):
+        while handle.task.state is state:
+            await handle.changed()
+    assert handle.task.state is TaskState.CANCELED
+
+
+async def test_an_agent_that_can_not_be_asked_is_waited_for_as_long_as_its_limit(looks: None) -> None:
+    store = MemoryStore()
+    await seen(store, TaskState.WORKING)
+    engine = hub(Config(limits=Limits(total_timeout=0.001)), store, echo=MemoryUpstream())
+    await engine.start()
+    handle = await engine.task("theirs", Principal())
+    async with asyncio.timeout(60):
+        while handle.task.state is TaskState.WORKING:
+            await handle.changed()
+    assert handle.task.fault is not None
+    assert handle.task.fault.message == "echo does not say any more how the task stands"
