@@ -253,6 +253,29 @@ async def test_what_passes_at_once_is_what_passes_anyway(
     assert took
 
 
+async def test_what_is_in_another_revision_is_translated_though_it_is_a_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def handle(method: str, params: Any, request: Any) -> Any:
+        raise AssertionError(method)
+
+    said = [{"task": task()}, piece("one"), piece(" two", append=True), status(DONE)]
+    form = b'data: {"jsonrpc":"2.0","result":%b}\n\n'
+    async with agent(handle, streaming=True) as url, gateway(x=url) as gw:
+        stream = Offered([form % json.dumps(each).encode() for each in said], offering=True)
+        monkeypatch.setattr(HttpTransport, "stream", lambda *args, **kw: nullcontext(stream))
+        old = {"kind": "message", "messageId": "m", "role": "user", "parts": [{"kind": "text", "text": "go"}]}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "message/stream", "params": {"message": old}}
+        got = await gw.http.post(f"{gw.url}/a2a/x", json=body)
+    results = [json.loads(line[6:])["result"] for line in got.text.splitlines() if line.startswith("data: ")]
+    assert [each["kind"] for each in results] == [
+        "task",
+        "artifact-update",
+        "artifact-update",
+        "status-update",
+    ]
+
+
 @pytest.mark.parametrize("first", [{"task": task()}, piece("0")], ids=["task", "piece"])
 async def test_what_is_told_at_once_is_what_is_told_anyway(
     monkeypatch: pytest.MonkeyPatch, first: dict[str, Any]
