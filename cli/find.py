@@ -15,7 +15,7 @@ from ..gateway.errors import UpstreamError
 from ..gateway.http.doors import is_loopback as _is_loopback
 from ..gateway.transport import HttpTransport, Transport
 from . import owner
-from .terminal import Stop, WrongUse
+from .terminal import YELLOW, Stop, WrongUse, note
 
 LOOK_AGAIN = 0.3  # seconds
 
@@ -93,9 +93,20 @@ async def control(*, reading: bool = False) -> AsyncGenerator[Control]:
         if target is not None:
             yield RemoteControl(http, target)
         elif reading:
+            _silent()
             yield await stack.enter_async_context(local_control(reading=True))
         else:
             yield await _local(http, stack)
+
+
+def _silent() -> None:
+    """Say so where a gateway has the data directory and does not answer: what it knows may be newer."""
+    from ..registry.lock import taken
+
+    here = owner.read(owner.home())
+    if here is not None and owner.alive(here) and taken(owner.home()):
+        who = f"the gateway (process {here.pid})"
+        note(f"warning: {who} does not answer; this is what it has kept", style=YELLOW)
 
 
 async def _local(http: Transport, stack: contextlib.AsyncExitStack) -> Control:

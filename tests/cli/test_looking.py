@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from agentgw.cli import owner
 from agentgw.registry.lock import HomeLock
 
 from ..conftest import PATIENCE
@@ -63,6 +66,19 @@ def test_no_data_directory_is_no_reason_to_make_one(cli: Cli) -> None:
     assert cli.json("agents", "list") == []
     assert cli.json("keys", "list") == []
     assert not cli.home.exists()
+
+
+async def test_a_gateway_that_does_not_answer_is_told_of(cli: Cli, home: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound, not listening: nobody else gets the port
+        owner.write(home, url=f"http://127.0.0.1:{held.getsockname()[1]}", token="t")
+        lock = HomeLock(home, "agentgw serve")
+        await lock.acquire(0)
+        done = cli.run("agents", "list", "--json")
+        assert [agent["name"] for agent in json.loads(done.stdout)] == ["late"]
+        assert f"the gateway (process {os.getpid()}) does not answer" in done.stderr
+        lock.release()
+        assert cli.run("agents", "list", "--json").stderr == ""
 
 
 async def test_who_looks_waits_for_nobody(cli: Cli, home: Path) -> None:
