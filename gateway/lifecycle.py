@@ -6,7 +6,8 @@ submitted -> working <-> input_required / auth_required -> ... -> completed | fa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -202,30 +203,33 @@ class Folding:
 
     def add(self, event: Event, at: str = "") -> None:
         """Take one event in (``at``: its time). Events after the end change nothing."""
-        if self.state in TERMINAL:
+        state = self.state
+        if state in TERMINAL:
             return
-        self.state = next_state(self.state, event)
+        kind = type(event)
+        if kind not in _WORK:
+            self.state = state = next_state(state, event)
+        elif state is S.SUBMITTED:
+            self.state = state = S.WORKING
         self.stale = True
         if at:
             self._updated = at
-        if self._request is not None and self.state not in PAUSED:
+        if self._request is not None and state not in PAUSED:
             self._request = None
-        match event:
-            case MessageDelta():
-                self._write(event)
-            case ArtifactDelta():
-                self._grow(event)
-            case MessageDone(message=message):
-                self._done(message)
-            case StateChanged(message=message) if message is not None:
-                self._said = message
-            case InputRequired(request=request) if self.state in PAUSED:
-                self._request, self._said = request, request.message
-            case Finished(message=message, fault=fault):
-                self._done(None)
-                self._said, self._fault = message, fault
-            case _:
-                pass
+        if kind in _FOLDS:
+            _FOLDS[kind](self, event)
+
+    def _state_changed(self, event: StateChanged) -> None:
+        if event.message is not None:
+            self._said = event.message
+
+    def _asked(self, event: InputRequired) -> None:
+        if self.state in PAUSED:
+            self._request, self._said = event.request, event.request.message
+
+    def _finished(self, event: Finished) -> None:
+        self._done(None)
+        self._said, self._fault = event.message, event.fault
 
     def grow(self, log: Iterable[Logged]) -> None:
         """Take in PIECES of a task that works already: its state stays."""
@@ -255,19 +259,22 @@ class Folding:
         self._messages = messages[:-1]
         return messages[-1]
 
+    def _said_whole(self, event: MessageDone) -> None:
+        self._done(event.message)
+
     def _done(self, message: Message | None) -> None:
         """The message being written has ended: as ``message``, or as far as it came."""
-        written = self._open
-        self._open = None
-        if written is not None:
+        written, self._open = self._open, None
+        last = self._take_open() if written is None else None
+        if message is not None:
+            ended = message
+        elif written is not None:
             ended = msgspec.structs.replace(written[0], parts=written[1].parts, extra={})
-        elif (last := self._take_open()) is not None:
+        elif last is not None:
             ended = msgspec.structs.replace(last, extra={})
         else:
-            ended = None
-        ended = message or ended
-        if ended is not None:
-            self._messages = (*self._messages, ended)
+            return
+        self._messages = (*self._messages, ended)
 
     def _grow(self, event: ArtifactDelta) -> None:
         new = event.artifact
@@ -284,6 +291,16 @@ class Folding:
         else:
             self._grown.pop(new.artifact_id, None)
             self._artifacts = (*artifacts[:at], new, *artifacts[at + 1 :])
+
+
+_FOLDS: Mapping[type[Event], Callable[[Folding, Any], None]] = {
+    MessageDelta: Folding._write,  # pyright: ignore[reportPrivateUsage]
+    ArtifactDelta: Folding._grow,  # pyright: ignore[reportPrivateUsage]
+    MessageDone: Folding._said_whole,  # pyright: ignore[reportPrivateUsage]
+    StateChanged: Folding._state_changed,  # pyright: ignore[reportPrivateUsage]
+    InputRequired: Folding._asked,  # pyright: ignore[reportPrivateUsage]
+    Finished: Folding._finished,  # pyright: ignore[reportPrivateUsage]
+}
 
 
 def fold(task: Task, event: Event, at: str = "") -> Task:

@@ -7,7 +7,7 @@ left, the agent. Nobody reading is no reason to wait: what is said is kept for w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ from .model import ArtifactDelta, Data, Event, File, Logged, MessageDelta, Messa
 
 NEAR = 2  # events: who is no further behind keeps up
 FAR = 256  # events: more may not wait, however small they are
-BACKLOG = 256 * 1024  # bytes that may wait, taken as if all of them were as large as the newest
+BACKLOG = 256 * 1024  # bytes that may wait, taken as if all were as large as the largest that came last
 
 _encode = msgspec.json.Encoder().encode
 
@@ -63,11 +63,12 @@ class Pace:
         """How many the slowest has read; ``count`` without readers."""
         return min([reader.read for reader in self.readers], default=count)
 
-    def room(self, count: int, newest: Event) -> asyncio.Future[None] | None:
-        """What to wait for before there are more than ``count`` events, of which this is the newest: until
-        the fastest has read half of what it has not read of them. None while it keeps up, or nobody reads."""
+    def room(self, count: int, log: Sequence[Logged], came: int) -> asyncio.Future[None] | None:
+        """What to wait for before there are more than ``count`` events, of which ``log`` ends with the newest
+        and ``came`` together last: until the fastest has read half of what it has not read of them. None
+        while it keeps up, or nobody reads."""
         behind = self.behind(count)
-        if behind <= NEAR or (behind < FAR and behind * size_of(newest) < BACKLOG):
+        if behind <= NEAR or (behind < FAR and behind * _largest(log[len(log) - came :]) < BACKLOG):
             return None
         if self._room is None or self._room.done():
             self._enough = count - behind // 2
@@ -78,6 +79,10 @@ class Pace:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         self._room = None
+
+
+def _largest(log: Sequence[Logged]) -> int:
+    return max([size_of(logged.event) for logged in log], default=0)
 
 
 def size_of(event: Event) -> int:

@@ -107,12 +107,12 @@ class Pickup:
             raise Unreachable(f"{entry.agent} has not answered yet")
         async with _Place(self._gate) as place:
 
-            def told(event: Event) -> Awaitable[None] | None:
-                if isinstance(event, Started):
+            def told(*events: Event) -> Awaitable[None] | None:
+                if any(isinstance(event, Started) for event in events):
                     self.unheard.discard(entry)
                     place.free()
-                    return None
-                return tell(event)
+                    events = tuple(event for event in events if not isinstance(event, Started))
+                return tell(*events) if events else None
 
             await upstream.rejoin(ref, await entry.whole(), Trace(), told)
 
@@ -168,6 +168,11 @@ class Pickup:
     async def _looked(self, view: AgentView, entry: TaskLog, folding: Folding, restarted: bool) -> None:
         """What the agent says goes into ``folding``; that it has said nothing for too long, too."""
         upstream = view.upstream
+
+        def told(*events: Event) -> None:
+            for event in events:
+                folding.add(event)
+
         async with self._gate:
             try:
                 if isinstance(upstream, Keeps):
@@ -175,7 +180,7 @@ class Pickup:
                     folding.add(Finished(state=state) if state in TERMINAL else StateChanged(state=state))
                 elif isinstance(upstream, Rejoins):
                     ref = TaskRef(task_id=entry.id)
-                    await upstream.rejoin(ref, entry.task, Trace(), lambda e: folding.add(e), follow=False)
+                    await upstream.rejoin(ref, entry.task, Trace(), told, follow=False)
                 else:
                     raise Unreachable(f"{entry.agent} can't be asked")
             except UnknownTask:

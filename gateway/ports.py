@@ -41,9 +41,15 @@ from .telemetry import Tracer
 from .transport import Transport
 from .waiting import Timers
 
-# Takes an event in, at once. What it gives back is to be awaited before more is read from the agent: all who
-# follow the task are slow. None: go on. Who can't slow its agent down may leave it alone.
-Tell = Callable[[Event], Awaitable[None] | None]
+
+class Tell(Protocol):
+    """Takes events in, at once; what came together had best be told together. What it gives back is to be
+    awaited before more is read from the agent: all who follow the task are slow. None: go on. Who can't slow
+    its agent down may leave it alone."""
+
+    def __call__(self, *events: Event) -> Awaitable[None] | None: ...
+
+
 PassOn = Callable[[Request, str, Headers], Awaitable[None]]
 Handler = Callable[[Request], Awaitable[None]]
 

@@ -10,7 +10,7 @@ from time import time_ns
 
 from .errors import Draining
 from .lifecycle import PAUSED, PIECES, TERMINAL, Folding
-from .light import MOST, is_light, light, lightened, said, whole
+from .light import MOST, SAYS, is_light, light, lightened, said, whole
 from .model import (
     Event,
     Logged,
@@ -80,6 +80,7 @@ class TaskLog:
         self._folded = last_seq  # events that are in there; those that only add wait until it is read
         self._moved()
         self.last_seq: int = last_seq
+        self._came = 0  # how many events were logged the last time
         self._said = 0  # bytes by which the task has grown
         self._light = is_light(task)
         self._unwritten = 0  # bytes that it has said and the store does not have, once it is light
@@ -115,13 +116,21 @@ class TaskLog:
         """Whether a runner is at work on it."""
         return self.runner is not None and not self.runner.done()
 
-    def append(self, event: Event) -> None:
-        """Log an event, fold it into the task, wake who waits for it. After the end: ignored."""
-        if self.state in TERMINAL:
-            return
-        logged = Logged(seq=self.last_seq + 1, at=now(), event=event)
-        if type(event) in PIECES and self.state is not TaskState.SUBMITTED and not self._light:
-            self._said += size_of(event)  # the rest can wait
+    def append(self, *events: Event) -> None:
+        """Log events, fold them into the task, wake who waits for them. After the end: ignored."""
+        at, before = now(), self.last_seq
+        for event in events:
+            if self.state in TERMINAL:
+                break
+            self._log(Logged(seq=self.last_seq + 1, at=at, event=event))
+        self._came = self.last_seq - before
+        if self._came and self._waiting:
+            self._wake()
+
+    def _log(self, logged: Logged) -> None:
+        kind = type(logged.event)
+        if kind in PIECES and self.state is not TaskState.SUBMITTED and not self._light:
+            self._said += size_of(logged.event)  # the rest can wait
         else:
             self._fold_on()
             self._fold(logged)
@@ -129,12 +138,10 @@ class TaskLog:
         self._events.append(logged)
         if self._said > MOST and not self._light:
             self._lighten()
-        if type(event) is Started:
-            self._named(event)
+        if kind is Started:
+            self._named(logged.event)
         for reader in self._pace.readers:
             self._offer(reader, logged)
-        if self._waiting:
-            self._wake()
 
     def _offer(self, reader: Reader, logged: Logged) -> None:
         """To a reader, if it waits, the event that comes next."""
@@ -161,7 +168,8 @@ class TaskLog:
             self._unwritten += said(event)
         else:
             self._folding.add(event, logged.at)
-            self._said += said(event)
+            if type(event) in SAYS:
+                self._said += said(event)
         self._folded = logged.seq
         self._moved()
 
@@ -196,7 +204,7 @@ class TaskLog:
         for reader in self._pace.readers:
             if last_seq - reader.read <= NEAR:
                 return None
-        return self._pace.room(last_seq, self._events[-1].event)
+        return self._pace.room(last_seq, self._events, self._came)
 
     def replace(self, task: Task) -> None:
         """Take over what a relay saw of the task."""

@@ -23,7 +23,7 @@ Work = Callable[[Tell], Awaitable[None]]
 
 class Turn:
     """``idle``, ``total``: how long the agent may be silent, and may take in all. ``changed`` is called
-    after each event that was logged, ``started`` with what the agent calls task and conversation."""
+    after events were logged, ``started`` with what the agent calls task and conversation."""
 
     __slots__ = (
         "_changed",
@@ -56,20 +56,22 @@ class Turn:
         self._room: asyncio.Future[None] | None = None  # the agent is kept waiting until then
         self._passed = ""  # the limit that has run out
 
-    def tell(self, event: Event) -> Awaitable[None] | None:
+    def tell(self, *events: Event) -> Awaitable[None] | None:
         """Take in what the agent tells. Once it has ended or asked, nothing more counts. Gives back what to
         wait for, when all who follow the task are slow."""
         if self._over:
             return None
-        kind = type(event)
-        if kind is Finished or kind is InputRequired:
-            self._over = True
-        else:
-            self._heard = self._time()
+        for count, event in enumerate(events, 1):
+            kind = type(event)
+            if kind is Finished or kind is InputRequired:
+                self._over = True
+                events = events[:count]
+                break
             if type(event) is Started:
                 self._started(event)
+        self._heard = self._time()
         entry = self._entry
-        entry.append(event)
+        entry.append(*events)
         self._changed(entry)
         self._room = room = entry.room()
         return room

@@ -31,7 +31,12 @@ def replied(upstream: Invokes, task: TaskRef, call: Invocation, reply: InputRepl
 
 async def _told(work: Work) -> AsyncGenerator[Event]:
     events: asyncio.Queue[Event | None] = asyncio.Queue()
-    job = asyncio.ensure_future(work(events.put_nowait))
+
+    def tell(*told: Event) -> None:
+        for event in told:
+            events.put_nowait(event)
+
+    job = asyncio.ensure_future(work(tell))
     job.add_done_callback(lambda _: events.put_nowait(None))
     try:
         while (event := await events.get()) is not None:
@@ -43,14 +48,14 @@ async def _told(work: Work) -> AsyncGenerator[Event]:
 
 
 async def held_up(work: Work, at: int) -> tuple[int, int]:
-    """How many events are told when there is no room after the ``at``th; and in all, once there is."""
+    """How many events are told when there is no room from the ``at``th on; and in all, once there is."""
     told: list[Event] = []
     reached = asyncio.Event()
     room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def tell(event: Event) -> asyncio.Future[None] | None:
-        told.append(event)
-        if len(told) != at:
+    def tell(*events: Event) -> asyncio.Future[None] | None:
+        told.extend(events)
+        if len(told) < at or reached.is_set():
             return None
         reached.set()
         return room

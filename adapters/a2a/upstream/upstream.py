@@ -203,9 +203,8 @@ class A2AUpstream:
             raise BadUpstream(f"{self.name} ended its answer without a result")
         async with aclosing(self.rejoined(reader.task_id, call.trace)) as items:
             async for item in items:
-                for event in reader.feed(item):
-                    if (room := tell(event)) is not None:
-                        await room
+                if (events := reader.feed(item)) and (room := tell(*events)) is not None:
+                    await room
 
     def _check_skill(self, skill: str) -> None:
         """Raises UnknownSkill. A card that has an extended form need not name all skills."""
@@ -227,8 +226,8 @@ class A2AUpstream:
         losses = of_message(message)
         if not (call.streaming and self.streams):
             result = await self.call(Op.SEND, params, trace=call.trace, losses=losses)
-            for event in reader.feed(self.item(result, v)):
-                tell(event)
+            if events := reader.feed(self.item(result, v)):
+                tell(*events)
             return
         room: Awaitable[None] | None = None
 
@@ -236,8 +235,7 @@ class A2AUpstream:
             nonlocal room
             if room is not None or not reader.task_id or reader.done:
                 return False
-            for event in events:
-                room = tell(reader.piece(event)) or room
+            room = tell(*[reader.piece(event) for event in events])
             return True
 
         stream = self.stream(
@@ -252,9 +250,8 @@ class A2AUpstream:
                 if room is not None:
                     await room
                     room = None
-                for event in reader.feed(self.item(result, v)):
-                    if (full := tell(event)) is not None:
-                        await full
+                if (events := reader.feed(self.item(result, v))) and (full := tell(*events)) is not None:
+                    await full
                 if reader.done:
                     return
 
@@ -266,14 +263,12 @@ class A2AUpstream:
         try:
             if not follow:
                 version = (await self._ready()).interface.version
-                for event in reader.feed(await self._snapshot(task.task_id, version, trace)):
-                    tell(event)
+                tell(*reader.feed(await self._snapshot(task.task_id, version, trace)))
                 return
             async with aclosing(self.rejoined(task.task_id, trace)) as items:
                 async for item in items:
-                    for event in reader.feed(item):
-                        if (room := tell(event)) is not None:
-                            await room
+                    if (events := reader.feed(item)) and (room := tell(*events)) is not None:
+                        await room
         except AgentError as e:
             if (e.native or {}).get("code") != TASK_NOT_FOUND:
                 raise

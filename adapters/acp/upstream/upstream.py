@@ -98,9 +98,9 @@ class ACPUpstream(Server):
         try:
             async with contextlib.aclosing(self.followed(path, trace)) as looks:
                 async for found in looks:
-                    for event in catching.news(self._replayed(found, decoder)):
-                        if (room := tell(event)) is not None:
-                            await room
+                    news = catching.news(self._replayed(found, decoder))
+                    if news and (room := tell(*news)) is not None:
+                        await room
                     if decoder.ended or not follow:
                         return
         except InvalidRequest as e:
@@ -165,8 +165,8 @@ class ACPUpstream(Server):
             async with self.stream("POST", path, body, span.trace) as stream:
                 if stream.status >= 300 or (stream.header("content-type") or "").startswith(JSON_TYPE):
                     reply = Reply(stream.status, stream.headers, await stream.read())
-                    for event in decoder.whole(self.object(reply)):
-                        tell(event)
+                    if events := decoder.whole(self.object(reply)):
+                        tell(*events)
                 else:
                     await self._streamed(stream, decoder, tell)
             if decoder.ended:
@@ -188,22 +188,39 @@ class ACPUpstream(Server):
             nonlocal room
             if room is not None or decoder.ended:
                 return False
-            for event in decoder.texts(texts):
-                room = tell(event) or room
+            room = tell(*decoder.texts(texts))
             return True
 
+        if stream.complete:
+            self._told_of(await stream.read(), reader, decoder, tell)
+            return
         stream.offer(sse.taker(reader, text_at, take))
         async for chunk in stream.chunks():
             if room is not None:
                 await room
+            room = self._told_of(chunk, reader, decoder, tell)
+            if decoder.ended:
+                stream.settle()
+                return
+            if room is not None:
+                await room
                 room = None
-            for item in events_in(reader, chunk, self.record.name):
-                for event in decoder.feed(_object(item.data, self.record.name)):
-                    if (full := tell(event)) is not None:
-                        await full
+
+    def _told_of(
+        self, chunk: bytes, reader: sse.Decoder, decoder: RunDecoder, tell: Tell
+    ) -> Awaitable[None] | None:
+        """Tell what the events say that the chunk completes; gives back what ``tell`` does."""
+        agent = self.record.name
+        found = reader.whole(chunk) or [item.data for item in events_in(reader, chunk, agent)]
+        events: list[Event] = []
+        try:
+            for data in found:
+                events += decoder.feed(_object(data, agent))
                 if decoder.ended:
-                    stream.settle()
-                    return
+                    break
+        finally:  # what came before something wrong counts
+            room = tell(*events) if events else None
+        return room
 
     async def _recovered(self, decoder: RunDecoder, trace: Trace, tell: Tell) -> None:
         """Go on with a run that still works: from the log that the server keeps of it, else from the Run.
@@ -213,9 +230,8 @@ class ACPUpstream(Server):
         path = f"/runs/{quote(decoder.run_id or '', safe='')}"
         async with contextlib.aclosing(self.followed(path, trace)) as looks:
             async for found in looks:
-                for event in self._fresh(found, decoder):
-                    if (room := tell(event)) is not None:
-                        await room
+                if (events := self._fresh(found, decoder)) and (room := tell(*events)) is not None:
+                    await room
                 if decoder.ended:
                     return
 

@@ -80,5 +80,5 @@ class Turn:
         self._tell = tell
         if tell is not None:
             kept, self._kept = self._kept, []
-            for event in kept:
-                tell(event)
+            if kept:
+                tell(*kept)

@@ -198,9 +198,8 @@ class Turns:
                     continue
                 events = self._outcome(turn)
                 waiting = turn.question is not None
-                for event in events:
-                    tell(event)
                 if events:
+                    tell(*events)
                     return
         finally:
             turn.listen(None)

@@ -415,7 +415,8 @@ async def test_a_stream_that_is_not_acp(host: TestHost) -> None:
 
 
 async def test_an_agent_is_read_no_further_than_there_is_room(host: TestHost) -> None:
-    events = [run_event("created"), *(part_event(str(n)) for n in range(50)), run_event("completed")]
+    large = "x" * 100_000
+    events = [run_event("created"), *(part_event(large) for _ in range(50)), run_event("completed")]
     body = b"".join([b"data: " + json.dumps(event).encode() + b"\n\n" for event in events])
 
     async def at_once() -> AsyncIterator[bytes]:
@@ -423,8 +424,8 @@ async def test_an_agent_is_read_no_further_than_there_is_room(host: TestHost) ->
 
     async with served(FakeServer({"POST /runs": lambda asked: at_once()})) as url:
         agent = upstream(host, url)
-        before, all_told = await held_up(lambda tell: agent.invoke(call("x"), tell), 5)
-    assert before == 5
+        before, all_told = await held_up(lambda tell: agent.invoke(call("x"), tell), 1)
+    assert before < 10  # what had been read by then
     assert all_told > 50
 
 
