@@ -128,9 +128,9 @@ class TaskLog:
             self._wake()
 
     def _log(self, logged: Logged) -> None:
-        kind = type(logged.event)
-        if kind in PIECES and self.state is not TaskState.SUBMITTED and not self._light:
-            self._said += size_of(logged.event)  # the rest can wait
+        event = logged.event
+        if type(event) in PIECES and self.state is not TaskState.SUBMITTED and not self._light:
+            self._said += size_of(event)  # the rest can wait
         else:
             self._fold_on()
             self._fold(logged)
@@ -138,8 +138,8 @@ class TaskLog:
         self._events.append(logged)
         if self._said > MOST and not self._light:
             self._lighten()
-        if kind is Started:
-            self._named(logged.event)
+        if type(event) is Started:
+            self._named(event)
         for reader in self._pace.readers:
             self._offer(reader, logged)
 

@@ -67,7 +67,7 @@ class Turn:
                 self._over = True
                 events = events[:count]
                 break
-            if type(event) is Started:
+            if isinstance(event, Started):
                 self._started(event)
         self._heard = self._time()
         entry = self._entry

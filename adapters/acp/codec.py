@@ -228,6 +228,26 @@ def message(raw: Any, where: str = "message") -> Message:
     return msgspec.structs.replace(bare, extra={"acp": kept}) if kept else bare
 
 
+def plain_answer(raw: Any) -> Message | None:
+    """What ``message``, with its parts made ``compact``, makes of an agent's message that is one plain text;
+    None for any other."""
+    if not isinstance(raw, dict):
+        return None
+    fields = cast(Json, raw)
+    role, parts = fields.get("role"), fields.get("parts")
+    if not isinstance(role, str) or not isinstance(parts, list) or len(cast(list[Any], parts)) != 1:
+        return None
+    speaker, _, author = role.partition("/")
+    text = bare_text(parts[0])
+    if speaker != "agent" or text is None or role_by(author or None) != role:
+        return None
+    if len(fields) == 2:
+        return Message(role="agent", parts=(text,), author=author or None)
+    kept = {name: value for name, value in fields.items() if name != "parts" and name != "role"}
+    extra: Extra = {"acp": {"fields": kept, "absent": []}}
+    return Message(role="agent", parts=(text,), author=author or None, extra=extra)
+
+
 def said(raw: Any, where: str) -> Message:
     """The same for a client's message, which must be what any server takes: its times are times, links are
     whole, metadata of parts is one of ACP's two kinds."""
@@ -289,6 +309,13 @@ def input_message(raw: Sequence[Any]) -> Translated[Message]:
 
 def input_json(message: Message) -> Translated[list[Json]]:
     """A canonical message as a run's input."""
+    match message.parts:
+        case (Text(text=text) as part,) if not message.extra and is_bare(part):  # what most say
+            parts = [{"content_type": TEXT_TYPE, "content": text}]
+            losses = phrases(_own_losses(message))
+            return Translated(value=[{"role": role_of(message), "parts": parts}], losses=losses)
+        case _:
+            pass
     kept = message.extra.get("acp", {}).get("input")
     raw = list(kept) if kept else [message_json(message)]
     return Translated(value=raw, losses=phrases(message_losses(message)))
@@ -296,12 +323,16 @@ def input_json(message: Message) -> Translated[list[Json]]:
 
 def message_losses(message: Message) -> set[Loss]:
     """What ACP has no place for in a message and its parts."""
-    found = set(losses(message.parts))
+    return _own_losses(message).union(losses(message.parts))
+
+
+def _own_losses(message: Message) -> set[Loss]:
+    found: set[Loss] = set()
     if message.message_id is not None:
         found.add(Loss.MESSAGE_ID)
     if message.metadata:
         found.add(Loss.MESSAGE_METADATA)
-    if foreign(message.extra):
+    if message.extra and foreign(message.extra):
         found.add(Loss.MESSAGE_FIELDS)
     return found
 

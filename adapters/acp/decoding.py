@@ -62,7 +62,7 @@ class RunDecoder:
         self._parts = 0  # of the message that is being written
         self._messages = 0  # finished ones
         self._unclosed = False  # a message ended without message.completed: they can't be counted
-        for message in _output_of(resumed or {}):
+        for message in _output_of(resumed) if resumed else ():
             self._author = _author(message)
             if _is_open(message):
                 parts = message.get("parts")
@@ -157,6 +157,9 @@ class RunDecoder:
     def _rest(self, run: Json) -> list[Event]:
         """What the output holds beyond what was streamed. An unfinished message stays open."""
         events: list[Event] = []
+        output = run.get("output")
+        if not isinstance(output, list) or len(cast(list[Any], output)) <= self._messages:
+            return events
         for raw in _output_of(run)[self._messages :]:
             if not self._parts:
                 self._author = _author(raw)
@@ -187,6 +190,10 @@ class RunDecoder:
         )
 
     def _completed(self, raw: Any) -> list[Event]:
+        if (plain := codec.plain_answer(raw)) is not None:
+            self._parts = 0
+            self._messages += 1
+            return [MessageDone(message=plain)]
         message = codec.message(raw)
         events: list[Event] = []
         if not self._parts and not self._resumed:  # it came whole: its artifacts were not seen as parts

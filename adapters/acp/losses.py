@@ -5,7 +5,7 @@ Each phrase is stable; ``docs/protocols.md`` lists exactly these, and a test kee
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from enum import StrEnum
 
 
@@ -41,6 +41,6 @@ class Unread(StrEnum):
     HISTORY = "session history from elsewhere"
 
 
-def phrases(found: Iterable[StrEnum]) -> tuple[str, ...]:
+def phrases(found: Collection[StrEnum]) -> tuple[str, ...]:
     """Losses as they are told: sorted, each once."""
-    return tuple(sorted({str(loss) for loss in found}))
+    return tuple(sorted({str(loss) for loss in found})) if found else ()

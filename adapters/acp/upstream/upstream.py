@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Sequence
-from typing import Any, cast
 from urllib.parse import quote
 
 import msgspec
@@ -62,13 +61,15 @@ class ACPUpstream(Server):
         # Always as a stream, also when the client only wants the end: a run can be cancelled only by its id,
         # and signs of life renew the idle limit.
         body: Json = {
-            "agent_name": await self.remote(),
+            "agent_name": self.named or await self.remote(),
             "input": said.value,
             "session_id": known,
             "mode": "stream",
-            **_metadata(call),
         }
-        losses = (*said.losses, *request_losses(call))
+        losses = said.losses
+        if call.metadata or call.skill:
+            body |= _metadata(call)
+            losses = (*losses, *request_losses(call))
         try:
             await self._turn("/runs", body, call, losses, tell)
             return
@@ -155,8 +156,9 @@ class ACPUpstream(Server):
         finally:
             if decoder.ended:
                 error = "agent_error" if decoder.status == "failed" else None
-            span.set("acp.run.id", decoder.run_id)
-            span.set("acp.run.status", decoder.status or None)
+            if decoder.run_id is not None:
+                span.attributes["acp.run.id"] = decoder.run_id
+                span.attributes["acp.run.status"] = decoder.status
             span.set("gen_ai.conversation.id", decoder.session_id)
             span.end(error)
 
@@ -271,11 +273,13 @@ def _metadata(call: Invocation) -> Json:
     return {"metadata": metadata} if metadata else {}
 
 
+_decode = msgspec.json.Decoder(Json).decode
+
+
 def _object(data: bytes | Raw, agent: str) -> Json:
     try:
-        value: Any = msgspec.json.decode(data)
+        return _decode(data)
+    except msgspec.ValidationError as e:
+        raise BadUpstream(f"{agent} sent an event that is not an object") from e
     except UNREADABLE as e:
         raise BadUpstream(f"{agent} sent an event that is not JSON", detail=str(e)) from e
-    if not isinstance(value, dict):
-        raise BadUpstream(f"{agent} sent an event that is not an object")
-    return cast(Json, value)
