@@ -302,7 +302,7 @@ class Hub:
                 self._conversations.put(call.principal, call.agent, entry.context_id, event.context_id)
 
         turn = self._turn(entry, view.record, (call.idle_timeout, call.total_timeout), started)
-        entry.runner = asyncio.create_task(self._run(turn, work))
+        entry.runner = self.timers.loop.create_task(self._run(turn, work))
 
     def _patience(self, record: Record) -> float:
         return allowed(record, self.config.limits)[1]
@@ -311,7 +311,8 @@ class Hub:
         self, entry: TaskLog, record: Record, less: Timeouts, started: Callable[[Started], None]
     ) -> Turn:
         idle, total = allowed(record, self.config.limits, less)
-        return Turn(entry, self.timers.of(idle), self.timers.of(total), self._book.changed, started)
+        timers = self.timers
+        return Turn(entry, timers.of(idle), timers.of(total), self._book.changed, started, timers.loop.time)
 
     async def _run(self, turn: Turn, work: Work) -> None:
         self._running += 1

@@ -225,11 +225,18 @@ class TaskLog:
 
     async def _until(self, reached: Reached) -> None:
         """Wait for the next change after which ``reached`` is true."""
+        if self.left:
+            raise Draining
+        # To ask asyncio for the loop costs a system call.
+        loop = asyncio.get_running_loop() if self.runner is None else self.runner.get_loop()
+        waiting = (reached, loop.create_future())
+        self._waiting.append(waiting)
         self.watchers += 1
         try:
-            await self._change(reached)
+            await waiting[1]
         finally:
             self.watchers -= 1
+            self._waiting.remove(waiting)
 
     def leave(self) -> None:
         """This process does not go on with it, another will."""
@@ -238,16 +245,6 @@ class TaskLog:
         for waiter in (*wakes, *(waiter for _, waiter in self._waiting)):
             if not waiter.done():
                 waiter.set_exception(Draining())
-
-    async def _change(self, reached: Reached) -> None:
-        if self.left:
-            raise Draining
-        waiting = (reached, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        try:
-            await waiting[1]
-        finally:
-            self._waiting.remove(waiting)
 
     async def events(
         self, after: int = 0, taker: Callable[[Logged], bool] | None = None

@@ -23,7 +23,8 @@ Work = Callable[[Tell], Awaitable[None]]
 
 class Turn:
     """``idle``, ``total``: how long the agent may be silent, and may take in all. ``changed`` is called
-    after events were logged, ``started`` with what the agent calls task and conversation."""
+    after events were logged, ``started`` with what the agent calls task and conversation.
+    ``time``: the loop's."""
 
     __slots__ = (
         "_changed",
@@ -45,13 +46,14 @@ class Turn:
         total: Timer,
         changed: Callable[[TaskLog], None],
         started: Callable[[Started], None],
+        time: Callable[[], float],
     ) -> None:
         self._entry = entry
         self._idle, self._total = idle, total
         self._changed = changed
         self._started = started
         self._over = False
-        self._time = asyncio.get_running_loop().time
+        self._time = time
         self._heard = 0.0  # when there was the last sign of life
         self._room: asyncio.Future[None] | None = None  # the agent is kept waiting until then
         self._passed = ""  # the limit that has run out

@@ -86,7 +86,7 @@ def of_parts(parts: Iterable[Part]) -> set[Loss]:
 
 def phrases(found: Iterable[Loss]) -> tuple[str, ...]:
     """Losses as they are told: sorted, each once."""
-    return tuple(sorted({loss.value for loss in found})) if found else ()
+    return tuple(sorted({str(loss) for loss in found})) if found else ()
 
 
 def _of_message(message: Message) -> set[Loss]:

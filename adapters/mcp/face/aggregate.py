@@ -99,7 +99,7 @@ class Aggregate(Door):
         return await handler(exchange)
 
     async def input_schema(self, exchange: Exchange) -> Any:
-        found = await self._find(exchange, "tools")
+        found = exchange.found = await self._find(exchange, "tools")
         if found is None or found.own is None:
             return None
         server, catalog = found.offer.server, found.offer.catalog
@@ -142,7 +142,7 @@ class Aggregate(Door):
     # --- what has one owner --------------------------------------------------------------------
 
     async def _tools_call(self, exchange: Exchange) -> wire.Result:
-        found = await self._find(exchange, "tools")
+        found: Found | None = exchange.found or await self._find(exchange, "tools")
         if found is None:
             raise RpcError(wire.INVALID_PARAMS, f"Unknown tool: {exchange.name}")
         view, server = found.view, found.server

@@ -102,7 +102,7 @@ async def converse(
     """Follow the task to its end, or for ``patience`` seconds (None: as long as it takes), and put its
     questions to the client. An InputRequiredResult, where that is how the client is asked."""
     numbers = itertools.count(1)
-    waiting = Waiting()
+    waiting = Waiting(loop=engine.timers.loop)
     if patience is not None:
         waiting.timed = ((engine.timers.of(patience), partial(waiting.end, TimeoutError())),)
     try:

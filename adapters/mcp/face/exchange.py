@@ -84,6 +84,7 @@ class Exchange:
         )
         self.reply = reply
         self.span: Span | None = None
+        self.found: Any = None  # where the tool that is named leads, once its door has looked
         self.error_type: str | None = None  # for the span
         self.canceled = False
         self.task = asyncio.current_task(engine.timers.loop)

@@ -128,6 +128,8 @@ def _skill_line(skill: Skill) -> str:
 def parse(arguments: Mapping[str, Any]) -> Turn:
     """The turn that ``arguments`` ask for; null stands for absent, as many hosts send it. Raises
     BadArguments."""
+    if len(arguments) == 1 and (said := arguments.get("message")) and isinstance(said, str):  # most
+        return Turn(message=Message(role="user", parts=(Text(text=said),)))
     given = {key: value for key, value in arguments.items() if value is not None}
     if unknown := sorted(given.keys() - _PROPERTIES.keys()):
         raise BadArguments(f"unknown argument: {unknown[0]}; there are {', '.join(_PROPERTIES)}")
