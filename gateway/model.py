@@ -412,4 +412,6 @@ class Translated(_Struct, Generic[T], frozen=True):
 
 def text_of(parts: tuple[Part, ...] | list[Part]) -> str:
     """All text of the parts, joined without separator (pieces of one stream join seamlessly)."""
-    return "".join(p.text for p in parts if isinstance(p, Text))
+    if len(parts) == 1 and isinstance(part := parts[0], Text):
+        return part.text
+    return "".join([p.text for p in parts if isinstance(p, Text)])

@@ -132,7 +132,8 @@ class TaskLog:
         if type(event) in PIECES and self.state is not TaskState.SUBMITTED and not self._light:
             self._said += size_of(event)  # the rest can wait
         else:
-            self._fold_on()
+            if self._folded < self.last_seq:
+                self._fold_on()
             self._fold(logged)
         self.last_seq = logged.seq
         self._events.append(logged)
@@ -179,9 +180,8 @@ class TaskLog:
 
     def _fold_on(self) -> None:
         """Fold what could wait."""
-        if self._folded < self.last_seq:
-            self._folding.grow(self._events[self._folded - self._first :])
-            self._folded = self.last_seq
+        self._folding.grow(self._events[self._folded - self._first :])
+        self._folded = self.last_seq
 
     def _moved(self) -> None:
         self.state = state = self._folding.state
@@ -201,10 +201,11 @@ class TaskLog:
                 self._writes = asyncio.get_running_loop().create_future()
             return self._writes
         last_seq = self.last_seq
-        for reader in self._pace.readers:
+        readers = self._pace.readers
+        for reader in readers:
             if last_seq - reader.read <= NEAR:
                 return None
-        return self._pace.room(last_seq, self._events, self._came)
+        return self._pace.room(last_seq, self._events, self._came) if readers else None
 
     def replace(self, task: Task) -> None:
         """Take over what a relay saw of the task."""
@@ -359,7 +360,8 @@ class TaskLog:
         """Let go of the events that the store has and everybody who follows has read."""
         spare = min(self.stored, self._pace.slowest(self.stored)) - self._first
         if spare > 0 and not self._loading:
-            self._fold_on()
+            if self._folded < self.last_seq:
+                self._fold_on()
             del self._events[:spare]
             self._first += spare
 

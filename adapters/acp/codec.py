@@ -198,9 +198,9 @@ def losses(parts: Sequence[Part]) -> tuple[Loss, ...]:
 
 def foreign(extra: Extra) -> bool:
     """Whether there are fields that only another protocol has."""
-    return bool(extra) and any(
-        fields for protocol, fields in extra.items() if protocol not in ("acp", "gateway")
-    )
+    if not extra:
+        return False
+    return bool([p for p, fields in extra.items() if fields and p not in ("acp", "gateway")])
 
 
 # --- messages --------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ _json = msgspec.json.Encoder()
 def part_of(block: Mapping[str, Any]) -> Part:
     """A content block as a part. A block of an unknown type, or one that breaks the schema, becomes a Data
     part that holds it whole."""
+    if len(block) == 2 and block.get("type") == "text" and isinstance(text := block.get("text"), str):
+        return Text(text=text)  # what most are
     rest = dict(block)
     part: Part | None = None
     match rest.pop("type", None):
@@ -66,9 +68,9 @@ def part_of(block: Mapping[str, Any]) -> Part:
 
 def parts_of(content: Any) -> tuple[Part, ...]:
     """The parts of a ``content`` array (a single block, as in sampling messages, counts as an array)."""
-    if isinstance(content, Mapping):
+    if not isinstance(content, list) and isinstance(content, Mapping):
         return (part_of(cast("Mapping[str, Any]", content)),)
-    return tuple(part_of(block) for block in objects(content))
+    return tuple([part_of(block) for block in objects(content)])
 
 
 def _media_part(kind: str, rest: dict[str, Any]) -> File | None:
@@ -305,4 +307,5 @@ def sole_string(schema: Mapping[str, Any] | None) -> str | None:
 
 
 def _mapping(value: Any) -> Mapping[str, Any] | None:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else None
+    # To ask a class of Python's own comes cheaper than to ask an abstract one.
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict | Mapping) else None

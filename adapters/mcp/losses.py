@@ -107,7 +107,7 @@ def _of_artifact(artifact: Artifact) -> set[Loss]:
 
 
 def _foreign(extra: Extra) -> bool:
-    return any(fields for protocol, fields in extra.items() if protocol not in _OURS)
+    return bool([protocol for protocol, fields in extra.items() if fields and protocol not in _OURS])
 
 
 def _is_resource(part: Text) -> bool:

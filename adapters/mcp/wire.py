@@ -326,7 +326,9 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
 
 def objects(value: Any) -> tuple[dict[str, Any], ...]:
     """The objects in a JSON array; what is none is left out (one broken item must not hide the others)."""
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+    if not isinstance(value, list | tuple) and (
+        not isinstance(value, Sequence) or isinstance(value, str | bytes)
+    ):
         return ()
-    items = cast("Sequence[Any]", value)
-    return tuple(cast("dict[str, Any]", item) for item in items if isinstance(item, dict))
+    items = cast("Sequence[dict[str, Any]]", value)
+    return tuple([item for item in items if isinstance(item, dict)])  # pyright: ignore[reportUnnecessaryIsInstance]

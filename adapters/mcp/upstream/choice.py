@@ -48,8 +48,11 @@ def choose(message: Message, skill: str | None, named: Named) -> Chosen | InputR
     """The call of one of the tools that ``message`` asks for, or the question to put instead. Raises
     InvalidRequest for a file reference that leads nowhere and for arguments that are no object."""
     data: list[Any] = [p.data for p in message.parts if isinstance(p, Data)]
-    structured = cast("list[Mapping[str, Any]]", [d for d in data if isinstance(d, Mapping)])
-    explicit = next((d for d in reversed(structured) if isinstance(d.get("tool"), str)), None)
+    structured: list[Mapping[str, Any]] = []
+    explicit: Mapping[str, Any] | None = None
+    if data:
+        structured = [d for d in data if isinstance(d, Mapping)]
+        explicit = next((d for d in reversed(structured) if isinstance(d.get("tool"), str)), None)
     if explicit is not None:
         name = explicit["tool"]
         if name not in named:

@@ -8,6 +8,7 @@ server decides; polling brings result, error and questions, ``tasks/update`` the
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
@@ -79,10 +80,13 @@ class _Peek(msgspec.Struct, frozen=True):
 
 
 _peek = msgspec.json.Decoder(_Peek)
+_mentions = re.compile(rb'"task"|\\u').search  # cheaper than decoding what is none
 
 
 def created(result: msgspec.Raw) -> Created | None:
     """The task that a tools/call was answered with; None for any other result."""
+    if not _mentions(result):
+        return None
     try:
         peek = _peek.decode(result)
     except UNREADABLE:

@@ -72,7 +72,8 @@ class Turn:
 
     async def news(self) -> None:
         """Wait for that."""
-        self._news = asyncio.get_running_loop().create_future()
+        assert self.running is not None
+        self._news = self.running.get_loop().create_future()
         await self._news
 
     def listen(self, tell: Tell | None) -> None:

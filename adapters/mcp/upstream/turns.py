@@ -151,7 +151,8 @@ class Turns:
             on_notification=lambda method, params: _notified(turn, method, params),
             on_request=lambda method, params: _requested(turn, method, params, self._patience()),
         )
-        turn.running = asyncio.ensure_future(self._called(turn, turn.chosen, params, caller))
+        called = self._called(turn, turn.chosen, params, caller)
+        turn.running = asyncio.get_running_loop().create_task(called)
         turn.running.add_done_callback(turn.wake)
 
     async def _called(
