@@ -212,6 +212,19 @@ class RunDecoder:
         return events
 
 
+def without_pieces(events: Sequence[Event]) -> list[Event]:
+    """The events without the pieces of messages that are told whole after them."""
+    kept: list[Event] = []
+    whole = False
+    for event in reversed(events):
+        kind = type(event)
+        whole = whole or kind is MessageDone
+        if not whole or kind is not MessageDelta:
+            kept.append(event)
+    kept.reverse()
+    return kept
+
+
 def _output_of(run: Json) -> list[Json]:
     raw = run.get("output")
     items = cast(list[Any], raw) if isinstance(raw, list) else []

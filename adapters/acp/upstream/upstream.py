@@ -28,7 +28,7 @@ from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Span
 from ....gateway.transport import Reply, Stream
 from .. import codec
-from ..decoding import RunDecoder, text_at
+from ..decoding import RunDecoder, text_at, without_pieces
 from ..ids import as_uuid, is_uuid
 from ..losses import Loss, phrases
 from ..wire import JSON_TYPE, Json
@@ -149,7 +149,7 @@ class ACPUpstream(Server):
             span.set("agentgw.losses", "; ".join(sorted(losses)))
         error: str | None = "canceled"  # unless it comes to an end: the caller may stop listening
         try:
-            await self._told(path, msgspec.json.encode(body), span, decoder, tell)
+            await self._told(path, msgspec.json.encode(body), span, decoder, tell, pieces=call.streaming)
         except GatewayError as e:
             error = e.code
             raise
@@ -162,7 +162,9 @@ class ACPUpstream(Server):
             span.set("gen_ai.conversation.id", decoder.session_id)
             span.end(error)
 
-    async def _told(self, path: str, body: bytes, span: Span, decoder: RunDecoder, tell: Tell) -> None:
+    async def _told(
+        self, path: str, body: bytes, span: Span, decoder: RunDecoder, tell: Tell, *, pieces: bool
+    ) -> None:
         try:
             async with self.stream("POST", path, body, span.trace) as stream:
                 if stream.status >= 300 or (stream.header("content-type") or "").startswith(JSON_TYPE):
@@ -170,7 +172,7 @@ class ACPUpstream(Server):
                     if events := decoder.whole(self.object(reply)):
                         tell(*events)
                 else:
-                    await self._streamed(stream, decoder, tell)
+                    await self._streamed(stream, decoder, tell, pieces)
             if decoder.ended:
                 return
             if decoder.run_id is None:
@@ -182,7 +184,8 @@ class ACPUpstream(Server):
                 raise
         await self._recovered(decoder, span.trace, tell)
 
-    async def _streamed(self, stream: Stream, decoder: RunDecoder, tell: Tell) -> None:
+    async def _streamed(self, stream: Stream, decoder: RunDecoder, tell: Tell, pieces: bool) -> None:
+        """``pieces``: whether somebody may want to see an answer grow."""
         reader = sse.Decoder(self.host.config.limits.body)
         room: Awaitable[None] | None = None
 
@@ -194,13 +197,13 @@ class ACPUpstream(Server):
             return True
 
         if stream.complete:
-            self._told_of(await stream.read(), reader, decoder, tell)
+            self._told_of(await stream.read(), reader, decoder, tell, pieces)
             return
         stream.offer(sse.taker(reader, text_at, take))
         async for chunk in stream.chunks():
             if room is not None:
                 await room
-            room = self._told_of(chunk, reader, decoder, tell)
+            room = self._told_of(chunk, reader, decoder, tell, pieces)
             if decoder.ended:
                 stream.settle()
                 return
@@ -209,7 +212,7 @@ class ACPUpstream(Server):
                 room = None
 
     def _told_of(
-        self, chunk: bytes, reader: sse.Decoder, decoder: RunDecoder, tell: Tell
+        self, chunk: bytes, reader: sse.Decoder, decoder: RunDecoder, tell: Tell, pieces: bool
     ) -> Awaitable[None] | None:
         """Tell what the events say that the chunk completes; gives back what ``tell`` does."""
         agent = self.record.name
@@ -221,7 +224,8 @@ class ACPUpstream(Server):
                 if decoder.ended:
                     break
         finally:  # what came before something wrong counts
-            room = tell(*events) if events else None
+            told = events if pieces or len(events) < 3 else without_pieces(events)
+            room = tell(*told) if told else None
         return room
 
     async def _recovered(self, decoder: RunDecoder, trace: Trace, tell: Tell) -> None:

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentgw.adapters.acp import codec
+from agentgw.adapters.acp.losses import phrases
 from agentgw.gateway.errors import InvalidRequest
 from agentgw.gateway.model import Data, File, Message, Text
 
@@ -205,3 +206,24 @@ def test_a_role_is_fit_for_the_protocol() -> None:
     assert codec.role_of(Message(role="agent", parts=(), author="a b/ü")) == "agent/a_b__"
     assert codec.role_of(Message(role="agent", parts=()), "echo") == "agent/echo"
     assert codec.role_of(Message(role="user", parts=(), author="x"), "echo") == "user"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(role="user", parts=(Text(text="x"),)),
+        Message(role="user", parts=(Text(text=""),), message_id="m", metadata={"n": 1}),
+        Message(role="agent", parts=(Text(text="x"),), author="echo"),
+        Message(role="user", parts=(Text(text="x"),), extra={"a2a": {"extensions": ["e"]}}),
+        Message(role="user", parts=(Text(text="x", media_type="text/markdown"),)),
+        Message(
+            role="user", parts=(Text(text="x", extra={"acp": {"fields": {"name": None}, "absent": []}}),)
+        ),
+        Message(role="user", parts=(Text(text="x"), Text(text="y"))),
+        Message(role="user", parts=()),
+    ],
+)
+def test_a_message_that_is_one_plain_text_is_written_as_any_is(message: Message) -> None:
+    written = codec.input_json(message)
+    assert written.value == [codec.message_json(message)]
+    assert written.losses == phrases(codec.message_losses(message))

@@ -9,9 +9,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentgw.adapters.acp.decoding import RunDecoder
+from agentgw.adapters.acp.decoding import RunDecoder, without_pieces
 from agentgw.gateway.errors import InvalidRequest
-from agentgw.gateway.model import Event, Finished, MessageDelta, MessageDone, Started, TaskState, Text
+from agentgw.gateway.lifecycle import fold
+from agentgw.gateway.model import (
+    Event,
+    Finished,
+    Message,
+    MessageDelta,
+    MessageDone,
+    Progress,
+    Started,
+    Task,
+    TaskState,
+    Text,
+)
 
 from . import golden
 
@@ -85,3 +97,53 @@ def test_what_is_not_acp_is_an_error(event: Any) -> None:
 def test_a_cancelled_run_is_canceled() -> None:
     events = RunDecoder("painter").feed({"type": "run.cancelled", "run": run("cancelled")})
     assert events[-1] == Finished(state=TaskState.CANCELED)
+
+
+def test_pieces_that_are_told_whole_change_nothing() -> None:
+    def piece(text: str) -> MessageDelta:
+        return MessageDelta(parts=(Text(text=text),))
+
+    def whole(text: str) -> MessageDone:
+        return MessageDone(message=Message(role="agent", parts=(Text(text=text),)))
+
+    events: list[Event] = [
+        Started(task_id="r"), piece("a"), Progress(message="half"), piece("b"), whole("ab"), piece("c"),
+        whole("c"), piece("d"), Finished(state=TaskState.CANCELED),
+    ]  # fmt: skip
+    kept = without_pieces(events)
+    assert kept == [events[0], events[2], whole("ab"), whole("c"), piece("d"), events[-1]]
+    tasks = [Task(id="t", context_id="c", agent="x")] * 2
+    for n, told in enumerate((events, kept)):
+        for event in told:
+            tasks[n] = fold(tasks[n], event)
+    assert tasks[0] == tasks[1]
+
+
+def sdk_message(role: str, *parts: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"role": role, "parts": list(parts), **fields}
+
+
+PLAIN = {"content_type": "text/plain", "content": "x"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        sdk_message("agent/a", PLAIN),
+        sdk_message("agent", PLAIN, created_at="2026-01-01T00:00:00Z", completed_at=None),
+        sdk_message("agent/a b", PLAIN),
+        sdk_message("agent/", PLAIN),
+        sdk_message("user", PLAIN),
+        sdk_message("agent/a", PLAIN | {"name": None, "content_encoding": "plain", "metadata": None}),
+        sdk_message("agent/a", PLAIN | {"name": "n"}),
+        sdk_message("agent/a", PLAIN | {"content": ""}),
+        sdk_message("agent/a", PLAIN, PLAIN),
+        sdk_message("agent/a", PLAIN | {"content_type": "text/csv"}),
+    ],
+)
+def test_one_plain_text_is_read_as_any_message_is(message: dict[str, Any], monkeypatch: Any) -> None:
+    """The short way for what most agents say is no other way."""
+    event = {"type": "message.completed", "message": message}
+    short = RunDecoder("echo").feed(event)
+    monkeypatch.setattr("agentgw.adapters.acp.codec.plain_answer", lambda raw: None)
+    assert short == RunDecoder("echo").feed(event)
