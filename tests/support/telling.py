@@ -71,19 +71,22 @@ async def held_up(work: Work, at: int) -> tuple[int, int]:
 
 
 class Narrow:
-    """Implements ``ports.Tell`` with no room after every third event, until the loop goes round. ``told``:
-    the events; ``pressed``: how many came all the same."""
+    """Implements ``ports.Tell`` with no room after three events or more, until the loop goes round. ``told``:
+    the events; ``pressed``: how often some came all the same."""
 
     def __init__(self) -> None:
         self.told: list[Event] = []
         self.pressed = 0
         self._room: asyncio.Future[None] | None = None
+        self._since = 0  # events since there was no room
 
-    def __call__(self, event: Event) -> asyncio.Future[None] | None:
+    def __call__(self, *events: Event) -> asyncio.Future[None] | None:
         self.pressed += self._room is not None and not self._room.done()
-        self.told.append(event)
+        self.told.extend(events)
+        self._since += len(events)
         self._room = None
-        if len(self.told) % 3 == 0:
+        if self._since >= 3:
+            self._since = 0
             loop = asyncio.get_running_loop()
             self._room = loop.create_future()
             loop.call_soon(self._room.set_result, None)
