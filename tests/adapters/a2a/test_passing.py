@@ -308,7 +308,11 @@ async def test_what_is_told_at_once_is_what_is_told_anyway(
         for seed in range(12):
             chance = random.Random(seed)
             usual = EVENTS[:-2] if seed % 3 == 2 else PLAIN
-            said = [first, *chance.choices(usual, k=8), status(DONE), piece("too late")]
+            said = [first, *chance.choices(usual, k=8)]
+            updates = [each["artifactUpdate"]["artifact"] for each in said if "artifactUpdate" in each]
+            text = "".join(part.get("text", "") for update in updates for part in update["parts"])
+            whole = {"task": task(DONE, text)}  # of which nothing is news
+            said += [status(DONE) if seed % 3 == 2 else whole, piece("too late")]
             events = [written(chance, each).replace(b"%d", b"1") for each in said]
             if seed % 3 == 1:
                 events.insert(5, RAW[seed // 3].replace(b"%d", b"1"))
