@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from agentgw.adapters.acp import rewrite
 from agentgw.adapters.acp.face.passage import is_relayed
@@ -127,6 +128,26 @@ async def test_what_passes_at_once_is_what_passes_anyway(
             took += stream.took
         assert re.sub(rb"[0-9a-f]{32}", b"", answers[0]) == re.sub(rb"[0-9a-f]{32}", b"", answers[1])
     assert took == renewed > 0  # each of them is a sign of life
+
+
+@pytest.mark.parametrize("offering", [True, False], ids=["at once", "anyway"])
+async def test_a_stream_that_breaks_goes_on_after_what_has_passed(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, offering: bool
+) -> None:
+    said = [run_event("created"), *(part_event(text) for text in "abcd"), run_event("completed")]
+    before = [b"data: %b\n\n" % json.dumps(event).encode() for event in said[:3]]
+    stream = Offered(before, offering=offering)
+
+    async def followed(*_: object) -> AsyncIterator[list[Raw]]:
+        yield [Raw(json.dumps(event).encode()) for event in said]
+
+    monkeypatch.setattr(ACPUpstream, "stream", lambda *_: nullcontext(stream))
+    monkeypatch.setattr(ACPUpstream, "followed", followed)
+    gateway.relay("outer", "http://127.0.0.1:9", "inner")
+    got = events_of(await post(gateway, "/runs", request(mode="stream")))
+    assert [event["type"] for event in got] == [event["type"] for event in said]
+    assert "".join(event["part"]["content"] for event in got[1:-1]) == "abcd"
+    assert stream.took == 2 * offering
 
 
 async def one(chunk: bytes) -> AsyncIterator[bytes]:
