@@ -113,7 +113,7 @@ def test_no_secret_is_anywhere(start_gateway: Callable[..., Any], peers: Any, tm
         run("agents", "check", "--json")
 
         # --- all that can be seen
-        for words in (["agents", "list"], ["traces", "--limit", "1000"]):
+        for words in (["agents", "list"], ["traces", "--limit", "1000"], ["doctor"]):
             run(*words)
             run(*words, "--json")
         for name in ("env", "child", "client", "hosted"):
