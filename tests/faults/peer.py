@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import functools
 import json
+import socket
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+
+from ..support.ports import hold
 
 RUN, SESSION = "3ae0439a-30b3-40aa-bab1-c6df7ffb2f85", "d269d131-c7ee-4a07-a61e-1dd54da5b4c9"
 STAMP = "2026-01-01T00:00:00Z"
@@ -341,19 +344,31 @@ class Peer:
         self.origin = self.url = ""
         self._serving: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Server | None = None
+        self._held: socket.socket | None = None  # its port, while it does not listen
 
-    async def start(self, port: int = 0) -> None:
-        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=2**20)
-        self.origin = f"http://127.0.0.1:{self._listening.sockets[0].getsockname()[1]}"
+    async def start(self) -> None:
+        """Listen, at the port as before."""
+        sock, self._held = self._held or hold(0), None
+        self._listening = await asyncio.start_server(self._serve, sock=sock, limit=2**20)
+        self._port = sock.getsockname()[1]
+        self.origin = f"http://127.0.0.1:{self._port}"
         self.url = self.origin + ("/mcp" if self.protocol.startswith("mcp") else "")
 
     async def stop_listening(self) -> None:
         """From now on connections are refused; those that are open are closed."""
+        if self._held is not None:
+            return
         assert self._listening is not None
         self._listening.close()
+        self._held = hold(self._port)
         for task in list(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def close(self) -> None:
+        await self.stop_listening()
+        if self._held is not None:
+            self._held.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -522,4 +537,4 @@ async def serving(protocol: str, fault: Fault | None = None) -> AsyncIterator[Pe
     try:
         yield peer
     finally:
-        await peer.stop_listening()
+        await peer.close()

@@ -22,7 +22,6 @@ async def test_it_is_left_alone_said_so_everywhere_and_back_at_the_first_look(pr
     async with running(LIMITS) as gateway, peer.serving(protocol) as one, peer.serving(protocol) as other:
         await gateway.add("scribe", one)
         await gateway.add("beside", other)
-        port = int(one.origin.rpartition(":")[2])
         await one.stop_listening()
         for _ in range(3):
             said = await gateway.call("a2a", "scribe", tools=tools)
@@ -48,7 +47,7 @@ async def test_it_is_left_alone_said_so_everywhere_and_back_at_the_first_look(pr
         assert 'agentgw_circuit_open{agent="scribe"} 1.0' in metrics
         assert 'agentgw_circuit_open{agent="beside"} 0.0' in metrics
 
-        await one.start(port)
+        await one.start()
         checked = (await gateway.http.post("/api/agents/scribe/check", headers=owner)).json()
         assert (checked["health"], checked["circuit"]) == ("ok", "closed"), checked
         assert (await gateway.call("a2a", "scribe", tools=tools)).ok
@@ -58,13 +57,12 @@ async def test_it_is_tried_again_by_itself_when_the_pause_is_over() -> None:
     quick = Limits(connect_timeout=5, retries=0, circuit_failures=1, circuit_pause=0.05, circuit_longest=0.05)
     async with running(quick) as gateway, peer.serving("a2a") as one:
         await gateway.add("scribe", one)
-        port = int(one.origin.rpartition(":")[2])
         await one.stop_listening()
         await gateway.call("a2a", "scribe", tools=False)
         breaker = gateway.directory.breaker("scribe")
         assert breaker is not None
         await settled("listings say so", lambda: _health(gateway) == "down")
-        await one.start(port)
+        await one.start()
         await settled("it is well again", lambda: _health(gateway) == "ok")
         assert breaker.state is State.CLOSED
 

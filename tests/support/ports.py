@@ -22,3 +22,14 @@ def find_port() -> int:
                 continue
             return port
     raise AssertionError("no free port")
+
+
+def hold(port: int, *, shared: bool = False) -> socket.socket:
+    """Keep a port whose server has gone, so that nobody else gets it: connections are refused there until the
+    socket listens. ``shared``: or another does, of a server that shares its ports (SO_REUSEPORT)."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(("127.0.0.1", port))
+    return held

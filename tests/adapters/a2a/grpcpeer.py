@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from a2a.server.tasks import InMemoryTaskStore
 from a2a.types import AgentInterface, a2a_pb2_grpc
 from starlette.applications import Starlette
 
+from ...support.ports import hold
 from .support import listening, peer, served
 
 
@@ -36,6 +38,7 @@ class GrpcPeer:
         self._server: Any = None
         self._handler: Any = None
         self._port = 0
+        self._held: socket.socket | None = None  # its port, while it does not serve
         self.base = ""
 
     async def start(self) -> None:
@@ -44,10 +47,18 @@ class GrpcPeer:
         self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
         a2a_pb2_grpc.add_A2AServiceServicer_to_server(GrpcHandler(self._handler), self._server)
         await self._server.start()
+        self._let_go()
 
     async def stop(self) -> None:
         """Serve it no more."""
         await self._server.stop(0)
+        self._let_go()
+        self._held = hold(self._port, shared=True)
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[GrpcPeer]:
@@ -74,3 +85,4 @@ class GrpcPeer:
                 yield self
             finally:
                 await self.stop()
+                self._let_go()
