@@ -107,6 +107,7 @@ def test_what_happened_is_in_the_file_and_what_was_said_is_not(
     assert (home / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_no_file_where_none_is_wanted(start_gateway: Any) -> None:
     gateway = start_gateway(AGENTGW_AUDIT__ENABLED="false")
     assert httpx.get(f"{gateway.url}/acp/agents").status_code == 200

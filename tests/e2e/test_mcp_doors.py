@@ -57,7 +57,7 @@ async def test_tool_names_fit(kind: str, client_of: Make, gateway: Any) -> None:
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name)
 
 
-@pytest.mark.parametrize("kind", MCP)
+@pytest.mark.parametrize("kind", [pytest.param(MCP[0], marks=pytest.mark.slow), *MCP[1:]])
 async def test_long_names_are_cut(kind: str, client_of: Make, start_gateway: Any, peers: Any) -> None:
     agent = "a" * 58
     gateway = start_gateway()

@@ -98,6 +98,7 @@ async def test_a_process_that_ends_is_started_again_by_itself(flags: list[str]) 
         assert after.message != before
 
 
+@pytest.mark.slow
 async def test_one_that_keeps_ending_is_started_again_less_and_less_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

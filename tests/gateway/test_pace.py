@@ -98,11 +98,11 @@ async def test_the_fastest_reader_sets_the_pace() -> None:
 
 async def test_time_in_which_the_agent_is_kept_waiting_is_no_silence_of_its() -> None:
     talker = Talker(LARGE, 100)
-    config = Config(limits=Limits(idle_timeout=0.5))
+    config = Config(limits=Limits(idle_timeout=2))
     handle = await hub(config, talker=MemoryUpstream(talker)).invoke(say("x", "talker"))
     async with aclosing(await opened(handle.events())) as events:
         waits = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.7, waits.set_result, None)
+        asyncio.get_running_loop().call_later(2.2, waits.set_result, None)
         await waits
         ends = [logged.event async for logged in events]
     assert isinstance(ends[-1], Finished) and ends[-1].state is TaskState.COMPLETED

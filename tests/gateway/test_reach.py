@@ -140,7 +140,7 @@ async def test_an_agent_that_answers_with_errors_is_there() -> None:
 
 async def test_the_gateways_own_want_of_room_is_not_held_against_the_agent() -> None:
     breaker = Breaker(1)
-    shared = HttpTransport(connect_timeout=0.3, per_route=1)
+    shared = HttpTransport(connect_timeout=1, per_route=1)
     transport = AgentTransport(shared, "scribe", breaker, 0)
     script = says(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
     async with serving(script) as server, transport.stream("GET", server.url):

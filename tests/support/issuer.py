@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -17,6 +18,14 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 AUDIENCE = "agents"
 CLIENT, SECRET = "host", "its-secret"
+
+
+@functools.cache
+def _key(kid: str, algorithm: str) -> Any:
+    """One of this name: making it takes longer than most tests do."""
+    if algorithm == "ES256":
+        return ec.generate_private_key(ec.SECP256R1())
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 class Issuer:
@@ -38,12 +47,7 @@ class Issuer:
         self.add(kid, algorithm)
 
     def add(self, kid: str, algorithm: str) -> None:
-        made = (
-            ec.generate_private_key(ec.SECP256R1())
-            if algorithm == "ES256"
-            else rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        )
-        self.keys[kid] = algorithm, made
+        self.keys[kid] = algorithm, _key(kid, algorithm)
 
     def jwks(self) -> dict[str, Any]:
         found: list[dict[str, Any]] = []

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xdist.scheduler import LoadScopeScheduling
+
+PEERS = ("tests/e2e/", "tests/survival/")
 
 
 class Sharing(LoadScopeScheduling):
@@ -11,6 +15,15 @@ class Sharing(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """Two workers begin with what needs the peers, the others with the rest: each that has begun with it
+        starts peers of its own."""
+        if node not in self.nodes[:2]:
+            rest = next((scope for scope in self.workqueue if not scope.startswith(PEERS)), None)
+            if rest is not None:
+                self.workqueue.move_to_end(rest, last=False)
+        super()._assign_work_unit(node)
 
 
 def group(nodeid: str) -> str:

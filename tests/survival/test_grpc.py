@@ -132,6 +132,7 @@ def started(gateway: Gateway, peers: Peers, free_port: Callable[[], int]) -> Any
     made.goes_on()
 
 
+@pytest.mark.slow
 async def test_a_stream_that_is_open_at_sigterm_may_end(started: Started) -> None:
     await started.up(AGENTGW_LIMITS__SHUTDOWN_GRACE="1h")
     async with clients(started.port, 2) as all_:
@@ -145,7 +146,8 @@ async def test_a_stream_that_is_open_at_sigterm_may_end(started: Started) -> Non
     assert await asyncio.to_thread(started.gateway.ended) == 0
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 async def test_a_stream_that_goes_on_past_the_grace_is_told(started: Started, workers: int) -> None:
     await started.up("--workers", workers, AGENTGW_LIMITS__SHUTDOWN_GRACE="500ms")
     async with clients(started.port, 2 * workers) as all_:

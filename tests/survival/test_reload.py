@@ -142,7 +142,7 @@ def acp_run(name: str, text: str = "hi") -> dict[str, Any]:
     return {"agent_name": name, "input": [{"role": "user", "parts": parts}]}
 
 
-@pytest.mark.parametrize("workers", [slow(1), 2])
+@pytest.mark.parametrize("workers", [slow(1), slow(2)])
 def test_the_audit_log_moves_ends_and_begins_again(
     configured: Configured, peers: Peers, workers: int, tmp_path: Path
 ) -> None:
@@ -218,6 +218,7 @@ def test_sighup_and_the_command(configured: Configured, peers: Peers) -> None:
     assert gateway.cli("reload", expect=1).stderr.startswith("agentgw: no gateway is running")
 
 
+@pytest.mark.slow
 def test_who_may(configured: Configured) -> None:
     gateway = configured.gateway
     configured.write("[limits]")

@@ -180,10 +180,8 @@ def says_so(name: str, reply: Reply) -> bool:
     return WORDS in reply.text or (name.startswith("a2a") and "503" in reply.text)
 
 
-TWO = pytest.param(2, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("workers", [1, TWO])
+@pytest.mark.slow  # test_term says the same of requests by hand
+@pytest.mark.parametrize("workers", [1, 2])
 async def test_what_runs_comes_to_its_end(
     gateway: Gateway, peers: Peers, held: Held, client_of: Any, workers: int
 ) -> None:
@@ -207,7 +205,8 @@ async def test_what_runs_comes_to_its_end(
     gateway.gone(family)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), TWO])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 async def test_who_would_wait_too_long_is_told(
     gateway: Gateway, peers: Peers, held: Held, client_of: Any, workers: int
 ) -> None:

@@ -57,7 +57,7 @@ async def test_the_client_has_its_beginning_before_it_has_ended(binding: str) ->
         if binding == "rest":
             path, body = "/a2a/x/message:send", {"message": message()}
         got = ""
-        async with asyncio.timeout(10), g.http.stream("POST", g.url + path, json=body) as answer:
+        async with asyncio.timeout(60), g.http.stream("POST", g.url + path, json=body) as answer:
             async for piece in answer.aiter_text():
                 got += piece
                 if len(got) > len(WORDS) // 2:
@@ -156,7 +156,7 @@ async def test_a_client_that_leaves_ends_it() -> None:
         body = {"jsonrpc": "2.0", "id": 7, "method": "SendMessage", "params": {"message": message()}}
         async with g.http.stream("POST", f"{g.url}/a2a/x", json=body) as answer:
             await anext(answer.aiter_bytes())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await left.wait()
 
 

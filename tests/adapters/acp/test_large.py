@@ -48,7 +48,7 @@ async def test_the_client_has_its_beginning_before_it_has_ended(gateway: Gateway
         gateway.relay("outer", url, "inner")
         got = ""
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(60),
             gateway.http.stream("POST", "/runs", json=request(), headers=KEY) as answer,
         ):
             async for piece in answer.aiter_text():
