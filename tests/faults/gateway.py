@@ -55,12 +55,12 @@ class Running:
         assert isinstance(self.made.directory, Directory)
         return self.made.directory
 
-    async def add(self, name: str, peer: Peer, *, ill: bool = False) -> None:
-        """Register the agent, which must be well now. ``ill``: it gets little time."""
+    async def add(self, name: str, peer: Peer, *, ill: float = 0) -> None:
+        """Register the agent, which must be well now. ``ill``: it gets little time; 2: twice as much."""
         protocol = peer.protocol.partition("-")[0]
         record = Record(name=name, protocol=protocol, url=peer.url)
         if ill:
-            record = msgspec.structs.replace(record, idle_timeout=IDLE, total_timeout=TOTAL)
+            record = msgspec.structs.replace(record, idle_timeout=ill * IDLE, total_timeout=ill * TOTAL)
         trial = await self.directory.trial(record)
         assert trial.outcome.health.status == "ok", trial.outcome.health
         await self.directory.put(record, trial)
