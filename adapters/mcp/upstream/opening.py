@@ -7,7 +7,6 @@ else but an outage or a refusal of credentials means the ``initialize`` handshak
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -142,10 +141,10 @@ async def _greet(link: StdioLink, caller: Caller) -> None:
         await (shake or _initialize(link, caller))
     finally:
         for task in (discover, shake):
-            if task is not None and not task.done():
+            if task is not None:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await asyncio.wait([task])
+                _ = task.cancelled() or task.exception()  # the other one counts
 
 
 async def _discovered_stdio(agent: str, discover: asyncio.Task[msgspec.Raw]) -> Hello | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -62,6 +63,33 @@ async def test_a_silent_old_server_is_greeted_the_old_way(
     upstream = connect([*odd("stdio-handshake"), "--silent"])
     assert (await upstream.catalog()).era == "handshake"
     assert (await call(upstream, "say", text="hi"))["content"][0]["text"] == "hi"
+
+
+async def test_a_modern_server_that_starts_slowly_may_refuse_the_old_greeting(
+    connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers both at once, as it finds both when it has started."""
+    monkeypatch.setattr(opening, "DISCOVER_PATIENCE", 0.05)
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import json, sys\n"
+        "def line(id, **answer): return json.dumps({'jsonrpc': '2.0', 'id': id, **answer}) + '\\n'\n"
+        "def read(): return json.loads(sys.stdin.readline())\n"
+        "discover, greeting = read(), read()\n"
+        "about = {'supportedVersions': ['2026-07-28'], 'capabilities': {'tools': {}}}\n"
+        "refusal = {'code': -32600, 'message': 'the handshake is not accepted'}\n"
+        "sys.stdout.write(line(discover['id'], result=about) + line(greeting['id'], error=refusal))\n"
+        "sys.stdout.flush()\n"
+        "while True:\n"
+        "    m = read()\n"
+        "    if 'id' in m:\n"
+        "        sys.stdout.write(line(m['id'], result={'tools': [{'name': 't', 'inputSchema': {}}]}))\n"
+        "        sys.stdout.flush()\n"
+    )
+    catalog = await connect([sys.executable, str(script)]).catalog()
+    assert (catalog.era, [tool["name"] for tool in catalog.tools]) == ("modern", ["t"])
+    gc.collect()  # a task whose exception nobody took says so when it goes
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_a_server_that_ends_at_an_unknown_request_is_started_again(
