@@ -372,6 +372,45 @@ async def test_what_would_have_to_wait_for_a_slow_reader_is_not_written_now() ->
     await settled()
 
 
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"GET / HTTP/1.0\r\n\r\n", b"\r\n\r\nb"),
+        (get(b"/", method=b"HEAD"), b"\r\n\r\n"),
+        (get(b"/"), b"\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n"),
+    ],
+    ids=["no chunks", "no body", "chunks"],
+)
+async def test_only_what_goes_out_in_chunks_is_written_now(head: bytes, body: bytes) -> None:
+    async def door(request: Incoming) -> None:
+        await request.start(200, (), ())
+        assert request.write_now(b"a") == body.endswith(b"0\r\n\r\n")
+        await request.write(b"b")
+        await request.end()
+
+    client = Wire(door)
+    client.send(head)
+    await settled()
+    assert client.written.endswith(body) and client.written.count(b"\r\n\r\n") <= 2
+
+
+async def test_nothing_is_written_now_for_a_client_that_has_left() -> None:
+    go, wrote = asyncio.Event(), list[bool]()
+
+    async def door(request: Incoming) -> None:
+        await request.start(200, (), ())
+        await go.wait()
+        wrote.append(request.write_now(b"a"))
+
+    client = Wire(door)
+    client.send(get(b"/"))
+    await settled()
+    client.leaves()
+    go.set()
+    await settled()
+    assert wrote == [False]
+
+
 async def test_a_stream_waits_for_a_slow_reader_and_ends_when_it_leaves() -> None:
     sent = 0
 
