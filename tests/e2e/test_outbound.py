@@ -196,7 +196,7 @@ def pairs() -> Iterator[Any]:
     """Slow: a door and an agent of which each stands in another pair."""
     for door in DOORS:
         for agent in TEXTS:
-            telling = agent in ("mcp", "a2a") or door in ("/mcp 2026-07-28", "A2A JSON-RPC 1.0", "ACP stream")
+            telling = agent == "a2a" or door in ("/mcp 2026-07-28", "A2A JSON-RPC 1.0", "ACP stream")
             yield pytest.param(door, agent, marks=[] if telling else [pytest.mark.slow])
 
 

@@ -107,6 +107,7 @@ async def test_a_task_of_one_worker_is_read_answered_listed_and_cancelled_by_any
     await gateway.journal.holds("w-task stopped")
 
 
+@pytest.mark.slow
 async def test_an_agent_s_own_task_is_found_by_any_worker(gateway: Any) -> None:
     """Relayed: its id is the agent's."""
     url = f"{gateway.url}/a2a/a2a/"
@@ -118,7 +119,7 @@ async def test_an_agent_s_own_task_is_found_by_any_worker(gateway: Any) -> None:
         assert ended["status"]["state"] == "TASK_STATE_CANCELED", ended
 
 
-@pytest.mark.parametrize("context", [None, "chosen-by-the-client"])
+@pytest.mark.parametrize("context", [pytest.param(None, marks=pytest.mark.slow), "chosen-by-the-client"])
 async def test_a_conversation_goes_on_wherever_it_lands(gateway: Any, context: str | None) -> None:
     url, said = f"{gateway.url}/a2a/a2a/", f"{context}"
     named = {"contextId": context} if context else {}
@@ -153,6 +154,7 @@ async def test_a_session_is_everybody_s(gateway: Any) -> None:
         assert [answer.status_code for answer in late] == [404] * TRIES
 
 
+@pytest.mark.slow
 async def test_a_session_goes_on_with_what_another_began(gateway: Any) -> None:
     """Its home may be another worker than that of the task, or of the conversation."""
     url = f"{gateway.url}/mcp"
@@ -177,6 +179,7 @@ async def test_a_session_goes_on_with_what_another_began(gateway: Any) -> None:
         assert back["structuredContent"]["state"] == "completed", back
 
 
+@pytest.mark.slow
 async def test_a_call_of_the_command_line_is_gone_on_with(gateway: Any) -> None:
     for _ in range(3):
         asked = gateway.cli.json("call", "a2a", "ask", expect=3)

@@ -138,6 +138,7 @@ def test_a_directory_that_can_only_be_read(gateway: Gateway) -> None:
     assert [a["name"] for a in gateway.get("/api/agents").json()] == ["kept"]
 
 
+@pytest.mark.slow
 def test_a_directory_that_is_a_file(gateway: Gateway, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     line = refused(gateway, AGENTGW_HOME=str(tmp_path / "file"))
