@@ -5,7 +5,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import cast
 
+import msgspec
+import pytest
+
 from agentgw.gateway.config import Config, Limits
+from agentgw.gateway.errors import Draining
 from agentgw.gateway.model import (
     Event,
     Finished,
@@ -13,11 +17,13 @@ from agentgw.gateway.model import (
     Logged,
     MessageDelta,
     Started,
+    Task,
     TaskState,
     Text,
     text_of,
 )
 from agentgw.gateway.pace import BACKLOG, FAR
+from agentgw.gateway.tasklog import TaskLog
 
 from ..support.memory import MemoryUpstream, hub, say
 
@@ -116,6 +122,49 @@ async def test_a_task_that_waits_for_its_client_can_be_cancelled() -> None:
         assert handle.task.state is TaskState.WORKING
         await engine.aclose()
         assert [logged async for logged in events][-1].event.state is TaskState.FAILED  # type: ignore[union-attr]
+
+
+async def nothing(task_id: str, after: int) -> list[Logged]:
+    return []
+
+
+async def waiting(log: TaskLog, *takers: Callable[[Logged], bool]) -> asyncio.Task[list[int]]:
+    """Somebody who follows a task, and has come to its newest event."""
+
+    async def follow() -> list[int]:
+        return [logged.seq async for logged in log.events(0, *takers)]
+
+    following = asyncio.create_task(follow())
+    await rested()
+    assert not following.done()
+    return following
+
+
+async def test_who_takes_all_hears_of_the_end() -> None:
+    log = TaskLog(Task(id="t", context_id="c", agent="x"), "somebody", nothing)
+    following = await waiting(log, lambda logged: True)
+    log.append(MessageDelta(parts=(Text(text="a"),)))
+    log.append(Finished(state=TaskState.COMPLETED))
+    async with asyncio.timeout(60):
+        assert await following == []
+
+
+async def test_who_follows_what_a_relay_saw_hears_of_the_end() -> None:
+    task = Task(id="t", context_id="c", agent="x", state=TaskState.WORKING)
+    log = TaskLog(task, "somebody", nothing, relayed=True)
+    following = await waiting(log)
+    log.replace(msgspec.structs.replace(task, state=TaskState.COMPLETED))
+    async with asyncio.timeout(60):
+        assert await following == []
+
+
+async def test_who_follows_what_the_next_process_goes_on_with_is_told() -> None:
+    log = TaskLog(Task(id="t", context_id="c", agent="x"), "somebody", nothing)
+    following = await waiting(log)
+    log.leave()
+    async with asyncio.timeout(60):
+        with pytest.raises(Draining):
+            await following
 
 
 async def test_what_a_taker_raises_is_its_follower_s_alone() -> None:
