@@ -297,9 +297,11 @@ class Hub:
         return entry
 
     def _launch(self, entry: TaskLog, view: AgentView, call: Invocation, work: Work) -> None:
+        principal, agent = call.principal, call.agent
+
         def started(event: Started) -> None:
             if event.context_id:
-                self._conversations.put(call.principal, call.agent, entry.context_id, event.context_id)
+                self._conversations.put(principal, agent, entry.context_id, event.context_id)
 
         turn = self._turn(entry, view.record, (call.idle_timeout, call.total_timeout), started)
         entry.runner = self.timers.loop.create_task(self._run(turn, work))
@@ -316,8 +318,10 @@ class Hub:
 
     async def _run(self, turn: Turn, work: Work) -> None:
         self._running += 1
+        running = turn.run(work)
+        del work  # it holds all of the call, for as long as the agent works
         try:
-            await turn.run(work)
+            await running
         finally:
             self._running -= 1
 

@@ -43,6 +43,10 @@ class Decoder:
     ``limit`` bounds one event's bytes; ``feed`` raises ValueError past it.
     """
 
+    __slots__ = (
+        "_data", "_event", "_held", "_id", "_limit", "_pieces", "_size", "last_id", "retry",
+    )  # fmt: skip
+
     def __init__(self, limit: int = LIMIT) -> None:
         self.retry: int | None = None
         self._pieces: list[bytes] = []  # of a line that is not complete; joined once, when it is

@@ -55,6 +55,13 @@ class TaskLog:
     Whoever follows a task that is ``left`` to the next process of the gateway gets Draining raised.
     """
 
+    __slots__ = (
+        "_came", "_events", "_first", "_folded", "_folding", "_light", "_load", "_loading", "_pace", "_said",
+        "_saved", "_unwritten", "_waiting", "_writes", "_written", "agent", "booked", "canceled_by_client",
+        "context_id", "id", "last_seq", "left", "principal", "relayed", "runner", "settled_now", "state",
+        "stored", "upstream", "watchers", "weight",
+    )  # fmt: skip
+
     def __init__(
         self,
         task: Task,

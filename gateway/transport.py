@@ -230,6 +230,7 @@ class Answer(AbstractAsyncContextManager[Stream]):
         if coding == "identity":
             while (chunk := await read()) is not None:
                 yield chunk
+                del chunk  # it may be long until there is another
         elif coding in ("gzip", "x-gzip"):
             async for chunk in self._unpacked():
                 yield chunk

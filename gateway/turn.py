@@ -85,8 +85,10 @@ class Turn:
         self._idle.start(self._silent)
         self._total.start(self._slow)
         fault: Fault | None = None
+        working = work(self.tell)
+        del work
         try:
-            await work(self.tell)
+            await working
             if not entry.settled_now and not entry.canceled_by_client:
                 fault = self._fault(BadUpstream(f"{entry.agent} ended its answer without a result"))
         except asyncio.CancelledError:

@@ -45,6 +45,11 @@ class Reader:
     task as another reader has told it.
     """
 
+    __slots__ = (
+        "_agent", "_artifacts", "_grown", "_heard", "_size", "_started", "_state", "context_id", "done",
+        "task_id",
+    )  # fmt: skip
+
     def __init__(self, agent: str, known: Task | None = None) -> None:
         self._agent = agent
         self._started = False

@@ -39,6 +39,8 @@ class Writer:
     """Feed a task's logged events, get the items for a client. ``task``: the snapshot that the client has
     got already; the events are those after it."""
 
+    __slots__ = ("_messages", "_name", "_open", "_sent", "_task")
+
     def __init__(self, task: Task) -> None:
         self._task = task
         self._open: Message | None = None  # the message that is being written, as it began

@@ -55,6 +55,11 @@ class RunDecoder:
     ``seen`` counts the events fed.
     """
 
+    __slots__ = (
+        "_agent", "_author", "_messages", "_names", "_parts", "_resumed", "_started", "_unclosed", "ended",
+        "run_id", "seen", "session_id", "status",
+    )  # fmt: skip
+
     def __init__(self, agent: str, *, resumed: Json | None = None) -> None:
         self._agent = agent
         self._resumed = resumed is not None

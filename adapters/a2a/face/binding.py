@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Protocol
 
@@ -64,11 +64,15 @@ class Writing(Protocol):
 
 
 async def stream(
-    request: Request, call: Call, results: AsyncGenerator[bytes], streams: Streams, writing: Writing
+    request: Request,
+    call: Call,
+    opening: Callable[[Call], Awaitable[AsyncGenerator[bytes]]],
+    streams: Streams,
+    writing: Writing,
 ) -> None:
-    """Answer with the results as they come, until they end, the client leaves (ClientGone) or the gateway
-    stops, which cuts the stream. What goes wrong before the answer's head is raised; later it is also written
-    into the stream.
+    """Answer with the results that ``opening`` gives, as they come, until they end, the client leaves
+    (ClientGone) or the gateway stops, which cuts the stream. What goes wrong before the answer's head is
+    raised; later it is also written into the stream.
 
     The head waits for the first result, so that an error can still be one of HTTP, but no longer than
     ``HEARTBEAT``: from then on silence is broken by comments, lest a proxy takes the stream for dead."""
@@ -86,9 +90,10 @@ async def stream(
     call.framed, call.write_now = writing.result, out.write_now
     try:
         with waiting:
-            async with aclosing(results):
+            async with aclosing(await opening(call)) as results:
                 async for result in results:
                     await out.write(writing.result(result))
+                    del result  # a stream may be silent for long
             await out.write(b"")
         await out.end()
     except (GatewayError, Problem, Malformed) as e:
@@ -107,6 +112,8 @@ async def stream(
 class _Out:
     """The answer: it begins with what is written first, or when nothing was for the timer's time, which is
     filled with comments. ``time``: the loop's."""
+
+    __slots__ = ("_call", "_events", "_request", "_saying", "_time", "_timer", "_wrote")
 
     def __init__(self, request: Request, call: Call, timer: Timer, time: Callable[[], float]) -> None:
         self._request = request

@@ -65,8 +65,9 @@ class JsonRpc:
             negotiated(request, version)
             with Call(self._engine, op, version, agent, envelope.params, request) as call:
                 if op in STREAMS:
-                    results = self._operations.stream(call)
-                    await stream(request, call, results, self._streams, _Writing(rpc_id, version))
+                    del envelope  # it holds all of the request
+                    writing = _Writing(rpc_id, version)
+                    await stream(request, call, self._operations.stream, self._streams, writing)
                 else:
                     call.pass_on = _Passing(request, call, rpc_id)
                     result = await self._operations.unary(call)
@@ -104,6 +105,8 @@ class _Passing:
 
 class _Writing:
     """Results as JSON-RPC responses to one request."""
+
+    __slots__ = ("_head", "_id", "_version")
 
     def __init__(self, rpc_id: bytes, version: Version) -> None:
         self._head = _HEAD + rpc_id + _RESULT

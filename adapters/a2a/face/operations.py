@@ -40,6 +40,10 @@ _ANONYMOUS = Principal().id
 _encode = msgspec.json.Encoder().encode
 
 
+async def _only(result: bytes) -> AsyncGenerator[bytes]:
+    yield result
+
+
 class Operations:
     """Runs clients' operations. Raises Problem, GatewayError and Malformed."""
 
@@ -66,8 +70,8 @@ class Operations:
             case _:
                 raise Problem(UNSUPPORTED, f"{call.op.value} is a streaming operation")
 
-    def stream(self, call: Call) -> AsyncGenerator[bytes]:
-        """SendStreamingMessage and SubscribeToTask."""
+    def stream(self, call: Call) -> Awaitable[AsyncGenerator[bytes]]:
+        """SendStreamingMessage and SubscribeToTask: the results as they come, once it is known whose."""
         return self._send_stream(call) if call.op is Op.STREAM else self._subscribe(call)
 
     # --- messages ----------------------------------------------------------------------------
@@ -129,16 +133,12 @@ class Operations:
     async def _send_stream(self, call: Call) -> AsyncGenerator[bytes]:
         send, route, agent = await self._routed(call)
         if agent is not None and route.view is not None:
-            async with aclosing(self._relay.stream(call, route.view, agent, send)) as results:
-                async for result in results:
-                    yield result
-        elif route.question is not None:
-            yield await self._asked(call, route.question, send)
-        else:
-            handle = await self._invoke(call, route, send)
-            async with aclosing(self._followed(call, handle, send.history_length)) as results:
-                async for result in results:
-                    yield result
+            return self._relay.stream(call, route.view, agent, send)
+        if route.question is not None:
+            return _only(await self._asked(call, route.question, send))
+        handle = await self._invoke(call, route, send)
+        call.raw = msgspec.Raw()  # it holds all of the request
+        return self._followed(call, handle, send.history_length)
 
     async def _invoke(self, call: Call, route: Route, send: Send) -> TaskHandle:
         assert route.view is not None
@@ -260,14 +260,10 @@ class Operations:
     async def _subscribe(self, call: Call) -> AsyncGenerator[bytes]:
         handle, view = await self._known(call)
         if view is not None and isinstance(view.upstream, A2AUpstream) and is_relayed(handle.task):
-            source = self._relay.subscribe(call, view, view.upstream, handle.task)
-        elif handle.task.state in TERMINAL:
+            return self._relay.subscribe(call, view, view.upstream, handle.task)
+        if handle.task.state in TERMINAL:
             raise Problem(UNSUPPORTED, f"the task has ended: it is {handle.task.state.value}")
-        else:
-            source = self._followed(call, handle)
-        async with aclosing(source) as results:
-            async for result in results:
-                yield result
+        return self._followed(call, handle)
 
     async def _list(self, call: Call) -> bytes:
         query = query_from(call.params, call.version)

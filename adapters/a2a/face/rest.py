@@ -86,8 +86,8 @@ class Rest:
         try:
             with Call(self._engine, op, version, agent, params, request) as call:
                 if op in STREAMS:
-                    results = self._operations.stream(call)
-                    await stream(request, call, results, self._streams, form)
+                    del params  # it holds all of the request
+                    await stream(request, call, self._operations.stream, self._streams, form)
                 else:
                     if not form.changes:
                         call.pass_on = partial(_pass_on, request, call)

@@ -70,15 +70,17 @@ class ACPUpstream(Server):
         if call.metadata or call.skill:
             body |= _metadata(call)
             losses = (*losses, *request_losses(call))
+        sent, trace, pieces = [body], call.trace, call.streaming
+        del call, said, body  # what is not needed is not held for as long as the agent works
         try:
-            await self._turn("/runs", body, call, losses, tell)
+            await self._turn("/runs", sent, trace, losses, tell, pieces)
             return
         except AgentError as e:
-            if (e.native or {}).get("status") not in (404, 410):
+            if (e.native or {}).get("status") not in (404, 410) or not sent:
                 raise
         # The SDK's server begins a session that it does not know; one that answers so wants a new one.
-        del body["session_id"]
-        await self._turn("/runs", body, call, losses, tell)
+        del sent[0]["session_id"]
+        await self._turn("/runs", sent, trace, losses, tell, pieces)
 
     async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
         path = f"/runs/{quote(task.task_id, safe='')}"
@@ -88,7 +90,7 @@ class ACPUpstream(Server):
         answer = codec.message_json(message)
         body: Json = {"await_resume": {"type": "message", "message": answer}, "mode": "stream"}
         losses = (*phrases(codec.message_losses(message)), *request_losses(call))
-        await self._turn(path, body, call, losses, tell, asked)
+        await self._turn(path, [body], call.trace, losses, tell, call.streaming, asked)
 
     async def rejoin(
         self, task: TaskRef, known: Task, trace: Trace, tell: Tell, *, follow: bool = True
@@ -132,24 +134,26 @@ class ACPUpstream(Server):
     async def _turn(
         self,
         path: str,
-        body: Json,
-        call: Invocation,
+        sent: list[Json],
+        trace: Trace,
         losses: Sequence[str],
         tell: Tell,
+        pieces: bool,
         resumed: Json | None = None,
     ) -> None:
+        """``sent``: the one body, which is let go once the agent has begun to answer it."""
         decoder = RunDecoder(self.record.name, resumed=resumed)
         span = self.host.tracer.start(
             f"POST {path if path == '/runs' else '/runs/{run_id}'}",
             "client",
-            call.trace,
+            trace,
             {"http.request.method": "POST", "gen_ai.agent.name": self.named or "", **self.address},
         )
         if losses:
             span.set("agentgw.losses", "; ".join(sorted(losses)))
         error: str | None = "canceled"  # unless it comes to an end: the caller may stop listening
         try:
-            await self._told(path, msgspec.json.encode(body), span, decoder, tell, pieces=call.streaming)
+            await self._told(path, sent, span, decoder, tell, pieces)
         except GatewayError as e:
             error = e.code
             raise
@@ -163,10 +167,12 @@ class ACPUpstream(Server):
             span.end(error)
 
     async def _told(
-        self, path: str, body: bytes, span: Span, decoder: RunDecoder, tell: Tell, *, pieces: bool
+        self, path: str, sent: list[Json], span: Span, decoder: RunDecoder, tell: Tell, pieces: bool
     ) -> None:
         try:
-            async with self.stream("POST", path, body, span.trace) as stream:
+            async with self.stream("POST", path, msgspec.json.encode(sent[0]), span.trace) as stream:
+                if stream.status < 300:
+                    sent.clear()
                 if stream.status >= 300 or (stream.header("content-type") or "").startswith(JSON_TYPE):
                     reply = Reply(stream.status, stream.headers, await stream.read())
                     if events := decoder.whole(self.object(reply)):
@@ -204,6 +210,7 @@ class ACPUpstream(Server):
             if room is not None:
                 await room
             room = self._told_of(chunk, reader, decoder, tell, pieces)
+            del chunk  # it may be long until there is another
             if decoder.ended:
                 stream.settle()
                 return
