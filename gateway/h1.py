@@ -22,6 +22,7 @@ MAX_INTERIM = 256  # 1xx answers before the answer
 PIECE = 64 * 1024  # bytes of a request written, or of an answer parsed, at once
 PEER = "the agent"  # for want of a name
 _BODYLESS = frozenset({204, 304})
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 class _Known(NamedTuple):
@@ -220,7 +221,7 @@ class Connection(asyncio.Protocol):
             self._fail(BadUpstream(f"{self.peer}'s answer is not valid HTTP", detail=repr(e)))
             self.close()
         else:
-            if first and self._complete:
+            if first and self._complete and not data.endswith(_LAST_CHUNK):
                 self._learn(data)
         self._deliver()
 
@@ -242,7 +243,8 @@ class Connection(asyncio.Protocol):
         return True
 
     def _learn(self, data: bytes) -> None:
-        """``data`` was a whole answer."""
+        """``data`` was a whole answer, which does not look as if it had come in chunks: of those no head says
+        how long they are."""
         if not self._keep or self._error is not None or self.status in _BODYLESS or self._interim:
             return
         head = _known.again(data)
