@@ -21,9 +21,10 @@ from ....gateway.ports import AgentView, Engine, TaskHandle
 from ..card import as_v03, grpc_interface, with_interfaces
 from ..codec import list_at, task_to
 from ..events import item_to
+from ..growth import TextUpdates, update_json
 from ..losses import Loss, of_event, of_task
 from ..params import Send, count_at, send_at, send_from, task_id_of
-from ..plain import TextUpdates, task_json, update_json
+from ..plain import task_json
 from ..problems import EXTENDED_CARD, NOT_CANCELABLE, UNSUPPORTED, Problem
 from ..pushconfig import task_of
 from ..upstream.upstream import A2AUpstream

@@ -19,8 +19,9 @@ from ....gateway.readable import UNREADABLE
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
 from ..events import Item, Update, is_settled, item_to
+from ..growth import grown, growth_at
 from ..heard import Heard
-from ..plain import WireArtifactUpdate, grown, growth_at, item_at
+from ..plain import WireArtifactUpdate, item_at
 from ..reader import updates_between
 from ..upstream.channel import Params, Taker
 from ..upstream.upstream import A2AUpstream

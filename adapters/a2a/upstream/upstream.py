@@ -40,9 +40,10 @@ from ....gateway.telemetry import Attribute, Span, server_attributes, trace_head
 from ..card import Interface, agent_from
 from ..codec import Malformed, object_at, objects_at, text_at
 from ..events import Item, Update, is_settled
+from ..growth import piece_at
 from ..losses import of_message
 from ..params import send_params
-from ..plain import item_at, piece_at, task_at
+from ..plain import item_at, task_at
 from ..problems import NOT_CANCELABLE, TASK_NOT_FOUND, UNSUPPORTED
 from ..reader import Reader
 from ..wire import CARD_PATH, V10, Json, Op, Version

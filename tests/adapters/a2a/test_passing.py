@@ -15,16 +15,10 @@ from starlette.responses import JSONResponse
 
 from agentgw.adapters.a2a.events import item_to
 from agentgw.adapters.a2a.face import passage
+from agentgw.adapters.a2a.growth import TextUpdates, grown, growth_at, piece_at, update_json
+from agentgw.adapters.a2a.growth import piece as piece_of
 from agentgw.adapters.a2a.heard import Heard
-from agentgw.adapters.a2a.plain import (
-    TextUpdates,
-    WireArtifactUpdate,
-    grown,
-    growth_at,
-    piece_at,
-    update_json,
-)
-from agentgw.adapters.a2a.plain import piece as piece_of
+from agentgw.adapters.a2a.plain import WireArtifactUpdate
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.adapters.a2a.writer import Writer
 from agentgw.gateway import sse
