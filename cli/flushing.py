@@ -16,7 +16,7 @@ from .auditing import Auditing
 
 log = logging.getLogger("agentgw")
 
-EVERY = 0.2  # seconds: what a crash may lose of tasks and spans
+EVERY = 0.2  # seconds: what a crash may lose of tasks and spans; of an answer's pieces, five times that
 EVERY_AT_MOST = 5.0  # while nothing can be written
 
 
@@ -49,14 +49,15 @@ class Flusher:
             await self._collect()
             waited += EVERY
             if waited + EVERY / 2 > pause:
-                await self.flush()
+                await self.flush(whole=False)
                 pause, waited = (min(pause * 2, EVERY_AT_MOST) if self.failing else EVERY), 0.0
 
-    async def flush(self) -> None:
-        """Write out what there is now; never raises: what could not be written waits for the next time."""
+    async def flush(self, *, whole: bool = True) -> None:
+        """Write out what there is now, unless ``whole`` without what ``Hub.flush`` lets wait; never raises:
+        what could not be written waits for the next time."""
         await self._collect()
         try:
-            await self._write()
+            await self._write(whole)
         except Cut as e:  # of a worker that loses its owner, and ends
             log.debug("%s", e.message)
         except GatewayError as e:
@@ -79,10 +80,10 @@ class Flusher:
         if self.kept:
             self._waiting += spans
 
-    async def _write(self) -> None:
+    async def _write(self, whole: bool) -> None:
         spans, self._waiting = self._waiting, []
         try:
-            await self._hub.flush(spans)
+            await self._hub.flush(spans, whole=whole)
         except BaseException:
             self._waiting = (spans + self._waiting)[-self.kept :]
             raise

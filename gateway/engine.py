@@ -198,10 +198,10 @@ class Hub:
         """How many tasks have a runner at work."""
         return self._running
 
-    async def flush(self, spans: Sequence[Span] = ()) -> None:
+    async def flush(self, spans: Sequence[Span] = (), *, whole: bool = True) -> None:
         """Write changed tasks, their new events, conversations and ``spans``, all or nothing; forget what is
-        old and idle."""
-        async with self._book.writing() as tasks, self._conversations.writing() as contexts:
+        old and idle. Unless ``whole``, pieces of answers under way may wait, for five times at most."""
+        async with self._book.writing(whole=whole) as tasks, self._conversations.writing() as contexts:
             batch = tasks.batch
             batch.contexts, batch.spans = contexts, spans
             if batch:

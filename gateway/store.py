@@ -1,7 +1,8 @@
 """The store port: what outlives the process. One file per engine; nothing else knows which one is there.
 
 Everything is written in batches off the request's path: a crash may lose the last 200 ms of tasks, events
-and spans, never a registration (``put_record`` returns once it is durable).
+and spans, and of the pieces of an answer under way the last second; never a registration (``put_record``
+returns once it is durable).
 """
 
 from __future__ import annotations

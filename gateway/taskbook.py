@@ -283,13 +283,17 @@ class TaskBook:
                 writing.sizes = await self._store.save(batch)
 
     @asynccontextmanager
-    async def writing(self) -> AsyncGenerator[Writing]:
-        """Changed tasks and their new events, to be written inside. Idle tasks that take too much room are
-        forgotten then. If writing fails, nothing is: the next time all of it is there again."""
+    async def writing(self, *, whole: bool = True) -> AsyncGenerator[Writing]:
+        """Changed tasks and their new events, to be written inside; unless ``whole``, without what may wait
+        (``TaskLog.waits``). Idle tasks that take too much room are forgotten then. If writing fails, nothing
+        is: the next time all of it is there again."""
         async with self._flushing:
             if self._unproved:
                 await self._prove(list(self._unproved.values()))
             dirty, self._dirty = self._dirty, {}
+            if not whole:
+                self._dirty = {id: entry for id, entry in dirty.items() if entry.waits()}
+                dirty = {id: entry for id, entry in dirty.items() if id not in self._dirty}
             for id in self._unproved.keys() & dirty.keys():  # came while the others were looked up
                 self._dirty[id] = dirty.pop(id)
             writing = Writing(dirty)

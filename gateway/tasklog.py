@@ -24,6 +24,8 @@ from .store import StoredTask
 
 SETTLED = TERMINAL | PAUSED
 UNWRITTEN = 8 * 1024 * 1024  # bytes of a task that says much, which may wait to be written
+WAITING = 200  # pieces of an answer that may wait for more, to be written together with it,
+PASSES = 5  # and at which writing they are written, be they as few as they may
 LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
 Reached = Callable[["TaskLog"], bool]  # whether what somebody waits for has come
 
@@ -56,10 +58,10 @@ class TaskLog:
     """
 
     __slots__ = (
-        "_came", "_events", "_first", "_folded", "_folding", "_light", "_load", "_loading", "_pace", "_said",
-        "_saved", "_unwritten", "_waiting", "_writes", "_written", "agent", "booked", "canceled_by_client",
-        "context_id", "id", "last_seq", "left", "principal", "relayed", "runner", "settled_now", "state",
-        "stored", "upstream", "watchers", "weight",
+        "_came", "_events", "_first", "_folded", "_folding", "_light", "_load", "_loading", "_pace",
+        "_passed", "_pressing", "_said", "_saved", "_unwritten", "_waiting", "_writes", "_written", "agent",
+        "booked", "canceled_by_client", "context_id", "id", "last_seq", "left", "principal", "relayed",
+        "runner", "settled_now", "state", "stored", "upstream", "watchers", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +96,8 @@ class TaskLog:
         self._writes: asyncio.Future[None] | None = None  # until fewer are
         self._written = False  # whether the store took what there was the last time
         self._saved: TaskState | None = None  # the state that the store has seen
+        self._pressing = 0  # the newest event that is no mere piece
+        self._passed = 0  # how often what there is was not written
         self._first: int = last_seq
         self._load = load
         self._events: list[Logged] = []
@@ -142,6 +146,7 @@ class TaskLog:
             if self._folded < self.last_seq:
                 self._fold_on()
             self._fold(logged)
+            self._pressing = logged.seq
         self.last_seq = logged.seq
         self._events.append(logged)
         if self._said > MOST and not self._light:
@@ -328,6 +333,18 @@ class TaskLog:
         """Events that the store does not have yet."""
         return self._events[max(self.stored - self._first, 0) :]
 
+    def waits(self) -> bool:
+        """Whether it is passed by for now: all that is not written is a few pieces of an answer under way. A
+        writing costs by the task, not by its pieces."""
+        self._passed += 1
+        return (
+            self._passed < PASSES
+            and self._pressing <= self.stored
+            and self._saved is self.state
+            and not (self.settled_now or self.relayed or self._light)
+            and self.last_seq - self.stored <= WAITING
+        )
+
     def snapshot(self) -> StoredTask | None:
         """What the store keeps of the task itself; None when it has seen this state: the events are enough
         to make the rest of a running task from what it has."""
@@ -344,6 +361,7 @@ class TaskLog:
     def saved(self, snapshot: StoredTask | None, seq: int) -> None:
         """The store has the snapshot, and the events up to ``seq``."""
         self.stored = max(self.stored, seq)
+        self._passed = 0
         if snapshot is not None:
             self._saved = snapshot.task.state
         if self._light:

@@ -34,6 +34,7 @@ from agentgw.gateway.model import (
     text_of,
 )
 from agentgw.gateway.store import Batch, StoredTask
+from agentgw.gateway.tasklog import PASSES, WAITING
 from agentgw.registry.memory import MemoryStore
 
 from ..support.memory import MemoryUpstream, hub, say
@@ -371,6 +372,49 @@ async def test_a_running_task_is_written_whole_only_when_its_state_changes() -> 
     assert store.numbers == [1, 2, 3, 4, 5]
     stored = await store.load_task(handle.id)
     assert stored is not None and text_of(stored.task.messages[0].parts) == "abc"
+
+
+async def test_a_few_pieces_wait_to_be_written_with_more_and_nothing_else_does() -> None:
+    steps: asyncio.Queue[Event] = asyncio.Queue()
+
+    async def told(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        while True:
+            yield await steps.get()
+
+    store = Recording()
+    engine = hub(None, store, told=MemoryUpstream(told))
+    handle = await engine.invoke(say("x", "told"))
+    log = handle.events()
+    await anext(log)
+    await engine.flush(whole=False)
+    assert store.numbers == [1], "that it has begun is written at once"
+
+    async def say_more(event: Event) -> None:
+        steps.put_nowait(event)
+        await anext(log)
+        await engine.flush(whole=False)
+
+    for _ in range(PASSES - 1):
+        await say_more(MessageDelta(parts=(Text(text="a"),)))
+    assert store.numbers == [1]
+    await say_more(MessageDelta(parts=(Text(text="a"),)))
+    assert store.numbers == [1, 2, 3, 4, 5, 6], "the fifth time they are written"
+    await say_more(MessageDelta(parts=(Text(text="b"),)))
+    await engine.flush()
+    assert store.numbers[6:] == [7], "who wants all of it written gets that"
+    for _ in range(WAITING + 1):
+        steps.put_nowait(MessageDelta(parts=(Text(text="c"),)))
+        await anext(log)
+    await engine.flush(whole=False)
+    assert len(store.numbers) == 8 + WAITING, "many do not wait"
+    await say_more(MessageDelta(parts=(Text(text="d"),)))
+    assert len(store.numbers) == 8 + WAITING
+    await say_more(Progress(message="half"))
+    assert len(store.numbers) == 10 + WAITING, "what is no piece waits for nothing"
+    await say_more(Finished(state=TaskState.COMPLETED))
+    assert store.numbers == list(range(1, 12 + WAITING)), "nor does an end"
+    await log.aclose()
 
 
 async def test_an_agents_own_timeout_is_not_the_idle_timeout() -> None:
