@@ -256,10 +256,11 @@ def _balance(report: Report, gateway: Gateway, before: dict[str, Any]) -> None:
     report.figures["answers"] = {"complete": books.answers, "left": books.cut, "counted": counted}
     if not books.answers <= counted <= books.answers + books.cut:
         faults.append(f"the gateway counts {counted} answers")
-    for _ in range(6):  # who lists tasks has the agents asked about those that they work on; and they fail
-        states = _tasks(gateway)
-        if states.keys() <= ENDED:
-            break
+    # Who lists tasks has the agents asked about those that they work on. They fail at random, and one that
+    # has failed several times is not asked for a while.
+    patience = time.monotonic() + 60
+    while not (states := _tasks(gateway)).keys() <= ENDED and time.monotonic() < patience:
+        time.sleep(0.2)
     report.figures |= {"before": before, "after": after, "states": dict(states)}
     faults += [f"still: {what} {after[what]} (before: {before[what]})" for what in same]
     children = min(
