@@ -163,6 +163,7 @@ def pressure(b: Bench) -> None:
             settled(fresh)
             _stalled(b, fresh, port, name, row, warm[number][1])
 
+    b.say()
     b.table("a translated task, read to its end", "growth MB at most", "that stayed", "came", "verdict")
     for number, (name, row) in enumerate(_streams(f"stream {count} 0 {PIECE}")[3:5]):
         home, extra = b.home / f"large{number}", '[limits]\nbody = "256MiB"\n'
