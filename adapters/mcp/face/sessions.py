@@ -173,18 +173,19 @@ class Session:
 
 
 class Sessions:
-    """All open sessions. ``closed`` is called with each one that ends."""
+    """All open sessions. ``closed`` is called with each one that ends; ``replay``: what all keep for clients
+    that may come back."""
 
     def __init__(self, closed: Callable[[Session], None]) -> None:
         self._sessions: dict[str, Session] = {}  # the least recently used first
         self._size = 0
-        self._replay = Total()
+        self.replay = Total()
         self._closed = closed
 
     def add(self, session: Session) -> None:
         """Keep a new one. Those idle for too long, and past the limits the longest idle, are closed."""
         self._sessions[session.id] = session
-        session.streams.total = self._replay
+        session.streams.total = self.replay
         self._size += session.size
         session.used = _now()
         self._expire()

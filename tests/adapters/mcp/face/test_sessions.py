@@ -33,3 +33,19 @@ async def test_what_clients_say_of_themselves_is_bounded(monkeypatch: pytest.Mon
     kept.add(opened[0])
     assert kept.get(opened[0].id, Principal(), "") is opened[0]
     assert len(closed) == 5
+
+
+async def test_what_is_kept_for_clients_that_may_come_back_is_bounded_for_all() -> None:
+    kept = Sessions(lambda _: None)
+    kept.replay.most = 5000
+    opened = [session(10) for _ in range(4)]
+    for one in opened:
+        kept.add(one)
+        stream = one.streams.new()
+        stream._known = True  # pyright: ignore[reportPrivateUsage]
+        stream.leave()
+        for _ in range(2):
+            stream.append(b"x" * 1000)
+    assert [one.streams.bytes for one in opened] == [0, 1000, 2000, 2000]
+    kept.close(opened[3])
+    assert kept.replay.bytes == 3000
