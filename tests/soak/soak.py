@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ class Gateway:
     def processes(self) -> list[psutil.Process]:
         """The one that was started, and its workers."""
         first = psutil.Process(self.process.pid)
-        return [first, *(child for child in first.children() if WORKER in child.cmdline())]
+        return [first, *(child for child in first.children() if WORKER in _words(child))]
 
     def log(self) -> str:
         return (self.work / "gateway.log").read_text(errors="replace")
@@ -203,6 +203,14 @@ async def _load(report: Report, gateway: Gateway, seconds: float, clients: int, 
     for done in await asyncio.gather(*running, return_exceptions=True):
         if isinstance(done, BaseException):
             report.faults.append(f"a client broke: {done!r}")
+
+
+def _words(process: psutil.Process) -> Sequence[str]:
+    """Its command line; none of one that has just ended, as agents do all the time."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return ()
 
 
 def _tasks(gateway: Gateway) -> Counter[str]:
