@@ -145,6 +145,7 @@ class Pickup:
         try:
             entry = await self._book.get(task_id, principal)
         except UnknownTask:  # forgotten
+            self._unanswered.pop(task_id, None)
             return True
         except GatewayError:  # nothing can be read now
             return False
@@ -152,7 +153,8 @@ class Pickup:
         keeps = view is not None and isinstance(view.upstream, Keeps)
         # What waits for its client is looked after only where nobody else tells of its end.
         over = TERMINAL | PAUSED if view is not None and isinstance(view.upstream, Rejoins) else TERMINAL
-        if entry.state in over:
+        if entry.state in over:  # somebody else has learnt it
+            self._unanswered.pop(task_id, None)
             return True
         if entry.state in PAUSED and not keeps:  # it is not known (yet) what the agent speaks
             return False
