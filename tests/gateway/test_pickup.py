@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -36,6 +38,8 @@ from agentgw.gateway.model import (
 )
 from agentgw.gateway.ports import AgentView, Tell
 from agentgw.gateway.store import Place, StoredTask
+from agentgw.gateway.taskbook import TaskBook
+from agentgw.gateway.tasklog import TaskLog
 from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
 
@@ -454,3 +458,67 @@ async def test_an_agent_that_can_not_be_asked_is_waited_for_as_long_as_its_limit
             await handle.changed()
     assert handle.task.fault is not None
     assert handle.task.fault.message == "echo does not say any more how the task stands"
+
+
+class Mute(MemoryUpstream):
+    """Keeps tasks, and gives no answer about them; each time it is asked counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Semaphore(0)
+
+    async def rejoin(
+        self, task: TaskRef, known: Task, trace: Trace, tell: Tell, *, follow: bool = True
+    ) -> None:
+        self.asked.release()
+        raise Unreachable("echo is not there")
+
+
+class Forgetful(TaskBook):
+    """Knows no task for as long as ``forgets`` says so."""
+
+    forgets = False
+
+    async def get(self, task_id: str, principal: Principal) -> TaskLog:
+        if self.forgets:
+            raise UnknownTask(task_id)
+        return await super().get(task_id, principal)
+
+
+@pytest.mark.parametrize("learnt", ["it waits for input", "it is forgotten"])
+async def test_an_agent_s_silence_counts_from_its_own_begin(
+    learnt: str, looks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from one long ago, of a task of which somebody else has learnt more since."""
+    clock = SimpleNamespace(monotonic=lambda: clock.at, time=time.time, at=0.0)
+    monkeypatch.setattr(pickup, "time", clock)
+    agent, book = Mute(), Forgetful(MemoryStore(), 10, lambda entry, whole: None)
+    looking = pickup.Pickup(MemoryDirectory({"echo": agent}).views, book, lambda record: 60.0)
+    task = [("theirs", Principal().id)]
+
+    def saw(state: TaskState) -> None:
+        book.observe(Task(id="theirs", context_id="", agent="echo", state=state), Principal(), "echo")
+
+    async def asked_twice() -> asyncio.Task[None]:
+        """So that what the first look has come to is known."""
+        agent.asked = asyncio.Semaphore(0)
+        job = asyncio.create_task(looking.look_after(task))
+        for _ in range(2):
+            await asyncio.wait_for(agent.asked.acquire(), 60)
+        return job
+
+    saw(TaskState.WORKING)
+    first = await asked_twice()
+    if learnt == "it waits for input":
+        saw(TaskState.INPUT_REQUIRED)
+    else:
+        book.forgets = True
+    await asyncio.wait_for(first, 60)  # there is nothing more to learn
+
+    clock.at, book.forgets = 3600.0, False
+    saw(TaskState.WORKING)
+    second = await asked_twice()
+    assert (await book.get("theirs", Principal())).state is TaskState.WORKING
+    clock.at += 61
+    await asyncio.wait_for(second, 60)
+    assert (await book.get("theirs", Principal())).state is TaskState.FAILED
