@@ -25,13 +25,14 @@ class Flusher:
 
     ``failing``: why nothing can be written now; it is said once, not at each try, and so is that it is over.
     ``exporter`` and ``auditing`` get all spans, whatever can't be written; ``on_flushed`` is called after
-    each try.
+    each try, ``on_round`` each 0.2 s, after what was written then.
     """
 
     def __init__(self, hub: Hub, tracer: Tracer, metrics: Metrics, spans: int) -> None:
         self.exporter: Any = None
         self.auditing: Auditing | None = None
         self.on_flushed: Callable[[], None] = lambda: None
+        self.on_round: Callable[[], None] = lambda: None
         self.failing = ""
         self._hub = hub
         self._tracer = tracer
@@ -51,6 +52,7 @@ class Flusher:
             if waited + EVERY / 2 > pause:
                 await self.flush(whole=False)
                 pause, waited = (min(pause * 2, EVERY_AT_MOST) if self.failing else EVERY), 0.0
+            self.on_round()
 
     async def flush(self, *, whole: bool = True) -> None:
         """Write out what there is now, unless ``whole`` without what ``Hub.flush`` lets wait; never raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import secrets
@@ -33,6 +32,7 @@ from ..registry.sqlite import SqliteStore
 from . import owner
 from .auditing import audit_file, moving
 from .banner import banner, credentials
+from .garbage import Garbage
 from .reloading import Reloader, Reread
 from .terminal import WrongUse, tame_log
 from .wiring import Gateway
@@ -183,7 +183,7 @@ async def until_stopped(
 ) -> bool:
     """The gateway is ready at ``url``: say so, be found by the command line until ``stopping`` is set, then
     ``drain``; what that says."""
-    spare_the_collector()
+    gateway.flusher.on_round = Garbage().round
     owner.write(home, url=url, token=token)
     try:
         config = gateway.config
@@ -211,13 +211,6 @@ async def unless(stopping: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T
     started.cancel()
     await asyncio.wait((started,))
     return None
-
-
-def spare_the_collector() -> None:
-    """What is there after the start stays: the cycle collector need not look at it again. A call makes some
-    hundred objects, most of them gone with it, so that by default (at 700) it runs for nearly every call."""
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
 
 
 @contextlib.asynccontextmanager

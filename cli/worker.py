@@ -29,7 +29,8 @@ from ..gateway.seal import Sealer
 from ..registry.lending import LentTokens
 from ..registry.mirror import Mirror, News
 from ..registry.remote import remote
-from .process import loop_factory, running, spare_the_collector
+from .garbage import Garbage
+from .process import loop_factory, running
 from .terminal import tame_log
 from .wiring import Gateway
 
@@ -157,7 +158,7 @@ class Worker:
             stack.callback(handover.close)
             local = local_socket(socket_path(directory, begun.number))
             await stack.enter_async_context(running(gateway, self._listener, local=local))
-            spare_the_collector()
+            gateway.flusher.on_round = Garbage().round
             self._up.set()
             await _first(self._stopping, self.link.closed)
             if not self._stopping.is_set():

@@ -367,6 +367,8 @@ class TaskLog:
         if self._light:
             self._unwritten = sum(said(logged.event) for logged in self.unsaved())
         self._written = True
+        if not self.running:
+            self.runner = None  # with all that a finished coroutine holds: of many that wait it would be most
         if self._unwritten <= UNWRITTEN:
             self._write_on()
         self._trim()

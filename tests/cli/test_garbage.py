@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from agentgw.adapters.a2a.face.call import Call
 from agentgw.adapters.mcp.face.exchange import Exchange
 from agentgw.adapters.mcp.face.reply import Reply
+from agentgw.cli.garbage import ALL, OLDER, ROUNDS, Garbage
 from agentgw.gateway.http.connection import Connection
 from agentgw.gateway.http.incoming import Incoming
 from agentgw.gateway.http.request import Request
@@ -18,7 +22,7 @@ from agentgw.gateway.waiting import Waiting
 
 from ..support.flooding import Ask, ask_a2a, ask_acp, ask_mcp, flooded, request
 
-OF_A_CALL = (Connection, Exchange, Incoming, Reply, Request, Turn, Waiting)
+OF_A_CALL = (Call, Connection, Exchange, Incoming, Reply, Request, Turn, Waiting)
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +38,21 @@ def left() -> set[str]:
     return {type(o).__name__ for o in gc.get_objects() if isinstance(o, OF_A_CALL)}
 
 
+def ask_a2a_once(agent: str) -> tuple[str, dict[str, str], Any]:
+    path, headers, body = ask_a2a(agent)
+    return path, headers, {**body, "method": "SendMessage"}
+
+
 @pytest.mark.parametrize(
     ("ask", "to"),
-    [(ask_mcp, "mcp"), (ask_mcp, "a2a"), (ask_a2a, "a2a"), (ask_acp, "acp"), (ask_a2a, "acp")],
-    ids=["mcp-mcp", "mcp-a2a", "a2a-a2a", "acp-acp", "a2a-acp"],
+    [
+        pytest.param(ask_mcp, "mcp", id="mcp-mcp"),
+        pytest.param(ask_mcp, "a2a", id="mcp-a2a"),
+        pytest.param(ask_a2a, "a2a", id="a2a-a2a"),
+        pytest.param(ask_acp, "acp", id="acp-acp"),
+        pytest.param(ask_a2a, "acp", id="a2a-acp"),
+        pytest.param(ask_a2a_once, "acp", id="a2a-acp in one document"),
+    ],
 )
 async def test_a_call_leaves_nothing(ask: Ask, to: str) -> None:
     async with flooded(2) as (_, port):
@@ -50,3 +65,55 @@ async def test_a_call_leaves_nothing(ask: Ask, to: str) -> None:
                 return
             await asyncio.sleep(0)
         assert not left()
+
+
+class Knot:
+    """Holds itself."""
+
+    def __init__(self) -> None:
+        self.self = self
+
+
+def tied() -> weakref.ref[Knot]:
+    return weakref.ref(Knot())
+
+
+@pytest.fixture
+def garbage() -> Iterator[Garbage]:
+    before = gc.get_threshold()
+    yield Garbage()
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+def test_what_holds_itself_goes_by_the_clock(garbage: Garbage) -> None:
+    knot = tied()
+    for _ in range(ROUNDS - 1):
+        garbage.round()
+    assert knot() is not None
+    garbage.round()
+    assert knot() is None
+
+
+def test_what_was_in_use_for_long_goes_too(garbage: Garbage) -> None:
+    """Collections that it lived through have made it old."""
+    knot = Knot()
+    ref = weakref.ref(knot)
+    for _ in range(ROUNDS * OLDER):
+        garbage.round()
+    gc.collect(1)
+    del knot
+    for _ in range(ROUNDS * (ALL - OLDER) - 1):
+        garbage.round()
+    assert ref() is not None
+    garbage.round()
+    assert ref() is None
+
+
+def test_very_many_objects_are_not_waited_for(garbage: Garbage) -> None:
+    gc.enable()
+    knot = tied()
+    kept: list[list[object]] = []
+    while knot() is not None:
+        kept.append([])
+        assert len(kept) < 1_000_000

@@ -92,6 +92,19 @@ async def test_open_questions_leave_memory_and_can_still_be_answered() -> None:
     assert [logged.seq for logged in await again.log()] == [1, 2, 3, 4, 5]
 
 
+async def test_what_waits_in_memory_is_the_task_and_not_how_it_came_about() -> None:
+    engine = hub(FEW, MemoryStore(), ask=MemoryUpstream(asks, thanks))
+    handle = await engine.invoke(say("1", "ask"))
+    await handle.settled()
+    runner = handle.runner
+    assert runner is not None
+    await asyncio.wait([runner])
+    await engine.flush()
+    assert handle.runner is None
+    again = await engine.invoke(say("red", "ask", task_id=handle.id))
+    assert (await again.settled()).messages[0].parts == (Text(text="red"),)
+
+
 @pytest.mark.parametrize("place", ["data", "metadata", "extra", "uri", "id", "history"])
 async def test_whatever_is_large_in_a_task_counts(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """Structured results, above all: they are no text."""

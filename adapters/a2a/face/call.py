@@ -76,6 +76,7 @@ class Call:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.pass_on = None  # it holds the call: the collector would have to find the two
         if self.losses:
             self.attributes["agentgw.losses"] = "; ".join(sorted(self.losses))
         if error is None or isinstance(error, ClientGone):
