@@ -40,6 +40,15 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     context_id: str
 
 
+class StoredLog(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept of a task's events: those that can be read, in order. ``last``: the number of the newest
+    there is, read or not; ``whole``: whether all could be read."""
+
+    events: tuple[Logged, ...] = ()
+    last: int = 0
+    whole: bool = True
+
+
 class StoredContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an agent calls a conversation that a principal knows as ``context_id`` ("": it has not said).
     ``turn``: it went to that agent last; False: the agent only named it."""
@@ -146,8 +155,8 @@ class Store(ABC):
         """Where the newest tasks in these states belong, newest first. The tasks themselves aren't read."""
 
     @abstractmethod
-    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged] | None]:
-        """``load_events`` of several tasks, each from a number of its own on; None for what can't be read."""
+    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[StoredLog]:
+        """The events of several tasks, each from a number of its own on."""
 
     @abstractmethod
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:

@@ -91,8 +91,8 @@ class TaskBook:
         for stored, log in zip(left, logs, strict=True):
             if stored.task.id not in self._tasks:
                 entry = self._restored(stored)
-                entry.restore(log or ())
-                self._take_up(entry, log is not None)
+                entry.restore(log)
+                self._take_up(entry, log.whole)
 
     async def unfinished(self, whose: Callable[[str], bool]) -> Sequence[TaskLog]:
         """The tasks here, of principals that ``whose`` says yes to, that have not ended."""
@@ -176,7 +176,7 @@ class TaskBook:
             return stored.task
         entry = self._log(stored)
         (log,) = await self._store.load_logs([(entry.id, stored.last_seq)])
-        entry.restore(log or ())
+        entry.restore(log)
         return entry.task
 
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:

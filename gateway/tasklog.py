@@ -20,7 +20,7 @@ from .model import (
     TaskState,
 )
 from .pace import NEAR, Pace, Reader, size_of
-from .store import StoredTask
+from .store import StoredLog, StoredTask
 
 SETTLED = TERMINAL | PAUSED
 UNWRITTEN = 8 * 1024 * 1024  # bytes of a task that says much, which may wait to be written
@@ -396,9 +396,10 @@ class TaskLog:
         """Roughly the bytes held by a task whose snapshot takes ``size``."""
         return 1000 + size + 200 * len(self._events)
 
-    def restore(self, events: Sequence[Logged]) -> None:
-        """Take in events that were stored after the task itself was."""
-        for logged in events:
+    def restore(self, log: StoredLog) -> None:
+        """Take in what was stored after the task itself was, up to the first event that is missing; what is
+        logged from now on has a number of its own all the same."""
+        for logged in log.events:
             if logged.seq == self._first + 1:
                 self._fold(logged)
                 self._first = self.stored = self.last_seq = logged.seq
@@ -406,6 +407,8 @@ class TaskLog:
                     self._lighten()
                 if isinstance(logged.event, Started):
                     self._named(logged.event)
+        if log.last > self.last_seq:
+            self._first = self._folded = self.stored = self.last_seq = log.last
 
 
 def _anything(_: TaskLog) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Agent, Logged, Record, TaskState
-from ..gateway.store import Batch, Place, Store, StoredContext, StoredTask
+from ..gateway.store import Batch, Place, Store, StoredContext, StoredLog, StoredTask
 from ..gateway.telemetry import Span, span_json
 from . import traces
 
@@ -126,8 +126,9 @@ class MemoryStore(Store):
         found = await self.load_tasks(states=states, limit=limit)
         return [Place(s.task.id, s.principal, s.task.agent, s.task.context_id) for s in found]
 
-    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged] | None]:
-        return [await self.load_events(id, after) for id, after in wanted]
+    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[StoredLog]:
+        found = [await self.load_events(id, after) for id, after in wanted]
+        return [StoredLog(tuple(log), log[-1].seq) if log else StoredLog() for log in found]
 
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:
         log = self._events.get(task_id, {})

@@ -19,7 +19,7 @@ import msgspec
 
 from ..gateway.errors import ConfigError
 from ..gateway.model import Agent, Logged, Record, TaskState
-from ..gateway.store import Batch, Place, StoredContext, StoredTask
+from ..gateway.store import Batch, Place, StoredContext, StoredLog, StoredTask
 from . import beside, schema, segments, traces
 from .contexttable import ContextTable
 from .lock import HomeLock, Serving
@@ -235,7 +235,7 @@ class SqliteStore(RowStore):
     async def load_places(self, states: Sequence[TaskState], limit: int) -> Sequence[Place]:
         return await self._run(lambda: self._task_table().places(states, limit))
 
-    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[Sequence[Logged] | None]:
+    async def load_logs(self, wanted: Sequence[tuple[str, int]]) -> Sequence[StoredLog]:
         return await self._run(lambda: self._task_table().logs(wanted))
 
     async def load_events(self, task_id: str, after: int = 0) -> Sequence[Logged]:

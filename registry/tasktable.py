@@ -18,7 +18,7 @@ from ..gateway.errors import ConfigError
 from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Logged, TaskState
 from ..gateway.readable import UNREADABLE
-from ..gateway.store import Place, StoredTask
+from ..gateway.store import Place, StoredLog, StoredTask
 from .numbers import Numbers
 from .rows import TaskRow
 
@@ -151,27 +151,27 @@ class TaskTable:
 
     def events(self, task_id: str, after: int) -> list[Logged]:
         """``Store.load_events``."""
-        events, whole = self._events(task_id, after)
-        if not whole and not self._has_failed(task_id):
+        log = self._log(task_id, after)
+        if not log.whole and not self._has_failed(task_id):
             raise ConfigError(f"not all events of the task {task_id} can be read")
-        return events
+        return list(log.events)
 
-    def logs(self, wanted: Sequence[tuple[str, int]]) -> list[list[Logged] | None]:
+    def logs(self, wanted: Sequence[tuple[str, int]]) -> list[StoredLog]:
         """``Store.load_logs``."""
-        logs = [self._events(id, after) for id, after in wanted]
-        return [events if whole else None for events, whole in logs]
+        return [self._log(id, after) for id, after in wanted]
 
-    def _events(self, task_id: str, after: int) -> tuple[list[Logged], bool]:
-        """Those that can be read; whether that is all."""
-        number, whole = self._numbers.get(task_id), True
+    def _log(self, task_id: str, after: int) -> StoredLog:
+        number, whole, newest = self._numbers.get(task_id), True, 0
         events: dict[int, Logged] = {}
-        for (value,) in self._db.execute(_EVENTS, (number, number, after)):
+        for last, value in self._db.execute(_EVENTS, (number, number, after)):
+            newest = max(newest, last)
             try:
                 events |= {event.seq: event for event in _decode_events(value)}
             except UNREADABLE:
                 whole = False
                 self._tell(task_id, "what a task has done")
-        return [events[seq] for seq in sorted(events) if seq > after], whole
+        found = tuple(events[seq] for seq in sorted(events) if seq > after)
+        return StoredLog(found, max(newest, found[-1].seq) if found else newest, whole)
 
     def _has_failed(self, task_id: str) -> bool:
         query = "SELECT state FROM tasks WHERE n = ?"
@@ -181,8 +181,8 @@ class TaskTable:
 _ADD = "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _GAIN = "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)"
 _EVENTS = """
-SELECT log FROM tasks WHERE n = ? AND log IS NOT NULL
-UNION ALL SELECT value FROM (SELECT value FROM chunks WHERE n = ? AND last > ? ORDER BY last)
+SELECT 0, log FROM tasks WHERE n = ? AND log IS NOT NULL
+UNION ALL SELECT * FROM (SELECT last, value FROM chunks WHERE n = ? AND last > ? ORDER BY last)
 """
 _CHANGE = """
 UPDATE tasks SET context_id = ?, state = ?, created_at = ?, value = ?

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +45,7 @@ from agentgw.gateway.taskbook import TaskBook
 from agentgw.gateway.tasklog import TaskLog
 from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
+from agentgw.registry.sqlite import SqliteStore
 
 from ..support.memory import MemoryDirectory, MemoryUpstream, hub, say
 
@@ -130,6 +134,53 @@ async def test_what_is_forgotten_has_failed() -> None:
     task = await (await engine.task(task_id, Principal())).settled()
     assert task.fault is not None
     assert task.fault.message == "the gateway was restarted, and echo no longer knows the task"
+
+
+@pytest.mark.parametrize("damaged", [7, 3], ids=["the last", "one among others"])
+async def test_the_end_of_a_task_of_which_not_all_can_be_read_comes_after_all_there_is(
+    damaged: int, tmp_path: Path
+) -> None:
+    """Whatever was written together."""
+    more = [asyncio.Event() for _ in range(3)]
+
+    async def script(call: Invocation) -> AsyncIterator[Event]:
+        yield Started(task_id="theirs")
+        for part, event in enumerate(more):
+            await event.wait()
+            for word in ("a", "b"):
+                yield MessageDelta(parts=(Text(text=f"{word}{part} "),))
+        await asyncio.Event().wait()
+
+    store, agent = SqliteStore(tmp_path, spans=1), Keeps(ends)
+    agent.script = script
+    await store.open()
+    first = hub(None, store, echo=agent)
+    handle = await first.invoke(say("x", "echo"))
+    events = handle.events()
+    for count, event in zip((1, 2, 2, 2), (*more, None), strict=True):
+        for _ in range(count):
+            await anext(events)
+        await first.flush()
+        if event is not None:
+            event.set()
+    await store.aclose()
+    with contextlib.closing(sqlite3.connect(tmp_path / "agentgw.db")) as db, db:
+        found = db.execute("UPDATE chunks SET value = '[' WHERE last = ?", (damaged,)).rowcount
+        assert found == 1
+
+    store = SqliteStore(tmp_path, spans=1)
+    await store.open()
+    engine = hub(None, store, echo=agent)
+    await engine.start()
+    task = await (await engine.task(handle.id, Principal())).settled()
+    await engine.flush()  # from here on it is read from there
+    log = await (await engine.task(handle.id, Principal())).log()
+    await engine.aclose()
+    await store.aclose()
+    assert [logged.seq for logged in log] == [seq for seq in range(1, 9) if seq not in (damaged - 1, damaged)]
+    assert log[-1].event == Finished(state=TaskState.FAILED, fault=task.fault)
+    assert task.fault is not None
+    assert task.fault.message.endswith("what was kept of the call can't be read")
 
 
 async def test_without_the_agent_it_has_failed() -> None:

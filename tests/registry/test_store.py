@@ -41,7 +41,7 @@ from agentgw.gateway.model import (
     Text,
     Trace,
 )
-from agentgw.gateway.store import Batch, Place, StoredContext, StoredTask
+from agentgw.gateway.store import Batch, Place, StoredContext, StoredLog, StoredTask
 from agentgw.gateway.telemetry import LENGTH, Span, Tracer, span_json
 from agentgw.registry import contexttable, lock, schema
 from agentgw.registry.keys import Keys
@@ -244,7 +244,7 @@ async def test_places_and_logs_are_read_without_the_tasks(kind, tmp_path):
         assert found[1] == Place("t0", task.principal, task.task.agent, task.task.context_id)
         assert [p.id for p in await store.load_places([TaskState.WORKING], 1)] == ["t2"]
         logs = await store.load_logs([("t2", 0), ("t0", 1), ("nobody", 0)])
-        assert [list(each) for each in logs] == [log[:1], log[1:], []]
+        assert list(logs) == [StoredLog(tuple(log[:1]), 1), StoredLog(tuple(log[1:]), 3), StoredLog()]
 
 
 def context(id, upstream, *, principal="p", agent="a", turn=True):
@@ -477,7 +477,8 @@ async def test_a_task_that_can_not_be_read_takes_no_other_along(tmp_path, caplog
             assert {s.task.id for s in await store.load_tasks()} == {"good", "logless"}
             with pytest.raises(ConfigError, match="the gateway can't use its data now"):
                 await store.load_task("bad")
-            assert await store.load_logs([("logless", 0), ("good", 0)]) == [None, log]
+            logs = await store.load_logs([("logless", 0), ("good", 0)])
+            assert logs == [StoredLog(whole=False), StoredLog(tuple(log), 1)]
             with pytest.raises(ConfigError):
                 await store.load_events("logless")
     assert [record.args for record in caplog.records] == [

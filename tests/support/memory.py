@@ -28,6 +28,7 @@ from agentgw.gateway.model import (
     text_of,
 )
 from agentgw.gateway.ports import AgentView, Tell
+from agentgw.gateway.store import Store
 from agentgw.gateway.telemetry import Tracer
 from agentgw.registry.memory import MemoryStore
 
@@ -113,7 +114,7 @@ class MemoryDirectory:
         return lambda: None
 
 
-def hub(config: Config | None = None, store: MemoryStore | None = None, **upstreams: MemoryUpstream) -> Hub:
+def hub(config: Config | None = None, store: Store | None = None, **upstreams: MemoryUpstream) -> Hub:
     """A hub over agents in memory, by name."""
     return Hub(MemoryDirectory(upstreams), store or MemoryStore(), Tracer(), config or Config())
 
