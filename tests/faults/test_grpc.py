@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+import msgspec
+import psutil
 import pytest
 
 from agentgw.adapters.a2a.grpc import channel
@@ -14,6 +17,7 @@ from agentgw.gateway.config import Limits
 from agentgw.gateway.model import OAuth, Record
 
 from ..adapters.a2a.grpcpeer import GrpcPeer
+from ..adapters.a2a.support import peer
 from ..support.oauth import AuthServer
 from .gateway import Running, running
 from .test_matrix import settled
@@ -93,6 +97,38 @@ async def test_a_call_finds_it_once_the_pause_is_over() -> None:
         await one.start()
         await settled("it is well again", lambda: _health(gateway) == "ok")
         assert (await called(gateway, "a2a")).ok
+
+
+def _connections(one: GrpcPeer) -> int:
+    """How many the agent has."""
+    found = psutil.Process().net_connections("tcp")
+    return sum(c.laddr.port == one.port and c.status == psutil.CONN_ESTABLISHED for c in found)
+
+
+async def _removed(gateway: Running) -> None:
+    assert (await gateway.http.delete("/api/agents/far", headers=OWNER)).status_code == 204
+
+
+async def _has_other_limits(gateway: Running) -> None:
+    config = gateway.made.config
+    limits = msgspec.structs.replace(config.limits, body=config.limits.body + 1)
+    await gateway.made.reconfigure(msgspec.structs.replace(config, limits=limits))
+
+
+@pytest.mark.parametrize("happens", [_removed, _has_other_limits])
+@pytest.mark.parametrize("door", DOORS)
+async def test_calls_under_way_go_on_and_then_their_connection_ends(
+    door: str, happens: Callable[[Running], Awaitable[None]]
+) -> None:
+    count, gate = Counting(), f"{door} {happens.__name__}"
+    async with running(LIMITS) as gateway, GrpcPeer(interceptors=[count]).running() as one:
+        assert await added(gateway, one.base) == "ok"
+        waits = asyncio.create_task(gateway.call(door, "far", tools=False, words=f"wait {gate}"))
+        await settled("it is under way", lambda: count.calls > 0)
+        await happens(gateway)
+        peer.gates[gate].set()
+        assert (await waits).ok
+        await settled("its connection is closed", lambda: _connections(one) == 0)
 
 
 class Pauses:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import sleep
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
@@ -95,11 +95,12 @@ class GrpcChannel:
         while True:
             at, sent = await self._address(), self._metadata(headers, token)
             call: Any = None
+            answers: Any = None
             try:
                 with self._guard:
                     channel = await self._ready(at)
                     call = channel.unary_stream(f"/{SERVICE}/{method.name}")(body, metadata=sent)
-                    answers: AsyncIterator[bytes] = aiter(call)
+                    answers = aiter(call)
                     answer, error = await self._begun(channel, anext(answers, None))
                 if error is None:
                     self._took()
@@ -114,6 +115,8 @@ class GrpcChannel:
             finally:
                 if call is not None:
                     call.cancel()
+                if answers is not None:
+                    await answers.aclose()  # else it holds the call, and that the connection
             token = await self._other(error, token)
 
     async def _begun(self, channel: Any, answer: Awaitable[bytes | None]) -> tuple[Any, Any]:
@@ -214,10 +217,10 @@ class GrpcChannel:
         options.append(("grpc.ssl_target_name_override", host))
         return self._lib.aio.secure_channel(target, self._lib.ssl_channel_credentials(), options=options)
 
-    async def aclose(self) -> None:
-        opened, self._open = self._open, {}
-        for channel in opened.values():
-            await channel.close()
+    def close(self) -> None:
+        """Let go of the connections: each closes by itself once the last call on it has ended. To close it
+        under a call would cancel whoever waits for that."""
+        self._open.clear()
 
     # --- messages ----------------------------------------------------------------------------
 

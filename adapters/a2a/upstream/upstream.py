@@ -71,7 +71,7 @@ class A2AUpstream:
         self._attributes: Mapping[str, Attribute] = {}  # of spans
         self.streams = False  # whether the card says that the agent streams
         self.required_extensions: Sequence[str] = ()  # those that the card says a client must support
-        self._over_grpc: list[GrpcChannel] = []  # all that were opened: calls may still run on them
+        self._over_grpc: GrpcChannel | None = None
         self._reading = asyncio.Lock()
 
     @property
@@ -140,13 +140,15 @@ class A2AUpstream:
         grpc()  # raises ConfigError that says what to install
         from ..grpc.channel import GrpcChannel
 
-        for channel in self._over_grpc:
-            if channel.interface == interface and channel.bounds == (limits, allow):
-                return channel
+        before = self._over_grpc
+        if before is not None:
+            if before.interface == interface and before.bounds == (limits, allow):
+                return before
+            before.close()
         tokens = host.transport if allow is None and isinstance(host.transport, Credentialed) else None
         guard = Guard(self.name, host.breaker, limits.per_agent)
         opened = GrpcChannel(self.name, interface, credentials, limits, guard, allow, tokens)
-        self._over_grpc.append(opened)
+        self._over_grpc = opened
         return opened
 
     def _credentials(self) -> Headers:
@@ -348,8 +350,8 @@ class A2AUpstream:
 
     async def aclose(self) -> None:
         """The connections are the transport's, but for those of gRPC."""
-        for channel in self._over_grpc:
-            await channel.aclose()
+        if self._over_grpc is not None:
+            self._over_grpc.close()
 
     # --- what the face of the same protocol uses to relay -----------------------------------
 

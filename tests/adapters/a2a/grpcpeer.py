@@ -21,7 +21,8 @@ from .support import listening, peer, served
 
 class GrpcPeer:
     """``url``, ``tenant``: as its card says; ``others``: bindings that it says it has, too, and where.
-    ``interceptors``: the server's. ``base``: of its card, which is there also while gRPC is not."""
+    ``interceptors``: the server's. ``base``: of its card, which is there also while gRPC is not;
+    ``port``: where gRPC is."""
 
     def __init__(
         self,
@@ -37,14 +38,14 @@ class GrpcPeer:
         self._said = url, tenant, others
         self._server: Any = None
         self._handler: Any = None
-        self._port = 0
+        self.port = 0
         self._held: socket.socket | None = None  # its port, while it does not serve
         self.base = ""
 
     async def start(self) -> None:
         """Serve gRPC, at the port as before."""
         self._server = grpc.aio.server(interceptors=self._interceptors)
-        self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         a2a_pb2_grpc.add_A2AServiceServicer_to_server(GrpcHandler(self._handler), self._server)
         await self._server.start()
         self._let_go()
@@ -53,7 +54,7 @@ class GrpcPeer:
         """Serve it no more."""
         await self._server.stop(0)
         self._let_go()
-        self._held = hold(self._port, shared=True)
+        self._held = hold(self.port, shared=True)
 
     def _let_go(self) -> None:
         if self._held is not None:
@@ -75,7 +76,7 @@ class GrpcPeer:
         del self._card.supported_interfaces[:]
         self._card.supported_interfaces.append(
             AgentInterface(
-                url=url.format(self._port), protocol_binding="GRPC", protocol_version="1.0", tenant=tenant
+                url=url.format(self.port), protocol_binding="GRPC", protocol_version="1.0", tenant=tenant
             )
         )
         for binding, other in others.items():

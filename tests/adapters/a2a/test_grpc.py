@@ -457,7 +457,7 @@ async def test_the_tenant_of_the_agents_interface_is_sent() -> None:
         channel = GrpcChannel("far", interface, list, Limits(), Guard("far", Breaker(0), 1))
         got = await channel.call(Op.GET, {"id": "t", "tenant": "not the agent's"})
         assert bytes(got) == b'{"id":"t"}'
-        await channel.aclose()
+        channel.close()
     assert paths == ["/a2a/us"]
 
 
