@@ -18,6 +18,8 @@ import msgspec
 FILE = 1024 * 1024
 LINE = 2000  # characters of a line that are kept
 IN_MEMORY = 1000  # lines
+RUN = 200  # of them are looked at for what a process wrote
+STARTED, ENDED = "[started]", "[ended with "  # lines of ours
 
 
 class Lines(msgspec.Struct, frozen=True):
@@ -69,6 +71,12 @@ class AgentLog:
                 found.extend(content.splitlines())
                 where = f"{os.fstat(file.fileno()).st_ino}-{len(content)}"
         return Lines([line.decode("utf-8", "replace") for line in found], where)
+
+    def last_words(self, count: int) -> Sequence[str]:
+        """The last ``count`` lines of the process that was started last, as it wrote them."""
+        said = [line.partition("] ")[2] for line in self.tail(RUN).lines]
+        begun = max((at for at, line in enumerate(said) if line == STARTED), default=-1)
+        return [line for line in said[begun + 1 :] if not line.startswith(ENDED)][-count:]
 
     def after(self, where: str) -> Lines:
         """The lines after those that ended there: ``next`` of what was asked before, or ""."""

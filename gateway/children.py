@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import reaper
-from .agentlog import AgentLog, AgentLogs
+from .agentlog import ENDED, STARTED, AgentLog, AgentLogs
 
 log = logging.getLogger("agentgw.children")
 
@@ -138,7 +138,7 @@ class Child:
         self._drainer.cancel()
         await self.wait(GRACE)
         await self._keeper.tell(f"- {self._mark}")
-        await self._note(f"ended with {self._process.returncode}")
+        await self._note(f"{ENDED}{self._process.returncode}]")
 
     async def _empty(self) -> None:
         """Drop what is left of its stdout: unread, it would keep the pipe."""
@@ -154,7 +154,7 @@ class Child:
     async def _drain(self) -> None:
         """Keep it from blocking on a full pipe. What it writes is kept without what is hidden."""
         assert self._process.stderr is not None
-        await self._note("started")
+        await self._note(STARTED)
         rest = b""
         while chunk := await self._process.stderr.read(CHUNK):
             *lines, rest = self._masked(rest + chunk).split(b"\n")
@@ -181,8 +181,8 @@ class Child:
         )
         await asyncio.to_thread(self._log.write, self.pid, texts)
 
-    async def _note(self, what: str) -> None:
-        await asyncio.to_thread(self._log.write, self.pid, [f"[{what}]"])
+    async def _note(self, line: str) -> None:
+        await asyncio.to_thread(self._log.write, self.pid, [line])
 
 
 class _Keeper:

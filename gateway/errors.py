@@ -176,12 +176,21 @@ class BadUpstream(UpstreamError):
 
 
 class UpstreamFailed(UpstreamError):
-    """The agent crashed. The client reads ``{agent} failed``; what it said goes to ``detail``."""
+    """The agent crashed. The client reads ``{agent} failed``; what it said goes to ``detail``. ``operator``:
+    how it crashed."""
 
     code = "upstream_failed"
 
-    def __init__(self, agent: str, *, native: Mapping[str, Any] | None = None, detail: str = "") -> None:
+    def __init__(
+        self,
+        agent: str,
+        *,
+        native: Mapping[str, Any] | None = None,
+        detail: str = "",
+        operator: str = "",
+    ) -> None:
         super().__init__(f"{agent} failed", native=native, detail=detail)
+        self.operator = operator and f"{self.message}: {operator}"
 
 
 class AgentError(UpstreamError):

@@ -40,6 +40,7 @@ from .resealing import reseal
 from .signin import SignIn
 
 RESEALING = 3600.0  # seconds that a former key opens at least while the store is sealed anew
+LAST_WORDS = 10  # lines of a command's stderr that are shown when it does not answer
 TOGETHER = 8  # agents of one URL that are tried at the same time
 
 
@@ -244,11 +245,20 @@ class Manager:
         trial = await self._directory.trial(_draft(spec, protocol=protocol))
         if spec.protocol == "auto" and trial.outcome.health.status == "down":
             await self._directory.discard(trial)
-            raise Unreachable(
-                f"the command does not answer as an MCP server ({trial.outcome.health.detail}); "
-                "with --protocol mcp it is registered all the same"
-            )
+            raise await self._mute(trial)
         return await self._register([trial], spec.replace)
+
+    async def _mute(self, trial: Trial) -> Unreachable:
+        """The error of a command that does not answer; its last words are for whoever runs the gateway."""
+        error = Unreachable(
+            f"the command does not answer as an MCP server ({trial.outcome.health.detail}); "
+            "with --protocol mcp it is registered all the same"
+        )
+        log = self._host.children.logs.of(trial.record.name)
+        words = await asyncio.to_thread(log.last_words, LAST_WORDS)
+        if words:
+            error.operator = f"{error.message}; the last that it wrote on stderr: {' | '.join(words)}"
+        return error
 
     async def _add_declared(self, spec: AddAgent, adapter: Adapter) -> Added:
         """The protocol was given: what does not answer now is registered and down."""

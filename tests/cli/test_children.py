@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 PEER = Path(__file__).parents[1] / "faults" / "stdio_peer.py"
 
@@ -36,3 +37,20 @@ def test_killing_the_gateway_ends_all_that_it_started(
     until("all are gone", lambda: all(gone(pid) for pid in pids))
     shown = cli.json("agents", "logs", "scribe")
     assert shown["lines"][0].endswith("[started]")
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["alone", "gateway"])
+def test_a_command_that_ends_at_once_is_told_how_and_what_it_said(
+    spawn: Any, agentgw: Path, cli: Any, free_port: Any, runs: bool
+) -> None:
+    if runs:
+        port = free_port()
+        spawn("gateway", [agentgw, "serve", "--port", str(port)], port=port, env=cli.environment)
+    wrong = "import sys; print('once', file=sys.stderr); sys.exit('no key in APP_KEY')"
+    refused = cli.run("agents", "add", "scribe", "--", sys.executable, "-c", wrong)
+    assert refused.returncode == 1
+    assert "scribe failed: its process ended with exit status 1" in refused.stderr
+    assert "on stderr: once | no key in APP_KEY\n" in refused.stderr
+    added = cli.run("agents", "add", "scribe", "--protocol", "mcp", "--", sys.executable, "-c", wrong)
+    assert added.returncode == 0
+    assert "warning: scribe is down: scribe failed: its process ended with exit status 1\n" in added.stderr

@@ -18,6 +18,8 @@ from ....gateway.ports import Host
 from .duplex import DuplexLink
 from .link import Hello, log
 
+LAST_WORD = 1.0  # seconds in which the end of a process that can't be written to is heard of
+
 
 class StdioLink(DuplexLink):
     """A running child. ``hello`` is set by whoever opened it, once the server
@@ -65,7 +67,8 @@ class StdioLink(DuplexLink):
                 self._child.stdin.write(message + b"\n")
                 await self._child.stdin.drain()
         except (ConnectionError, RuntimeError) as e:
-            raise UpstreamFailed(self.agent, detail=f"writing to the process: {e}") from e
+            await asyncio.wait([self._reader], timeout=LAST_WORD)
+            raise self._lost or UpstreamFailed(self.agent, detail=f"writing to the process: {e}") from e
 
     async def _read(self) -> None:
         pieces: list[bytes] = []
@@ -77,14 +80,14 @@ class StdioLink(DuplexLink):
                 pieces.append(first)
                 size += len(first)
                 if size > (largest := self._host.config.limits.body):
-                    reason = f"wrote a message larger than {largest} bytes"
+                    reason = f"it wrote a message larger than {largest} bytes"
                     break
                 for line in rest:
                     await self._line(b"".join(pieces))
                     pieces, size = [line], len(line)
         except Exception:
             log.debug("%s: reading from the process", self.agent, exc_info=True)
-            reason = "reading failed"
+            reason = "what it writes can't be read"
         await self._ended(reason)
 
     async def _line(self, line: bytes) -> None:
@@ -95,10 +98,10 @@ class StdioLink(DuplexLink):
         """Stdout is at its end: the process is gone, or will be."""
         self._ending = True
         if not reason:
-            reason = f"the process ended with {await self._child.wait(0.5)}"
+            reason = _how(await self._child.wait(0.5))
         tail = "\n".join(self._child.tail)
         log.debug("%s: %s\n%s", self.agent, reason, tail)
-        self.lost(UpstreamFailed(self.agent, detail=f"{reason}\n{tail}".strip()))
+        self.lost(UpstreamFailed(self.agent, detail=f"{reason}\n{tail}".strip(), operator=reason))
         await self._child.kill()
         if self.on_end is not None and not self._closing:
             self.on_end()
@@ -114,3 +117,11 @@ class StdioLink(DuplexLink):
         await asyncio.wait([self._reader])
         self.lost(UpstreamFailed(self.agent, detail="the process was stopped"))
         await self._child.stop()
+
+
+def _how(status: int | None) -> str:
+    """A process' end in words."""
+    if status is None:
+        return "its process closed its standard output"
+    ended = f"exit status {status}" if status >= 0 else f"signal {-status}"
+    return f"its process ended with {ended}"
