@@ -181,7 +181,8 @@ class App:
             face, door, request.door, request.rest = head.mount
         elif request.path == METRICS:  # answered whatever else is under way
             self._callers.may_control(request)
-            await self._served(request, None, None)
+            if self._elsewhere is None or not await self._elsewhere.took(request, None):
+                await self._controlled(request)
             return
         else:
             face, door = await self._mounts.door(request, read=head_fits)
@@ -221,24 +222,14 @@ class App:
         request.place = self._places.take(request.method, grant.whose)
         request.places = self._places
         try:
-            if door is not None and self._elsewhere is None:
-                await door(request)
-            else:
-                await self._served(request, face, door)
+            if self._elsewhere is None or not await self._elsewhere.took(request, face):
+                await (self._controlled(request) if door is None else door(request))
         except asyncio.CancelledError:  # by the server, which would say 500
             if self.draining:
                 raise Draining from None
             raise
         finally:
             self._places.give_back(request.place, grant.whose)
-
-    async def _served(self, request: Request, face: Face | None, door: Handler | None) -> None:
-        if self._elsewhere is not None and await self._elsewhere.took(request, face):
-            return
-        if door is not None:
-            await door(request)
-        else:
-            await self._controlled(request)
 
     async def _controlled(self, request: Request) -> None:
         """Have the control plane answer. Calls of agents are no change of the gateway; their spans tell."""

@@ -61,7 +61,9 @@ class Handover:
         else:
             home = getattr(face, "home", None)  # a third party's may have none
             id = None if home is None else await home(request)
-            number = self._homes.number if id is None else self._homes.of(id)
+            if id is None:
+                return False
+            number = self._homes.of(id)
         if number == self._homes.number:
             return False
         await self._hand_over(request, number)

@@ -110,7 +110,10 @@ class ACPFace:
     async def home(self, request: Request) -> str | None:
         match request.rest.strip("/").split("/"):
             case ["runs"] if request.method == "POST":
-                shown = await _session(request)
+                try:
+                    shown = _session(await request.body())
+                except GatewayError:
+                    return None
             case ["runs" | "session" | "sessions", shown, *_]:
                 pass
             case ["resources", name]:
@@ -202,14 +205,13 @@ class _Head(msgspec.Struct):
     session: _Session | None = None
 
 
-async def _session(request: Request) -> str | None:
+def _session(body: bytes) -> str | None:
     """The session that a new run names."""
+    if not mentions(body, b"session"):
+        return None
     try:
-        body = await request.body()
-        if not mentions(body, b"session"):
-            return None
         head = msgspec.json.decode(body, type=_Head)
-    except (*UNREADABLE, GatewayError):
+    except UNREADABLE:
         return None
     found = head.session.id if head.session is not None else head.session_id
     return found if isinstance(found, str) else None
