@@ -233,7 +233,7 @@ class Workers:
         gateway = self._gateway
         assert gateway.tokens is not None and isinstance(gateway.directory, Directory)
         assert isinstance(gateway.store, RowStore)
-        token = lender(gateway.tokens, gateway.directory.record)
+        token = lender(gateway.tokens)
         own = {
             "token": token, "look": look, "said": said, "report": report, "audit": audit,
             "store.settle": settle,

@@ -15,7 +15,9 @@ from .tokens import Bearers, Shared
 
 
 class _Wanted(msgspec.Struct, frozen=True, array_like=True):
-    agent: str
+    """``record``: of any who shares the token; it need not be registered any more."""
+
+    record: Record
     refused: Header | None
 
 
@@ -41,7 +43,7 @@ class LentTokens(Shared):
         self._link = link
 
     async def obtain(self, record: Record, refused: Header | None) -> Issued:
-        lent = _lent(await self._link.call("token", pack(_Wanted(record.name, refused))))
+        lent = _lent(await self._link.call("token", pack(_Wanted(record, refused))))
         if lent.issued is not None:
             return lent.issued
         error = NeedsAuth(lent.message)
@@ -49,23 +51,23 @@ class LentTokens(Shared):
         raise error
 
 
-def lender(bearers: Bearers, record: Callable[[str], Record | None]) -> Handler:
-    """The link's handler ``token`` in the process that has the store. ``record``: an agent's, by its name."""
+def lender(bearers: Bearers) -> Handler:
+    """The link's handler ``token`` in the process that has the store."""
 
     async def token(payload: bytes) -> bytes:
         wanted = _wanted(payload)
         try:
-            return pack(await _found(bearers, record(wanted.agent), wanted))
+            return pack(await _found(bearers, wanted))
         except GatewayError as e:
             return pack(_Lent(None, e.message, e.operator))
 
     return token
 
 
-async def _found(bearers: Bearers, record: Record | None, wanted: _Wanted) -> _Lent:
-    bearer = None if record is None else bearers.bearer(record)
+async def _found(bearers: Bearers, wanted: _Wanted) -> _Lent:
+    bearer = bearers.bearer(wanted.record)
     if bearer is None:
-        raise UnknownAgent(wanted.agent)
+        raise UnknownAgent(wanted.record.name)
     if wanted.refused is None:
         return _Lent(Issued(await bearer.get(), bearer.expires))
     bearer.doubts = 0  # whether the agent takes it is seen there

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..gateway.errors import ConfigError, GatewayError, NeedsAuth
 from ..gateway.model import OAuth, Record
@@ -16,7 +17,7 @@ from .bearer import Bearer, Header, Issued, issued
 from .logins import Logins
 from .tokenendpoint import Client, ask
 
-Key = tuple[str, OAuth] | str
+Key = tuple[str, OAuth | str | None]
 
 
 class Bearers(Protocol):
@@ -37,28 +38,30 @@ class NoTokens:
 
 
 class Shared(ABC):
-    """``Bearers`` that keeps them. ``changed`` is told the names of agents whose token can't be had any more,
-    or is to be had again."""
+    """``Bearers`` that knows them for as long as somebody has them. ``changed`` is told the names of agents
+    whose token can't be had any more, or is to be had again."""
 
     def __init__(self, changed: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
         self._changed = changed
         self._clock = clock
-        self._bearers: dict[Key, Bearer] = {}
-        self._users: dict[Key, set[str]] = {}
+        self._bearers: WeakValueDictionary[Key, Bearer] = WeakValueDictionary()
+        self._users: WeakKeyDictionary[Bearer, set[str]] = WeakKeyDictionary()
 
     def bearer(self, record: Record) -> Bearer | None:
         key = _key(record)
         if key is None:
             return None
-        users = self._users.setdefault(key, set())
-        users.add(record.name)
-        if key not in self._bearers:
+        bearer = self._bearers.get(key)
+        if bearer is None:
+            users: set[str] = set()
 
             async def obtain(refused: Header | None) -> Issued:
                 return await self.obtain(record, refused)
 
-            self._bearers[key] = Bearer(obtain, lambda: self._turned(users), self._clock)
-        return self._bearers[key]
+            bearer = self._bearers[key] = Bearer(obtain, lambda: self._turned(users), self._clock)
+            self._users[bearer] = users
+        self._users[bearer].add(record.name)
+        return bearer
 
     @abstractmethod
     async def obtain(self, record: Record, refused: Header | None) -> Issued:
@@ -66,11 +69,12 @@ class Shared(ABC):
 
     def forget(self, name: str) -> None:
         """The agent's login is another one, or none."""
-        if (bearer := self._bearers.get(name)) is not None:
-            bearer.forget()
+        for (whose, _), bearer in list(self._bearers.items()):
+            if whose == name:
+                bearer.forget()
 
     def close(self) -> None:
-        for bearer in self._bearers.values():
+        for bearer in list(self._bearers.values()):
             bearer.close()
 
     def _turned(self, users: set[str]) -> None:
@@ -79,10 +83,12 @@ class Shared(ABC):
 
 
 def _key(record: Record) -> Key | None:
+    """Whose token it is: that of all with the same settings at one origin, or of one agent's login, which is
+    good at its URL alone."""
     if record.oauth is not None:
         parts = urlsplit(record.url or "")
         return f"{parts.scheme}://{parts.netloc.lower()}", record.oauth
-    return record.name if record.login else None
+    return (record.name, record.url) if record.login else None
 
 
 class Tokens(Shared):

@@ -143,3 +143,20 @@ def test_agents_are_added_with_client_credentials(
         called = gateway.cli.json("call", "tools", "--skill", "echo", "--data", '{"text": "hello"}')
         assert "hello" in called["text"]
         assert len(server.forms) == 1
+
+
+def test_whoever_shares_a_token_needs_nobody_else(
+    peers: Any, start_gateway: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    with AuthServer(clients={"me": SECRET}).running() as server, ExitStack() as stack:
+        guard = stack.enter_context(Guard(peers.a2a.rstrip("/"), server).running())
+        gateway = start_gateway(CLIENT_SECRET=SECRET, AGENTGW_SERVER__WORKERS="2")
+        until("the gateway is ready", gateway.cli.home.joinpath("owner.json").exists)
+        words = [f"{guard.url}/", "--oauth-token-url", f"{server.url}/token", "--oauth-client-id", "me"]
+        for name in ("first", "second"):
+            gateway.cli.json("agents", "add", name, *words, "--oauth-client-secret", "${CLIENT_SECRET}")
+        assert "hello" in gateway.cli.json("call", "second", "echo hello")["text"]
+        assert len(server.forms) == 1
+        assert gateway.cli.run("agents", "remove", "first").returncode == 0
+        server.expire()
+        assert "hello" in gateway.cli.json("call", "second", "echo hello")["text"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from typing import Any
 
@@ -9,8 +10,13 @@ import pytest
 
 from agentgw.gateway.errors import NeedsAuth
 from agentgw.gateway.model import OAuth, Record
-from agentgw.registry.bearer import Header, Issued
-from agentgw.registry.tokens import Shared
+from agentgw.gateway.seal import Sealer
+from agentgw.gateway.transport import HttpTransport
+from agentgw.registry.bearer import Bearer, Header, Issued
+from agentgw.registry.logins import Login, Logins
+from agentgw.registry.memory import MemoryStore
+from agentgw.registry.tokenendpoint import Grant
+from agentgw.registry.tokens import Shared, Tokens
 
 OAUTH = OAuth(token_url="https://login.example/token", client_id="me", client_secret="${SECRET}")
 
@@ -23,6 +29,7 @@ class Numbered(Shared):
         super().__init__(self.turned.append)
         self.number = itertools.count(1)
         self.up = True
+        self.used: list[Bearer] = []  # whoever calls the agents has them
 
     async def obtain(self, record: Record, refused: Header | None) -> Issued:
         if not self.up:
@@ -35,9 +42,10 @@ def agent(name: str, url: str = "https://agents.example/a2a", **oauth: Any) -> R
     return Record(name=name, protocol="a2a", url=url, oauth=OAuth(**settings))
 
 
-async def token(tokens: Shared, record: Record) -> str:
+async def token(tokens: Numbered, record: Record) -> str:
     bearer = tokens.bearer(record)
     assert bearer is not None
+    tokens.used.append(bearer)
     return (await bearer.get())[1]
 
 
@@ -78,3 +86,33 @@ async def test_what_one_does_with_its_token_is_no_trouble_of_another_s() -> None
         await bearer.refused(tokens_of_bad)
     assert await token(tokens, good) == held
     assert tokens.turned == ["bad"]
+
+
+async def test_nobody_s_token_is_kept_once_nobody_calls_with_it() -> None:
+    tokens = Numbered()
+    first = await token(tokens, agent("one"))
+    assert await token(tokens, agent("one")) == first
+    tokens.used.clear()
+    gc.collect()
+    assert await token(tokens, agent("one")) != first
+
+
+async def test_a_login_is_good_at_its_url_alone() -> None:
+    """Also of an agent that was at another one before, and may still be called there."""
+    transport = HttpTransport()
+    logins = Logins(MemoryStore(), Sealer(), transport, (), {})
+    tokens = Tokens(transport, {}, logins, lambda name: None)
+    said: dict[str, str] = {}
+    used: list[Bearer] = []
+    for url in ("https://old.example/mcp", "https://new.example/mcp"):
+        login = Login(url=url, issuer="i", token_url="t", client_id="c", grant=Grant(access=f"for {url}"))
+        await logins.keep("hosted", login)
+        tokens.forget("hosted")
+        bearer = tokens.bearer(Record(name="hosted", protocol="mcp", url=url, login=True))
+        assert bearer is not None
+        used.append(bearer)
+        said[url] = (await bearer.get())[1]
+    assert said == {url: f"Bearer for {url}" for url in said}
+    with pytest.raises(NeedsAuth):
+        await used[0].get()
+    await transport.aclose()
