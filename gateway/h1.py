@@ -43,6 +43,16 @@ def content_coding(headers: list[tuple[str, str]]) -> str:
     return ""
 
 
+def _whole_chunk(data: bytes) -> bytes | None:
+    """What the one chunk holds that ``data`` is, where it is small and in the usual form; None: it is to be
+    parsed (RFC 9112, 7.1)."""
+    at = data.find(b"\r\n", 1, 6)
+    size = len(data) - at - 4
+    if at < 0 or size < 1 or data[:at] != b"%x" % size or not data.endswith(b"\r\n"):
+        return None
+    return data[at + 2 : -2]
+
+
 _known: Recurring[_Known] = Recurring(256 * 1024)
 
 
@@ -55,8 +65,8 @@ class Connection(asyncio.Protocol):
     taken all of it, and the reader waits on. What it raises is raised where the reader waits."""
 
     __slots__ = (
-        "_begun", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim", "_keep", "_loop",
-        "_method", "_parser", "_paused", "_poll", "_silent", "_size", "_unsent", "_wake",
+        "_begun", "_between", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim",
+        "_keep", "_loop", "_method", "_parser", "_paused", "_poll", "_silent", "_size", "_unsent", "_wake",
         "_write_paused", "answered", "coding", "headers", "idle_since", "on_end", "over", "peer", "status",
         "taker", "transport",
     )  # fmt: skip
@@ -77,7 +87,7 @@ class Connection(asyncio.Protocol):
         self.peer = PEER
         self.taker: Callable[[bytes], bool] | None = None
         self._write_paused = False
-        self._begun = self._complete = False
+        self._begun = self._between = self._complete = False
         self._error: GatewayError | None = None
 
     # --- for the pool ------------------------------------------------------------------------
@@ -107,7 +117,7 @@ class Connection(asyncio.Protocol):
         self._unsent: memoryview | None = None
         self._chunks: list[bytes] = []
         self._size = self._silent = self._interim = 0
-        self._framed = self._paused = self._complete = self._keep = self._cut = False
+        self._framed = self._paused = self._complete = self._keep = self._cut = self._between = False
         self.answered = self.over = False
         self._wake: asyncio.Future[None] | None = None
         self._error = None
@@ -205,6 +215,10 @@ class Connection(asyncio.Protocol):
         if not self._begun or self._complete:
             self.close()  # nobody asked
             return
+        if self._between and (chunk := _whole_chunk(data)) is not None:
+            self.on_body(chunk)
+            self._deliver()
+            return
         first = not self.answered
         self.answered = True
         if first and self._recognized(data):
@@ -221,6 +235,7 @@ class Connection(asyncio.Protocol):
             self._fail(BadUpstream(f"{self.peer}'s answer is not valid HTTP", detail=repr(e)))
             self.close()
         else:
+            self._between = self._between and data.endswith(b"\r\n")
             if first and self._complete and not data.endswith(_LAST_CHUNK):
                 self._learn(data)
         self._deliver()
@@ -342,6 +357,12 @@ class Connection(asyncio.Protocol):
         if self._size >= HIGH_WATER and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
+
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = True  # unless the next one's size has begun
 
     def on_message_complete(self) -> None:
         if self.status >= 200 and not self._complete:

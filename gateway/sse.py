@@ -143,7 +143,8 @@ def taker(
             return False
         made: list[T] = []
         try:
-            must_be_text(chunk)
+            if not chunk.isascii():
+                must_be_text(chunk)
             for data in found:
                 if (item := read(data)) is None:
                     return False

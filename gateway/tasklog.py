@@ -23,6 +23,7 @@ from .pace import NEAR, Pace, Reader, size_of
 from .store import StoredLog, StoredTask
 
 SETTLED = TERMINAL | PAUSED
+_SUBMITTED = TaskState.SUBMITTED  # to find it in its class takes longer
 UNWRITTEN = 8 * 1024 * 1024  # bytes of a task that says much, which may wait to be written
 WAITING = 200  # pieces of an answer that may wait for more, to be written together with it,
 PASSES = 5  # and at which writing they are written, be they as few as they may
@@ -30,14 +31,13 @@ LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
 Reached = Callable[["TaskLog"], bool]  # whether what somebody waits for has come
 
 
+_MILLISECONDS = [f".{ms:03d}Z" for ms in range(1000)]
+
+
 def now() -> str:
     """The time as the model writes it: UTC, milliseconds, ``Z``."""
-    return _written(time_ns() // 1_000_000)
-
-
-@lru_cache(2)
-def _written(ms: int) -> str:
-    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+    ms = time_ns() // 1_000_000
+    return _second(ms // 1000) + _MILLISECONDS[ms % 1000]
 
 
 @lru_cache(2)
@@ -131,7 +131,7 @@ class TaskLog:
         """Log events, fold them into the task, wake who waits for them. After the end: ignored."""
         at, before = now(), self.last_seq
         for event in events:
-            if self.state in TERMINAL:
+            if self.settled_now and self.state in TERMINAL:
                 break
             self._log(Logged(seq=self.last_seq + 1, at=at, event=event))
         self._came = self.last_seq - before
@@ -140,7 +140,7 @@ class TaskLog:
 
     def _log(self, logged: Logged) -> None:
         event = logged.event
-        if type(event) in PIECES and self.state is not TaskState.SUBMITTED and not self._light:
+        if type(event) in PIECES and self.state is not _SUBMITTED and not self._light:
             self._said += size_of(event)  # the rest can wait
         else:
             if self._folded < self.last_seq:

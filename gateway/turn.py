@@ -63,13 +63,13 @@ class Turn:
         wait for, when all who follow the task are slow."""
         if self._over:
             return None
-        for count, event in enumerate(events, 1):
+        for event in events:
             kind = type(event)
             if kind is Finished or kind is InputRequired:
                 self._over = True
-                events = events[:count]
+                events = events[: events.index(event) + 1]
                 break
-            if isinstance(event, Started):
+            if kind is Started:
                 self._started(event)
         self._heard = self._time()
         entry = self._entry

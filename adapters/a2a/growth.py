@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec import UNSET, Raw
 
+from ...gateway.alike import Alike
 from ...gateway.model import Artifact, ArtifactDelta, Text
 from ...gateway.sse import escaped
 from .events import Update, item_to
@@ -27,7 +28,7 @@ class WireGrowth(Wire, frozen=True):
 
 
 class WireTextPart(Wire, frozen=True):
-    text: str
+    text: Raw  # a string
 
 
 class WireTextArtifact(Wire, frozen=True):
@@ -65,25 +66,34 @@ def growth_at(result: bytes | Raw) -> WireArtifactUpdate:
     return update
 
 
-def piece_at(result: bytes | Raw) -> ArtifactDelta:
-    """What an agent of 1.0 said, read, where that is a change of an artifact. Raises msgspec.DecodeError for
-    anything else."""
-    try:
-        update = _text_growth.decode(result).artifact_update
-    except msgspec.ValidationError:
-        return piece(growth_at(result))
+def piece_reader() -> Callable[[bytes], ArtifactDelta]:
+    """Reads what an agent of 1.0 says on a stream, where that is a change of an artifact. Raises
+    msgspec.DecodeError for anything else."""
+    alike = Alike(_text_growth_at)
+
+    def read(result: bytes) -> ArtifactDelta:
+        try:
+            text = alike.read(result)
+        except msgspec.ValidationError:
+            return piece(growth_at(result))
+        return _text_delta(alike.rest, text)
+
+    return read
+
+
+def _text_growth_at(result: bytes) -> tuple[Raw, str]:
+    """The text, encoded, and the artifact that it continues. Raises msgspec.DecodeError."""
+    update = _text_growth.decode(result).artifact_update
     if not update.append:
-        return piece(growth_at(result))
-    parts = (Text(text=update.artifact.parts[0].text),)
-    said = Artifact(artifact_id=update.artifact.artifact_id, parts=parts)
-    return ArtifactDelta(artifact=said, append=True, last=False)
+        raise msgspec.ValidationError("it does not continue an artifact")
+    return update.artifact.parts[0].text, update.artifact.artifact_id
 
 
 def piece(update: WireArtifactUpdate) -> ArtifactDelta:
     """What it says, read."""
     text = _continuing(update)
     if text is not None:
-        return _text_delta(update.artifact.artifact_id, [text])
+        return _text_delta(update.artifact.artifact_id or "", text)
     event = update.read().event
     assert isinstance(event, ArtifactDelta)
     return event
@@ -97,7 +107,7 @@ def grown(updates: Sequence[WireArtifactUpdate]) -> Iterator[ArtifactDelta]:
     for update in updates:
         text = _continuing(update)
         if texts and (text is None or update.artifact.artifact_id != id):
-            yield _text_delta(id, texts)
+            yield _text_delta(id or "", "".join(texts))
             texts = []
         if text is None:
             yield piece(update)
@@ -105,7 +115,7 @@ def grown(updates: Sequence[WireArtifactUpdate]) -> Iterator[ArtifactDelta]:
             id = update.artifact.artifact_id
             texts.append(text)
     if texts:
-        yield _text_delta(id, texts)
+        yield _text_delta(id or "", "".join(texts))
 
 
 def _continuing(update: WireArtifactUpdate) -> str | None:
@@ -123,8 +133,8 @@ def _bare(artifact: WireArtifact) -> WireArtifact:
     return WireArtifact(artifact_id=artifact.artifact_id, parts=artifact.parts)
 
 
-def _text_delta(id: str | None, texts: list[str]) -> ArtifactDelta:
-    artifact = Artifact(artifact_id=id or "", parts=(Text(text="".join(texts)),))
+def _text_delta(id: str, text: str) -> ArtifactDelta:
+    artifact = Artifact(artifact_id=id, parts=(Text(text=text),))
     return ArtifactDelta(artifact=artifact, append=True, last=False)
 
 
@@ -166,7 +176,7 @@ class TextUpdates:
 
     def json(self, artifact_id: str, text: str) -> bytes:
         """``update_json`` of the text appended to the artifact."""
-        return update_json(Update(*self._names, _text_delta(artifact_id, [text])), self._version)
+        return update_json(Update(*self._names, _text_delta(artifact_id, text)), self._version)
 
     def event(self, artifact_id: str, text: str) -> bytes:
         """The same, framed."""

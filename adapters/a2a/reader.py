@@ -101,8 +101,9 @@ class Reader:
                 events.append(delta)
         return [*events, *self._status(status_event(task.state, task.status_message))]
 
-    def piece(self, event: ArtifactDelta) -> ArtifactDelta:
-        """``feed`` of an update that says this, once the turn has begun and before it is done."""
+    def piece(self, event: ArtifactDelta) -> None:
+        """``feed`` of an update that says this, once the turn has begun and before it is done: ``event`` is
+        what it means."""
         artifact = event.artifact
         grown = self._grown.get(artifact.artifact_id) if event.append else None
         if grown is not None and (text := bare(artifact.parts)) is not None:
@@ -112,7 +113,6 @@ class Reader:
                 self._let_go()
         else:
             self._artifact(event)
-        return event
 
     def _artifact(self, event: ArtifactDelta) -> list[Event]:
         name = event.artifact.artifact_id

@@ -7,11 +7,12 @@ Message parts are deltas of the answer; a part with a name is an artifact; a tra
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
 
+from ...gateway.alike import Alike
 from ...gateway.lifecycle import joined
 from ...gateway.model import (
     Artifact,
@@ -41,10 +42,14 @@ _text = msgspec.json.Decoder(TextEvent)
 PROMPT = "The agent waits for your answer."
 
 
-def text_at(event: bytes) -> str:
-    """The text of an event (as JSON) that is nothing but a piece of plain text. Raises msgspec.DecodeError
-    for any other."""
-    return _text.decode(event).part.content
+def text_reader() -> Callable[[bytes], str]:
+    """Reads the text of events (as JSON) of a stream that are nothing but a piece of plain text. Raises
+    msgspec.DecodeError for any other."""
+    return Alike(_text_at).read
+
+
+def _text_at(event: bytes) -> tuple[msgspec.Raw, None]:
+    return _text.decode(event).part.content, None
 
 
 class RunDecoder:
@@ -112,7 +117,7 @@ class RunDecoder:
         return events
 
     def texts(self, texts: Sequence[str]) -> list[MessageDelta]:
-        """What ``feed`` makes of events each of which is such a piece of plain text (``text_at``)."""
+        """What ``feed`` makes of events each of which is such a piece of plain text (``text_reader``)."""
         self.seen += len(texts)
         self._parts += len(texts)
         return [MessageDelta(parts=(Text(text=text),), author=self._author) for text in texts]

@@ -65,7 +65,7 @@ class TextPart(msgspec.Struct, forbid_unknown_fields=True):
     """A piece of plain text and nothing else."""
 
     content_type: Literal["text/plain"]
-    content: str
+    content: msgspec.Raw  # a string
     content_encoding: Literal["plain"] = "plain"
     name: None = None
     content_url: None = None

@@ -58,13 +58,14 @@ async def outcome(answer: bytes, cuts: list[int], method: str) -> Any:
     for start, end in pairwise(edges):
         if end > start and not out.closed:
             connection.data_received(answer[start:end])
+    connection.eof_received()
+    body = b""
     try:
         await sending
-        body = b""
         while (piece := await asyncio.wait_for(connection.read(), 60)) is not None:
             body += piece
     except GatewayError as e:
-        return str(e), out.closed
+        return str(e), body, out.closed
     return connection.status, list(connection.headers), body, connection.reusable, out.closed
 
 
@@ -80,6 +81,51 @@ def test_what_is_known_is_told_as_what_is_parsed(answer: bytes, cuts: list[int],
 
     fresh, known = asyncio.run(both())
     assert known == fresh
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+AB = b"2\r\nab\r\n"
+PIECES = [
+    [AB],
+    [AB, b"4\r\n\r\n\r\n\r\n", AB],
+    [AB, AB + AB, AB],
+    [AB, b"A\r\n0123456789\r\n", b"02\r\nab\r\n", b"2;x=y\r\nab\r\n", AB],
+    [AB, b"1", AB + b"0123456789", b"abcd\r\n", AB],  # 12 in hexadecimal digits
+    [AB, b"1", AB, b"0123456789abcd\r\n", AB],
+    [AB, b"a\r\n", AB, b"xyz\r\n", AB],
+    [AB, b"a;x=", AB, b"0123456\r\n", AB],
+    [AB, b"2", b"\r\nab\r\n", b"2\r", b"\nab\r\n", b"2\r\nab\r", b"\n", AB],
+    [AB, b"2\r\nabc\r\n", AB],
+    [AB, b"2\r\nabxy", AB],
+    [AB, b"3\r\nab\r\n", AB],
+    [AB, b"0x2\r\nab\r\n", AB],
+    [AB, b"+2\r\nab\r\n", AB],
+    [AB, b" 2\r\nab\r\n", AB],
+    [AB, b"2\nab\n", AB],
+    [AB, b"0\r\n", AB],
+    [AB, b"0\r\n\r\n", AB],
+]
+
+
+async def of_pieces(pieces: list[bytes]) -> tuple[Any, Any]:
+    """What comes of an answer byte by byte, and in these pieces."""
+    pieces = [*pieces, b"0\r\n", b"t: x\r\n", b"\r\n"]
+    edges = [len(CHUNKED) + len(b"".join(pieces[:n])) for n in range(len(pieces))]
+    answer = CHUNKED + b"".join(pieces)
+    bytewise = await outcome(answer, list(range(len(answer))), "GET")
+    return bytewise, await outcome(answer, edges, "GET")
+
+
+@pytest.mark.parametrize("number", range(len(PIECES)))
+async def test_a_chunk_that_comes_whole_is_what_the_parser_makes_of_it(number: int) -> None:
+    bytewise, whole = await of_pieces(PIECES[number])
+    assert whole == bytewise
+
+
+@given(st.lists(st.sampled_from(PIECES).flatmap(st.sampled_from), max_size=8))
+def test_pieces_of_chunks_are_what_the_parser_makes_of_them(pieces: list[bytes]) -> None:
+    bytewise, whole = asyncio.run(of_pieces(pieces))
+    assert whole == bytewise
 
 
 @pytest.mark.parametrize("index", range(len(ANSWERS)))

@@ -40,7 +40,7 @@ from ....gateway.telemetry import Attribute, Span, server_attributes, trace_head
 from ..card import Interface, agent_from
 from ..codec import Malformed, object_at, objects_at, text_at
 from ..events import Item, Update, is_settled
-from ..growth import piece_at
+from ..growth import piece_reader
 from ..losses import of_message
 from ..params import send_params
 from ..plain import item_at, task_at
@@ -238,7 +238,9 @@ class A2AUpstream:
             nonlocal room
             if room is not None or not reader.task_id or reader.done:
                 return False
-            room = tell(*[reader.piece(event) for event in events])
+            for event in events:
+                reader.piece(event)
+            room = tell(*events)
             return True
 
         stream = self.stream(
@@ -246,7 +248,7 @@ class A2AUpstream:
             params,
             trace=call.trace,
             losses=losses,
-            taker=Taker(piece_at, take) if v == V10 else None,
+            taker=Taker(piece_reader(), take) if v == V10 else None,
         )
         async with aclosing(stream) as results:
             async for result in results:

@@ -220,7 +220,8 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
 def told(encoder: RunEncoder, logged: Logged) -> Iterable[bytes]:
     """The events that a logged one means, as they are written, in pieces of bounded size."""
     if (text := encoder.more(logged.event)) is not None:
-        return (_PART % sse.escaped(_encode(text)),)
+        said = _encode(text)
+        return (_PART % (said if said.isascii() else sse.escaped(said)),)
     return _written(encoder.feed(logged.event, logged.at))
 
 

@@ -28,7 +28,7 @@ from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Span
 from ....gateway.transport import Reply, Stream
 from .. import codec
-from ..decoding import RunDecoder, text_at, without_pieces
+from ..decoding import RunDecoder, text_reader, without_pieces
 from ..ids import as_uuid, is_uuid
 from ..losses import Loss, phrases
 from ..wire import JSON_TYPE, Json
@@ -205,7 +205,7 @@ class ACPUpstream(Server):
         if stream.complete:
             self._told_of(await stream.read(), reader, decoder, tell, pieces)
             return
-        stream.offer(sse.taker(reader, text_at, take))
+        stream.offer(sse.taker(reader, text_reader(), take))
         async for chunk in stream.chunks():
             if room is not None:
                 await room

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 
 from agentgw.adapters.a2a.events import item_to
 from agentgw.adapters.a2a.face import passage
-from agentgw.adapters.a2a.growth import TextUpdates, grown, growth_at, piece_at, update_json
+from agentgw.adapters.a2a.growth import TextUpdates, grown, growth_at, piece_reader, update_json
 from agentgw.adapters.a2a.growth import piece as piece_of
 from agentgw.adapters.a2a.heard import Heard
 from agentgw.adapters.a2a.plain import WireArtifactUpdate
@@ -101,9 +101,10 @@ def test_pieces_put_together_say_what_they_say_one_by_one(updates: list[dict[str
 
 @given(st.lists(UPDATE | BARE, max_size=4))
 def test_a_piece_is_what_is_read(updates: list[dict[str, Any]]) -> None:
+    read = piece_reader()
     for update in updates:
         assert piece_of(growth(update)) == growth(update).read().event
-        assert piece_at(json.dumps({"artifactUpdate": update}).encode()) == growth(update).read().event
+        assert read(json.dumps({"artifactUpdate": update}).encode()) == growth(update).read().event
 
 
 TEXT = st.builds(

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgw.adapters.acp.decoding import RunDecoder, text_at
+from agentgw.adapters.acp.decoding import RunDecoder, text_reader
 from agentgw.adapters.acp.encoding import RunEncoder
 from agentgw.adapters.acp.face.runs import told
 from agentgw.gateway.errors import InvalidRequest
@@ -117,11 +117,11 @@ TEXTS = st.builds(lambda text: part(content=text), st.text(max_size=4))
 
 @given(st.lists(st.lists(TEXTS | TEXTS | ODD, min_size=1, max_size=3), max_size=4))
 def test_what_is_read_as_text_is_what_is_decoded(chunks: list[list[dict[str, Any]]]) -> None:
-    quick, slow = RunDecoder("x"), RunDecoder("x")
+    quick, slow, read = RunDecoder("x"), RunDecoder("x"), text_reader()
     for chunk in chunks:
         data = [json.dumps(event).encode() for event in chunk]
         try:
-            found: list[Event] = list(quick.texts([text_at(each) for each in data]))
+            found: list[Event] = list(quick.texts([read(each) for each in data]))
         except msgspec.DecodeError:
             found = _fed(quick, chunk)
         assert found == _fed(slow, chunk)
@@ -139,6 +139,5 @@ def _fed(decoder: RunDecoder, chunk: list[dict[str, Any]]) -> list[Event]:
 def test_what_is_usual_is_read_as_text() -> None:
     usual = [part(), part(content_encoding="plain"), part(content_encoding="plain", name=None, metadata=None)]
     data = [json.dumps(event).encode() for event in usual]
-    assert (
-        RunDecoder("x").texts([text_at(each) for each in data]) == [MessageDelta(parts=(Text(text="a"),))] * 3
-    )
+    texts = [*map(text_reader(), data)]
+    assert RunDecoder("x").texts(texts) == [MessageDelta(parts=(Text(text="a"),))] * 3
