@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec import Raw
 
+from ...gateway.homes import is_escaped
 from ...gateway.model import Principal
 
 _SPACE = UUID("6f1f5c8e-2d0e-4b7b-9a43-8c5a1f2f7d10")
@@ -63,8 +64,12 @@ def once_named(params: Raw, context_id: str | None) -> Raw:
     but once; else with the last of each, which is the one that counts here: a reader at the agent may take
     the first."""
     raw = bytes(params)
-    doubtful = b"\\u" in raw or any(raw.count(name) > 1 for name in _BELONGS)
-    return in_context(params, context_id) if doubtful else params
+    if is_escaped(raw):
+        return in_context(params, context_id)
+    for name in _BELONGS:
+        if raw.count(name) > 1:
+            return in_context(params, context_id)
+    return params
 
 
 def in_context(params: Raw, context_id: str | None) -> Raw:

@@ -12,22 +12,21 @@ from ....gateway.http.request import ClientGone, EventStream, Request
 from ....gateway.waiting import Timer, Timers, Waiting
 from ..codec import Malformed
 from ..problems import VERSION, Problem
-from ..wire import Op, Version, version_of
+from ..wire import Op, Version
 from .call import Call, as_problem
+from .heads import Said
 
 HEARTBEAT = 15.0  # seconds of silence before a stream says that it is alive
 
 
-def negotiated(request: Request, spoken: Version) -> Version:
-    """The revision of a request whose method or path is ``spoken``'s. The header (or query parameter)
-    ``A2A-Version`` must agree; without it the name decides. Raises Problem (-32009)."""
-    text = request.header(b"a2a-version") or request.query.get("A2A-Version")
-    if text and version_of(text) != spoken:
-        words = f"A2A version {text[:20]!r} is not supported here"
-        if version_of(text) is not None:
-            words = f"this is an operation of A2A {spoken}, not {text}"
+def must_agree(head: Said, spoken: Version) -> None:
+    """For a request whose method or path is ``spoken``'s: the header (or query parameter) ``A2A-Version``
+    must agree; without it the name decides. Raises Problem (-32009)."""
+    if head.asked and head.version != spoken:
+        words = f"A2A version {head.asked[:20]!r} is not supported here"
+        if head.version is not None:
+            words = f"this is an operation of A2A {spoken}, not {head.asked}"
         raise Problem(VERSION, words)
-    return spoken
 
 
 class Streams:

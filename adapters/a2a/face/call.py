@@ -18,16 +18,16 @@ from ....gateway.telemetry import Attribute, Span
 from ..codec import Malformed
 from ..problems import INVALID_PARAMS, Problem, problem_of
 from ..wire import V10, Json, Op, Version
+from .heads import Said
 
 A2A_JSON = "application/a2a+json"
-OWN = "/"  # the gateway's own agent, which no registered one can be called
 
 
 PassOn = Callable[[AsyncIterator[bytes]], Awaitable[None]]
 
 
 class Call:
-    """An operation on ``agent`` (``OWN``: the gateway's own); as a block, with its server span: whatever is
+    """An operation on ``agent`` (see ``Said``); as a block, with its server span: whatever is
     raised in it leaves it as a ``Problem`` (or as ``ClientGone``), and the span ends once.
 
     ``raw`` are the parameters as they came, in the form of JSON-RPC of ``version``; ``base_url`` is how the
@@ -43,15 +43,15 @@ class Call:
     )  # fmt: skip
 
     def __init__(
-        self, engine: Engine, op: Op, version: Version, agent: str, raw: msgspec.Raw, request: Request
+        self, engine: Engine, op: Op, version: Version, head: Said, raw: msgspec.Raw, request: Request
     ) -> None:
         self.op = op
         self.version: Version = version
-        self.agent = agent
+        self.agent = head.agent
         self.raw = raw
         self.base_url = request.base_url
         self.principal: Principal = request.principal
-        self.extensions = _extensions(request)
+        self.extensions = head.extensions
         self.answered: list[tuple[bytes, bytes]] = []
         self.losses: set[str] = set()
         self.pass_on: PassOn | None = None
@@ -63,7 +63,7 @@ class Call:
         self.attributes: dict[str, Attribute] = {
             "a2a.method.name": str(op),
             "a2a.protocol.version": version,
-            "agentgw.agent": agent,
+            "agentgw.agent": head.agent,
             "agentgw.client_protocol": "a2a",
             "agentgw.agent_protocol": "a2a",
         }
@@ -134,15 +134,6 @@ class Call:
         attributes = self.attributes
         attributes["agentgw.agent"] = attributes["gen_ai.agent.name"] = agent
         attributes["agentgw.agent_protocol"] = protocol
-
-
-_EXTENSIONS = frozenset({b"a2a-extensions", b"x-a2a-extensions"})  # the second is 0.3's
-
-
-def _extensions(request: Request) -> str | None:
-    """The extensions a client asks for: comma-separated URIs, of one header or several."""
-    asked = [value for name, value in request.headers if name in _EXTENSIONS and value]
-    return b", ".join(asked).decode("latin-1") if asked else None
 
 
 def as_problem(error: Malformed | GatewayError | Problem, trace_id: str) -> Problem:

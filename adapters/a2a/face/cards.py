@@ -22,7 +22,7 @@ from ..card import (
     with_schemes,
 )
 from ..wire import OLD_CARD_PATH, V03, V10, Version, version_of
-from .call import OWN
+from .heads import OWN
 from .ownagent import OwnAgent
 from .signer import Signer
 

@@ -13,8 +13,8 @@ from ....gateway.ports import Engine, Handler
 from ..problems import NO_METHOD, Problem, http_error, problem_of
 from ..wire import CARD_PATH, JWKS_PATH, OLD_CARD_PATH, V03, V10
 from .binding import Streams
-from .call import OWN
 from .cards import Cards
+from .heads import Said, said
 from .jsonrpc import JsonRpc, failure
 from .operations import Operations
 from .push import Push
@@ -53,7 +53,7 @@ class A2AFace:
         await self._mounted(request)
 
     async def home(self, request: Request) -> str | None:
-        _, path = self._place(request)
+        path = said(request).path
         if path in (CARD_PATH, OLD_CARD_PATH, JWKS_PATH):
             return None
         if path in ("", "/"):
@@ -84,22 +84,13 @@ class A2AFace:
         await self._push.aclose()
 
     def _mounted(self, request: Request) -> Awaitable[None]:
-        agent, path = self._place(request)
-        if request.method == "POST" and path in ("", "/"):
-            return self._rpc.serve(request, agent)
-        return self._serve(request, agent, path)
+        head = said(request)
+        if request.method == "POST" and head.path in ("", "/"):
+            return self._rpc.serve(request, head)
+        return self._serve(request, head)
 
-    def _place(self, request: Request) -> tuple[str, str]:
-        """The agent that the request's path names, and what follows it there."""
-        name, path = OWN, request.rest
-        if request.door != "root":
-            name, slash, tail = request.rest.removeprefix("/").partition("/")
-            path = slash + tail
-        if path.startswith("//"):  # a base URL with its final slash, and a path put behind it
-            path = "/" + path.lstrip("/")
-        return name, path
-
-    async def _serve(self, request: Request, agent: str, path: str) -> None:
+    async def _serve(self, request: Request, head: Said) -> None:
+        agent, path = head.agent, head.path
         if path in (CARD_PATH, OLD_CARD_PATH) and request.method in ("GET", "HEAD"):
             try:
                 await self._cards.serve(request, agent, path)
@@ -109,7 +100,7 @@ class A2AFace:
         elif path == JWKS_PATH and request.method in ("GET", "HEAD"):
             await self._cards.keys(request)
         elif path not in ("", "/"):
-            await self._rest.serve(request, agent, path)
+            await self._rest.serve(request, head)
         else:
             status, body = http_error(Problem(NO_METHOD, "POST JSON-RPC here"), V10)
             await request.json(405 if agent else status, body, headers=[(b"allow", b"POST")])

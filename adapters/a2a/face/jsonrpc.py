@@ -11,14 +11,15 @@ import msgspec
 from ....gateway import sse
 from ....gateway.errors import GatewayError
 from ....gateway.homes import mentions
-from ....gateway.http.request import JSON, ClientGone, Request
+from ....gateway.http.request import ClientGone, Request
 from ....gateway.ports import Engine
 from ....gateway.readable import UNREADABLE, must_be_text
 from ..problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error
 from ..wire import METHODS, STREAMS, V10, Op, Version
 from . import named
-from .binding import Streams, negotiated, stream
+from .binding import Streams, must_agree, stream
 from .call import Call
+from .heads import Said
 from .operations import Operations
 
 _encode = msgspec.json.Encoder().encode
@@ -56,14 +57,15 @@ class JsonRpc:
             return None
         return named.state(op, envelope.params, version)
 
-    async def serve(self, request: Request, agent: str) -> None:
+    async def serve(self, request: Request, head: Said) -> None:
         rpc_id, version = _NULL, V10
         try:
-            _check_type(request)
+            if not head.is_json:
+                raise Problem(CONTENT_TYPE, "the request's content type must be application/json")
             envelope, rpc_id = _read(await request.body())
             op, version = _method(envelope, rpc_id)
-            negotiated(request, version)
-            with Call(self._engine, op, version, agent, envelope.params, request) as call:
+            must_agree(head, version)
+            with Call(self._engine, op, version, head, envelope.params, request) as call:
                 if op in STREAMS:
                     del envelope  # it holds all of the request
                     writing = _Writing(rpc_id, version)
@@ -118,12 +120,6 @@ class _Writing:
 
     def failure(self, problem: Problem) -> bytes:
         return sse.encode(failure(self._id, problem, self._version))
-
-
-def _check_type(request: Request) -> None:
-    declared = request.header(b"content-type")
-    if declared and declared != JSON and "json" not in declared.lower():
-        raise Problem(CONTENT_TYPE, "the request's content type must be application/json")
 
 
 def _read(body: bytes) -> tuple[_Envelope, bytes]:

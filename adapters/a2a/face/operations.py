@@ -30,7 +30,8 @@ from ..pushconfig import task_of
 from ..upstream.upstream import A2AUpstream
 from ..wire import PUSH, V03, V10, Op
 from ..writer import Writer
-from .call import OWN, Call
+from .call import Call
+from .heads import OWN
 from .listing import listed, page, query_from
 from .ownagent import OwnAgent, Question, Route
 from .push import Push
@@ -92,7 +93,7 @@ class Operations:
             route = await self._own.route(send, call.principal)
         else:
             view = self._engine.agent(call.agent, call.principal)
-            route = Route(view=view, send=send, skill=send.meta("skill"))
+            route = Route(send, view)
         view = route.view
         if view is None:
             return send, route, None
@@ -151,7 +152,7 @@ class Operations:
             Invocation(
                 agent=route.view.name,
                 message=message,
-                skill=route.skill,
+                skill=route.skill if call.agent == OWN else send.meta("skill"),
                 context_id=message.context_id or None,
                 task_id=None if route.new_task_id else message.task_id or None,
                 new_task_id=route.new_task_id,

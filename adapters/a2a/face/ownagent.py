@@ -31,7 +31,7 @@ from ....gateway.ports import AgentView, Engine
 from ..card import TEXT_MODES, skill_to
 from ..params import Send
 from ..problems import NOT_CANCELABLE, Problem
-from .call import OWN
+from .heads import OWN
 
 _METADATA = "metadata"  # of the first request, kept with the question
 

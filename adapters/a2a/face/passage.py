@@ -16,6 +16,7 @@ from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import ArtifactDelta, Event, Extra, Message, Task, TaskState, Text
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
+from ....gateway.tasklog import now
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
 from ..events import Item, Update, is_settled, item_to
@@ -55,6 +56,18 @@ class Passage:
     """``version``: the agent's; ``known``: the task that the request is about; ``message``: the client's. To
     be closed when the request is over."""
 
+    has_passed = False  # whether a unary result went to the client in pieces
+    _size = 0  # bytes that have passed
+    # Of what comes piece by piece:
+    _streams = False  # whether the client hears of the task so
+    _passed = False  # whether anything of a stream has
+    _settled = False  # whether its last result settles the task
+    _folding: Folding | None = None  # what becomes of the task while there are updates
+    _added: list[WireArtifactUpdate] | None = None  # which passed, and are not in there yet
+    _held = 0  # bytes of them
+    _heard: Heard | None = None  # what its artifacts said, once the task here is without that
+    _told_at = 0.0
+
     def __init__(
         self,
         engine: Engine,
@@ -72,21 +85,10 @@ class Passage:
         self._version: Version = version
         self._message = message
         self._task = known
-        self._folding: Folding | None = None  # what becomes of it while there are updates
-        self._added: list[WireArtifactUpdate] = []  # which passed, and are not in there yet
-        self._held = 0  # bytes of them
-        self._heard: Heard | None = None  # what its artifacts said, once the task here is without that
-        self._streams = False  # whether the client hears of the task piece by piece
-        self._size = 0  # bytes that have passed
-        self.has_passed = False  # whether a unary result went to the client in pieces
         self._told = known  # as the hub knows it
-        self._told_at = 0.0
-        self._passed = False  # whether anything of a stream has
-        self._settled = False  # whether its last result settles the task
         self._ours = known.context_id if known else None  # what the client calls the conversation
-        self._loop = engine.timers.loop
-        seconds = allowed(view.record, engine.config.limits, call.timeouts)
-        self._limits = CallLimits(engine.timers, view.name, *seconds)
+        idle, total = allowed(view.record, engine.config.limits, call.timeouts)
+        self._limits = CallLimits(engine.timers, self._name, idle, total)
 
     @property
     def task(self) -> Task | None:
@@ -97,6 +99,9 @@ class Passage:
             self._task = self._folding.task
         return self._task
 
+    def _time(self) -> float:
+        return self._engine.timers.loop.time()
+
     def close(self) -> None:
         """The request is over."""
         self._limits.close()
@@ -104,11 +109,9 @@ class Passage:
 
     # --- names -------------------------------------------------------------------------------
 
-    async def context_sent(self, wanted: str | None) -> str | None:
+    async def context_sent(self, wanted: str) -> str:
         """What the agent is told where the client names the conversation ``wanted``. Raises Malformed for
         one that is not the task's (section 3.4.3)."""
-        if not wanted:
-            return wanted
         if (task := self.task) is not None:
             if wanted != task.context_id:
                 raise Malformed(f"the task belongs to another context: {task.context_id}")
@@ -226,8 +229,10 @@ class Passage:
         for result, update in growths:
             self._size += len(result)
             self._held += len(result)
+            if self._added is None:
+                self._added = []
             self._added.append(update)
-        at = self._loop.time()
+        at = self._time()
         if at >= self._told_at + TOGETHER or self._held > HELD:
             self._told_at = at
             self._tell()
@@ -323,11 +328,14 @@ class Passage:
         self._ours = ours = self._ours or theirs
         mark = _RELAYED if ours == theirs else {MARK: {"relayed": True, "context": theirs}}
         said = None if "history" in task.extra.get("a2a", ()) else self._message
+        at = now()
         task = msgspec.structs.replace(
             task,
             agent=self._name,
             context_id=ours,
             input=task.input or said,
+            created_at=task.created_at or at,
+            updated_at=task.updated_at or at,
             extra={**task.extra, **mark} if task.extra else mark,
         )
         if known is not None and known.id == task.id:
@@ -349,7 +357,7 @@ class Passage:
         folding = self._begun()
         before = folding.state
         self._fold(folding, update.event, update.at)
-        now = self._loop.time()
+        now = self._time()
         if folding.state is not before:
             self._call.saw(folding.task)
         elif now < self._told_at + TOGETHER:
@@ -368,9 +376,9 @@ class Passage:
 
     def _grow(self) -> None:
         """Take in what ``_take`` has passed on since."""
-        added, self._added, self._held = self._added, [], 0
+        added, self._added, self._held = self._added, None, 0
         folding = self._begun()
-        for event in grown(added):
+        for event in grown(added or ()):
             self._fold(folding, event)
 
     def _fold(self, folding: Folding, event: Event, at: str = "") -> None:

@@ -17,7 +17,7 @@ import msgspec
 from ....gateway.errors import BadUpstream, GatewayError
 from ....gateway.lifecycle import PAUSED, TERMINAL
 from ....gateway.limits import CallLimits, allowed
-from ....gateway.model import Fault, Message, Task, TaskState
+from ....gateway.model import Fault, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
 from ..card import relayed_card
@@ -27,7 +27,7 @@ from ..params import Send, translated
 from ..problems import EXTENSION_REQUIRED, TASK_NOT_FOUND, UNSUPPORTED, Problem
 from ..pushconfig import unpushed
 from ..upstream.upstream import A2AUpstream
-from ..wire import V03, V10, Json, Op, Version
+from ..wire import V03, V10, Json, Op
 from .call import Call
 from .passage import Passage, is_relayed
 from .push import Push
@@ -98,12 +98,14 @@ class Relay:
             _check_extensions(call, agent)
         message = send.message
         known = (await self._engine.task(message.task_id, call.principal)).task if message.task_id else None
-        passage = self._passage(call, view, agent, version, known, message)
-        try:
-            theirs = await passage.context_sent(message.context_id)
-        except BaseException:
-            passage.close()
-            raise
+        passage = Passage(self._engine, call, view, agent, version, known, message)
+        theirs = message.context_id
+        if theirs:
+            try:
+                theirs = await passage.context_sent(theirs)
+            except BaseException:
+                passage.close()
+                raise
         wait = send.wait and (send.push is None or call.op is Op.STREAM)
         if version == call.version:
             raw = call.raw
@@ -119,7 +121,7 @@ class Relay:
     async def task(self, call: Call, view: AgentView, agent: A2AUpstream, known: Task) -> bytes:
         """GetTask and CancelTask. A task that its agent has forgotten is failed, not unknown."""
         version = (await agent.interface()).version
-        passage = self._passage(call, view, agent, version, known)
+        passage = Passage(self._engine, call, view, agent, version, known)
         try:
             result = await passage.call(call.op, call.params, passes=True)
             return b"" if passage.has_passed else passage.passed_task(result)
@@ -143,7 +145,7 @@ class Relay:
         if known.state in TERMINAL:
             raise Problem(UNSUPPORTED, f"the task has ended: it is {known.state.value}")
         version = (await agent.interface()).version
-        passage = self._passage(call, view, agent, version, known)
+        passage = Passage(self._engine, call, view, agent, version, known)
         # A 0.3 agent does not begin with the task as it is, which 1.0 promises.
         plain = version == V10 or call.version == V03
         source = passage.stream(Op.SUBSCRIBE, call.params) if plain else passage.rejoined(fresh=True)
@@ -173,22 +175,11 @@ class Relay:
         if isinstance(agent, A2AUpstream):
             version = (await agent.interface()).version
             result = await agent.call(Op.GET, {"id": known.id}, trace=call.span.trace)
-            passage = self._passage(call, view, agent, version, known)
+            passage = Passage(self._engine, call, view, agent, version, known)
             try:
                 passage.note(agent.task(result, version))
             finally:
                 passage.close()
-
-    def _passage(
-        self,
-        call: Call,
-        view: AgentView,
-        agent: A2AUpstream,
-        version: Version,
-        known: Task | None = None,
-        message: Message | None = None,
-    ) -> Passage:
-        return Passage(self._engine, call, view, agent, version, known, message)
 
     # --- the extended card -------------------------------------------------------------------
 

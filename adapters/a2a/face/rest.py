@@ -22,8 +22,9 @@ from ..problems import INVALID_PARAMS, NO_METHOD, PARSE, Problem, http_error, pr
 from ..pushconfig import rest_params, to_rest03
 from ..wire import PUSH, STREAMS, V03, V10, Op, Version
 from . import named
-from .binding import Streams, negotiated, stream
+from .binding import Streams, must_agree, stream
 from .call import Call
+from .heads import Said
 from .operations import Operations
 
 _encode = msgspec.json.Encoder().encode
@@ -59,10 +60,11 @@ class Rest:
         self._operations = operations
         self._streams = streams
 
-    async def serve(self, request: Request, agent: str, path: str) -> None:
+    async def serve(self, request: Request, head: Said) -> None:
+        path = head.path
         version = V03 if path.startswith("/v1/") else V10
         try:
-            await self._serve(request, agent, path.removeprefix("/v1"), version)
+            await self._serve(request, head, path.removeprefix("/v1"), version)
         except Problem as problem:
             await _fail(request, problem, version)
         except GatewayError as error:
@@ -78,13 +80,13 @@ class Rest:
             return None
         return ids.get("id") or (named.state(op, body, version) if body else None)
 
-    async def _serve(self, request: Request, agent: str, path: str, version: Version) -> None:
+    async def _serve(self, request: Request, head: Said, path: str, version: Version) -> None:
         op, ids = _route(request.method, path)
-        negotiated(request, version)
+        must_agree(head, version)
         params = await _params(request, op, ids, version)
         form = _Form(request, op, version)
         try:
-            with Call(self._engine, op, version, agent, params, request) as call:
+            with Call(self._engine, op, version, head, params, request) as call:
                 if op in STREAMS:
                     del params  # it holds all of the request
                     await stream(request, call, self._operations.stream, self._streams, form)

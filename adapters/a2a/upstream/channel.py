@@ -49,6 +49,7 @@ _skipped = msgspec.json.Decoder(msgspec.Raw)
 _reply = msgspec.json.Decoder(RpcReply)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
+_EXTENSIONS = frozenset({"a2a-extensions", "x-a2a-extensions"})  # the second is 0.3's
 _RESULT = b'{"jsonrpc":"2.0","id":%d,"result":'
 _CALL = b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":%b}'
 
@@ -377,9 +378,10 @@ async def _from(answer: Stream, start: int) -> AsyncGenerator[bytes]:
 
 
 def _tell(answer: Reply | Stream, activated: Activated) -> None:
-    used = answer.header("a2a-extensions") or answer.header("x-a2a-extensions")
-    if used:
-        activated(used)
+    for name, value in answer.headers:
+        if name in _EXTENSIONS and (used := value.strip()):
+            activated(used)
+            return
 
 
 def mapping(params: Params) -> Json:
