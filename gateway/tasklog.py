@@ -336,12 +336,13 @@ class TaskLog:
     def waits(self) -> bool:
         """Whether it is passed by for now: all that is not written is a few pieces of an answer under way. A
         writing costs by the task, not by its pieces."""
+        if self.settled_now or self.relayed or self._light:
+            return False
         self._passed += 1
         return (
             self._passed < PASSES
             and self._pressing <= self.stored
             and self._saved is self.state
-            and not (self.settled_now or self.relayed or self._light)
             and self.last_seq - self.stored <= WAITING
         )
 
@@ -360,13 +361,15 @@ class TaskLog:
 
     def saved(self, snapshot: StoredTask | None, seq: int) -> None:
         """The store has the snapshot, and the events up to ``seq``."""
-        self.stored = max(self.stored, seq)
-        self._passed = 0
         if snapshot is not None:
             self._saved = snapshot.task.state
+        self._written = True
+        if not seq:  # there was nothing to tell but what it is
+            return
+        self.stored = max(self.stored, seq)
+        self._passed = 0
         if self._light:
             self._unwritten = sum(said(logged.event) for logged in self.unsaved())
-        self._written = True
         if not self.running:
             self.runner = None  # with all that a finished coroutine holds: of many that wait it would be most
         if self._unwritten <= UNWRITTEN:
