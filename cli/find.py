@@ -48,18 +48,25 @@ async def find(transport: Transport) -> Target | None:
 
 
 def _configured(url: str, here: owner.Owner | None) -> Target:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        port, named = parts.port, parts.scheme in ("http", "https") and parts.hostname
+    except ValueError:
+        port, named = None, None
+    if not named:
         raise WrongUse("AGENTGW_URL must be a URL such as http://127.0.0.1:8080")
     token = os.environ.get("AGENTGW_TOKEN") or None
-    if token is None and here is not None and is_loopback(url) and parts.port == urlsplit(here.url).port:
+    if token is None and here is not None and is_loopback(url) and port == urlsplit(here.url).port:
         token = here.token  # the owner's own gateway, named another way
     return Target(url, token)
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL's host is this machine's loopback."""
-    return _is_loopback(urlsplit(url).hostname or "")
+    """Whether a URL's host is this machine's loopback; not of what is no URL."""
+    try:
+        return _is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
 
 
 async def _answers(transport: Transport, target: Target) -> bool:

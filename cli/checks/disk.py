@@ -136,7 +136,8 @@ def _store(facts: Facts) -> Iterator[Finding]:
         Sealer(facts.home).open(make=False)
     except ConfigError as e:
         problem, _, hint = e.message.partition("; ")
-        yield Finding(problem, hint or "put back a copy of it")
+        if problem not in facts.unreadable:
+            yield Finding(problem, hint or "put back a copy of it")
 
 
 def _version(path: Path) -> int | None:

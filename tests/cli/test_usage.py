@@ -160,3 +160,15 @@ def test_serving_needs_nothing_heavy() -> None:
     heavy = {"litestar", "opentelemetry", "httpx", "rich", "jsonschema", "prometheus_client", "cryptography"}
     heavy |= {"uvicorn", "h11"}
     assert set(done.stdout.split()) & heavy == set()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "http://[::", "http://127.0.0.1:99999", "http://a:b"])
+@pytest.mark.parametrize("command", ["doctor", "agents list"])
+def test_a_gateway_s_url_that_is_none_is_said_to_be(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, command: str
+) -> None:
+    monkeypatch.setenv("AGENTGW_HOME", str(tmp_path))
+    monkeypatch.setenv("AGENTGW_URL", url)
+    assert run(command.split()) == (1 if command == "doctor" else 2)
+    said = capsys.readouterr()
+    assert "AGENTGW_URL must be a URL such as http://" in (said.out if command == "doctor" else said.err)
