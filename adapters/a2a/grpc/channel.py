@@ -177,9 +177,10 @@ class GrpcChannel:
         """Whether a connection comes about. Raises Unreachable when that takes too long."""
         try:
             async with asyncio.timeout(self._limits.connect_timeout):
-                while not self._is(channel, "READY"):
-                    state = channel.get_state(try_to_connect=True)
-                    if self._is(channel, "TRANSIENT_FAILURE"):
+                states = self._lib.ChannelConnectivity
+                # gRPC's threads change it at any time: what was looked at is what is waited to change.
+                while (state := channel.get_state(try_to_connect=True)) is not states.READY:
+                    if state is states.TRANSIENT_FAILURE:
                         return False
                     await channel.wait_for_state_change(state)
         except TimeoutError as e:
