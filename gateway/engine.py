@@ -108,7 +108,6 @@ class Hub:
         self._store = store
         self._pickup = Pickup(directory.views, self._book, self._patience)
         self._conversations = Conversations(store)
-        self._running = 0
         # By the names that may be reached: the snapshot that was looked at, and those of it.
         self._agents: dict[frozenset[str] | None, tuple[Any, tuple[AgentView, ...]]] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -155,8 +154,8 @@ class Hub:
             return
         entry.canceled_by_client = canceling
         record = self._directory.views()[entry.agent].record
-        turn = self._turn(entry, record, (None, None), lambda event: None)
-        entry.runner = asyncio.create_task(self._run(turn, partial(self._pickup.rejoined, entry)))
+        turn = self._turn(entry, record, (None, None), None)
+        entry.runner = asyncio.create_task(turn.run(partial(self._pickup.rejoined, entry)))
         self._pickup.expect(entry, entry.runner)
         if canceling:
             self._in_background(self._stop(entry, paused=False))
@@ -196,7 +195,7 @@ class Hub:
     @property
     def running(self) -> int:
         """How many tasks have a runner at work."""
-        return self._running
+        return len(self._book.running)
 
     async def flush(self, spans: Sequence[Span] = (), *, whole: bool = True) -> None:
         """Write changed tasks, their new events, conversations and ``spans``, all or nothing; forget what is
@@ -270,7 +269,7 @@ class Hub:
             upstream_context=known,
             task_id=task.id,
         )
-        self._launch(entry, view, call, lambda tell: view.upstream.invoke(call, tell))
+        self._launch(entry, view, call, partial(view.upstream.invoke, call))
         return entry
 
     async def _answer(self, call: Invocation, view: AgentView) -> TaskLog:
@@ -293,37 +292,30 @@ class Hub:
         entry.append(StateChanged(state=TaskState.WORKING))
         self._book.changed(entry)
         reply = InputReply(message=call.message, action=_action(call))
-        self._launch(entry, view, call, lambda tell: view.upstream.reply(ref, call, reply, tell))
+        self._launch(entry, view, call, partial(view.upstream.reply, ref, call, reply))
         return entry
 
     def _launch(self, entry: TaskLog, view: AgentView, call: Invocation, work: Work) -> None:
-        principal, agent = call.principal, call.agent
+        turn = self._turn(entry, view.record, (call.idle_timeout, call.total_timeout), self._named)
+        entry.runner = self.timers.loop.create_task(turn.run(work))
 
-        def started(event: Started) -> None:
-            if event.context_id:
-                self._conversations.put(principal, agent, entry.context_id, event.context_id)
-
-        turn = self._turn(entry, view.record, (call.idle_timeout, call.total_timeout), started)
-        entry.runner = self.timers.loop.create_task(self._run(turn, work))
+    def _named(self, entry: TaskLog, event: Started) -> None:
+        if event.context_id:
+            self._conversations.put(entry.principal, entry.agent, entry.context_id, event.context_id)
 
     def _patience(self, record: Record) -> float:
         return allowed(record, self.config.limits)[1]
 
     def _turn(
-        self, entry: TaskLog, record: Record, less: Timeouts, started: Callable[[Started], None]
+        self,
+        entry: TaskLog,
+        record: Record,
+        less: Timeouts,
+        started: Callable[[TaskLog, Started], None] | None,
     ) -> Turn:
         idle, total = allowed(record, self.config.limits, less)
         timers = self.timers
         return Turn(entry, timers.of(idle), timers.of(total), self._book.changed, started, timers.loop.time)
-
-    async def _run(self, turn: Turn, work: Work) -> None:
-        self._running += 1
-        running = turn.run(work)
-        del work  # it holds all of the call, for as long as the agent works
-        try:
-            await running
-        finally:
-            self._running -= 1
 
     # --- tasks -------------------------------------------------------------------------------
 
@@ -409,7 +401,7 @@ class Hub:
 
     def converse(self, agent: str, context_id: str, principal: Principal, upstream_id: str) -> None:
         self.homes.claim(context_id)
-        self._conversations.put(principal, agent, context_id, upstream_id)
+        self._conversations.put(principal.id, agent, context_id, upstream_id)
 
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:
         return self._book.open_question(agent, context_id, principal)

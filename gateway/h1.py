@@ -153,11 +153,14 @@ class Connection(asyncio.Protocol):
             await self._wake
         return None
 
-    async def read(self) -> bytes | None:
-        """What came of the body since; None at its end."""
+    def __aiter__(self) -> Connection:
+        """The body, piece by piece: what came of it since the last one."""
+        return self
+
+    async def __anext__(self) -> bytes:
         while not self._chunks:
             if self._complete:
-                return None
+                raise StopAsyncIteration
             if self._error is not None:
                 raise self._error
             self._wake = self._loop.create_future()

@@ -224,25 +224,20 @@ class Answer(AbstractAsyncContextManager[Stream]):
     def complete(self) -> bool:
         return self._connection.complete
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[bytes]:
         coding = self._connection.coding or "identity"
-        read = self._connection.read
         if coding == "identity":
-            while (chunk := await read()) is not None:
-                yield chunk
-                del chunk  # it may be long until there is another
-        elif coding in ("gzip", "x-gzip"):
-            async for chunk in self._unpacked():
-                yield chunk
-        else:
-            raise BadUpstream(f"{self._peer}'s answer is compressed ({coding}), which nobody asked for")
+            return self._connection
+        if coding in ("gzip", "x-gzip"):
+            return self._unpacked()
+        raise BadUpstream(f"{self._peer}'s answer is compressed ({coding}), which nobody asked for")
 
     async def _unpacked(self) -> AsyncIterator[bytes]:
         """In pieces of bounded size, however much a little of it unpacks to."""
         packed, size = zlib.decompressobj(wbits=31), 256 * 1024
         begun = False
         try:
-            while (chunk := await self._connection.read()) is not None:
+            async for chunk in self._connection:
                 begun = True
                 while chunk and not packed.eof:
                     if piece := packed.decompress(chunk, size):

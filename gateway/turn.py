@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from .errors import BadUpstream, Draining, GatewayError, UpstreamFailed, UpstreamTimeout
 from .model import Event, Fault, Finished, InputRequired, Started, TaskState
@@ -23,8 +24,8 @@ Work = Callable[[Tell], Awaitable[None]]
 
 class Turn:
     """``idle``, ``total``: how long the agent may be silent, and may take in all. ``changed`` is called
-    after events were logged, ``started`` with what the agent calls task and conversation.
-    ``time``: the loop's."""
+    after events were logged, ``started`` with what the agent calls task and conversation, where somebody
+    wants to know. ``time``: the loop's."""
 
     __slots__ = (
         "_changed",
@@ -45,7 +46,7 @@ class Turn:
         idle: Timer,
         total: Timer,
         changed: Callable[[TaskLog], None],
-        started: Callable[[Started], None],
+        started: Callable[[TaskLog, Started], None] | None,
         time: Callable[[], float],
     ) -> None:
         self._entry = entry
@@ -69,8 +70,8 @@ class Turn:
                 self._over = True
                 events = events[: events.index(event) + 1]
                 break
-            if kind is Started:
-                self._started(event)
+            if kind is Started and self._started is not None:
+                self._started(self._entry, cast("Started", event))
         self._heard = self._time()
         entry = self._entry
         entry.append(*events)
@@ -85,9 +86,9 @@ class Turn:
         self._idle.start(self._silent)
         self._total.start(self._slow)
         fault: Fault | None = None
-        working = work(self.tell)
-        del work
         try:
+            working = work(self.tell)
+            del work  # it holds all of the call, for as long as the agent works
             await working
             if not entry.settled_now and not entry.canceled_by_client:
                 fault = self._fault(BadUpstream(f"{entry.agent} ended its answer without a result"))

@@ -148,12 +148,10 @@ async def _answer(request: Request, connection: Connection) -> None:
     whole = any(name == b"content-length" for name, _ in headers)
     headers = [header for header in headers if header[0] not in _HOP]
     if whole or request.method == "HEAD" or connection.status in (204, 304):
-        pieces: list[bytes] = []
-        while (piece := await connection.read()) is not None:
-            pieces.append(piece)
+        pieces = [piece async for piece in connection]
         await request.raw(connection.status, headers, b"".join(pieces))
         return
     await request.begin(connection.status, headers)
-    while (piece := await connection.read()) is not None:
+    async for piece in connection:
         await request.wire.write(piece)
     await request.wire.end()

@@ -62,7 +62,7 @@ async def outcome(answer: bytes, cuts: list[int], method: str) -> Any:
     body = b""
     try:
         await sending
-        while (piece := await asyncio.wait_for(connection.read(), 60)) is not None:
+        while piece := await asyncio.wait_for(anext(connection, b""), 60):
             body += piece
     except GatewayError as e:
         return str(e), body, out.closed

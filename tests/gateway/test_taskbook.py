@@ -280,7 +280,7 @@ async def test_a_conversation_that_is_not_in_memory_any_more_goes_on() -> None:
     known = Conversations(MemoryStore(), recent=2)
     for n in range(5):
         known.touch(ALICE, "echo", f"c{n}")
-        known.put(ALICE, "echo", f"c{n}", f"u{n}")
+        known.put(ALICE.id, "echo", f"c{n}", f"u{n}")
         await known.save()
     assert len(known) == 2
     for n in range(5):
@@ -295,8 +295,8 @@ async def test_a_conversation_that_is_not_in_memory_any_more_goes_on() -> None:
 async def test_what_was_not_written_yet_counts() -> None:
     known = Conversations(Recording(), recent=2)
     known.touch(ALICE, "echo", "c")
-    known.put(ALICE, "echo", "c", "u")
-    known.put(ALICE, "evil", "c", "u")
+    known.put(ALICE.id, "echo", "c", "u")
+    known.put(ALICE.id, "evil", "c", "u")
     assert await known.agent(ALICE, "c") == "echo"
     assert await known.is_others(BOB, "evil", "u")
 
@@ -307,7 +307,7 @@ async def test_a_conversation_that_goes_on_is_written_again() -> None:
     known = Conversations(store, recent=2)
     for n in range(4):
         known.touch(ALICE, "echo", "long")
-        known.put(ALICE, "echo", "long", "u")
+        known.put(ALICE.id, "echo", "long", "u")
         known.touch(ALICE, "echo", f"short{n}")
         await known.save()
     written = list(store._contexts)  # pyright: ignore[reportPrivateUsage]

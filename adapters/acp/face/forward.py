@@ -21,8 +21,9 @@ from ....gateway.model import Trace
 from ....gateway.telemetry import Attribute
 from ....gateway.transport import Reply, Stream
 from .. import rewrite
+from ..upstream.hearing import events_in
 from ..upstream.server import error_of, turn_begin
-from ..upstream.upstream import ACPUpstream, events_in
+from ..upstream.upstream import ACPUpstream
 from ..wire import JSON_TYPE, LAST_EVENTS, SETTLED, EventHead, Mode, RunHead
 from .exchange import Exchange, Silence
 from .large import LargeRun

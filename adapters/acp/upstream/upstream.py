@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
+from types import CoroutineType
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
 
-from ....gateway import sse
 from ....gateway.catchup import CatchUp
 from ....gateway.errors import (
     AgentError,
@@ -24,15 +25,15 @@ from ....gateway.errors import (
 from ....gateway.model import Data, Event, InputReply, Invocation, Message, Task, TaskRef, Trace
 from ....gateway.owned import may_be
 from ....gateway.ports import Tell
-from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Span
 from ....gateway.transport import Reply, Stream
 from .. import codec
-from ..decoding import RunDecoder, text_reader, without_pieces
+from ..decoding import RunDecoder
 from ..ids import as_uuid, is_uuid
 from ..losses import Loss, phrases
 from ..wire import JSON_TYPE, Json
-from .server import Server, turn_begin
+from .hearing import Hearing, object_of
+from .server import Server, error_of, turn_begin
 
 ANONYMOUS = "anonymous"  # whose callers have no key
 
@@ -53,34 +54,25 @@ class ACPUpstream(Server):
 
     # --- calls -------------------------------------------------------------------------------
 
-    async def invoke(self, call: Invocation, tell: Tell) -> None:
+    def invoke(self, call: Invocation, tell: Tell) -> CoroutineType[Any, Any, None]:
+        if not self.named:
+            return self._found(call, tell)
         known = call.upstream_context
         if known is None or known == call.context_id or not is_uuid(known):
             known = session_id(call.principal.id, call.context_id or "", call.owned)
         said = codec.input_json(call.message)
         # Always as a stream, also when the client only wants the end: a run can be cancelled only by its id,
         # and signs of life renew the idle limit.
-        body: Json = {
-            "agent_name": self.named or await self.remote(),
-            "input": said.value,
-            "session_id": known,
-            "mode": "stream",
-        }
+        body: Json = {"agent_name": self.named, "input": said.value, "session_id": known, "mode": "stream"}
         losses = said.losses
         if call.metadata or call.skill:
             body |= _metadata(call)
             losses = (*losses, *request_losses(call))
-        sent, trace, pieces = [body], call.trace, call.streaming
-        del call, said, body  # what is not needed is not held for as long as the agent works
-        try:
-            await self._turn("/runs", sent, trace, losses, tell, pieces)
-            return
-        except AgentError as e:
-            if (e.native or {}).get("status") not in (404, 410) or not sent:
-                raise
-        # The SDK's server begins a session that it does not know; one that answers so wants a new one.
-        del sent[0]["session_id"]
-        await self._turn("/runs", sent, trace, losses, tell, pieces)
+        return self._turn("/runs", [body], call.trace, losses, tell, call.streaming)
+
+    async def _found(self, call: Invocation, tell: Tell) -> None:
+        await self.remote()
+        await self.invoke(call, tell)
 
     async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
         path = f"/runs/{quote(task.task_id, safe='')}"
@@ -116,11 +108,11 @@ class ACPUpstream(Server):
     def _replayed(self, found: list[Raw] | Raw, decoder: RunDecoder) -> list[Event]:
         """The events of all turns that were not fed yet; ``decoder`` has ended when the last one has."""
         if isinstance(found, Raw):
-            return decoder.whole(_object(found, self.record.name))
+            return decoder.whole(object_of(found, self.record.name))
         events: list[Event] = []
         for raw in found[decoder.seen :]:
             decoder.ended = False
-            events += decoder.feed(_object(raw, self.record.name))
+            events += decoder.feed(object_of(raw, self.record.name))
         return events
 
     async def cancel(self, task: TaskRef) -> None:
@@ -141,8 +133,37 @@ class ACPUpstream(Server):
         pieces: bool,
         resumed: Json | None = None,
     ) -> None:
-        """``sent``: the one body, which is let go once the agent has begun to answer it."""
+        """``sent``: the one body, which is let go once the agent has begun to answer it. ``pieces``: whether
+        somebody may want to see an answer grow."""
         decoder = RunDecoder(self.record.name, resumed=resumed)
+        hearing = Hearing(self.record.name, decoder, tell, pieces=pieces, limit=self.host.config.limits.body)
+        try:
+            with Hop(self._span(path, trace, losses), decoder) as span:
+                try:
+                    async with self.stream("POST", path, msgspec.json.encode(sent[0]), span.trace) as stream:
+                        if stream.status >= 300:
+                            raise error_of(await _whole(stream), self.record.name)
+                        sent.clear()
+                        if (stream.header("content-type") or "").startswith(JSON_TYPE):
+                            hearing.run(self.object(await _whole(stream)))
+                        else:
+                            await hearing.hear(stream)
+                except Unreachable:
+                    if decoder.run_id is None:
+                        raise
+                if not decoder.ended:
+                    if decoder.run_id is None:
+                        raise BadUpstream(f"{self.record.name} ended its answer without a run")
+                    await self._recovered(decoder, span.trace, tell)
+            return
+        except AgentError as e:
+            if not (sent and "session_id" in sent[0] and (e.native or {}).get("status") in (404, 410)):
+                raise
+        # The SDK's server begins a session that it does not know; one that answers so wants a new one.
+        del sent[0]["session_id"]
+        await self._turn(path, sent, trace, losses, tell, pieces)
+
+    def _span(self, path: str, trace: Trace, losses: Sequence[str]) -> Span:
         span = self.host.tracer.start(
             f"POST {path if path == '/runs' else '/runs/{run_id}'}",
             "client",
@@ -151,89 +172,7 @@ class ACPUpstream(Server):
         )
         if losses:
             span.set("agentgw.losses", "; ".join(sorted(losses)))
-        error: str | None = "canceled"  # unless it comes to an end: the caller may stop listening
-        try:
-            await self._told(path, sent, span, decoder, tell, pieces)
-        except GatewayError as e:
-            error = e.code
-            raise
-        finally:
-            if decoder.ended:
-                error = "agent_error" if decoder.status == "failed" else None
-            if decoder.run_id is not None:
-                span.attributes["acp.run.id"] = decoder.run_id
-                span.attributes["acp.run.status"] = decoder.status
-            span.set("gen_ai.conversation.id", decoder.session_id)
-            span.end(error)
-
-    async def _told(
-        self, path: str, sent: list[Json], span: Span, decoder: RunDecoder, tell: Tell, pieces: bool
-    ) -> None:
-        try:
-            async with self.stream("POST", path, msgspec.json.encode(sent[0]), span.trace) as stream:
-                if stream.status < 300:
-                    sent.clear()
-                if stream.status >= 300 or (stream.header("content-type") or "").startswith(JSON_TYPE):
-                    reply = Reply(stream.status, stream.headers, await stream.read())
-                    if events := decoder.whole(self.object(reply)):
-                        tell(*events)
-                else:
-                    await self._streamed(stream, decoder, tell, pieces)
-            if decoder.ended:
-                return
-            if decoder.run_id is None:
-                raise BadUpstream(f"{self.record.name} ended its answer without a run")
-        except InvalidRequest as e:
-            raise BadUpstream(f"{self.record.name} sent what is not ACP ({e.message})") from e
-        except Unreachable:
-            if decoder.run_id is None:
-                raise
-        await self._recovered(decoder, span.trace, tell)
-
-    async def _streamed(self, stream: Stream, decoder: RunDecoder, tell: Tell, pieces: bool) -> None:
-        """``pieces``: whether somebody may want to see an answer grow."""
-        reader = sse.Decoder(self.host.config.limits.body)
-        room: Awaitable[None] | None = None
-
-        def take(texts: Sequence[str]) -> bool:
-            nonlocal room
-            if room is not None or decoder.ended:
-                return False
-            room = tell(*decoder.texts(texts))
-            return True
-
-        if stream.complete:
-            self._told_of(await stream.read(), reader, decoder, tell, pieces)
-            return
-        stream.offer(sse.taker(reader, text_reader(), take))
-        async for chunk in stream.chunks():
-            if room is not None:
-                await room
-            room = self._told_of(chunk, reader, decoder, tell, pieces)
-            del chunk  # it may be long until there is another
-            if decoder.ended:
-                stream.settle()
-                return
-            if room is not None:
-                await room
-                room = None
-
-    def _told_of(
-        self, chunk: bytes, reader: sse.Decoder, decoder: RunDecoder, tell: Tell, pieces: bool
-    ) -> Awaitable[None] | None:
-        """Tell what the events say that the chunk completes; gives back what ``tell`` does."""
-        agent = self.record.name
-        found = reader.whole(chunk) or [item.data for item in events_in(reader, chunk, agent)]
-        events: list[Event] = []
-        try:
-            for data in found:
-                events += decoder.feed(_object(data, agent))
-                if decoder.ended:
-                    break
-        finally:  # what came before something wrong counts
-            told = events if pieces or len(events) < 3 else without_pieces(events)
-            room = tell(*told) if told else None
-        return room
+        return span
 
     async def _recovered(self, decoder: RunDecoder, trace: Trace, tell: Tell) -> None:
         """Go on with a run that still works: from the log that the server keeps of it, else from the Run.
@@ -250,17 +189,37 @@ class ACPUpstream(Server):
 
     def _fresh(self, found: list[Raw] | Raw, decoder: RunDecoder) -> list[Event]:
         if isinstance(found, Raw):
-            return decoder.whole(_object(found, self.record.name))
+            return decoder.whole(object_of(found, self.record.name))
         fresh = found[turn_begin(found) + decoder.seen :]
-        return [event for raw in fresh for event in decoder.feed(_object(raw, self.record.name))]
+        return [event for raw in fresh for event in decoder.feed(object_of(raw, self.record.name))]
 
 
-def events_in(reader: sse.Decoder, chunk: bytes, agent: str) -> Sequence[sse.ServerEvent]:
-    """The events that ``chunk`` completes. Raises BadUpstream for one that is too large."""
-    try:
-        return reader.feed(chunk)
-    except ValueError as e:
-        raise BadUpstream(f"an event of {agent} is too large") from e
+class Hop:
+    """The span of a turn, which ends with the block and says what became of the run."""
+
+    __slots__ = ("_decoder", "_span")
+
+    def __init__(self, span: Span, decoder: RunDecoder) -> None:
+        self._span = span
+        self._decoder = decoder
+
+    def __enter__(self) -> Span:
+        return self._span
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        decoder, span = self._decoder, self._span
+        ended: str | None = error.code if isinstance(error, GatewayError) else "canceled"
+        if decoder.ended:
+            ended = "agent_error" if decoder.status == "failed" else None
+        if decoder.run_id is not None:
+            span.attributes["acp.run.id"] = decoder.run_id
+            span.attributes["acp.run.status"] = decoder.status
+        span.set("gen_ai.conversation.id", decoder.session_id)
+        span.end(ended)
+
+
+async def _whole(stream: Stream) -> Reply:
+    return Reply(stream.status, stream.headers, await stream.read())
 
 
 def answer_of(reply: InputReply) -> Message:
@@ -282,15 +241,3 @@ def _metadata(call: Invocation) -> Json:
     gateway's own door reads it, so nothing is lost where another gateway follows."""
     metadata = {**(call.metadata or {}), **({"skill": call.skill} if call.skill else {})}
     return {"metadata": metadata} if metadata else {}
-
-
-_decode = msgspec.json.Decoder(Json).decode
-
-
-def _object(data: bytes | Raw, agent: str) -> Json:
-    try:
-        return _decode(data)
-    except msgspec.ValidationError as e:
-        raise BadUpstream(f"{agent} sent an event that is not an object") from e
-    except UNREADABLE as e:
-        raise BadUpstream(f"{agent} sent an event that is not JSON", detail=str(e)) from e
