@@ -70,7 +70,9 @@ class WirePart(Wire, frozen=True):
 
 
 def _parts(wire: list[WirePart] | None) -> tuple[Part, ...]:
-    return tuple([part.read() for part in wire]) if wire else ()
+    if not wire:
+        return ()
+    return (wire[0].read(),) if len(wire) == 1 else tuple([part.read() for part in wire])
 
 
 def _of_parts(parts: tuple[Part, ...]) -> list[WirePart] | None:
@@ -101,12 +103,10 @@ class WireMessage(Wire, frozen=True):
             context_id=self.context_id,
             task_id=self.task_id,
             metadata=self.metadata,
-            extra=self._extra(),
+            extra={} if self.extensions is self.reference_task_ids is UNSET else self._extra(),
         )
 
     def _extra(self) -> Extra:
-        if self.extensions is UNSET and self.reference_task_ids is UNSET:
-            return {}
         named = {"extensions": self.extensions, "referenceTaskIds": self.reference_task_ids}
         return {"a2a": {key: value for key, value in named.items() if value is not UNSET}}
 
@@ -274,7 +274,9 @@ class WireItem(Wire, frozen=True):
     artifact_update: WireArtifactUpdate | UnsetType = UNSET
 
     def read(self) -> Item:
-        for item in (self.task, self.message, self.status_update, self.artifact_update):
+        if (task := self.task) is not UNSET:
+            return task.read()
+        for item in (self.message, self.status_update, self.artifact_update):
             if item is not UNSET:
                 return item.read()
         raise msgspec.ValidationError("a result that holds nothing")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -25,6 +26,8 @@ JWKS_PATH = "/.well-known/jwks.json"
 
 class Op(StrEnum):
     """An operation, whatever a revision or binding calls it. The values are JSON-RPC 1.0's method names."""
+
+    __hash__ = str.__hash__  # Enum's own is written in Python
 
     SEND = "SendMessage"
     STREAM = "SendStreamingMessage"
@@ -61,9 +64,10 @@ METHODS: Mapping[str, tuple[Op, Version]] = {
 }
 
 
-def method_name(op: Op, version: Version) -> str:
+@cache
+def method_name(op: Op, version: Version) -> bytes:
     """The JSON-RPC method of an operation."""
-    return str(op) if version == V10 else NAMES_V03[op]
+    return (str(op) if version == V10 else NAMES_V03[op]).encode()
 
 
 def version_of(text: str | None) -> Version | None:

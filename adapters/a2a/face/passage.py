@@ -105,7 +105,8 @@ class Passage:
     def close(self) -> None:
         """The request is over."""
         self._limits.close()
-        self._tell()
+        if self._task is not self._told or self._folding is not None or self._added:
+            self._tell()
 
     # --- names -------------------------------------------------------------------------------
 

@@ -260,7 +260,7 @@ class Channel:
         params = self._addressed(params)
         if self._rpc:
             raw = bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
-            name = method_name(op, self.interface.version).encode()
+            name = method_name(op, self.interface.version)
             return "POST", self.interface.url, _CALL % (id, name, raw or b"{}")
         method, path, query, body = self._rest(op, params)
         url = self._base + path + (f"?{urlencode(query)}" if query else "")
