@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
+import httpx2
 import pytest
 
 from .support import examples
 from .support.forked import Forked
 from .support.ports import find_port
+from .support.trust import read_once
 
 ROOT = Path(__file__).resolve().parent.parent
 TAIL = 4000
@@ -32,6 +34,8 @@ _running: list[Process] = []
 vars(httpx._config.DEFAULT_TIMEOUT_CONFIG).update(
     dict.fromkeys(("connect", "read", "write", "pool"), PATIENCE)
 )
+for transports in (httpx._transports.default, httpx2._transports.default):
+    read_once(transports)
 
 
 def wait_until(what: str, check: Callable[[], Any], seconds: float = PATIENCE) -> Any:

@@ -168,8 +168,9 @@ if __name__ == "__main__":
         for module in pkgutil.walk_packages(package.__path__, f"agentgw.{folder}."):
             if ".grpc" not in module.name:  # its library has threads, which no fork has
                 importlib.import_module(module.name)
-    with contextlib.redirect_stdout(io.StringIO()):
-        run(["--help"])  # loads the rest
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        run(["--help"])  # loads the rest,
+        run(["serve", "--port", "none"])  # and this what reads options, before it is refused
     gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))
     try:
