@@ -18,6 +18,7 @@ from .plain import Wire, WireArtifact, WireArtifactUpdate, WirePart
 from .wire import V10, Version
 
 _encode = msgspec.json.Encoder().encode
+_MISSES = 3  # results in a row of another form: who writes so is not tried any more
 Framed = Callable[[bytes], bytes]
 
 
@@ -49,6 +50,16 @@ class WireTextGrowth(Wire, frozen=True):
     artifact_update: WireTextUpdate
 
 
+class TextGrowth(msgspec.Struct, frozen=True, gc=False):
+    """Such a result, read."""
+
+    task_id: str | None
+    context_id: str | None
+    artifact_id: str
+    text: str
+
+
+Growth = WireArtifactUpdate | TextGrowth
 _growth = msgspec.json.Decoder(WireGrowth)
 _text_growth = msgspec.json.Decoder(WireTextGrowth)
 
@@ -66,6 +77,26 @@ def growth_at(result: bytes | Raw) -> WireArtifactUpdate:
     return update
 
 
+def growth_reader() -> Callable[[bytes], tuple[bytes, Growth]]:
+    """``growth_at`` for what an agent says on a stream: what is read, as it came and read."""
+    alike = Alike(_text_growth_at)
+    missed = 0  # in a row
+
+    def read(result: bytes) -> tuple[bytes, Growth]:
+        nonlocal missed
+        if missed == _MISSES:
+            return result, growth_at(result)
+        try:
+            text = alike.read(result)
+        except msgspec.ValidationError:
+            missed += 1
+            return result, growth_at(result)
+        missed = 0
+        return result, TextGrowth(*alike.rest, text)
+
+    return read
+
+
 def piece_reader() -> Callable[[bytes], ArtifactDelta]:
     """Reads what an agent of 1.0 says on a stream, where that is a change of an artifact. Raises
     msgspec.DecodeError for anything else."""
@@ -76,17 +107,19 @@ def piece_reader() -> Callable[[bytes], ArtifactDelta]:
             text = alike.read(result)
         except msgspec.ValidationError:
             return piece(growth_at(result))
-        return _text_delta(alike.rest, text)
+        return _text_delta(alike.rest[2], text)
 
     return read
 
 
-def _text_growth_at(result: bytes) -> tuple[Raw, str]:
-    """The text, encoded, and the artifact that it continues. Raises msgspec.DecodeError."""
+def _text_growth_at(result: bytes) -> tuple[Raw, tuple[str | None, str | None, str]]:
+    """The text, encoded; the task, the conversation and the artifact that it continues. Raises
+    msgspec.DecodeError."""
     update = _text_growth.decode(result).artifact_update
     if not update.append:
         raise msgspec.ValidationError("it does not continue an artifact")
-    return update.artifact.parts[0].text, update.artifact.artifact_id
+    artifact = update.artifact
+    return artifact.parts[0].text, (update.task_id, update.context_id, artifact.artifact_id)
 
 
 def piece(update: WireArtifactUpdate) -> ArtifactDelta:
@@ -99,21 +132,24 @@ def piece(update: WireArtifactUpdate) -> ArtifactDelta:
     return event
 
 
-def grown(updates: Sequence[WireArtifactUpdate]) -> Iterator[ArtifactDelta]:
+def grown(updates: Sequence[Growth]) -> Iterator[ArtifactDelta]:
     """What they say of one task, read. Bare text that continues bare text is put together: folded it is the
     same."""
     id: str | None = None
     texts: list[str] = []
     for update in updates:
-        text = _continuing(update)
-        if texts and (text is None or update.artifact.artifact_id != id):
+        if isinstance(update, TextGrowth):
+            name, text = update.artifact_id, update.text
+        else:
+            name, text = update.artifact.artifact_id, _continuing(update)
+        if texts and (text is None or name != id):
             yield _text_delta(id or "", "".join(texts))
             texts = []
-        if text is None:
-            yield piece(update)
-        else:
-            id = update.artifact.artifact_id
+        if text is not None:
+            id = name
             texts.append(text)
+        elif isinstance(update, WireArtifactUpdate):
+            yield piece(update)
     if texts:
         yield _text_delta(id or "", "".join(texts))
 

@@ -20,9 +20,9 @@ from ....gateway.tasklog import now
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
 from ..events import Item, Update, is_settled, item_to
-from ..growth import grown, growth_at
+from ..growth import Growth, grown, growth_reader
 from ..heard import Heard
-from ..plain import WireArtifactUpdate, item_at
+from ..plain import item_at
 from ..reader import updates_between
 from ..upstream.channel import Params, Taker
 from ..upstream.upstream import A2AUpstream
@@ -38,13 +38,6 @@ MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agen
 _RELAYED: Extra = {MARK: {"relayed": True}}
 NOTED = 1024 * 1024  # bytes that have passed: of a task that says more no content is kept, nor told the hub
 _ELSEWHERE = (Text(text="Too large to be kept here: the agent tells it to who asks for the task."),)
-
-
-Growth = tuple[bytes, WireArtifactUpdate]  # a result that only changes an artifact, as it came and read
-
-
-def _growth_at(result: bytes) -> Growth:
-    return result, growth_at(result)
 
 
 def is_relayed(task: Task) -> bool:
@@ -63,7 +56,7 @@ class Passage:
     _passed = False  # whether anything of a stream has
     _settled = False  # whether its last result settles the task
     _folding: Folding | None = None  # what becomes of the task while there are updates
-    _added: list[WireArtifactUpdate] | None = None  # which passed, and are not in there yet
+    _added: list[Growth] | None = None  # which passed, and are not in there yet
     _held = 0  # bytes of them
     _heard: Heard | None = None  # what its artifacts said, once the task here is without that
     _told_at = 0.0
@@ -189,7 +182,7 @@ class Passage:
             trace=call.span.trace,
             extensions=call.extensions,
             activated=call.activated,
-            taker=Taker(_growth_at, self._take) if self._version == call.version == V10 else None,
+            taker=Taker(growth_reader(), self._take) if self._version == call.version == V10 else None,
         )
         try:
             async with aclosing(source):
@@ -213,7 +206,7 @@ class Passage:
                 async for result in rest:
                     yield result
 
-    def _take(self, growths: list[Growth]) -> bool:
+    def _take(self, growths: list[tuple[bytes, Growth]]) -> bool:
         """Pass results on at once that only add to what the task at work says; whether it did. What they say
         is put together later, for many of them."""
         task, now = self._task, self._call.now

@@ -15,7 +15,14 @@ from starlette.responses import JSONResponse
 
 from agentgw.adapters.a2a.events import item_to
 from agentgw.adapters.a2a.face import passage
-from agentgw.adapters.a2a.growth import TextUpdates, grown, growth_at, piece_reader, update_json
+from agentgw.adapters.a2a.growth import (
+    TextUpdates,
+    grown,
+    growth_at,
+    growth_reader,
+    piece_reader,
+    update_json,
+)
 from agentgw.adapters.a2a.growth import piece as piece_of
 from agentgw.adapters.a2a.heard import Heard
 from agentgw.adapters.a2a.plain import WireArtifactUpdate
@@ -76,6 +83,25 @@ BARE = st.builds(
 
 def growth(update: dict[str, Any]) -> WireArtifactUpdate:
     return growth_at(json.dumps({"artifactUpdate": update}).encode())
+
+
+@given(st.lists(UPDATE | BARE | BARE, max_size=12))
+def test_what_a_stream_says_is_read_as_each_of_it_alone(updates: list[dict[str, Any]]) -> None:
+    read = growth_reader()
+    many = [json.dumps({"artifactUpdate": {**update, "taskId": "t"}}).encode() for update in updates]
+    together = [read(each) for each in many]
+    assert [raw for raw, _ in together] == many
+    assert [growth.task_id for _, growth in together] == ["t"] * len(many)
+    assert list(grown([growth for _, growth in together])) == list(grown([growth_at(each) for each in many]))
+
+
+def test_a_piece_of_another_conversation_says_so() -> None:
+    read = growth_reader()
+    for context in ("c", "c", "d", None, "c"):
+        update = {"artifact": {"artifactId": "a", "parts": [{"text": "x"}]}, "append": True}
+        update |= {"taskId": "t", "contextId": context} if context else {"taskId": "u"}
+        growth = read(json.dumps({"artifactUpdate": update}).encode())[1]
+        assert (growth.task_id, growth.context_id) == (("t", context) if context else ("u", None))
 
 
 @given(st.lists(UPDATE | BARE, max_size=8))
@@ -151,8 +177,9 @@ def test_what_is_written_at_once_is_what_is_written(version: Any, said: list[Any
 
 @pytest.mark.parametrize("other", [task(), status(WORKING), {"new": 1}, {}, 1])
 def test_only_pieces_are_pieces(other: Any) -> None:
-    with pytest.raises(msgspec.DecodeError):
-        growth_at(json.dumps(other).encode())
+    for read in (growth_at, growth_reader(), piece_reader()):
+        with pytest.raises(msgspec.DecodeError):
+            read(json.dumps(other).encode())
 
 
 # --- the whole way -------------------------------------------------------------------------------
