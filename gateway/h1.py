@@ -178,6 +178,11 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     @property
+    def open(self) -> bool:
+        """Whether one that was ``reusable`` still is."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    @property
     def reusable(self) -> bool:
         """Whether another request may follow on this connection."""
         if self.transport is None or self.transport.is_closing() or self._error is not None:

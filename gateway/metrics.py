@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -67,6 +68,7 @@ class Metrics:
 
     def spans(self, spans: Iterable[Span]) -> None:
         """Count the calls among finished spans: server spans that name their agent."""
+        calls = self.calls
         for span in spans:
             if span.kind != "server":
                 continue
@@ -75,7 +77,11 @@ class Metrics:
                 outcome = said.get("agentgw.state") or said.get("error.type") or ""
                 door = said.get("agentgw.client_protocol", "")
                 seconds = (span.end_ns - span.start_ns) / 1e9
-                self.call(str(door), str(agent)[:LENGTH], str(outcome)[:LENGTH], seconds)
+                found: Any = calls.get((door, agent, outcome))  # pyright: ignore[reportArgumentType]
+                if found is not None:
+                    found.add(seconds)
+                else:
+                    self.call(str(door), str(agent)[:LENGTH], str(outcome)[:LENGTH], seconds)
 
     def response(self, door: str, status: int) -> None:
         """An HTTP request was answered."""

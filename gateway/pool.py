@@ -230,7 +230,7 @@ class Pool:
         oldest = time.monotonic() - seconds
         while lane.kept and lane.kept[-1].idle_since > oldest:
             connection = lane.kept.pop()
-            if connection.reusable and connection.quiet:
+            if connection.open and connection.quiet:
                 return connection
             connection.close()
         return None

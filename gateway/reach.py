@@ -20,7 +20,7 @@ from .h1 import Connection
 from .model import Record
 from .ports import Host
 from .telemetry import Tracer
-from .transport import Headers, HttpTransport, Transport
+from .transport import Answer, Asked, HttpTransport, Transport
 
 AGAIN = 0.1  # seconds before a second try, give or take half of it; twice that before a third
 RESTARTS, RESTART_PAUSE = 3, 1.0  # of a process: times in a row, then seconds between
@@ -36,7 +36,6 @@ class AgentTransport(HttpTransport):
     ) -> None:
         self._limit = shared._limit
         self._pool = shared._pool
-        self._open = self._guarded
         self._peer = agent
         self.breaker = breaker
         self._retries = retries
@@ -50,10 +49,7 @@ class AgentTransport(HttpTransport):
     async def aclose(self) -> None:
         """The connections are everybody's."""
 
-    async def _guarded(
-        self, method: str, url: str, headers: Headers, body: bytes | None, address: str | None
-    ) -> Connection:
-        """See ``Pool.open``."""
+    async def entered(self, answer: Answer, asked: Asked) -> Answer:
         breaker = self.breaker
         if breaker.state is not State.CLOSED and not breaker.admit():
             raise CircuitOpen(self._peer, breaker.wait)
@@ -61,9 +57,9 @@ class AgentTransport(HttpTransport):
             raise too_many(self._peer)
         self._waiting += 1
         try:
-            connection = await self._pool.open(method, url, headers, body, address, self._peer)
+            connection = await self._pool.open(*asked, self._peer)
         except Unreachable as e:
-            connection = await self._again(e, method, url, headers, body, address)
+            connection = await self._again(e, asked)
         except BaseException:
             if breaker.failures:
                 breaker.dropped()
@@ -72,25 +68,17 @@ class AgentTransport(HttpTransport):
             self._waiting -= 1
         if breaker.failures:
             breaker.succeeded()
-        return connection
+        return answer.begun(connection, self._pool, self._limit)
 
-    async def _again(
-        self,
-        error: Unreachable,
-        method: str,
-        url: str,
-        headers: Headers,
-        body: bytes | None,
-        address: str | None,
-    ) -> Connection:
+    async def _again(self, error: Unreachable, asked: Asked) -> Connection:
         """What can be got once it has failed with ``error``; else this or a later one is raised."""
         breaker = self.breaker
         for attempt in range(self._retries):
-            if breaker.state is not State.CLOSED or not _repeatable(error, method):
+            if breaker.state is not State.CLOSED or not _repeatable(error, asked[0]):
                 break
             try:
                 await asyncio.sleep(pause_before(attempt))
-                return await self._pool.open(method, url, headers, body, address, self._peer)
+                return await self._pool.open(*asked, self._peer)
             except Unreachable as e:
                 error = e
         if not isinstance(error, NoRoom):

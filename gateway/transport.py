@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import CoroutineType
 from typing import Any, Protocol
 
 import msgspec
@@ -23,8 +24,6 @@ from .pool import PER_ROUTE, TOTAL, Pool
 LARGE = HIGH_WATER  # bytes of a body that need not be there as a whole before it is passed on
 LIMIT = 64 * 1024 * 1024  # bytes of an answer that is read as a whole
 Received = Sequence[tuple[str, str]]  # of an answer
-# Method, URL, headers, body, address: see ``Pool.open``.
-Opening = Callable[[str, str, Headers, bytes | None, str | None], Coroutine[Any, Any, Connection]]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -71,12 +70,18 @@ class Stream(Protocol):
         """The rest of the body. Raises BadUpstream past ``limit`` bytes (None: the transport's own)."""
         ...
 
+    def whole(self) -> bytes | None:
+        """The rest of the body if it has all come; None: ``read`` it. Raises BadUpstream past the transport's
+        own limit."""
+        ...
+
     def settle(self) -> None:
         """The content is over: what is left of the answer is only its end, which need not be waited for to
         keep the connection."""
         ...
 
 
+Asked = tuple[str, str, Headers, bytes | None, str | None]  # method, URL, headers, body, address
 # Is asked about an answer that has not come as a whole with its head; True: it has read it.
 Large = Callable[[Stream], Awaitable[bool]]
 
@@ -137,7 +142,6 @@ class HttpTransport:
     ) -> None:
         self._limit = limit
         self._pool = Pool(connect_timeout, per_route, total)
-        self._open: Opening = self._pool.open
         self._peer = PEER
 
     def restrict(self, connect_timeout: float, limit: int) -> None:
@@ -173,10 +177,13 @@ class HttpTransport:
         address: str | None,
         large: Large | None,
     ) -> Reply:
-        async with Answer(self._pool, self._open(method, url, headers, body, address), self._limit) as answer:
-            if large is not None and not answer.complete and await large(answer):
-                return Reply(answer.status, answer.headers, b"")
-            return Reply(answer.status, answer.headers, await answer.read())
+        async with Answer(self, (method, url, headers, body, address)) as answer:
+            whole = answer.whole()
+            if whole is None:
+                if large is not None and not answer.complete and await large(answer):
+                    return Reply(answer.status, answer.headers, b"")
+                whole = await answer.read()
+            return Reply(answer.status, answer.headers, whole)
 
     def stream(
         self,
@@ -187,7 +194,11 @@ class HttpTransport:
         body: bytes | None = None,
         address: str | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        return Answer(self._pool, self._open(method, url, headers, body, address), self._limit)
+        return Answer(self, (method, url, headers, body, address))
+
+    async def entered(self, answer: Answer, asked: Asked) -> Answer:
+        """Send what is asked, and wait for the head of its answer."""
+        return answer.begun(await self._pool.open(*asked), self._pool, self._limit)
 
     async def aclose(self) -> None:
         """Close every connection, whatever is under way on it."""
@@ -198,16 +209,22 @@ class Answer(AbstractAsyncContextManager[Stream]):
     """Implements ``Stream``, once it is entered: the block in which the answer is read (a generator's would
     cost twice as much). We ask for no compression; what comes as gzip all the same is unpacked."""
 
-    __slots__ = ("_connection", "_limit", "_opening", "_peer", "_pool", "headers", "status")
+    __slots__ = ("_asked", "_connection", "_limit", "_peer", "_pool", "_transport", "headers", "status")
 
-    def __init__(self, pool: Pool, opening: Coroutine[Any, Any, Connection], limit: int) -> None:
+    def __init__(self, transport: HttpTransport, asked: Asked) -> None:
+        self._transport = transport
+        self._asked = asked
+
+    def __aenter__(self) -> CoroutineType[Any, Any, Answer]:
+        asked = self._asked
+        del self._asked  # its answer may be open for long
+        return self._transport.entered(self, asked)
+
+    def begun(self, connection: Connection, pool: Pool, limit: int) -> Answer:
+        """The head of the answer has come; the same object."""
+        self._connection = connection
         self._pool = pool
-        self._opening = opening
         self._limit = limit
-
-    async def __aenter__(self) -> Answer:
-        connection = self._connection = await self._opening
-        del self._opening  # a coroutine that has ended keeps its room: half a KiB of each open stream
         self._peer = connection.peer
         self.status = connection.status
         self.headers: Received = connection.headers
@@ -258,12 +275,16 @@ class Answer(AbstractAsyncContextManager[Stream]):
     def settle(self) -> None:
         self._connection.over = True
 
+    def whole(self, limit: int | None = None) -> bytes | None:
+        whole = None if self._connection.coding else self._connection.whole()
+        if whole is not None and len(whole) > (limit := self._limit if limit is None else limit):
+            raise BadUpstream(f"{self._peer}'s answer is larger than {limit} bytes")
+        return whole
+
     async def read(self, limit: int | None = None) -> bytes:
-        limit = self._limit if limit is None else limit
-        if not self._connection.coding and (whole := self._connection.whole()) is not None:
-            if len(whole) > limit:
-                raise BadUpstream(f"{self._peer}'s answer is larger than {limit} bytes")
+        if (whole := self.whole(limit)) is not None:
             return whole
+        limit = self._limit if limit is None else limit
         pieces: list[bytes] = []
         size = 0
         async for chunk in self.chunks():

@@ -46,11 +46,16 @@ class Timer:
     def restart(self, callback: Callback, since: float) -> bool:
         """For a ``callback`` that is called, and knows that the time has begun anew, ``since`` the loop said
         that: it is called again when it has passed since then. False: it has."""
+        return self.later(callback, since + self.seconds)
+
+    def later(self, callback: Callback, due: float) -> bool:
+        """For a ``callback`` that is called too early: it is called again when it is ``due``, in the loop's
+        time. False: it is."""
         loop = self._loop
         assert loop is not None
-        if since + self.seconds <= loop.time() + _EARLY:
+        if due <= loop.time() + _EARLY:
             return False
-        self._late[callback] = loop.call_at(since + self.seconds, self._call, callback)
+        self._late[callback] = loop.call_at(due, self._call, callback)
         return True
 
     def _call(self, callback: Callback) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 from urllib.parse import quote
 
@@ -137,66 +137,78 @@ class App:
             self._idle.clear()
         self._open.add(request)
         try:
-            await self._admit(request, head, not head_too_large)
+            await self._admitted(request, head, not head_too_large)
         except ClientGone:
             pass
         except GatewayError as e:
-            await refuse(request, e, None)
+            await refuse(request, e, request.face)
+        except asyncio.CancelledError:  # by the server, which would say 500
+            if not self.draining or request.places is None:
+                raise
+            await refuse(request, Draining(), request.face)
         except Exception:
             log.exception("a request failed: %s %s", request.method, request.path)
             if not request.responded:
                 await say(request, 500, "internal", "internal error")
         finally:
-            self._open.discard(request)
-            if not self._open:
-                self._idle.set()
-            if request.status:
-                self._count(request.door, request.status)
-                if request.status in REFUSED and self.audit is not None and not self._inner:
-                    asked = f"{request.method} {request.path}"
-                    self.audit.refused(request.principal, asked, request.status, wire.peer)
+            self._ended(request)
+
+    def _ended(self, request: Request) -> None:
+        """It was answered, or will not be."""
+        if request.places is not None and request.grant is not None:
+            request.places.give_back(request.place, request.grant.whose)
+        self._open.discard(request)
+        if not self._open:
+            self._idle.set()
+        if request.status:
+            self._count(request.door, request.status)
+            if request.status in REFUSED and self.audit is not None and not self._inner:
+                asked = f"{request.method} {request.path}"
+                self.audit.refused(request.principal, asked, request.status, request.wire.peer)
 
     async def idle(self) -> None:
         """Wait until no request is under way."""
         await self._idle.wait()
 
-    async def _admit(self, request: Request, head: Head, head_fits: bool) -> None:
-        """Find out who asks and for which door, and have it answer."""
+    def _admitted(self, request: Request, head: Head, head_fits: bool) -> Awaitable[None]:
+        """Find out who asks and for which door; what answers then. Raises GatewayError."""
         if head.checked is not self.doors and (refused := self._look(request, head)):
-            await say(request, *refused)
-            return
+            return say(request, *refused)
         request.base_url = head.base_url
         request.shared = head.shared
         if head.anybody is not None:
-            await head.anybody(request)
-            return
+            return head.anybody(request)
         grant = head.grant
         if grant is None or not grant.holds(time.time()):
-            grant = await self._callers.granted(request, head)
-            if grant is None:
-                return
+            return self._asked(request, head, head_fits)
+        return self._led(request, head, grant, head_fits)
+
+    async def _asked(self, request: Request, head: Head, head_fits: bool) -> None:
+        """The same, for a head of which it is not known what its credential is good for."""
+        grant = await self._callers.granted(request, head)
+        if grant is not None:
+            await self._led(request, head, grant, head_fits)
+
+    def _led(self, request: Request, head: Head, grant: Grant, head_fits: bool) -> Awaitable[None]:
+        """To the door that its head leads to."""
         request.grant = grant
         request.principal = grant.principal
-        if head.mount is not None:
-            face, door, request.door, request.rest = head.mount
-        elif request.path == METRICS:  # answered whatever else is under way
+        if head.mount is None:
+            return self._sought(request, grant, head_fits)
+        request.face, door, request.door, request.rest = head.mount
+        return self._placed(request, grant, door, head_fits)
+
+    async def _sought(self, request: Request, grant: Grant, head_fits: bool) -> None:
+        """To a door that is no face's own: one that a face claims, or the control plane."""
+        if request.path == METRICS:  # answered whatever else is under way
             self._callers.may_control(request)
-            if self._elsewhere is None or not await self._elsewhere.took(request, None):
-                await self._controlled(request)
+            await self._served(request, None)
             return
-        else:
-            face, door = await self._mounts.door(request, read=head_fits)
-            if face is None:
-                request.shared = ()  # the console, too
-                self._callers.may_control(request)
-        try:
-            if not head_fits:
-                raise HeadTooLarge("the request's headers are too large")
-            if self.draining and door is not None:
-                raise Draining
-            await self._placed(request, grant, face, door)
-        except GatewayError as e:
-            await refuse(request, e, face)
+        request.face, door = await self._mounts.door(request, read=head_fits)
+        if request.face is None:
+            request.shared = ()  # the console, too
+            self._callers.may_control(request)
+        await self._placed(request, grant, door, head_fits)
 
     def _look(self, request: Request, head: Head) -> tuple[int, str, str] | None:
         """Find out what a head says, once for all requests that have it. Status, code and message where it
@@ -214,22 +226,26 @@ class App:
         head.checked = self.doors
         return None
 
-    async def _placed(self, request: Request, grant: Grant, face: Face | None, door: Handler | None) -> None:
+    def _placed(
+        self, request: Request, grant: Grant, door: Handler | None, head_fits: bool
+    ) -> Awaitable[None]:
         """Have the request answered, as one of those that may come and be under way. Raises GatewayError."""
+        if not head_fits:
+            raise HeadTooLarge("the request's headers are too large")
+        if self.draining and door is not None:
+            raise Draining
         rates = self.rates
         if rates is not None and (rates.bounded or grant.rate is not None) and not grant.principal.owner:
             rates.take(grant.principal.id, grant.rate)
         request.place = self._places.take(request.method, grant.whose)
         request.places = self._places
-        try:
-            if self._elsewhere is None or not await self._elsewhere.took(request, face):
-                await (self._controlled(request) if door is None else door(request))
-        except asyncio.CancelledError:  # by the server, which would say 500
-            if self.draining:
-                raise Draining from None
-            raise
-        finally:
-            self._places.give_back(request.place, grant.whose)
+        if door is not None and self._elsewhere is None:
+            return door(request)
+        return self._served(request, door)
+
+    async def _served(self, request: Request, door: Handler | None) -> None:
+        if self._elsewhere is None or not await self._elsewhere.took(request, request.face):
+            await (self._controlled(request) if door is None else door(request))
 
     async def _controlled(self, request: Request) -> None:
         """Have the control plane answer. Calls of agents are no change of the gateway; their spans tell."""

@@ -182,6 +182,15 @@ class Connection(asyncio.Protocol):
             return
         self.idle_since = 0.0
         self._reading = incoming
+        self._next(incoming)
+
+    def on_whole(self, incoming: Incoming) -> None:
+        if not self._over:
+            self.idle_since = 0.0
+            self._next(incoming)
+
+    def _next(self, incoming: Incoming) -> None:
+        """It is answered when its turn has come."""
         if self._answering is None:
             self._serve(incoming)
         else:

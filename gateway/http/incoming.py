@@ -85,6 +85,15 @@ class Incoming:
         if self._wake is not None:
             self._awake()
 
+    def bring(self, body: bytes) -> None:
+        """All of the body is there; for one of which nothing came before."""
+        if body:
+            self._chunks.append(body)
+            self._size = len(body)
+            if self._size >= HIGH_WATER:
+                self._line.hold()
+        self.complete = True
+
     def finish(self) -> None:
         """The body has come to its end."""
         self.complete = True

@@ -15,9 +15,11 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 
 
 class Taker(Line, Protocol):
-    """Who gets what was parsed: requests, when their head is complete, and then their body."""
+    """Who gets what was parsed: requests, when their head is complete, then their body; or both at once."""
 
     def on_request(self, incoming: Incoming) -> None: ...
+
+    def on_whole(self, incoming: Incoming) -> None: ...
 
     def on_body(self, body: bytes) -> None: ...
 
@@ -70,7 +72,13 @@ class Parser:
 
     def _begun(self, head: Head, size: int, data: bytes) -> bytes:
         """A request with a known head; what follows it in ``data``."""
-        self._taker.on_request(Incoming(self._taker, head, keep_alive=True, chunked=True))
+        incoming = Incoming(self._taker, head, True, True)
+        end = size + head.length
+        if len(data) >= end:
+            incoming.bring(data[size:end])
+            self._taker.on_whole(incoming)
+            return data[end:]
+        self._taker.on_request(incoming)
         self._left = head.length
         self._open = True
         return self._more(data[size:])

@@ -34,10 +34,16 @@ async def refuse(request: Request, error: GatewayError, face: Face | None, more:
     if status in (429, 503):
         again = error.retry_after if isinstance(error, RateLimited) else 1
         headers.append((b"retry-after", b"%d" % again))
-    if face is not None:
-        await request.respond(status, face.refusal(request, error), headers=headers)
-    else:
+    if face is None:
         await say(request, status, error.code, error.message, headers)
+        return
+    try:
+        body = face.refusal(request, error)
+    except Exception:
+        log.exception("no way to refuse: %s %s", request.method, request.path)
+        await say(request, 500, "internal", "internal error")
+    else:
+        await request.respond(status, body, headers=headers)
 
 
 async def say(

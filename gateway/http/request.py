@@ -57,9 +57,9 @@ class Request:
     """
 
     __slots__ = (
-        "_body", "_limit", "_nesting", "_query", "_refused", "_texts", "base_url", "door", "fields", "grant",
-        "headers", "method", "notes", "path", "place", "places", "principal", "rest", "shared", "status",
-        "target", "wire",
+        "_body", "_limit", "_nesting", "_query", "_texts", "_unfit", "base_url", "door", "face", "fields",
+        "grant", "headers", "method", "notes", "path", "place", "places", "principal", "rest", "shared",
+        "status", "target", "wire",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, head: Head, *, body_limit: int, nesting: int = 100) -> None:
@@ -75,12 +75,13 @@ class Request:
         self._nesting = nesting
         self._query: dict[str, str] | None = None
         self._body: bytes | None = None
-        self._refused: CallerError | None = None
+        self._unfit: CallerError | None = None
         self.base_url = ""
         self.door = "api"
         self.principal = _ANYBODY
         self.grant: Grant | None = None  # what let it in, set by the front with the principal
         self.status = 0  # of the answer, once it has begun
+        self.face: Any = None  # whose door it goes to, set by the front; None: not known yet, or nobody's
         self.places: Places | None = None  # set by the front, with the kind of the place taken
         self.place = 0
         self.shared: Headers = ()  # of every answer: who may read it (see ``Doors.readable``)
@@ -127,24 +128,28 @@ class Request:
         """Whether the Accept header names exactly this media type or a matching wildcard, or is absent."""
         return accepted(self.header(b"accept"), media_type)
 
+    def at_hand(self) -> bytes | None:
+        """The whole body if it has come, as it mostly has; None: ask ``body``. Raises what that raises."""
+        if self._body is None:
+            if self._unfit is not None:
+                raise self._unfit
+            whole = self.wire.whole()
+            if whole is not None:
+                self._body = self._fit(whole)
+        return self._body
+
     async def body(self) -> bytes:
         """The whole body. Raises TooLarge past the limit, TooDeep for JSON nested past its own (the same
         again when asked again), ClientGone if the client left."""
-        if self._refused is not None:
-            raise self._refused
-        if self._body is None:
-            try:
-                whole = self.wire.whole()
-                self._body = self._fit(await self._read() if whole is None else whole)
-            except CallerError as e:
-                self._refused = e
-                raise
-        return self._body
+        body = self.at_hand()
+        if body is None:
+            body = self._body = self._fit(await self._read())
+        return body
 
     async def _read(self) -> bytes:
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and int(length) > self._limit:
-            raise TooLarge(f"the request is larger than {self._limit} bytes")
+            raise self._too_large()
         pieces: list[bytes] = []
         size = 0
         while size <= self._limit and (piece := await self.wire.read()):
@@ -154,10 +159,15 @@ class Request:
 
     def _fit(self, body: bytes) -> bytes:
         if len(body) > self._limit:
-            raise TooLarge(f"the request is larger than {self._limit} bytes")
+            raise self._too_large()
         if too_deep(body, self._nesting):
-            raise TooDeep(self._nesting)
+            self._unfit = TooDeep(self._nesting)
+            raise self._unfit
         return body
+
+    def _too_large(self) -> CallerError:
+        self._unfit = TooLarge(f"the request is larger than {self._limit} bytes")
+        return self._unfit
 
     @property
     def read_body(self) -> bytes | None:

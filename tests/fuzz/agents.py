@@ -410,6 +410,9 @@ class Reading:
     async def beginning(self) -> bytes | None:
         return None
 
+    def whole(self) -> bytes | None:
+        return None
+
     async def read(self, limit: int | None = None) -> bytes:
         whole = b"".join([chunk async for chunk in self.chunks()])
         if len(whole) > (limit or 1 << 24):

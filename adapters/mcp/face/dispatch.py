@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from ....gateway.errors import Draining, GatewayError
@@ -77,37 +78,46 @@ class Dispatcher:
             return Aggregate(self._engine, self._relay, self._tasks, scope, self._offers, self._lists)
         return RelayDoor(self._engine, view, server, self._relay, self._tasks)
 
-    async def answer(self, exchange: Exchange, door: Door) -> Outcome:
-        """Handle the request and end its span. Raises only CancelledError, where it is not the
-        exchange that was canceled, and Draining before anything was sent: the front has a status for it."""
+    async def answer(self, exchange: Exchange, door: Door, settled: Callable[[], None] | None = None) -> None:
+        """Handle the request, end its span and send what has come of it, once that was ``settled``. Raises
+        only CancelledError, where it is not the exchange that was canceled, and Draining before anything was
+        sent: the front has a status for it."""
         try:
             own = exchange.method in _OWN
             result = await (self._result(exchange, door) if own else door.request(exchange))
-            return Outcome(wire.encode_result(exchange.id, result))
-        except RpcError as e:
-            return self._failed(exchange, e)
-        except GatewayError as e:
-            if e.detail:
-                log.debug("%s: %s", e.message, e.detail)
-            outcome = self._failed(exchange, rpc_errors.rpc_error(e, exchange.trace_id))
-            if isinstance(e, Draining) and exchange.reply.can_pass:
-                raise
-            return outcome
+            outcome = Outcome(wire.encode_result(exchange.id, result))
         except asyncio.CancelledError:
             exchange.set_state("canceled")
             if not exchange.canceled:
                 exchange.error_type = "cancelled"
+                exchange.reply.abandon()
                 raise
-            return self._failed(exchange, RpcError(_CANCELLED, "Request cancelled"))
-        except ClientGone:  # while a large result passed to it
+            outcome = self._failed(exchange, RpcError(_CANCELLED, "Request cancelled"))
+        except Exception as e:
+            outcome = self._wrong(exchange, e)
+        finally:
+            exchange.end()
+        if settled is not None:
+            settled()
+        await exchange.reply.finish(outcome)
+
+    def _wrong(self, exchange: Exchange, error: Exception) -> Outcome:
+        """What to say of an error. Raises Draining."""
+        if isinstance(error, RpcError):
+            return self._failed(exchange, error)
+        if isinstance(error, GatewayError):
+            if error.detail:
+                log.debug("%s: %s", error.message, error.detail)
+            outcome = self._failed(exchange, rpc_errors.rpc_error(error, exchange.trace_id))
+            if isinstance(error, Draining) and exchange.reply.can_pass:
+                raise error
+            return outcome
+        if isinstance(error, ClientGone):  # while a large result passed to it
             exchange.set_state("canceled")
             exchange.error_type = "cancelled"
             return Outcome(b"")
-        except Exception:
-            log.exception("%s failed", exchange.method)
-            return self._failed(exchange, RpcError(wire.INTERNAL_ERROR, "internal error"))
-        finally:
-            exchange.end()
+        log.error("%s failed", exchange.method, exc_info=error)
+        return self._failed(exchange, RpcError(wire.INTERNAL_ERROR, "internal error"))
 
     def _failed(self, exchange: Exchange, error: RpcError) -> Outcome:
         exchange.error_type = str(error.code)

@@ -36,6 +36,11 @@ class Door(ABC):
     def request(self, exchange: Exchange) -> Coroutine[Any, Any, wire.Result]:
         """The result, ready for the client's era. Raises RpcError, GatewayError."""
 
+    @property
+    def may_mirror(self) -> bool:
+        """Whether a tool here may mirror arguments; False: ``input_schema`` has nothing to say."""
+        return True
+
     @abstractmethod
     async def input_schema(self, exchange: Exchange) -> Any:
         """The inputSchema of the tool that is called, if it mirrors arguments into headers; else None."""

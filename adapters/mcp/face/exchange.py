@@ -187,9 +187,12 @@ class Exchange:
             self.set_agent(view)
 
     def end(self) -> None:
-        """It is answered: end its span."""
+        """There is an answer, or will be none: its span ends, and nobody is kept waiting any more."""
         if self.span is not None:
             self.span.end(self.error_type)
+        if self.session is not None:
+            self.session.running.pop(self.id, None)
+        self.reply.unwatch()
         self._caller = None  # it holds on to this object
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -15,7 +15,7 @@ from ....gateway.http.request import Request
 from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine, Handler
 from .. import wire
-from ..wire import Envelope, RpcError
+from ..wire import Envelope, Id, RpcError
 from . import claims, named, rpc_errors
 from . import http as face_http
 from .checks import Said, check, check_params, read_headers
@@ -102,7 +102,9 @@ class McpFace:
                 raise refused(404, "Not Found: there is /mcp, and /mcp/{agent}")
             match request.method:
                 case "POST":
-                    await self._post(request, scope)
+                    said = face_http.said_in(request)
+                    body = request.at_hand() or await request.body()
+                    await self._post(request, scope, said, body)
                 case "GET":
                     await self._listen(request, scope)
                 case "DELETE":
@@ -114,17 +116,16 @@ class McpFace:
             body = wire.encode_error(e.id, e.error.code, e.error.message, e.error.data)
             await request.respond(e.status, body)
 
-    async def _post(self, request: Request, scope: str) -> None:
-        said = face_http.said_in(request)
-        message = face_http.read_message(await request.body())
+    def _post(self, request: Request, scope: str, said: Said, body: bytes) -> Awaitable[None]:
+        """What answers it."""
+        message = face_http.read_message(body)
         era, head = face_http.era_of(said, message)
         view = self._known(scope, request.principal, message.id) if scope else None
         if era == "modern":
-            await self._modern(request, scope, view, message, head, said)
-        elif message.method == wire.INITIALIZE:
-            await self._initialize(request, scope, view, message, head)
-        else:
-            await self._handshaken(request, scope, view, message, head, said)
+            return self._modern(request, scope, view, message, head, said)
+        if message.method == wire.INITIALIZE:
+            return self._initialize(request, scope, view, message, head)
+        return self._handshaken(request, scope, view, message, head, said)
 
     def _known(self, scope: str, principal: Principal, id: Any) -> AgentView:
         try:
@@ -152,9 +153,9 @@ class McpFace:
             raise refused(400, f"Bad Request: unsupported protocol version {version}; there are {known}")
         return session
 
-    async def _initialize(
+    def _initialize(
         self, request: Request, scope: str, view: AgentView | None, message: Envelope, head: Head
-    ) -> None:
+    ) -> Awaitable[None]:
         if not isinstance(message.id, int | str):
             raise refused(400, "Invalid Request: initialize needs an id")
         params = wire.fields(message.params)
@@ -164,16 +165,19 @@ class McpFace:
         reply = Reply(request, self._engine.timers, [(_SESSION, session.id.encode())])
         exchange = Exchange(self._engine, request, message, message.id, head, session, reply)
         exchange.begin(self._engine.tracer, request.trace, view)
-        door = self._dispatcher.door(scope, exchange.principal, view)
-        outcome = await self._dispatcher.answer(exchange, door)
-        if exchange.error_type is None:
-            self._sessions.add(session)
-        else:
-            self._ended(session)
-            reply = Reply(request, self._engine.timers)
-        await reply.finish(outcome)
 
-    async def _handshaken(
+        def settled() -> None:
+            if exchange.error_type is None:
+                self._sessions.add(session)
+            else:
+                self._ended(session)
+                reply.headers = ()
+
+        return self._dispatcher.answer(
+            exchange, self._dispatcher.door(scope, exchange.principal, view), settled
+        )
+
+    def _handshaken(
         self,
         request: Request,
         scope: str,
@@ -181,39 +185,57 @@ class McpFace:
         message: Envelope,
         head: Head,
         said: Said,
-    ) -> None:
+    ) -> Awaitable[None]:
+        """What answers a message of a session."""
         session = self._session(request, scope, said)
         if not isinstance(message.id, int | str) or message.method is UNSET:
-            await request.respond(202)
-            await self._one_way(session, scope, message)
-            return
-        several = self._engine.homes.count > 1
-        if several and await self._lending.passed_on(request, session, view, message, head):
-            return
-        if message.id in session.running:
-            raise Refused(
-                400, RpcError(wire.INVALID_REQUEST, "Invalid Request: this id is in use"), message.id
-            )
+            return self._noted(request, session, scope, message)
+        if self._engine.homes.count > 1:
+            return self._at_home(request, session, scope, view, message, message.id, head)
+        return self._called(request, session, scope, view, message, message.id, head)
+
+    async def _at_home(
+        self,
+        request: Request,
+        session: Session,
+        scope: str,
+        view: AgentView | None,
+        message: Envelope,
+        id: Id,
+        head: Head,
+    ) -> None:
+        """In the process where what it goes on with is, of several."""
+        if not await self._lending.passed_on(request, session, view, message, head):
+            await self._called(request, session, scope, view, message, id, head)
+
+    def _called(
+        self,
+        request: Request,
+        session: Session,
+        scope: str,
+        view: AgentView | None,
+        message: Envelope,
+        id: Id,
+        head: Head,
+    ) -> Awaitable[None]:
+        if id in session.running:
+            raise Refused(400, RpcError(wire.INVALID_REQUEST, "Invalid Request: this id is in use"), id)
         headers = [(_SESSION, session.id.encode())]
         primes = session.revision >= _PRIMED
         if session.lent:  # events have ids where the session is
             reply = Reply(request, self._engine.timers, headers)
         else:
             reply = ResumableReply(request, self._engine.timers, headers, session.streams.new, primes=primes)
-        exchange = Exchange(self._engine, request, message, message.id, head, session, reply)
+        exchange = Exchange(self._engine, request, message, id, head, session, reply)
         exchange.begin(self._engine.tracer, request.trace, view)
         door = self._dispatcher.door(scope, exchange.principal, view)
-        session.running[message.id] = exchange
+        session.running[id] = exchange
         reply.watch(exchange.cancel)
-        try:
-            outcome = await self._dispatcher.answer(exchange, door)
-        except asyncio.CancelledError:
-            reply.abandon()
-            raise
-        finally:
-            del session.running[message.id]
-            reply.unwatch()
-        await reply.finish(outcome)
+        return self._dispatcher.answer(exchange, door)
+
+    async def _noted(self, request: Request, session: Session, scope: str, message: Envelope) -> None:
+        await request.respond(202)
+        await self._one_way(session, scope, message)
 
     async def _one_way(self, session: Session, scope: str, message: Envelope) -> None:
         """A notification, or an answer to what was asked. What does not fit is ignored."""
@@ -262,7 +284,7 @@ class McpFace:
 
     # --- the modern era ------------------------------------------------------------------------
 
-    async def _modern(
+    def _modern(
         self,
         request: Request,
         scope: str,
@@ -270,12 +292,12 @@ class McpFace:
         message: Envelope,
         head: Head,
         said: Said,
-    ) -> None:
+    ) -> Awaitable[None]:
+        """What answers a request that has all with it."""
         if message.method is UNSET:
             raise refused(400, "Invalid Request: answers are not sent in this revision")
         if not isinstance(message.id, int | str):
-            await request.respond(202)  # the revision has no notification that would mean anything here
-            return
+            return request.respond(202)  # the revision has no notification that would mean anything here
         listens = message.method == wire.SUBSCRIPTIONS_LISTEN
         if listens:
             request.listens()
@@ -284,17 +306,28 @@ class McpFace:
         door = self._dispatcher.door(scope, exchange.principal, view)
         try:
             exchange.revision = check(said, exchange)
-            if exchange.method == wire.TOOLS_CALL:
-                await self._check_params(request, exchange, door)
         except RpcError as e:
             raise Refused(400, e, exchange.id) from None
+        if exchange.method == wire.TOOLS_CALL and door.may_mirror:
+            return self._mirrored(request, exchange, door, view)
+        return self._checked(request, exchange, door, view)
+
+    def _checked(
+        self, request: Request, exchange: Exchange, door: Door, view: AgentView | None
+    ) -> Awaitable[None]:
         exchange.begin(self._engine.tracer, request.trace, view)
-        reply.watch(exchange.cancel)  # 2026-07-28: closing the response cancels the request
+        exchange.reply.watch(exchange.cancel)  # 2026-07-28: closing the response cancels the request
+        return self._dispatcher.answer(exchange, door)
+
+    async def _mirrored(
+        self, request: Request, exchange: Exchange, door: Door, view: AgentView | None
+    ) -> None:
+        """The same for a call of a tool whose arguments may have to be in the headers, too."""
         try:
-            outcome = await self._dispatcher.answer(exchange, door)
-        finally:
-            reply.unwatch()
-        await reply.finish(outcome)
+            await self._check_params(request, exchange, door)
+        except RpcError as e:
+            raise Refused(400, e, exchange.id) from None
+        await self._checked(request, exchange, door, view)
 
     async def _check_params(self, request: Request, exchange: Exchange, door: Door) -> None:
         try:

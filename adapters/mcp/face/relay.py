@@ -99,10 +99,10 @@ class Relay:
         link = server.ready(caller) or await server.link(caller)
         hello = link.hello
         params = exchange.members() | changes
-        if self._mirrors(server, catalog, exchange, params):
+        if exchange.method == wire.TOOLS_CALL and self._mirrors(server, catalog, params):
             params["arguments"] = exchange.arguments().get("arguments")
-        if hello.era == "handshake":
-            await self._set_level(server, exchange, hello, caller)
+        if hello.era == "handshake" and (level := exchange.log_level) is not None:
+            await self._set_level(server, exchange, hello, caller, level)
         if hello.era != exchange.era:
             if exchange.method in _ERA_ONLY[hello.era]:
                 raise RpcError(wire.METHOD_NOT_FOUND, f"{view.name} does not support {exchange.method}")
@@ -155,13 +155,9 @@ class Relay:
             server.began(seen.id, exchange.caller())
             self._engine.look_after(seen.id, exchange.principal)
 
-    def _mirrors(
-        self, server: McpUpstream, catalog: Catalog, exchange: Exchange, params: Mapping[str, Any]
-    ) -> bool:
-        """Whether arguments are mirrored into headers, for which they must be decoded."""
-        if exchange.method != wire.TOOLS_CALL:
-            return False
-        mirroring = server.mirroring(catalog)
+    def _mirrors(self, server: McpUpstream, catalog: Catalog, params: Mapping[str, Any]) -> bool:
+        """Whether a tool's arguments are mirrored into headers, for which they must be decoded."""
+        mirroring = server.mirroring(catalog) if server.mirrors is None else server.mirrors
         return bool(mirroring) and str(params.get("name")) in mirroring
 
     async def _send(
@@ -222,11 +218,13 @@ class Relay:
         except RpcError as e:
             return links.asked(exchange, e)
 
-    async def _set_level(self, server: McpUpstream, exchange: Exchange, hello: Hello, caller: Caller) -> None:
+    async def _set_level(
+        self, server: McpUpstream, exchange: Exchange, hello: Hello, caller: Caller, level: str
+    ) -> None:
         """Tell a handshake server which log level its client wants: once a session, where it has one; else
         the least that any client has asked for on the link that it shares with others."""
-        level, session = exchange.log_level, exchange.session
-        if level is None or "logging" not in hello.capabilities:
+        session = exchange.session
+        if "logging" not in hello.capabilities:
             return
         if session is not None:
             if session.levels.get(server) == level:

@@ -75,6 +75,11 @@ class RelayDoor(Door):
             return await self._tasks.call(self._view, exchange, own)
         return await self._relay(self._view, self._server, exchange)
 
+    @property
+    def may_mirror(self) -> bool:
+        mirrors = self._server.mirrors
+        return mirrors is None or bool(mirrors)
+
     async def input_schema(self, exchange: Exchange) -> Any:
         catalog = self._server.known_catalog or await self._server.catalog()
         mirroring = self._server.mirroring(catalog)

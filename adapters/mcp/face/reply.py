@@ -28,12 +28,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Reply:
-    """Answers ``request``. ``send`` may be called from several tasks; after the client left it drops."""
+    """Answers ``request``, with ``headers``. ``send`` may be called from several tasks; after the client
+    left it drops."""
 
     def __init__(self, request: Request, timers: Timers, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._request = request
         self._timers = timers
-        self._headers = headers
+        self.headers = headers
         self._stream: EventStream | None = None
         self._opening: asyncio.Lock | None = None
         self._over = False
@@ -62,7 +63,7 @@ class Reply:
             if self._over:
                 raise ClientGone
             if self._stream is None:
-                self._stream = await self._request.events(headers=self._headers)
+                self._stream = await self._request.events(headers=self.headers)
             return self._stream
 
     @property
@@ -82,7 +83,7 @@ class Reply:
         first = await anext(pieces)
         self._over = self._passing = True
         wire = self._request.wire
-        await self._request.begin(200, [*JSON_HEADERS, *self._headers])
+        await self._request.begin(200, [*JSON_HEADERS, *self.headers])
         await wire.write(begin + first)
         async for piece in pieces:
             await wire.write(piece)
@@ -134,7 +135,7 @@ class Reply:
                 self._over = True
         self._over = True
         if self._stream is None:
-            await self._request.respond(outcome.status, outcome.message, headers=self._headers)
+            await self._request.respond(outcome.status, outcome.message, headers=self.headers)
             return
         with contextlib.suppress(ClientGone):
             await self._stream.send(outcome.message, event="message")
@@ -228,7 +229,7 @@ class ResumableReply(Reply):
             self._cut()
             return
         if self._serving is None and self._known is None:
-            await self._request.respond(outcome.status, outcome.message, headers=self._headers)
+            await self._request.respond(outcome.status, outcome.message, headers=self.headers)
             return
         self._events.append(outcome.message)
         self._events.end()
@@ -240,7 +241,7 @@ class ResumableReply(Reply):
         if self._serving is None and self._passing is None:
             events = self._events
             events.on_begun = None
-            served = events.serve(self._request, self._headers, 0, prime=self._primes)
+            served = events.serve(self._request, self.headers, 0, prime=self._primes)
             self._serving = asyncio.create_task(served)
 
     def _left(self) -> None:

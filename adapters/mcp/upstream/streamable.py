@@ -70,7 +70,10 @@ class HttpLink(Link):
         body = wire.encode_request(call.id, method, params)
         try:
             async with self._host.transport.stream("POST", self._url, headers=headers, body=body) as reply:
-                return await self._answered(reply, call)
+                streams = media_type(reply.header("content-type") or "") == wire.SSE_TYPE
+                if streams or (whole := reply.whole()) is None:
+                    return await self._answered(reply, call)
+                return self._result(reply, whole, call)
         except asyncio.CancelledError:
             if self.hello.era == "handshake":
                 self.abandoned(call)
@@ -115,6 +118,7 @@ class HttpLink(Link):
     # --- receiving ---------------------------------------------------------------------------
 
     async def _answered(self, reply: Stream, call: Call) -> msgspec.Raw:
+        """One that has not come as a whole with its head, or is no JSON-RPC answer."""
         content_type = media_type(reply.header("content-type") or "")
         if content_type == wire.SSE_TYPE and reply.status == 200:
             self._keep_session(call, reply)
@@ -123,7 +127,10 @@ class HttpLink(Link):
             passed = await passed_on(self.agent, reply, call)
             if passed is not None:
                 return passed
-        body = await reply.read()
+        return self._result(reply, await reply.read(), call)
+
+    def _result(self, reply: Stream, body: bytes, call: Call) -> msgspec.Raw:
+        """What the whole answer says."""
         if reply.status == 404 and self.session_id is not None:
             raise Expired
         answer = self._parsed(body, call)

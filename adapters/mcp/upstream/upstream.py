@@ -66,6 +66,7 @@ class McpUpstream:
         self._reading: asyncio.Task[Catalog] | None = None
         self._listeners: dict[str, Caller] = {}
         self._mirroring: tuple[Catalog, Mapping[str, Any]] | None = None
+        self.mirrors: Mapping[str, Any] | None = None  # ``mirroring`` of the known catalog
         self._about = {"agentgw.agent": record.name, **server_attributes(record.url or "")}  # of spans
 
     # --- the port ----------------------------------------------------------------------------
@@ -97,7 +98,7 @@ class McpUpstream:
         return self._keeping.kept_until(task)
 
     def outdated(self) -> None:
-        self._catalog = None
+        self._catalog = self.mirrors = None
 
     async def aclose(self) -> None:
         self._turns.close()
@@ -191,7 +192,9 @@ class McpUpstream:
                     span.attributes["mcp.session.id"] = link.session_id
                 schema = None
                 if method == wire.TOOLS_CALL and link.hello.era == "modern" and link.transport == "tcp":
-                    mirroring = self.mirroring(self._catalog or await self.catalog())
+                    mirroring = self.mirrors
+                    if mirroring is None:
+                        mirroring = self.mirroring(await self.catalog())
                     schema = mirroring.get(str(params.get("name"))) if mirroring else None
                 try:
                     result = await link.request(method, params, caller, span, schema)
@@ -257,6 +260,7 @@ class McpUpstream:
     def _know(self, catalog: Catalog | None) -> None:
         if catalog is not self._catalog:
             self._catalog = catalog
+            self.mirrors = None if catalog is None else self.mirroring(catalog)
             for follower in self._followers:
                 follower()
 

@@ -45,6 +45,12 @@ class Told:
         self.all.append([head.method, head.target, list(head.headers), head.path, dict(head.fields)])
         self.all.append((incoming.keep_alive, incoming.chunked, incoming.continues, incoming.too_large))
 
+    def on_whole(self, incoming: Incoming) -> None:
+        self.on_request(incoming)
+        if body := incoming.whole():
+            self.on_body(body)
+        self.on_message_complete()
+
     def on_body(self, body: bytes) -> None:
         if isinstance(self.all[-1], bytes):
             body = self.all.pop() + body
