@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from agentgw.gateway.followed import followed
+from agentgw.gateway.followed import Following
 from agentgw.gateway.model import (
     Event,
     Finished,
@@ -67,8 +67,9 @@ async def test_each_event_is_written_once_and_in_order(refused: Sequence[str]) -
     handle = await hub(agent=MemoryUpstream(agent)).invoke(say("x", "agent"))
 
     async def follow() -> None:
-        async for written in followed(handle, 1, write, now):
-            got.extend(("later", piece) for piece in written)
+        reader = Following(write, now)
+        async for logged in handle.events(1, reader.take):
+            got.extend(("later", piece) for piece in reader.written(logged))
 
     following = asyncio.create_task(follow())
     for _ in SAID:

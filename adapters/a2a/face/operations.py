@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ....gateway.errors import NotActive, UnknownTask, Unsupported
-from ....gateway.followed import followed
+from ....gateway.followed import Following
 from ....gateway.lifecycle import TERMINAL
 from ....gateway.light import is_light
 from ....gateway.model import Invocation, Logged, Message, MessageDelta, Principal, Task
@@ -200,9 +200,10 @@ class Operations:
             return None if call.now(found) else found
 
         try:
-            async with aclosing(followed(handle, seq, results, now)) as events:
-                async for found in events:
-                    for result in found:
+            following = Following(results, now)
+            async with aclosing(handle.events(seq, following.take)) as log:
+                async for logged in log:
+                    for result in following.written(logged):
                         yield result
         finally:
             call.saw(handle.task)

@@ -11,7 +11,7 @@ import msgspec
 
 from ....gateway import sse
 from ....gateway.errors import UnknownAgent
-from ....gateway.followed import followed
+from ....gateway.followed import Following
 from ....gateway.model import Invocation, Logged
 from ....gateway.ports import TaskHandle
 from .. import codec
@@ -205,13 +205,14 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
             silence.broken()
             return None
 
-        async with contextlib.aclosing(followed(handle, after, partial(told, encoder), now)) as events:
+        following = Following(partial(told, encoder), now)
+        async with contextlib.aclosing(handle.events(after, following.take)) as log:
             while True:
                 with waiting:
-                    written = await anext(events, None)
-                if written is None:
+                    logged = await anext(log, None)
+                if logged is None:
                     break
-                for piece in written:
+                for piece in following.written(logged):
                     await out.write(piece)
     x.lost(encoder.losses)
     x.saw_task(handle.task)
