@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from ....gateway.http.request import ClientGone, EventStream, Request
+from .kept import Kept
 from .outbox import KEEP_ALIVE
 
 RETRY = 1000  # milliseconds until a client comes back, unless the agent's server names another time
@@ -35,7 +36,7 @@ class Stream:
         self.size = 0
         self.last = 0  # the newest event's number
         self._streams = streams
-        self._events: deque[bytes] = deque()
+        self._events = Kept()
         self._told = 0
         self._known = False  # to the client: it has seen an id, so it can come back
         self._left = False  # the client: it has been here, or never was
@@ -85,6 +86,7 @@ class Stream:
     def end(self) -> None:
         """Nothing follows: the connection is closed once all is told."""
         self.ended = True
+        self._rest()
         self._wake()
 
     def want(self) -> None:
@@ -103,7 +105,13 @@ class Stream:
     def leave(self) -> None:
         """The client is not here; if it knows no id either, nobody can come back."""
         self._left = True
+        self._rest()
         self._wake()
+
+    def _rest(self) -> None:
+        """What nothing follows and nobody is here for takes less room."""
+        if self.ended and self._left and not self.over:
+            self._events.rest()
 
     @property
     def crowded(self) -> bool:
@@ -159,6 +167,7 @@ class Stream:
             if self._connection is me:
                 self._connection = None
                 self._left = True
+                self._rest()
             self._wake()
 
     async def _open(self, stream: EventStream, after: int, prime: bool) -> None:

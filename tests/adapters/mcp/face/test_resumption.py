@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -26,6 +27,10 @@ from ....support.memory import MemoryUpstream
 from ..conftest import ODD
 from .support import Gateway, Raw, by_hand, client, rpc, served
 
+EVENTS_OF_ONE = [
+    b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":%d}}' % n
+    for n in range(50)
+]
 CALL = {"name": "slow", "arguments": {"message": "x"}, "_meta": {"progressToken": "p"}}
 
 
@@ -263,12 +268,64 @@ def test_nothing_is_kept_for_a_client_that_can_not_come_back() -> None:
     assert (stream.kept, streams.own.kept, stream.reachable) == (0, 0, False)
 
 
+def test_what_clients_left_behind_takes_little_room() -> None:
+    streams = [Streams().new() for _ in range(100)]
+    tracemalloc.start()
+    try:
+        for stream in streams:
+            stream._known = True
+            stream.leave()
+            for event in EVENTS_OF_ONE:
+                stream.append(b"%b " % event)  # bytes of its own
+            stream.end()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [stream.kept for stream in streams] == [50] * 100
+    assert held < 100 * sum(map(len, EVENTS_OF_ONE)) / 3
+
+
+@pytest.mark.parametrize("after", [0, 20, 49, 50])
+async def test_who_comes_back_late_gets_what_was_missed_however_often(after: int) -> None:
+    streams, client = Streams(), Stalled()
+    client.reads.set()
+    stream = streams.new()
+    stream._known = True
+    stream.leave()
+    for event in EVENTS_OF_ONE:
+        stream.append(event)
+    stream.end()
+    for _ in range(2):
+        client.sent.clear()
+        assert await stream.serve(cast("Any", client), (), after, prime=False)
+        assert client.sent == EVENTS_OF_ONE[after:]
+
+
+async def test_who_breaks_off_again_and_comes_back_gets_the_rest() -> None:
+    streams, client = Streams(), Stalled()
+    stream = streams.new()
+    stream._known = True
+    stream.leave()
+    for event in EVENTS_OF_ONE:
+        stream.append(event)
+    stream.end()
+    serving = asyncio.create_task(stream.serve(cast("Any", client), (), 10, prime=False))
+    await client.reading.wait()
+    serving.cancel()
+    await asyncio.wait([serving])
+    assert client.sent == [EVENTS_OF_ONE[10]]
+    client.sent.clear()
+    client.reads.set()
+    assert await stream.serve(cast("Any", client), (), 11, prime=False)
+    assert client.sent == EVENTS_OF_ONE[11:]
+
+
 class Stalled:
     """A client that is connected and does not read."""
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
-        self.reads = asyncio.Event()
+        self.reading, self.reads = asyncio.Event(), asyncio.Event()
         self.sent: list[bytes] = []
 
     async def events(self, *, headers: Any = ()) -> Any:
@@ -285,6 +342,7 @@ class Stalled:
 
     async def send(self, data: bytes, *, event: str, id: str) -> None:
         self.sent.append(data)
+        self.reading.set()
         await self.reads.wait()
 
 
