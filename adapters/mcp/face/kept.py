@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import deque
 
 import msgspec
 
@@ -18,7 +17,7 @@ class Kept:
     __slots__ = ("_count", "_events", "_packed")
 
     def __init__(self) -> None:
-        self._events: deque[bytes] | None = deque()
+        self._events: list[bytes] | None = []
         self._packed = b""
         self._count = 0
 
@@ -32,8 +31,9 @@ class Kept:
         self._awake().append(event)
         self._count += 1
 
-    def popleft(self) -> bytes:
-        event = self._awake().popleft()
+    def drop(self) -> bytes:
+        """The oldest, which is kept no longer."""
+        event = self._awake().pop(0)
         self._count -= 1
         return event
 
@@ -41,9 +41,9 @@ class Kept:
         """Nobody needs them for now: JSON of one kind takes a tenth of its room so."""
         events = self._events
         if events and sum(map(len, events)) <= PACKED:
-            self._packed, self._events = zlib.compress(_encode(list(events)), 1), None
+            self._packed, self._events = zlib.compress(_encode(events), 1), None
 
-    def _awake(self) -> deque[bytes]:
+    def _awake(self) -> list[bytes]:
         if self._events is None:
-            self._events, self._packed = deque(_decode(zlib.decompress(self._packed))), b""
+            self._events, self._packed = _decode(zlib.decompress(self._packed)), b""
         return self._events

@@ -44,7 +44,7 @@ class Stream:
         self._wanted = False
         self._hung_up = False
         self._retry: int | None = None
-        self._moved = asyncio.Event()
+        self._moved: asyncio.Event | None = None  # set at the next change, once somebody waits for that
         self.on_begun: Callable[[], None] | None = None  # called once there is something to tell
 
     @property
@@ -121,7 +121,7 @@ class Stream:
     async def room(self) -> None:
         """Wait while it is crowded."""
         while self.crowded:
-            await self._moved.wait()
+            await self._next().wait()
 
     def drop(self) -> int:
         """Forget the oldest event; how many bytes it had. 0: there is none that may be forgotten (it is yet
@@ -130,7 +130,7 @@ class Stream:
         owed = not self._left and oldest > self._told and not self._flooded
         if len(self._events) <= (1 if self.ended else 0) or owed:
             return 0
-        size = len(self._events.popleft())
+        size = len(self._events.drop())
         self.size -= size
         return size
 
@@ -141,10 +141,17 @@ class Stream:
         return self.number == 0 and self.kept > 1 and (self.kept > EVENTS or self.size > BYTES)
 
     def _wake(self) -> None:
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
         if self.on_begun is not None and not self.idle:
             self.on_begun()
+
+    def _next(self) -> asyncio.Event:
+        """The next change."""
+        if self._moved is None:
+            self._moved = asyncio.Event()
+        return self._moved
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -182,7 +189,7 @@ class Stream:
         gone = asyncio.create_task(stream.gone.wait())
         try:
             while True:
-                moved = self._moved
+                moved = self._next()
                 while at < self.last and self._connection is me and not gone.done():
                     at = max(at, self.last - len(self._events)) + 1
                     event = self._events[at - self.last - 1]
