@@ -135,7 +135,7 @@ class Waiting:
 
     def __enter__(self) -> Self:
         if self._error is not None:
-            raise self._error
+            raise self._taken()
         self._inside = True
         self._cancelling = self._task.cancelling()
         for timer, callback in self.timed:
@@ -152,4 +152,13 @@ class Waiting:
             self._cancelled = False
             ours = self._task.uncancel() <= self._cancelling  # else somebody wants the task itself to end
             if ours and kind is asyncio.CancelledError and self._error is not None:
-                raise self._error from None
+                raise self._taken() from None
+
+    def _taken(self) -> Exception:
+        """The error, to be raised. One like it stays: what was raised holds the frames that it left, which
+        hold this object, and so would go only when the collector comes."""
+        error = self._error
+        assert error is not None
+        again = self._error = type(error).__new__(type(error), *error.args)
+        again.__dict__.update(error.__dict__)
+        return error

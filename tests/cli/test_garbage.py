@@ -67,6 +67,30 @@ async def test_a_call_leaves_nothing(ask: Ask, to: str) -> None:
         assert not left()
 
 
+@pytest.mark.parametrize(
+    ("ask", "to"),
+    [
+        pytest.param(ask_mcp, "mcp", id="mcp-mcp"),
+        pytest.param(ask_a2a, "a2a", id="a2a-a2a"),
+        pytest.param(ask_acp, "acp", id="acp-acp"),
+        pytest.param(ask_a2a, "acp", id="a2a-acp"),
+        pytest.param(ask_acp, "a2a", id="acp-a2a"),
+    ],
+)
+async def test_a_stream_that_its_client_breaks_off_leaves_nothing(ask: Ask, to: str) -> None:
+    async with flooded(100) as (_, port):  # more than goes out before the client is heard to have left
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(ask, to))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.transport.abort()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 60
+        while left() and loop.time() < end:  # a translated task goes on to its end
+            for _ in range(500):
+                await asyncio.sleep(0)
+        assert not left()
+
+
 class Knot:
     """Holds itself."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import pytest
 
-from agentgw.gateway.errors import UpstreamTimeout
+from agentgw.gateway.errors import Draining, UpstreamTimeout
 from agentgw.gateway.http.request import ClientGone
 from agentgw.gateway.waiting import KEPT, Timer, Timers, Waiting
 
@@ -42,6 +45,41 @@ async def test_the_first_error_counts() -> None:
     loop.call_soon(waiting.end, ClientGone())
     with pytest.raises(UpstreamTimeout), waiting:
         await for_ever()
+
+
+async def test_what_has_ended_ends_every_block_with_the_same() -> None:
+    waiting = Waiting()
+    asyncio.get_running_loop().call_soon(waiting.end, UpstreamTimeout("late", data={"limit": "idle"}))
+    for _ in range(3):
+        with pytest.raises(UpstreamTimeout) as raised, waiting:
+            await for_ever()
+        assert (raised.value.message, raised.value.data) == ("late", {"limit": "idle"})
+
+
+class Thing:
+    """Something that a block uses."""
+
+
+@pytest.mark.parametrize("kind", [ClientGone, Draining, TimeoutError])
+async def test_a_block_that_has_ended_holds_nothing(kind: type[Exception]) -> None:
+    """Nor does its error: all is gone without the collector."""
+    used: list[weakref.ref[Thing]] = []
+
+    async def work() -> None:
+        waiting, thing = Waiting(), Thing()
+        used.append(weakref.ref(thing))
+        asyncio.get_running_loop().call_soon(waiting.end, kind())
+        with waiting:
+            await for_ever()
+
+    gc.disable()
+    try:
+        with contextlib.suppress(kind):
+            await work()
+        await asyncio.sleep(0)  # the loop holds what it has thrown until it goes on
+        assert [ref() for ref in used] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_an_error_of_the_block_itself_is_told() -> None:
