@@ -51,20 +51,23 @@ def stamp(path: str) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def resolved(key: str, value: str, environ: Mapping[str, str], *, agent: str) -> str:
+def resolved(key: str, value: str, environ: Mapping[str, str], *, agent: str = "") -> str:
     """``value`` with every reference replaced. Raises ConfigError for one that stands for nothing: its
-    ``operator`` names the reference, the key that needs it and the agent; never with a value in it."""
+    ``operator`` names the reference, the key that needs it and the agent, where it is one's alone; never with
+    a value in it."""
+    needs = f"{key} of agent {agent} needs" if agent else f"{key} needs"
+    of: dict[str, str] = {"agent": agent} if agent else {}
 
     def value_of(match: re.Match[str]) -> str:
         if match["name"]:
-            return _variable(match["name"], environ, key, agent)
+            return _variable(match["name"], environ, needs, of)
         try:
             return _file(match["path"]) if match["path"] else _keyring(match["service"], match["user"])
         except _Missing as e:
             raise ConfigError(
-                f"{key} of agent {agent} needs a secret that can't be read",
-                data={"agent": agent, "reference": "file" if match["path"] else "keyring"},
-                operator=f"{key} of agent {agent} needs {match[0]}, {e}",
+                f"{needs} a secret that can't be read",
+                data={**of, "reference": "file" if match["path"] else "keyring"},
+                operator=f"{needs} {match[0]}, {e}",
             ) from None
 
     return PATTERN.sub(value_of, value)
@@ -74,13 +77,12 @@ class _Missing(Exception):
     """Why there is no value, as the end of a sentence."""
 
 
-def _variable(name: str, environ: Mapping[str, str], key: str, agent: str) -> str:
+def _variable(name: str, environ: Mapping[str, str], needs: str, of: Mapping[str, str]) -> str:
     try:
         return environ[name]
     except KeyError:
         raise ConfigError(
-            f"{key} of agent {agent} needs the environment variable {name}, which is not set",
-            data={"agent": agent, "variable": name},
+            f"{needs} the environment variable {name}, which is not set", data={**of, "variable": name}
         ) from None
 
 

@@ -110,11 +110,12 @@ class Tokens(Shared):
     async def obtain(self, record: Record, refused: Header | None) -> Issued:
         if record.oauth is None:
             return await self.logins.obtain(record, refused)
-        return await self._for_client(record.name, record.oauth)
+        return await self._for_client(record.oauth)
 
-    async def _for_client(self, agent: str, oauth: OAuth) -> Issued:
-        """Client credentials (RFC 6749, section 4.4)."""
-        secret = references.resolved("client_secret", oauth.client_secret, self._environ, agent=agent)
+    async def _for_client(self, oauth: OAuth) -> Issued:
+        """Client credentials (RFC 6749, section 4.4). Errors name no agent: all that share the token get
+        them, and who may call one may not know of the others."""
+        secret = references.resolved("client_secret", oauth.client_secret, self._environ)
         wanted = {
             "grant_type": "client_credentials", "scope": oauth.scope, "audience": oauth.audience,
             "resource": oauth.resource,
@@ -125,7 +126,6 @@ class Tokens(Shared):
         except ConfigError:
             raise
         except GatewayError as e:
-            raise NeedsAuth(
-                f"{agent} wants a token that the gateway can't get now", operator=e.message
-            ) from None
+            words = "the agent wants a token that the gateway can't get now"
+            raise NeedsAuth(words, operator=e.message) from None
         return issued(grant.access, grant.expires)

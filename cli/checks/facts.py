@@ -234,7 +234,7 @@ async def _issuer(config: Config, http: Transport) -> Issuer:
     try:
         reply = await http.request("GET", url, timeout=PATIENCE)
     except UpstreamError as e:
-        return Issuer(mistake=e.message)
+        return Issuer(mistake=e.message.replace("the agent", url))
     try:
         clock = parsedate_to_datetime(reply.header("date") or "").timestamp()
     except ValueError:

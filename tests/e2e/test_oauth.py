@@ -101,7 +101,7 @@ def test_calls_work_expire_and_fail_clearly(scene: Scene, until: Callable[..., A
     for name in AGENTS:
         failed = scene.fails(name)
         assert failed["error"]["code"] == "upstream_unauthorized", failed
-        assert f"{name} wants a token" in failed["error"]["message"]
+        assert "the agent wants a token" in failed["error"]["message"]
     for name in AGENTS:
         shown = until("needs-auth", lambda name=name: _needs_auth(scene, name))
         assert "invalid_client" in shown["detail"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import itertools
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from agentgw.gateway.errors import NeedsAuth
+from agentgw.gateway.errors import GatewayError, NeedsAuth
 from agentgw.gateway.model import OAuth, Record
 from agentgw.gateway.seal import Sealer
 from agentgw.gateway.transport import HttpTransport
@@ -116,3 +117,23 @@ async def test_a_login_is_good_at_its_url_alone() -> None:
     with pytest.raises(NeedsAuth):
         await used[0].get()
     await transport.aclose()
+
+
+@pytest.mark.parametrize("environ", [{}, {"SECRET": "s"}], ids=["no secret", "no server"])
+async def test_who_shares_one_does_not_learn_of_the_others(environ: dict[str, str]) -> None:
+    """Whoever calls one of them may have a key for that one alone."""
+    transport = HttpTransport()
+    async with aclosing(transport):
+        tokens = Tokens(
+            transport, environ, Logins(MemoryStore(), Sealer(), transport, (), environ), lambda name: None
+        )
+        settings = {"token_url": "http://127.0.0.1:1/token"}
+        first = tokens.bearer(agent("first", **settings))
+        second = tokens.bearer(agent("second", **settings))
+        assert first is not None
+        assert first is second
+        for _ in range(2):
+            with pytest.raises(GatewayError) as failed:
+                await first.get()
+            said = f"{failed.value.message} {failed.value.operator} {failed.value.data}"
+            assert "first" not in said
