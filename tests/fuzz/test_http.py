@@ -154,7 +154,7 @@ async def answered(
     try:
         await sending
         body = b""
-        while (piece := await connection.read()) is not None:
+        async for piece in connection:
             body += piece
     except GatewayError:
         return None
