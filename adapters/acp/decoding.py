@@ -35,6 +35,16 @@ from ...gateway.model import (
 )
 from . import codec
 from .faults import as_error, fault_of
+from .usual import (
+    MessageCompleted,
+    MessageCreated,
+    MessagePart,
+    RunCompleted,
+    RunCreated,
+    RunInProgress,
+    author_of,
+    usual,
+)
 from .wire import LAST_EVENTS, TERMINAL, Json, TextEvent
 
 log = logging.getLogger("agentgw.acp")
@@ -116,6 +126,34 @@ class RunDecoder:
         self.ended = self.ended or kind in LAST_EVENTS
         return events
 
+    def read(self, event: bytes) -> Sequence[Event] | None:
+        """``feed`` of an event as JSON, in a fraction of the time, if it is a usual one; None: it was not
+        fed."""
+        match usual(event):
+            case MessagePart(part=part):
+                return self.texts((part.content,))
+            case MessageCompleted(message=answer) if (message := answer.read()) is not None:
+                self.seen += 1
+                self._parts = 0
+                self._messages += 1
+                return (MessageDone(message=message),)
+            case MessageCreated(message=opened):
+                self.seen += 1
+                self._unclosed = self._unclosed or self._parts > 0
+                self._author, self._parts = author_of(opened.role), 0
+                self._resumed = False
+                return ()
+            case RunCreated(run=run) | RunInProgress(run=run):
+                self.seen += 1
+                return self._named(run.run_id, run.session_id, run.status)
+            case RunCompleted(run=run) if self._unclosed or len(run.output) <= self._messages:
+                self.seen += 1
+                self.ended = True
+                named = self._named(run.run_id, run.session_id, run.status)
+                return (*named, Finished(state=TaskState.COMPLETED))
+            case _:
+                return None
+
     def texts(self, texts: Sequence[str]) -> list[MessageDelta]:
         """What ``feed`` makes of events each of which is such a piece of plain text (``text_reader``)."""
         self.seen += len(texts)
@@ -133,19 +171,21 @@ class RunDecoder:
         run_id, session_id = run.get("run_id"), run.get("session_id")
         if not isinstance(run_id, str):
             raise codec.wrong("run.run_id", "expected a string")
-        self.run_id = run_id
-        self.session_id = session_id if isinstance(session_id, str) else None
-        self.status = str(run.get("status"))
-        events: list[Event] = []
-        if not self._started:
-            self._started = True
-            events.append(Started(task_id=run_id, context_id=self.session_id))
+        known = session_id if isinstance(session_id, str) else None
+        events: list[Event] = [*self._named(run_id, known, str(run.get("status")))]
         if self.status in TERMINAL or self.status == "awaiting":
             self.ended = True
             if (whole or self.status == "completed") and not self._unclosed:
                 events += self._rest(run)
             events.append(self._end(run))
         return events
+
+    def _named(self, run_id: str, session_id: str | None, status: str) -> Sequence[Event]:
+        self.run_id, self.session_id, self.status = run_id, session_id, status
+        if self._started:
+            return ()
+        self._started = True
+        return (Started(task_id=run_id, context_id=session_id),)
 
     def _end(self, run: Json) -> Event:
         match self.status:
@@ -248,7 +288,7 @@ def _is_open(message: Json) -> bool:
 
 def _author(raw: Any) -> str | None:
     role = cast(Json, raw).get("role") if isinstance(raw, dict) else None
-    return role.partition("/")[2] or None if isinstance(role, str) else None
+    return author_of(role) if isinstance(role, str) else None
 
 
 def request_of(raw: Any) -> InputRequest:

@@ -75,7 +75,8 @@ class Hearing:
         events: list[Event] = []
         try:
             for data in found:
-                events += decoder.feed(object_of(data, agent))
+                read = decoder.read(data)
+                events += decoder.feed(object_of(data, agent)) if read is None else read
                 if decoder.ended:
                     break
         except InvalidRequest as e:
