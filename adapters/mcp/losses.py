@@ -57,6 +57,10 @@ def of_request(call: Invocation) -> set[Loss]:
 
 def of_answer(task: Task) -> set[Loss]:
     """What a task loses when it becomes the result of a tool."""
+    if len(task.messages) == 1 and not task.artifacts and task.status_message is None:
+        (message,) = task.messages
+        if _is_plain(message):
+            return {Loss.AUTHOR} if message.author else set()  # most answers
     said = [*task.messages, *([task.status_message] if task.status_message else ())]
     lost = {Loss.BOUNDS} if len(said) > 1 else set[Loss]()
     for message in said:
@@ -98,6 +102,17 @@ def _of_message(message: Message) -> set[Loss]:
     if message.metadata:
         lost.add(Loss.MESSAGE_METADATA)
     return lost
+
+
+def _is_plain(message: Message) -> bool:
+    """Whether it is one text and nothing else, whoever says it."""
+    if message.extra or message.metadata or message.message_id is not None:
+        return False
+    match message.parts:
+        case (Text(media_type=None, name=None, metadata=None, extra=extra),):
+            return not extra
+        case _:
+            return False
 
 
 def _of_artifact(artifact: Artifact) -> set[Loss]:

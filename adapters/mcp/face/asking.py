@@ -34,8 +34,9 @@ class _State(msgspec.Struct, frozen=True):
 def question(handle: TaskHandle, exchange: Exchange) -> dict[str, Any] | None:
     """The task's open question as ``elicitation/create`` params; None when there is none, or this client
     can't be asked it."""
-    request = handle.task.input_request
-    if handle.task.state not in answers.ASKING or request is None:
+    task = handle.task
+    request = task.input_request
+    if request is None or task.state not in answers.ASKING:
         return None
     return elicitation.asked(request, exchange.client_capabilities)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, cast
+from typing import Any
+
+import msgspec
 
 from ....gateway.errors import CallerError, GatewayError, UnknownTask
 from ....gateway.model import Invocation
 from ....gateway.ports import AgentView, Engine, TaskHandle
+from ....gateway.readable import UNREADABLE
 from ....gateway.waiting import Waiting
 from .. import wire
 from ..wire import RpcError
@@ -24,6 +27,13 @@ from .tools import BadArguments, Turn
 # can mend (2025-11-25, server/tools: Error Handling); before, they were a protocol error.
 _TOOL_ERRORS = "2025-11-25"
 _QUESTIONS = 20  # in a row that one call puts to its client; the next one is its result
+
+
+class _Called(msgspec.Struct):
+    arguments: dict[str, Any] | None = None
+
+
+_called = msgspec.json.Decoder(_Called)
 
 
 async def call_agent(
@@ -56,31 +66,27 @@ async def call_agent(
         return begun_task(exchange, handle)
     patience = tasks.AFTER if exchange.wants_task else engine.config.limits.handover
     comes_back = begun is None and bool(after)
-    with cancelling(engine, exchange, handle, only_waits=comes_back):
+    try:
         asked = await converse(engine, view, exchange, handle, after, patience)
-    if asked is None and exchange.wants_task and handle.task.state in answers.RUNNING:
-        return begun_task(exchange, handle)
-    exchange.set_state(handle.task.state.value)
+    except asyncio.CancelledError:
+        taken_back(engine, exchange, handle, only_waits=comes_back)
+        raise
     task = await handle.whole()
+    if asked is None and task.state in answers.RUNNING and exchange.wants_task:
+        return begun_task(exchange, handle)
+    exchange.set_state(task.state.value)
     exchange.set_losses(task)
     return asked or answers.result(task, exchange.revision, note=note)
 
 
-@contextlib.contextmanager
-def cancelling(
-    engine: Engine, exchange: Exchange, handle: TaskHandle, *, only_waits: bool = False
-) -> Generator[None]:
-    """Inside the block a request that is taken back takes its task with it. Not where a modern client
-    ``only_waits`` again for a task that outlived an earlier request: its connection may merely have been
-    lost; in the handshake era it says so when it no longer wants it."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not (only_waits and exchange.era == "modern"):
-            job = asyncio.ensure_future(_cancel(engine, exchange, handle))
-            _cancels.add(job)
-            job.add_done_callback(_cancels.discard)
-        raise
+def taken_back(engine: Engine, exchange: Exchange, handle: TaskHandle, *, only_waits: bool = False) -> None:
+    """A request that is taken back takes its task with it. Not where a modern client ``only_waits`` again for
+    a task that outlived an earlier request: its connection may merely have been lost; in the handshake era it
+    says so when it no longer wants it."""
+    if not (only_waits and exchange.era == "modern"):
+        job = asyncio.ensure_future(_cancel(engine, exchange, handle))
+        _cancels.add(job)
+        job.add_done_callback(_cancels.discard)
 
 
 _cancels: set[asyncio.Future[None]] = set()
@@ -123,10 +129,14 @@ async def converse(
 
 
 def _arguments(exchange: Exchange) -> dict[str, Any]:
-    arguments = exchange.arguments().get("arguments")
-    if not isinstance(arguments, dict | None):
-        raise RpcError(wire.INVALID_PARAMS, "arguments must be an object")
-    return cast("dict[str, Any]", arguments or {})
+    if isinstance(exchange.params, msgspec.UnsetType):
+        return {}
+    try:
+        return _called.decode(exchange.params).arguments or {}
+    except msgspec.ValidationError:
+        raise RpcError(wire.INVALID_PARAMS, "arguments must be an object") from None
+    except UNREADABLE:
+        raise RpcError(wire.INVALID_PARAMS, "arguments can't be read") from None
 
 
 def _refused(exchange: Exchange, text: str) -> dict[str, Any]:

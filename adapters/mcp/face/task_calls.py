@@ -102,8 +102,11 @@ class TaskCalls:
         if exchange.era == "handshake":
             return self.begun(exchange, handle)
         patience = tasks.AFTER if exchange.wants_task else None
-        with conversation.cancelling(self._engine, exchange, handle):
+        try:
             asked = await conversation.converse(self._engine, view, exchange, handle, after, patience)
+        except asyncio.CancelledError:
+            conversation.taken_back(self._engine, exchange, handle)
+            raise
         if asked is not None:
             return asked
         if handle.task.state in answers.RUNNING:

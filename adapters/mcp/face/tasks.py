@@ -26,7 +26,7 @@ ENDED = frozenset({"completed", "failed", "cancelled"})
 def known(capabilities: Mapping[str, Any]) -> bool:
     """Whether these capabilities (a modern client's or server's) name the extension."""
     extensions = capabilities.get("extensions")
-    return isinstance(extensions, Mapping) and wire.TASKS_EXTENSION in extensions
+    return extensions is not None and isinstance(extensions, Mapping) and wire.TASKS_EXTENSION in extensions
 
 
 def methods(era: Era, revision: str) -> frozenset[str]:
