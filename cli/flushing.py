@@ -18,6 +18,8 @@ log = logging.getLogger("agentgw")
 
 EVERY = 0.2  # seconds: what a crash may lose of tasks and spans; of an answer's pieces, five times that
 EVERY_AT_MOST = 5.0  # while nothing can be written
+SOONEST = 0.05  # seconds, while calls leave very much: it would fill memory that the process then keeps
+MANY = 1000  # spans that are written together, where that can be
 
 
 class Flusher:
@@ -41,17 +43,18 @@ class Flusher:
         self._waiting: list[Span] = []
 
     async def run(self, tick: Callable[[], object]) -> None:
-        """Flush again and again, less often while it fails, until it is cancelled; ``tick`` is called each
-        0.2 s."""
-        pause, waited = EVERY, 0.0
+        """Flush again and again, sooner while there is much to write and less often while it fails, until it
+        is cancelled; ``tick`` is called each 0.2 s or sooner."""
+        pause, waited, many = EVERY, 0.0, 0
         while True:
-            await asyncio.sleep(EVERY)
+            step = min(EVERY, pause)
+            await asyncio.sleep(step)
             tick()
-            await self._collect()
-            waited += EVERY
-            if waited + EVERY / 2 > pause:
+            many += await self._collect()
+            waited += step
+            if waited + step / 2 > pause:
                 await self.flush(whole=False)
-                pause, waited = (min(pause * 2, EVERY_AT_MOST) if self.failing else EVERY), 0.0
+                pause, waited, many = next_pause(pause, many, failing=bool(self.failing)), 0.0, 0
             self.on_round()
 
     async def flush(self, *, whole: bool = True) -> None:
@@ -70,17 +73,19 @@ class Flusher:
             self._succeeded()
         self.on_flushed()
 
-    async def _collect(self) -> None:
+    async def _collect(self) -> int:
+        """How many spans there were."""
         spans = self._tracer.drain()
         if self.auditing is not None:
             await self.auditing.flush(spans)
         if not spans:
-            return
+            return 0
         self._metrics.spans(spans)
         if self.exporter is not None:
             self.exporter.export(spans)
         if self.kept:
             self._waiting += spans
+        return len(spans)
 
     async def _write(self, whole: bool) -> None:
         spans, self._waiting = self._waiting, []
@@ -100,3 +105,11 @@ class Flusher:
         if self.failing:
             log.warning("tasks and spans are written again")
         self.failing = ""
+
+
+def next_pause(before: float, many: int, *, failing: bool) -> float:
+    """Seconds from a flush to the next, where so ``many`` spans came about in the ``before`` seconds before
+    it. ``failing``: whether it did."""
+    if failing:
+        return min(max(before, EVERY) * 2, EVERY_AT_MOST)
+    return max(min(EVERY, before * MANY / many), SOONEST) if many else EVERY

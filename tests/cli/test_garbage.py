@@ -13,7 +13,7 @@ import pytest
 from agentgw.adapters.a2a.face.call import Call
 from agentgw.adapters.mcp.face.exchange import Exchange
 from agentgw.adapters.mcp.face.reply import Reply
-from agentgw.cli.garbage import ALL, OLDER, ROUNDS, Garbage
+from agentgw.cli.garbage import ALL, EVERY, OLDER, Garbage
 from agentgw.gateway.http.connection import Connection
 from agentgw.gateway.http.incoming import Incoming
 from agentgw.gateway.http.request import Request
@@ -102,35 +102,53 @@ def tied() -> weakref.ref[Knot]:
     return weakref.ref(Knot())
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def garbage() -> Iterator[Garbage]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def garbage(clock: Clock) -> Iterator[Garbage]:
     before = gc.get_threshold()
-    yield Garbage()
+    yield Garbage(clock)
     gc.set_threshold(*before)
     gc.unfreeze()
 
 
-def test_what_holds_itself_goes_by_the_clock(garbage: Garbage) -> None:
+def test_what_holds_itself_goes_by_the_clock(garbage: Garbage, clock: Clock) -> None:
     knot = tied()
-    for _ in range(ROUNDS - 1):
+    for _ in range(3):
         garbage.round()
     assert knot() is not None
+    clock.now += EVERY
     garbage.round()
     assert knot() is None
 
 
-def test_what_was_in_use_for_long_goes_too(garbage: Garbage) -> None:
+def test_what_was_in_use_for_long_goes_too(garbage: Garbage, clock: Clock) -> None:
     """Collections that it lived through have made it old."""
+
+    def collected(times: int) -> None:
+        for _ in range(times):
+            clock.now += EVERY
+            garbage.round()
+
     knot = Knot()
     ref = weakref.ref(knot)
-    for _ in range(ROUNDS * OLDER):
-        garbage.round()
+    collected(OLDER)
     gc.collect(1)
     del knot
-    for _ in range(ROUNDS * (ALL - OLDER) - 1):
-        garbage.round()
+    collected(ALL - OLDER - 1)
     assert ref() is not None
-    garbage.round()
+    collected(1)
     assert ref() is None
 
 
