@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from account import CORES, cpu, rss
 from load import Job, Outcome
-from measure import Bench, Cell, Limit, middle, open_sessions, rate, ratio
+from measure import WRITTEN, Bench, Cell, Limit, middle, rate, ratio, warm
 from parties import SCRIPT, Proxy, clients, gateway
 from rows import Row, relays, tools_list, translated
 
@@ -141,12 +141,14 @@ def apart(
     def done(count: int) -> Cell:
         jobs = [row.job(proxy.port, connections=share, count=count) for proxy in proxies]
         for ask, job in zip(asks, jobs, strict=True):
-            open_sessions(ask, job)
+            warm(ask, job)
         before = cpu(pids)
         with ThreadPoolExecutor(len(jobs)) as pool:
             outcomes = list(pool.map(lambda ask, job: ask(job), asks, jobs))
-        used, units, seconds = cpu(pids) - before, count * len(jobs), max(o.seconds for o in outcomes)
-        return Cell(units / seconds, used / units, used / seconds)
+        units, seconds = count * len(jobs), max(o.seconds for o in outcomes)
+        busy = (cpu(pids) - before) / seconds
+        time.sleep(WRITTEN)
+        return Cell(units / seconds, (cpu(pids) - before) / units, busy)
 
     count = share
     for _ in range(3):

@@ -109,10 +109,7 @@ class Bench:
     def done(self, job: Job, proxy: Proxy, units: int = 0) -> tuple[Cell, Outcome]:
         """Do a job; ``units``: what the account is divided by, when it is not requests."""
         units = units or job.count
-        if job.kind == "calls":  # connections to agents that were idle for seconds are opened anew
-            open_sessions(self.ask, job)
-            self.ask(msgspec.structs.replace(job, count=2 * job.connections))
-        open_sessions(self.ask, job)
+        warm(self.ask, job)
         before = cpu(proxy.pids)
         outcome = self.ask(job)
         busy = (cpu(proxy.pids) - before) / outcome.seconds
@@ -140,8 +137,17 @@ class Bench:
         return self.rounds_of(*measures)
 
 
+def warm(ask: Callable[[Job], Outcome], job: Job) -> None:
+    """Connections to agents that were idle for seconds are opened anew, and so are sessions, before anything
+    is measured."""
+    if job.kind == "calls":
+        open_sessions(ask, job)
+        ask(msgspec.structs.replace(job, count=2 * job.connections))
+    open_sessions(ask, job)
+
+
 def open_sessions(ask: Callable[[Job], Outcome], job: Job) -> None:
-    """Those that the job wants, before anything is measured."""
+    """Those that the job wants."""
     if job.opening:
         ask(msgspec.structs.replace(job, kind="open"))
 
