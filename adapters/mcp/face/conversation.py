@@ -71,9 +71,9 @@ async def call_agent(
     except asyncio.CancelledError:
         taken_back(engine, exchange, handle, only_waits=comes_back)
         raise
-    task = await handle.whole()
-    if asked is None and task.state in answers.RUNNING and exchange.wants_task:
+    if asked is None and exchange.wants_task and handle.task.state in answers.RUNNING:
         return begun_task(exchange, handle)
+    task = await handle.whole()
     exchange.set_state(task.state.value)
     exchange.set_losses(task)
     return asked or answers.result(task, exchange.revision, note=note)

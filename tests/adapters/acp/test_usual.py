@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -75,8 +77,11 @@ def test_a_short_way_leads_to_the_same(events: list[Json], resumed: Json | None)
     quick, slow = RunDecoder("x", resumed=resumed), RunDecoder("x", resumed=resumed)
     for event in events:
         assert read(quick, event) == fed(slow, event)
-        state = {name: getattr(quick, name) for name in RunDecoder.__slots__}
-        assert state == {name: getattr(slow, name) for name in RunDecoder.__slots__}
+        assert state(quick) == state(slow)
+
+
+def state(decoder: RunDecoder) -> Json:
+    return {name: getattr(decoder, name) for name in RunDecoder.__slots__}
 
 
 def read(decoder: RunDecoder, event: Json) -> list[Event] | str:
@@ -120,6 +125,61 @@ def test_a_plain_answer_is_usual() -> None:
     assert done.message.extra["acp"]["fields"] == {"created_at": "2026-01-01T00:00:00Z", "completed_at": None}
     assert finished == Finished(state=TaskState.COMPLETED)
     assert decoder.ended
+
+
+TIMES = {"created_at": "2026-01-01T00:00:00Z", "completed_at": None}
+OTHER: list[Any] = [
+    None, 0, True, "", "x", "agent", "agent/", "agent/m e", "user", "plain", "base64", "text/html",
+    "completed", "in-progress", "awaiting", "failed", "message.part", "message.completed", "run.completed",
+    [], {}, ["x"], {"x": 1},
+]  # fmt: skip
+
+
+def changed(value: Any) -> Iterator[Any]:
+    """The JSON value with one thing in it another, left out, added, or twice there."""
+    yield from OTHER
+    if isinstance(value, dict):
+        fields = cast(Json, value)
+        yield {**fields, "x": 1}
+        for name in ("run", "message", "part", "generic", "error"):
+            yield {**fields, name: {}}
+        for name, inner in fields.items():
+            yield {other: kept for other, kept in fields.items() if other != name}
+            for another in changed(inner):
+                yield {**fields, name: another}
+    elif isinstance(value, list):
+        items = cast(list[Any], value)
+        yield [*items, *items]
+        for at, inner in enumerate(items):
+            for another in changed(inner):
+                yield [*items[:at], another, *items[at + 1 :]]
+
+
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("times", [{}, TIMES], ids=["bare", "with times"])
+def test_whatever_is_otherwise_is_read_as_before(times: Json, at: int) -> None:
+    events = answer(**times)
+    unlike = [event for event in changed(events[at]) if isinstance(event, dict)]
+    assert len(unlike) > 50
+    for event in unlike:
+        alike([*events[:at], event, *events[at + 1 :]])
+
+
+@pytest.mark.parametrize("times", [{}, TIMES], ids=["bare", "with times"])
+def test_events_may_come_in_any_order_or_not_at_all(times: Json) -> None:
+    events = answer(**times)
+    for length in range(4):
+        for some in itertools.product(events, repeat=length):
+            alike(list(some))
+    for at in range(6):
+        alike([*events[:at], *events[at + 1 :]])
+
+
+def alike(events: list[Json]) -> None:
+    quick, slow = RunDecoder("x"), RunDecoder("x")
+    for event in events:
+        assert read(quick, event) == fed(slow, event), event
+        assert state(quick) == state(slow), event
 
 
 @pytest.mark.parametrize("at", range(6))
