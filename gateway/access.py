@@ -128,6 +128,7 @@ class Access:
         self._schemes = {"bearer": "", "openid": openid} if issuer is not None else _BEARER
         self._keys: dict[str, Key] = {}
         self._by_id: dict[str, Grant] = {}  # of keys
+        self._seen: set[str] = set()  # of keys that were good at some time since ``keys_ended`` was asked
         self._due = FOREVER  # when the next grant ends
         self._on_end: list[Callable[[], None]] = []
         self.closed = not self._open
@@ -151,6 +152,7 @@ class Access:
             grants[digest] = known or Grant(key.principal(), key.expires_at or FOREVER, key.rate)
         before, self._grants, self._keys = self._grants, grants, new
         self._by_id = {grant.principal.id: grant for grant in grants.values()}
+        self._seen |= self._good_keys()
         self.closed = bool(new) or not self._open
         for digest, grant in before.items():
             grant.ended = grants.get(digest) is not grant
@@ -179,10 +181,15 @@ class Access:
         grant = self._by_id.get(principal)
         return not principal.startswith(_KEY) if grant is None else grant.holds(time.time())
 
-    def good_keys(self) -> frozenset[str]:
+    def keys_ended(self) -> bool:
+        """Whether a key has ended since this was last asked, if it was good only in between, too."""
+        before, self._seen = self._seen, self._good_keys()
+        return not before <= self._seen
+
+    def _good_keys(self) -> set[str]:
         """The principals of all keys that are good now."""
         now = time.time()
-        return frozenset(id for id, g in self._by_id.items() if id.startswith(_KEY) and g.holds(now))
+        return {id for id, g in self._by_id.items() if id.startswith(_KEY) and g.holds(now)}
 
     def lost_its_key(self, principal: str) -> bool:
         """Whether the principal had a key that is not good any more."""

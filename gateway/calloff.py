@@ -42,13 +42,13 @@ class CallOff:
         self._background = background
         self._at_work = asyncio.Lock()
         self._gate = asyncio.Semaphore(AT_ONCE)
-        self._good: frozenset[str] | None = None  # keys, when it was last looked; None: never
+        self._begun = False
 
     def look(self) -> None:
         """Keys may have ended, or the process has just begun."""
-        before, self._good = self._good, self._access.good_keys()
-        if before is None or before - self._good:
+        if self._access.keys_ended() or not self._begun:
             self._background(self._all())
+        self._begun = True
 
     async def _all(self) -> None:
         told: set[str] = set()

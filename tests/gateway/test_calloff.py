@@ -201,6 +201,17 @@ async def test_the_next_process_cancels_what_a_key_left_that_ended_meanwhile() -
     await second.hub.aclose()
 
 
+async def test_a_key_that_was_good_for_a_moment_has_ended() -> None:
+    """Made and revoked before anybody looked at which keys there are; it may have been used."""
+    access = Access("")
+    access.take([key("ann")])
+    assert not access.keys_ended()
+    access.take([key("ann"), key("bob")])
+    access.take([key("ann")])
+    assert access.keys_ended()
+    assert not access.keys_ended()
+
+
 async def test_a_new_key_ends_nothing() -> None:
     scene = Scene()
     scene.keys()
