@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from ..support.serving import serving
+
 PEER = Path(__file__).parents[1] / "faults" / "stdio_peer.py"
 
 
@@ -23,10 +25,10 @@ def gone(pid: int) -> bool:
 
 
 def test_killing_the_gateway_ends_all_that_it_started(
-    spawn: Any, agentgw: Path, cli: Any, free_port: Any, until: Any
+    spawn: Any, cli: Any, free_port: Any, until: Any
 ) -> None:
     port = free_port()
-    served = spawn("gateway", [agentgw, "serve", "--port", str(port)], port=port, env=cli.environment)
+    served = serving(spawn, cli, port)
     added = cli.run("agents", "add", "scribe", "--", sys.executable, str(PEER), "--deaf")
     assert added.returncode == 0, added.stderr
     data = json.dumps({"tool": "echo", "arguments": {"text": "has_children"}})
@@ -41,11 +43,11 @@ def test_killing_the_gateway_ends_all_that_it_started(
 
 @pytest.mark.parametrize("runs", [False, True], ids=["alone", "gateway"])
 def test_a_command_that_ends_at_once_is_told_how_and_what_it_said(
-    spawn: Any, agentgw: Path, cli: Any, free_port: Any, runs: bool
+    spawn: Any, cli: Any, free_port: Any, runs: bool
 ) -> None:
     if runs:
         port = free_port()
-        spawn("gateway", [agentgw, "serve", "--port", str(port)], port=port, env=cli.environment)
+        serving(spawn, cli, port)
     wrong = "import sys; print('once', file=sys.stderr); sys.exit('no key in APP_KEY')"
     refused = cli.run("agents", "add", "scribe", "--", sys.executable, "-c", wrong)
     assert refused.returncode == 1

@@ -11,6 +11,8 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from ..support.serving import serving
+
 pytestmark = pytest.mark.slow
 
 Cli = Any
@@ -35,12 +37,11 @@ def home(make_cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Cli:
 
 
 @pytest.fixture(scope="module", params=["embedded", "running"])
-def registered(request: pytest.FixtureRequest, home: Cli, spawn: Any, free_port: Any, until: Any) -> Cli:
+def registered(request: pytest.FixtureRequest, home: Cli, spawn: Any, free_port: Any) -> Cli:
     """The same, with and without a gateway that runs."""
     if request.param == "running":
         port = free_port()
-        process = spawn("gateway", [home.script, "serve", "--port", port], port=port, env=home.environment)
-        until("the gateway says that it is ready", lambda: (home.home / "owner.json").exists())
+        process = serving(spawn, home, port)
         request.addfinalizer(process.stop)
     return home
 

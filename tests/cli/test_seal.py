@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 
+from ..support.serving import serving
+
 Cli = Any
 Spawn = Any
 
@@ -29,7 +31,7 @@ def test_rotate_without_a_gateway(cli: Cli) -> None:
 def test_rotate_in_a_running_gateway_needs_its_owner(cli: Cli, spawn: Spawn, free_port: Any) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    gateway = spawn("gateway", [cli.script, "serve", "--port", str(port)], port=port, env={**cli.environment})
+    gateway = serving(spawn, cli, port)
     try:
         keys = httpx.get(f"{url}/.well-known/jwks.json").json()
         before = ring(cli)
@@ -40,7 +42,7 @@ def test_rotate_in_a_running_gateway_needs_its_owner(cli: Cli, spawn: Spawn, fre
         assert len(ring(cli)) == 1 and ring(cli) != before
     finally:
         gateway.stop()
-    again = spawn("gateway", [cli.script, "serve", "--port", str(port)], port=port, env={**cli.environment})
+    again = serving(spawn, cli, port)
     try:
         # The key that signs cards lies sealed in the store: it has outlived the key that sealed it.
         assert httpx.get(f"{url}/.well-known/jwks.json").json() == keys

@@ -21,8 +21,9 @@ from filelock import FileLock
 
 from agentgw.cli import owner
 
-from ..conftest import PATIENCE, wait_until
+from ..conftest import PATIENCE
 from ..support.forked import Forked
+from ..support.serving import serving
 from .table import Table
 
 if TYPE_CHECKING:
@@ -189,14 +190,6 @@ def _as_owner(gateway: Any, path: str, body: dict[str, Any]) -> Any:
     return answer.json()
 
 
-def owns(home: Path, process: Any) -> bool:
-    """Whether commands find it, which comes last: of several processes the one that is started is that."""
-    if (status := process.popen.poll()) is not None:
-        raise RuntimeError(f"the gateway ended with {status}:\n{process.output}")
-    here = owner.read(home)
-    return here is not None and here.pid == process.popen.pid
-
-
 def workers_of(gateway: Any) -> list[psutil.Process]:
     """The processes that serve, where there are several."""
     found: list[psutil.Process] = []
@@ -222,9 +215,7 @@ def launch_gateway(
         env.setdefault("AGENTGW_SERVER__WORKERS", pytestconfig.getoption("--workers"))
         cli = Cli(agentgw, home or tmp_path_factory.mktemp("home"), forked, env)
         port = free_port()
-        words = [agentgw, "serve", "--port", port, *options]
-        process = spawn("gateway", words, port=port, env=cli.environment, cwd=cli.home)
-        wait_until("the gateway is ready", lambda: owns(cli.home, process))
+        process = serving(spawn, cli, port, *options)
         return Gateway(f"http://127.0.0.1:{port}", cli, process, port)
 
     return start

@@ -28,6 +28,7 @@ from pydantic import AnyUrl
 from ..conftest import PATIENCE, wait_until
 from ..support.issuer import AUDIENCE, CLIENT, SECRET, Issuer
 from ..support.oauth import AuthServer, Token
+from ..support.serving import serving
 from .conftest import Cli, register
 from .test_access import Guarded, asked, judged, mcp, mcp_one, run_of
 
@@ -319,8 +320,7 @@ def launch_public(
         url = f"http://127.0.0.1:{port}"
         settings = {"AGENTGW_AUTH__ISSUER": issuer, "AGENTGW_AUTH__SCOPES": json.dumps(SCOPES)}
         cli = Cli(agentgw, tmp_path_factory.mktemp("home"), forked, settings)
-        words = [agentgw, "serve", "--port", port, "--public-url", url]
-        started.append(spawn("gateway", words, port=port, env=cli.environment, cwd=cli.home))
+        started.append(serving(spawn, cli, port, "--public-url", url))
         cli("agents", "add", "tools", peers.mcp, "--protocol", "mcp")
         return url
 

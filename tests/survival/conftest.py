@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from ..conftest import PATIENCE, Process, Spawn, wait_until
-from ..e2e.conftest import PEERS, Cli, Journal, Peers, owns, peers
+from ..e2e.conftest import PEERS, Cli, Journal, Peers, peers
 from ..support.forked import Forked
+from ..support.serving import owns
 
 __all__ = ["peers"]
 
