@@ -202,12 +202,23 @@ async def trace(input: list[Message], context: Context) -> Answer:
     yield MessagePart(content=context.request.headers.get("traceparent", "none"))
 
 
+def collect(after: float = 0.05) -> None:
+    """In so many seconds, and again for a while: what the collector is to find may still be about to wait."""
+
+    def now() -> None:
+        gc.collect()
+        if after < 20:
+            collect(after * 2)
+
+    asyncio.get_running_loop().call_later(after, now)
+
+
 class Collect(logging.Handler):
     """The SDK leaves the generator of a cancelled run to the garbage collector: have it come at once."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() == "Run cancelled":
-            asyncio.get_running_loop().call_later(0.05, gc.collect)
+            collect()
 
 
 class Resources(ResourceStore):
