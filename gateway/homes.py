@@ -22,7 +22,6 @@ BUCKETS = 1 << 18  # of the table, with WAYS claims each
 WAYS = 8
 TABLE_BYTES = BUCKETS * WAYS * 8
 MOST = 128  # workers
-_BACKSLASH = 0x5C
 _TAIL = 12  # hexadecimal digits that say which worker made an id; of a UUID all of them are random else
 _SPREAD = 0x9E3779B97F4B  # odd: spreads 32 bits over the 48 of the tail
 _48 = (1 << 48) - 1
@@ -98,20 +97,6 @@ class Homes:
     def _sum(self, head: bytes) -> int:
         """No secret (who knows some ids can compute it): what nobody can guess of an id is its head."""
         return crc32(head, self._seed) * _SPREAD & _48
-
-
-def mentions(body: bytes, *names: bytes) -> bool:
-    """Whether one of these may be the name of a member in the JSON ``body``: most requests go on with
-    nothing, and need not be read for that twice."""
-    for name in names:
-        if name in body:
-            return True
-    return is_escaped(body)
-
-
-def is_escaped(body: bytes) -> bool:
-    """Whether a name in the JSON ``body`` may not stand there as it is: a character of it by its number."""
-    return _BACKSLASH in body and b"\\u" in body  # the first takes a tenth of the time
 
 
 def _place(text: bytes) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec import Raw
 
-from ...gateway.homes import is_escaped
+from ...gateway.mentions import is_escaped, outline
 from ...gateway.model import Principal
 
 _SPACE = UUID("6f1f5c8e-2d0e-4b7b-9a43-8c5a1f2f7d10")
@@ -63,11 +63,11 @@ def once_named(params: Raw, context_id: str | None) -> Raw:
     """The parameters of a message as they are, if each of the names in them that say where it belongs comes
     but once; else with the last of each, which is the one that counts here: a reader at the agent may take
     the first."""
-    raw = bytes(params)
-    if is_escaped(raw):
+    text = outline(bytes(params))
+    if is_escaped(text):
         return in_context(params, context_id)
     for name in _BELONGS:
-        if raw.count(name) > 1:
+        if text.count(name) > 1:
             return in_context(params, context_id)
     return params
 

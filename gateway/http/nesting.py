@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 
+LARGE = 64 * 1024  # bytes: to look for the next bracket is quicker then than to count them
 _BLOCK = 1 << 20  # bytes looked at together: bounds the memory that hostile bodies can take
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: 1 and -1
 _OTHERS = bytes(set(range(256)) - set(b"[{]}"))
@@ -12,7 +13,7 @@ _OTHERS = bytes(set(range(256)) - set(b"[{]}"))
 def too_deep(body: bytes, limit: int) -> bool:
     """Whether arrays and objects in ``body`` (JSON, or anything else) lie in one another more than ``limit``
     deep. A body with few brackets, however large, costs two passes of memchr; others 30 ns a bracket."""
-    if body.count(b"[") + body.count(b"{") <= limit:
+    if not _more_than(limit, body):
         return False
     if b"\\" in body:  # what is escaped neither ends a string nor is a bracket; pairs first: \\" does end one
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -25,4 +26,18 @@ def too_deep(body: bytes, limit: int) -> bool:
         if max(depths) > limit:
             return True
         depth = depths[-1]
+    return False
+
+
+def _more_than(limit: int, body: bytes) -> bool:
+    """Whether there are more opening brackets."""
+    if len(body) < LARGE:
+        return body.count(b"[") + body.count(b"{") > limit
+    for bracket in (b"[", b"{"):
+        at = body.find(bracket)
+        while at >= 0:
+            if limit <= 0:
+                return True
+            limit -= 1
+            at = body.find(bracket, at + 1)
     return False

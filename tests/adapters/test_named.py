@@ -9,7 +9,7 @@ from agentgw.adapters.a2a.face import named as a2a
 from agentgw.adapters.a2a.wire import V03, V10, Op
 from agentgw.adapters.mcp import wire
 from agentgw.adapters.mcp.face import named as mcp
-from agentgw.gateway.homes import mentions
+from agentgw.gateway.mentions import mentions
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import msgspec
 
 from ....gateway import sse
 from ....gateway.errors import GatewayError
-from ....gateway.homes import mentions
 from ....gateway.http.request import ClientGone, Request
+from ....gateway.mentions import mentions
 from ....gateway.ports import Engine
 from ....gateway.readable import UNREADABLE, must_be_text
 from ..problems import CONTENT_TYPE, INVALID_REQUEST, NO_METHOD, PARSE, Problem, problem_of, rpc_error

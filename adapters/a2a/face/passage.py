@@ -36,7 +36,7 @@ HELD = 64 * 1024  # bytes of pieces that are not put together yet
 TOGETHER = 1.0  # seconds: the hub is told no more often what a task at work says
 MARK = "agentgw"  # in a task's ``extra``: that it is relayed, and what its agent calls the conversation
 _RELAYED: Extra = {MARK: {"relayed": True}}
-NOTED = 1024 * 1024  # bytes that have passed: of a task that says more no content is kept, nor told the hub
+NOTED = 256 * 1024  # bytes that have passed: of a task that says more no content is kept, nor told the hub
 _ELSEWHERE = (Text(text="Too large to be kept here: the agent tells it to who asks for the task."),)
 
 
@@ -321,7 +321,7 @@ class Passage:
         theirs, known = task.context_id, self.task
         self._ours = ours = self._ours or theirs
         mark = _RELAYED if ours == theirs else {MARK: {"relayed": True, "context": theirs}}
-        said = None if "history" in task.extra.get("a2a", ()) else self._message
+        said = None if "history" in task.extra.get("a2a", ()) else self._said()
         at = now()
         task = msgspec.structs.replace(
             task,
@@ -340,6 +340,13 @@ class Passage:
         self._call.saw(task)
         self._tell()
         return ours
+
+    def _said(self) -> Message | None:
+        """What the client said, as far as it is kept."""
+        message = self._message
+        if message is not None and memoryview(self._call.raw).nbytes > NOTED:
+            self._message = message = msgspec.structs.replace(message, parts=_ELSEWHERE)
+        return message
 
     def _update(self, update: Update) -> None:
         """Take in a change of the task. Of many that come one after another the hub is told together, unless
@@ -402,9 +409,13 @@ class Passage:
 
 
 def _light(task: Task) -> Task:
-    """The task without what its artifacts say."""
+    """The task without what its artifacts say, and without what was said before."""
     artifacts = tuple(msgspec.structs.replace(a, parts=_ELSEWHERE) for a in task.artifacts)
-    return msgspec.structs.replace(task, artifacts=artifacts)
+    own = task.extra.get("a2a", {})
+    extra = task.extra
+    if "history" in own:
+        extra = {**extra, "a2a": {name: value for name, value in own.items() if name != "history"}}
+    return msgspec.structs.replace(task, artifacts=artifacts, extra=extra)
 
 
 def _light_event(event: ArtifactDelta) -> ArtifactDelta:

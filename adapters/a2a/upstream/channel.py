@@ -18,7 +18,7 @@ from ....gateway import sse
 from ....gateway.documents import opening
 from ....gateway.errors import BadUpstream, GatewayError, UpstreamFailed
 from ....gateway.h1_request import Fixed
-from ....gateway.homes import mentions
+from ....gateway.mentions import mentions
 from ....gateway.readable import UNREADABLE, must_be_text
 from ....gateway.transport import Reply, Stream, Transport
 from .. import rest03

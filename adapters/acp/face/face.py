@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from ....gateway.errors import Draining, GatewayError
-from ....gateway.homes import mentions
 from ....gateway.http.request import ClientGone, Request
+from ....gateway.mentions import mentions
 from ....gateway.model import Fault
 from ....gateway.ports import AgentView, Engine, Handler
 from ....gateway.readable import UNREADABLE

@@ -10,8 +10,8 @@ from typing import Any
 from msgspec import UNSET
 
 from ....gateway.errors import GatewayError, UnknownAgent
-from ....gateway.homes import mentions
 from ....gateway.http.request import Request
+from ....gateway.mentions import mentions
 from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine, Handler
 from .. import wire

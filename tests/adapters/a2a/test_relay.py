@@ -276,6 +276,25 @@ async def test_what_is_large_is_with_its_agent_only(monkeypatch: pytest.MonkeyPa
         assert got["artifacts"][0]["parts"] == [{"text": "".join(pieces)}]
 
 
+@pytest.mark.parametrize("text", ["few", "many" * 500], ids=["small", "large"])
+async def test_a_large_message_is_with_its_agent_only(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passage, "NOTED", 1000)
+    said: list[Any] = []
+
+    async def handle(method: str, params: Any, request: Request) -> Response:
+        said.append(params["message"]["parts"])
+        return answer({"task": task(DONE, "short")})
+
+    async with agent(handle) as url, gateway(x=url) as gw:
+        await gw.rpc("/a2a/x", "SendMessage", {"message": message(text)})
+        asked = {"includeArtifacts": True, "historyLength": 5}
+        (listed,) = (await gw.rpc("/a2a/x", "ListTasks", asked))["result"]["tasks"]
+    assert said == [[{"text": text}]]
+    kept = listed["history"][0]["parts"][0]["text"]
+    assert kept == text if len(text) < 1000 else kept.startswith("Too large to be kept here")
+    assert listed["artifacts"][0]["parts"] == [{"text": "short"}]
+
+
 async def test_a_list_asks_after_tasks_that_nobody_followed() -> None:
     async def handle(method: str, params: Any, request: Request) -> Response:
         return answer(task(DONE, "late")) if method == "GetTask" else answer({"task": task()})

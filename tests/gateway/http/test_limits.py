@@ -233,8 +233,9 @@ def made(chance: random.Random, depth: int) -> Any:
 
 def test_nesting_is_found_among_strings_and_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(1)
-    for block in (1 << 20, 7):
+    for block, large in ((1 << 20, 1 << 20), (7, 1 << 20), (1 << 20, 0)):
         monkeypatch.setattr("agentgw.gateway.http.nesting._BLOCK", block)
+        monkeypatch.setattr("agentgw.gateway.http.nesting.LARGE", large)
         for _ in range(300):
             value = made(chance, 7)
             body, depth = msgspec.json.encode(value), depth_of(value)
