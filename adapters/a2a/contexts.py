@@ -59,11 +59,11 @@ def _same(value: Raw, text: str) -> bool:
     return msgspec.json.decode(value) == text
 
 
-def once_named(params: Raw, context_id: str | None) -> Raw:
+def once_named(params: bytes, context_id: str | None) -> bytes:
     """The parameters of a message as they are, if each of the names in them that say where it belongs comes
     but once; else with the last of each, which is the one that counts here: a reader at the agent may take
     the first."""
-    text = outline(bytes(params))
+    text = outline(params)
     if is_escaped(text):
         return in_context(params, context_id)
     for name in _BELONGS:
@@ -72,11 +72,11 @@ def once_named(params: Raw, context_id: str | None) -> Raw:
     return params
 
 
-def in_context(params: Raw, context_id: str | None) -> Raw:
+def in_context(params: bytes, context_id: str | None) -> bytes:
     """The parameters of a message (JSON of either revision) that belongs to this conversation."""
     fields = _fields.decode(params)
     message = _fields.decode(fields["message"])
     if context_id is not None or "contextId" in message:
         message["contextId"] = Raw(_encode(context_id))
     fields["message"] = Raw(_encode(message))
-    return Raw(_encode(fields))
+    return _encode(fields)

@@ -343,7 +343,7 @@ def rpc_read(data: bytes) -> None:
 def context_put(data: bytes) -> None:
     contexts.renamed(data, "c", "d")
     if plain.send_at(data) is not None:
-        contexts.in_context(msgspec.Raw(data), "d")
+        contexts.in_context(data, "d")
 
 
 def parts_both(value: Any) -> None:

@@ -76,6 +76,8 @@ class Passage:
         self._name = view.name
         self._agent = agent
         self._version: Version = version
+        if message is not None and memoryview(call.raw).nbytes > NOTED:
+            message = msgspec.structs.replace(message, parts=_ELSEWHERE)
         self._message = message
         self._task = known
         self._told = known  # as the hub knows it
@@ -321,7 +323,7 @@ class Passage:
         theirs, known = task.context_id, self.task
         self._ours = ours = self._ours or theirs
         mark = _RELAYED if ours == theirs else {MARK: {"relayed": True, "context": theirs}}
-        said = None if "history" in task.extra.get("a2a", ()) else self._said()
+        said = None if "history" in task.extra.get("a2a", ()) else self._message
         at = now()
         task = msgspec.structs.replace(
             task,
@@ -340,13 +342,6 @@ class Passage:
         self._call.saw(task)
         self._tell()
         return ours
-
-    def _said(self) -> Message | None:
-        """What the client said, as far as it is kept."""
-        message = self._message
-        if message is not None and memoryview(self._call.raw).nbytes > NOTED:
-            self._message = message = msgspec.structs.replace(message, parts=_ELSEWHERE)
-        return message
 
     def _update(self, update: Update) -> None:
         """Take in a change of the task. Of many that come one after another the hub is told together, unless

@@ -90,7 +90,7 @@ class Relay:
 
     async def _begun(
         self, call: Call, view: AgentView, agent: A2AUpstream, send: Send
-    ) -> tuple[Passage, Json | msgspec.Raw]:
+    ) -> tuple[Passage, Json | bytes]:
         """The message's way, and the parameters that the agent gets. Where the client has a webhook, the
         agent is to name the task at once, so that it can be followed."""
         version = (await agent.interface()).version
@@ -108,9 +108,9 @@ class Relay:
                 raise
         wait = send.wait and (send.push is None or call.op is Op.STREAM)
         if version == call.version:
-            raw = call.raw
+            raw = bytes(call.raw)  # once: what is large takes its time
             if send.push is not None:
-                raw = msgspec.Raw(_encode(unpushed(call.params, version, wait=wait)))
+                raw = _encode(unpushed(call.params, version, wait=wait))
             same = theirs == message.context_id
             return passage, once_named(raw, theirs) if same else in_context(raw, theirs)
         message = msgspec.structs.replace(message, context_id=theirs)

@@ -30,7 +30,7 @@ from .discovery import elsewhere_at
 
 Headers = Sequence[tuple[str, str]]
 Credentials = Callable[[], Headers]
-Params = Json | msgspec.Raw
+Params = Json | bytes
 Activated = Callable[[str], None]
 # Gets the pieces of a large answer from its result on, and what must follow that; False: it took none.
 OnLarge = Callable[[AsyncGenerator[bytes], bytes], Awaitable[bool]]
@@ -259,7 +259,7 @@ class Channel:
         """Method, URL and body. ``id``: of the request, over JSON-RPC."""
         params = self._addressed(params)
         if self._rpc:
-            raw = bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
+            raw = params if isinstance(params, bytes) else _encode(params)
             name = method_name(op, self.interface.version)
             return "POST", self.interface.url, _CALL % (id, name, raw or b"{}")
         method, path, query, body = self._rest(op, params)
@@ -270,18 +270,17 @@ class Channel:
         """With the tenant that the agent's interface names (section 4.4.6), or none: a client's is no word of
         that interface, and would lead into another tenant of the agent's."""
         tenant = self.interface.tenant
-        if not isinstance(params, msgspec.Raw):
+        if not isinstance(params, bytes):
             fields = {key: value for key, value in params.items() if key != "tenant"}
             return {**fields, "tenant": tenant} if tenant else fields
-        raw = bytes(params)
-        if not tenant and not mentions(raw, b'"tenant"'):
+        if not tenant and not mentions(params, b'"tenant"'):
             return params
         try:
-            members = _members.decode(raw or b"{}")
+            members = _members.decode(params or b"{}")
         except UNREADABLE as e:
             raise BadUpstream("parameters are not JSON") from e
         members.pop("tenant", None)
-        return msgspec.Raw(_encode({**members, "tenant": tenant} if tenant else members))
+        return _encode({**members, "tenant": tenant} if tenant else members)
 
     def _rest(self, op: Op, params: Params) -> tuple[str, str, dict[str, Any], bytes | None]:
         old = self.interface.version == V03
@@ -290,7 +289,7 @@ class Channel:
             path = f"{prefix}/message:{'send' if op is Op.SEND else 'stream'}"
             if old:
                 return "POST", path, {}, _encode(rest03.nested(rest03.send_params_to(mapping(params))))
-            return "POST", path, {}, bytes(params) if isinstance(params, msgspec.Raw) else _encode(params)
+            return "POST", path, {}, params if isinstance(params, bytes) else _encode(params)
         fields = {k: x for k, x in mapping(params).items() if k != "tenant"}
         if op is Op.CARD:
             return "GET", f"{prefix}/card" if old else f"{prefix}/extendedAgentCard", {}, None
@@ -322,7 +321,7 @@ class Channel:
             raise agent_error(self._agent, reply.error)
         if reply.id != id and reply.id is not None and reply.id != str(id):
             raise BadUpstream(f"{self._agent} answered another request than it was asked")
-        if not bytes(reply.result):
+        if not memoryview(reply.result).nbytes:
             raise agent_http_error(self._agent, status, body) if status >= 400 else self._invalid(body)
         return reply.result
 
@@ -386,10 +385,10 @@ def _tell(answer: Reply | Stream, activated: Activated) -> None:
 
 def mapping(params: Params) -> Json:
     """Parameters as an object."""
-    if not isinstance(params, msgspec.Raw):
+    if not isinstance(params, bytes):
         return params
     try:
-        value: Any = msgspec.json.decode(params) if bytes(params) else {}
+        value: Any = msgspec.json.decode(params) if params else {}
     except UNREADABLE as e:
         raise BadUpstream("parameters are not JSON") from e
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]

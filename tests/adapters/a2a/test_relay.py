@@ -276,17 +276,25 @@ async def test_what_is_large_is_with_its_agent_only(monkeypatch: pytest.MonkeyPa
         assert got["artifacts"][0]["parts"] == [{"text": "".join(pieces)}]
 
 
+@pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage"])
 @pytest.mark.parametrize("text", ["few", "many" * 500], ids=["small", "large"])
-async def test_a_large_message_is_with_its_agent_only(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_large_message_is_with_its_agent_only(
+    text: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(passage, "NOTED", 1000)
     said: list[Any] = []
 
     async def handle(method: str, params: Any, request: Request) -> Response:
         said.append(params["message"]["parts"])
-        return answer({"task": task(DONE, "short")})
+        result = {"task": task(DONE, "short")}
+        return answer(result) if method == "SendMessage" else breaking([result])
 
     async with agent(handle) as url, gateway(x=url) as gw:
-        await gw.rpc("/a2a/x", "SendMessage", {"message": message(text)})
+        if method == "SendMessage":
+            await gw.rpc("/a2a/x", method, {"message": message(text)})
+        else:
+            async with streaming(gw, method, {"message": message(text)}) as events:
+                assert len([e async for e in events]) == 1
         asked = {"includeArtifacts": True, "historyLength": 5}
         (listed,) = (await gw.rpc("/a2a/x", "ListTasks", asked))["result"]["tasks"]
     assert said == [[{"text": text}]]
