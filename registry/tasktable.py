@@ -1,7 +1,7 @@
 """Tasks and their events in SQLite: the statements, without the life of the connection.
 
 Only one thread uses a table. It knows which task has which number, so that the ids of tasks, which come in no
-order, need no index on disk: that is what would cost most (``numbers``). Events are written in chunks, one
+order, need no index on disk: that is what would cost most. Events are written in chunks, one
 for what a task has gained since the last flush; what a new task has at once stands beside it.
 """
 
@@ -19,7 +19,6 @@ from ..gateway.lifecycle import PAUSED, TERMINAL
 from ..gateway.model import Logged, TaskState
 from ..gateway.readable import UNREADABLE
 from ..gateway.store import Place, StoredLog, StoredTask
-from .numbers import Numbers
 from .rows import TaskRow
 
 log = logging.getLogger("agentgw.registry")
@@ -40,10 +39,14 @@ class TaskTable:
         self._db = db
         self.limit = limit
         self._unreadable = unreadable
-        self._numbers = Numbers(limit + limit // 16)
+        # By the hash of an id, which is smaller than the id: whoever can looks whether the row has that id.
+        self._numbers: dict[int, int] = {}
         self._last = 0
         for id, self._last in db.execute("SELECT id, n FROM tasks ORDER BY n"):
-            self._numbers.put(id, self._last)
+            self._numbers[hash(id)] = self._last
+
+    def _number(self, id: str) -> int | None:
+        return self._numbers.get(hash(id))
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -54,17 +57,17 @@ class TaskTable:
         gained: list[tuple[int, int, bytes]] = []
         numbers = self._numbers
         for id, principal, agent, context_id, state, created_at, value, log, last in map(astuple, tasks):
-            number = numbers.get(id)
+            number = numbers.get(key := hash(id))
             if number is None:
                 self._last = number = self._last + 1
-                numbers.put(id, number)
+                numbers[key] = number
                 new.append((number, id, principal, agent, context_id, state, created_at, value, log or None))
                 continue
             changed.append((context_id, state, created_at, value, number, id, principal, agent))
             if log:
                 gained.append((number, last, log))
         for id, last, log in chunks:
-            if (number := numbers.get(id)) is not None:
+            if (number := numbers.get(hash(id))) is not None:
                 gained.append((number, last, log))
         for statement, rows in ((_ADD, new), (_CHANGE, changed), (_GAIN, gained)):
             if rows:
@@ -82,12 +85,13 @@ class TaskTable:
             ).fetchall()
             if found:
                 bound = (found[-1][1], *states)
-                self._db.execute(
-                    f"DELETE FROM chunks WHERE n IN (SELECT n FROM tasks WHERE n <= ? AND {among})", bound
-                )
+                if self._db.execute("SELECT 1 FROM chunks WHERE n <= ? LIMIT 1", bound[:1]).fetchone():
+                    self._db.execute(
+                        f"DELETE FROM chunks WHERE n IN (SELECT n FROM tasks WHERE n <= ? AND {among})", bound
+                    )
                 self._db.execute(f"DELETE FROM tasks WHERE n <= ? AND {among}", bound)
             for id, _ in found:
-                self._numbers.drop(id)
+                self._numbers.pop(hash(id), None)
             surplus -= len(found)
             if surplus <= 0:
                 return
@@ -97,14 +101,14 @@ class TaskTable:
     def load(self, ids: Sequence[str]) -> list[StoredTask]:
         """Those of these tasks that there are, and that can be read."""
         query = "SELECT id, agent, value FROM tasks WHERE n = ? AND id = ?"
-        wanted = [(number, id) for id in ids if (number := self._numbers.get(id)) is not None]
+        wanted = [(number, id) for id in ids if (number := self._number(id)) is not None]
         rows = (self._db.execute(query, each).fetchone() for each in wanted)
         return self._read(row for row in rows if row is not None)
 
     def one(self, id: str) -> StoredTask | None:
         """``Store.load_task``."""
         found = self.load([id])
-        if not found and id in self._unreadable and self._numbers.get(id) is not None:
+        if not found and id in self._unreadable and self._number(id) is not None:
             raise ConfigError(f"what is kept of the task {id} can't be read")
         return found[0] if found else None
 
@@ -161,7 +165,7 @@ class TaskTable:
         return [self._log(id, after) for id, after in wanted]
 
     def _log(self, task_id: str, after: int) -> StoredLog:
-        number, whole, newest = self._numbers.get(task_id), True, 0
+        number, whole, newest = self._number(task_id), True, 0
         events: dict[int, Logged] = {}
         for last, value in self._db.execute(_EVENTS, (number, number, after)):
             newest = max(newest, last)
@@ -175,7 +179,7 @@ class TaskTable:
 
     def _has_failed(self, task_id: str) -> bool:
         query = "SELECT state FROM tasks WHERE n = ?"
-        return self._db.execute(query, (self._numbers.get(task_id),)).fetchone() == (TaskState.FAILED,)
+        return self._db.execute(query, (self._number(task_id),)).fetchone() == (TaskState.FAILED,)
 
 
 _ADD = "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
