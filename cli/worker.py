@@ -22,7 +22,7 @@ from ..gateway.agentlog import logs_in
 from ..gateway.config import Config
 from ..gateway.homes import TABLE_BYTES, Homes
 from ..gateway.http.handover import Handover, socket_path
-from ..gateway.link import Handler, Link, Unpack, pack
+from ..gateway.link import Handler, Link, Payload, Unpack, pack
 from ..gateway.ports import Adapter, Host
 from ..gateway.rates import Rates
 from ..gateway.seal import Sealer
@@ -76,45 +76,45 @@ class Worker:
         self._tokens = LentTokens(self.link, lambda name: self.link.tell("said", pack(name)))
 
     def _handlers(self) -> Mapping[str, Handler]:
-        async def start(payload: bytes) -> bytes:
+        async def start(payload: Payload) -> Payload:
             self._begun = unpack_start(payload)
             self._started.set()
             await self._up.wait()
             return pack(None)
 
-        async def news(payload: bytes) -> bytes:
+        async def news(payload: Payload) -> Payload:
             if self._mirror is not None:
                 self._mirror.take(_news(payload))
             return pack(None)
 
-        async def keys(payload: bytes) -> bytes:
+        async def keys(payload: Payload) -> Payload:
             if self._gateway is not None:
                 self._gateway.access.take(_keys(payload))
             return pack(None)
 
-        async def configure(payload: bytes) -> bytes:
+        async def configure(payload: Payload) -> Payload:
             if self._gateway is not None:
                 config = _config(payload)
                 await self._gateway.reconfigure(config, rates=shared_rates(config, self._table))
             return pack(None)
 
-        async def flush(_: bytes) -> bytes:
+        async def flush(_: Payload) -> Payload:
             if self._gateway is not None and self._up.is_set():
                 await self._gateway.flush()
             return pack(None)
 
-        async def drain(_: bytes) -> bytes:
+        async def drain(_: Payload) -> Payload:
             return pack(self._gateway is None or await self._gateway.drain(self._hurry))
 
-        async def hurry(_: bytes) -> bytes:
+        async def hurry(_: Payload) -> Payload:
             self._hurry.set()
             return pack(None)
 
-        async def stop(_: bytes) -> bytes:
+        async def stop(_: Payload) -> Payload:
             self._stopping.set()
             return pack(None)
 
-        async def forget(payload: bytes) -> bytes:
+        async def forget(payload: Payload) -> Payload:
             self._tokens.forget(_name(payload))
             return pack(None)
 

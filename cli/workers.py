@@ -31,7 +31,7 @@ from ..gateway.control import AddAgent, Added, AgentInfo, Control
 from ..gateway.errors import ConfigError, GatewayError
 from ..gateway.homes import TABLE_BYTES, Homes
 from ..gateway.http.handover import OWNER, socket_path
-from ..gateway.link import Handler, Link, Unpack, pack
+from ..gateway.link import Handler, Link, Payload, Unpack, pack
 from ..gateway.metrics import Report
 from ..gateway.seal import Sealer
 from ..registry.directory import Directory
@@ -74,7 +74,7 @@ class _Worker:
         self.counts = Report()
         self.up = asyncio.Event()
 
-    async def call(self, name: str, payload: bytes = b"") -> bytes | None:
+    async def call(self, name: str, payload: Payload = b"") -> Payload | None:
         """What it answers; None if it is not there."""
         if self.link is None or not self.up.is_set():
             return None
@@ -206,16 +206,16 @@ class Workers:
     # --- what workers ask ---------------------------------------------------------------------
 
     def _handlers(self, worker: _Worker) -> dict[str, Handler]:
-        async def look(payload: bytes) -> bytes:
+        async def look(payload: Payload) -> Payload:
             await self._gateway.directory.described(_name(payload))
             await self._tell(worker)
             return pack(None)
 
-        async def said(payload: bytes) -> bytes:
+        async def said(payload: Payload) -> Payload:
             self._gateway.directory.changed(_name(payload))
             return pack(None)
 
-        async def report(payload: bytes) -> bytes:
+        async def report(payload: Payload) -> Payload:
             worker.counts = counts = _report(payload)
             metrics = self._gateway.metrics
             metrics.add(counts)
@@ -223,12 +223,12 @@ class Workers:
             metrics.elsewhere.dropped = sum(w.counts.dropped for w in self._all)
             return pack(None)
 
-        async def settle(_: bytes) -> bytes:
+        async def settle(_: Payload) -> Payload:
             await asyncio.gather(*(w.call("flush") for w in self._all if w is not worker))
             return pack(True)
 
-        async def audit(lines: bytes) -> bytes:
-            return pack(await self._audit(lines))
+        async def audit(lines: Payload) -> Payload:
+            return pack(await self._audit(bytes(lines)))
 
         gateway = self._gateway
         assert gateway.tokens is not None and isinstance(gateway.directory, Directory)

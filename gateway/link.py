@@ -1,8 +1,10 @@
 """Two processes of one gateway, on one local socket: either may call the other.
 
-A frame is its length (four bytes, big-endian) and a MessagePack array ``[kind, number, name, payload]``; for
-payloads there are ``pack`` and ``Unpack``. Calls begin in the order in which they were made; each is answered
-when it is done.
+A frame is a head (``_HEAD``), the name of what is called, and the payload; for payloads there are ``pack``
+and ``Unpack``. Calls begin in the order in which they were made; each is answered when it is done.
+
+What many calls leave is megabytes a second, so a large payload is copied nowhere: it is sent as it was packed
+and read to where it is decoded.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from struct import Struct
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -19,28 +22,24 @@ from .errors import Busy, ConfigError, GatewayError, for_operator
 
 log = logging.getLogger("agentgw.workers")
 T = TypeVar("T")
-Handler = Callable[[bytes], Awaitable[bytes]]
+Payload: TypeAlias = bytes | bytearray | memoryview
+Handler = Callable[[Payload], Awaitable[Payload]]
 _CALL, _ANSWER, _FAILED = 0, 1, 2
+_HEAD = Struct(">IQBB")  # bytes of the payload, number of the call, kind, bytes of the name
+_ROOM = 1 << 16  # bytes read at once; a frame of more has room of its own
 
-
-class _Frame(msgspec.Struct, array_like=True):
-    kind: int
-    number: int
-    name: str
-    payload: bytes
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Frame).decode
+_packer = msgspec.msgpack.Encoder()
 _JSON = msgspec.json.Encoder().encode
 
 
-def pack(value: Any) -> bytes:
+def pack(value: Any) -> Payload:
     """``value`` for the other process: MessagePack, or JSON where an integer is too large for that."""
+    packed = bytearray(b"m")
     try:
-        return b"m" + _encode(value)
+        _packer.encode_into(value, packed, 1)
     except OverflowError:
         return b"j" + _JSON(value)
+    return packed
 
 
 class Unpack(Generic[T]):
@@ -50,7 +49,7 @@ class Unpack(Generic[T]):
         self._packed = msgspec.msgpack.Decoder(type).decode
         self._json = msgspec.json.Decoder(type).decode
 
-    def __call__(self, payload: bytes) -> T:
+    def __call__(self, payload: Payload) -> T:
         return (self._packed if payload[:1] == b"m" else self._json)(memoryview(payload)[1:])
 
 
@@ -64,7 +63,7 @@ class Cut(Busy):
         GatewayError.__init__(self, "a process of the gateway has ended; try again in a moment")
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """One end. ``handlers``: what the other may call, by name; ``closed`` is set once
     the other end is gone."""
 
@@ -72,9 +71,10 @@ class Link(asyncio.Protocol):
         self.closed = asyncio.Event()
         self._handlers = handlers
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
+        self._room = self._buffer = memoryview(bytearray(_ROOM))
+        self._filled = 0  # bytes of the buffer
         self._number = 0
-        self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._calls: dict[int, asyncio.Future[Payload]] = {}
         self._serving: set[asyncio.Task[None]] = set()
 
     async def open(self, end: socket.socket) -> Link:
@@ -83,13 +83,13 @@ class Link(asyncio.Protocol):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=end)
         return self
 
-    async def call(self, name: str, payload: bytes = b"") -> bytes:
+    async def call(self, name: str, payload: Payload = b"") -> Payload:
         """What the other end's ``name`` answers. Raises ConfigError as it raised it there, GatewayError for
         whatever else failed there, Cut."""
         if self.closed.is_set():
             raise Cut
         self._number += 1
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
         number, self._calls[self._number] = self._number, answer
         self._send(_CALL, number, name, payload)
         try:
@@ -97,7 +97,7 @@ class Link(asyncio.Protocol):
         finally:
             self._calls.pop(number, None)
 
-    def tell(self, name: str, payload: bytes = b"") -> None:
+    def tell(self, name: str, payload: Payload = b"") -> None:
         """The same, without waiting for an answer."""
         self._send(_CALL, 0, name, payload)
 
@@ -116,45 +116,68 @@ class Link(asyncio.Protocol):
             if not call.done():
                 call.set_exception(Cut())
 
-    def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        at = 0
-        while len(buffer) - at >= 4:
-            end = at + 4 + int.from_bytes(buffer[at : at + 4])
-            if len(buffer) < end:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        buffer, at, next_size = self._buffer, 0, 0
+        self._filled += nbytes
+        while self._filled - at >= _HEAD.size:
+            size, number, kind, length = _HEAD.unpack_from(buffer, at)
+            begin = at + _HEAD.size + length
+            end = begin + size
+            if end > self._filled:
+                next_size = end - at
                 break
-            self._take(_decode(bytes(buffer[at + 4 : end])))
+            payload = buffer[begin:end]
+            self._take(
+                kind,
+                number,
+                str(buffer[at + _HEAD.size : begin], "ascii"),
+                bytes(payload) if buffer is self._room else payload,
+            )
             at = end
-        del buffer[:at]
+        self._keep(at, next_size)
 
-    def _send(self, kind: int, number: int, name: str, payload: bytes) -> None:
+    def _keep(self, at: int, size: int) -> None:
+        """Go on with what has come of a frame of ``size`` bytes (0: not known yet), which begins ``at``."""
+        rest = self._buffer[at : self._filled]
+        if size > _ROOM:
+            if len(self._buffer) == size:
+                return
+            self._buffer = memoryview(bytearray(size))
+        else:
+            self._buffer = self._room
+        self._filled = len(rest)
+        self._buffer[: len(rest)] = rest
+
+    def _send(self, kind: int, number: int, name: str, payload: Payload) -> None:
         if self._transport is not None and not self.closed.is_set():
-            frame = _encode(_Frame(kind, number, name, payload))
-            self._transport.write(len(frame).to_bytes(4) + frame)
+            head = _HEAD.pack(len(payload), number, kind, len(name)) + name.encode()
+            self._transport.writelines((head, payload))
 
-    def _take(self, frame: _Frame) -> None:
-        if frame.kind == _CALL:
-            job = asyncio.create_task(self._serve(frame))
+    def _take(self, kind: int, number: int, name: str, payload: Payload) -> None:
+        if kind == _CALL:
+            job = asyncio.create_task(self._serve(number, name, payload))
             self._serving.add(job)
             job.add_done_callback(self._serving.discard)
             return
-        call = self._calls.get(frame.number)
+        call = self._calls.get(number)
         if call is None or call.done():
             return
-        if frame.kind == _ANSWER:
-            call.set_result(frame.payload)
+        if kind == _ANSWER:
+            call.set_result(payload)
         else:
-            known, message, operator = _failure(frame.payload)
+            known, message, operator = _failure(payload)
             call.set_exception(ConfigError(message, operator=operator) if known else GatewayError(message))
 
-    async def _serve(self, frame: _Frame) -> None:
+    async def _serve(self, number: int, name: str, payload: Payload) -> None:
         try:
-            kind, payload = _ANSWER, await self._handlers[frame.name](frame.payload)
+            kind, answer = _ANSWER, await self._handlers[name](payload)
         except GatewayError as e:
-            kind, payload = _FAILED, pack((isinstance(e, ConfigError), e.message, for_operator(e)))
+            kind, answer = _FAILED, pack((isinstance(e, ConfigError), e.message, for_operator(e)))
         except Exception:
-            log.exception("%s failed", frame.name)
-            kind, payload = _FAILED, pack((False, "internal error", ""))
-        if frame.number:
-            self._send(kind, frame.number, "", payload)
+            log.exception("%s failed", name)
+            kind, answer = _FAILED, pack((False, "internal error", ""))
+        if number:
+            self._send(kind, number, "", answer)

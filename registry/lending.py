@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from ..gateway.errors import GatewayError, NeedsAuth, UnknownAgent
-from ..gateway.link import Handler, Link, Unpack, pack
+from ..gateway.link import Handler, Link, Payload, Unpack, pack
 from ..gateway.model import Record
 from .bearer import Header, Issued
 from .tokens import Bearers, Shared
@@ -54,7 +54,7 @@ class LentTokens(Shared):
 def lender(bearers: Bearers) -> Handler:
     """The link's handler ``token`` in the process that has the store."""
 
-    async def token(payload: bytes) -> bytes:
+    async def token(payload: Payload) -> Payload:
         wanted = _wanted(payload)
         try:
             return pack(await _found(bearers, wanted))

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from ..gateway.link import Handler, Link, Unpack, pack
+from ..gateway.link import Handler, Link, Payload, Unpack, pack
 from ..gateway.store import Batch, Store
 from .rows import Rows, RowStore, rows_of
 
@@ -38,12 +38,12 @@ class _Method:
         self.arguments = Unpack(given)
         self.result = Unpack(result)
 
-    def written(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def written(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
         bound = self.signature.bind(None, *args, **kwargs)
         bound.apply_defaults()
         return pack([bound.arguments[name] for name in self.names])
 
-    def read(self, payload: bytes) -> dict[str, Any]:
+    def read(self, payload: Payload) -> dict[str, Any]:
         given = self.arguments(payload)
         return {name: getattr(given, name) for name in self.names}
 
@@ -58,15 +58,21 @@ def _methods() -> dict[str, _Method]:
 METHODS = _methods()
 
 
+def _packed(batch: Batch) -> tuple[Sequence[int], Payload]:
+    """The batch as it goes over a link; the bytes of each task."""
+    rows = rows_of(batch)
+    return rows.sizes, pack(rows)
+
+
 def remote(link: Link) -> Store:
     """The store at the other end of ``link``. Opening and closing it do nothing."""
 
     async def nothing(_: Any) -> None: ...
 
     async def save(_: Any, batch: Batch) -> Sequence[int]:
-        rows = await asyncio.to_thread(rows_of, batch)
-        await link.call(_WRITE, pack(rows))
-        return rows.sizes
+        sizes, packed = await asyncio.to_thread(_packed, batch)
+        await link.call(_WRITE, packed)
+        return sizes
 
     def forwarding(method: _Method) -> Callable[..., Awaitable[Any]]:
         async def forward(_: Any, *args: Any, **kwargs: Any) -> Any:
@@ -85,13 +91,13 @@ def served(store: RowStore) -> dict[str, Handler]:
     def serving(name: str, method: _Method) -> Handler:
         bound = getattr(store, name)
 
-        async def serve(payload: bytes) -> bytes:
+        async def serve(payload: Payload) -> Payload:
             return pack(await bound(**method.read(payload)))
 
         return serve
 
-    async def write(payload: bytes) -> bytes:
-        await store.write(_rows(payload))
+    async def write(payload: Payload) -> Payload:
+        await store.write(lambda: _rows(payload))
         return pack(None)
 
     return {method.name: serving(name, method) for name, method in METHODS.items()} | {_WRITE: write}

@@ -4,7 +4,7 @@ write without reading them."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -49,8 +49,8 @@ class RowStore(Store):
     """A store that can also be given rows."""
 
     @abstractmethod
-    async def write(self, rows: Rows) -> None:
-        """``save``, of what is in rows already."""
+    async def write(self, made: Callable[[], Rows]) -> None:
+        """``save``, of the rows that ``made`` gives, in the thread that writes them."""
 
 
 def rows_of(batch: Batch) -> Rows:

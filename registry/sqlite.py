@@ -185,8 +185,8 @@ class SqliteStore(RowStore):
 
         return await self._run(save)
 
-    async def write(self, rows: Rows) -> None:
-        await self._run(lambda: self._write(rows))
+    async def write(self, made: Callable[[], Rows]) -> None:
+        await self._run(lambda: self._write(made()))
 
     def _write(self, rows: Rows) -> None:
         # Whatever goes wrong, the tables are made anew.

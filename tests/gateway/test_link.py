@@ -59,6 +59,45 @@ async def test_large_payloads_pass():
         assert await a.call("echo", big) == big
 
 
+async def test_payloads_of_every_size_pass_together():
+    async def echo(payload):
+        return payload
+
+    sizes = [0, 1, *range(2**16 - 40, 2**16 + 20), 5, 200_000, 3, 300_000, 2]
+    async with linked(None, {"echo": echo}) as (a, _):
+        sent = [bytes([number]) * size for number, size in enumerate(sizes)]
+        assert await asyncio.gather(*(a.call("echo", each) for each in sent)) == sent
+
+
+async def test_a_frame_may_come_in_pieces():
+    told, done = [], asyncio.Event()
+
+    async def tell(payload):
+        told.append(bytes(payload))
+        if len(told) == len(sent):
+            done.set()
+        return payload
+
+    sent = [b"", b"small", bytes(70_000), b"last"]
+    frames = []
+    sender = Link({})
+    sender._transport = type("Transport", (), {"writelines": lambda _, pieces: frames.extend(pieces)})()
+    for each in sent:
+        sender.tell("tell", each)
+    stream = b"".join(frames)
+    receiver = Link({"tell": tell})
+    for at in range(0, len(stream), 7):
+        piece = stream[at : at + 7]
+        while piece:
+            room = receiver.get_buffer(-1)
+            took = min(len(room), len(piece))
+            room[:took] = piece[:took]
+            receiver.buffer_updated(took)
+            piece = piece[took:]
+    await done.wait()
+    assert told == sent
+
+
 def test_any_json_passes():
     value = {"huge": 10**40, "text": "é", "list": [1, None, 2.5]}
     assert Unpack(dict)(pack(value)) == value
