@@ -224,8 +224,7 @@ class Connection(asyncio.Protocol):
             self.close()  # nobody asked
             return
         if self._between and (chunk := _whole_chunk(data)) is not None:
-            self.on_body(chunk)
-            self._deliver()
+            self._pass_on(chunk)
             return
         first = not self.answered
         self.answered = True
@@ -386,6 +385,24 @@ class Connection(asyncio.Protocol):
         if on_end is not None:
             self._chunks.clear()
             on_end(self)
+
+    def _pass_on(self, body: bytes) -> None:
+        """``on_body`` and ``_deliver``, in short where a taker takes it."""
+        taker, wake = self.taker, self._wake
+        if taker is None or wake is None or self._chunks or wake.done():
+            self.on_body(body)
+            self._deliver()
+            return
+        try:
+            if taker(body):
+                return
+        except Exception as e:  # see ``_deliver``
+            self.on_body(body)
+            if not wake.done():
+                wake.set_exception(e)
+            return
+        self.on_body(body)
+        self._awake()
 
     def _deliver(self) -> None:
         """What came is there for who waits for it."""

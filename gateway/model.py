@@ -211,6 +211,21 @@ class ArtifactDelta(_Struct, frozen=True, tag="artifact"):
     extra: Extra = {}
 
 
+class Place(_Struct, frozen=True):
+    """Where pieces of bare text go, one after the other: into the message that ``author`` writes, or to the
+    end of an artifact. ``event``: what such a piece is in a task's log."""
+
+    author: str | None = None
+    artifact_id: str | None = None
+
+    def event(self, text: str) -> MessageDelta | ArtifactDelta:
+        parts = (Text(text=text),)
+        if self.artifact_id is None:
+            return MessageDelta(parts=parts, author=self.author)
+        artifact = Artifact(artifact_id=self.artifact_id, parts=parts)
+        return ArtifactDelta(artifact=artifact, append=True, last=False)
+
+
 class Progress(_Struct, frozen=True, tag="progress"):
     """How far the work is: never part of the answer. ``data`` is a protocol's free-form progress event."""
 

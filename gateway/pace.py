@@ -11,7 +11,19 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from .model import ArtifactDelta, Data, Event, File, Logged, MessageDelta, MessageDone, Part, Progress, Text
+from .model import (
+    ArtifactDelta,
+    Data,
+    Event,
+    File,
+    Logged,
+    MessageDelta,
+    MessageDone,
+    Part,
+    Place,
+    Progress,
+    Text,
+)
 
 NEAR = 2  # events: who is no further behind keeps up
 FAR = 256  # events: more may not wait, however small they are
@@ -22,13 +34,19 @@ _encode = msgspec.json.Encoder().encode
 
 class Reader:
     """Who reads a log: how many events it has ``read``; one that waits for more has ``wake``, and may have a
-    ``taker``, that is offered what comes meanwhile."""
+    ``taker``, that is offered what comes meanwhile, and ``more``, for texts alone."""
 
-    __slots__ = ("read", "taker", "wake")
+    __slots__ = ("more", "read", "taker", "wake")
 
-    def __init__(self, read: int, taker: Callable[[Logged], bool] | None) -> None:
+    def __init__(
+        self,
+        read: int,
+        taker: Callable[[Logged], bool] | None,
+        more: Callable[[str, Place], bool] | None = None,
+    ) -> None:
         self.read = read
         self.taker = taker
+        self.more = more
         self.wake: asyncio.Future[None] | None = None
 
 
@@ -47,6 +65,12 @@ class Pace:
         reader.read = position
         if self._room is not None and position >= self._enough:
             self._go_on()
+
+    @property
+    def only(self) -> Reader | None:
+        """Who reads alone, and has read all that there was to wait for."""
+        readers = self.readers
+        return readers[0] if len(readers) == 1 and self._room is None else None
 
     def leaves(self, reader: Reader) -> None:
         """It reads no more."""

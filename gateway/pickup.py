@@ -26,6 +26,7 @@ from .model import Event, Finished, Principal, Record, Started, StateChanged, Ta
 from .ports import AgentView, Keeps, Rejoins, Tell
 from .taskbook import TaskBook
 from .tasklog import TaskLog
+from .turn import Telling
 
 log = logging.getLogger("agentgw.engine")
 Seen = tuple[str, str]  # a task that relays saw: its id, and whose it is
@@ -114,7 +115,7 @@ class Pickup:
                     events = tuple(event for event in events if not isinstance(event, Started))
                 return tell(*events) if events else None
 
-            await upstream.rejoin(ref, await entry.whole(), Trace(), told)
+            await upstream.rejoin(ref, await entry.whole(), Trace(), Telling(told))
 
     # --- what relays saw ---------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ class Pickup:
                     folding.add(Finished(state=state) if state in TERMINAL else StateChanged(state=state))
                 elif isinstance(upstream, Rejoins):
                     ref = TaskRef(task_id=entry.id)
-                    await upstream.rejoin(ref, entry.task, Trace(), told, follow=False)
+                    await upstream.rejoin(ref, entry.task, Trace(), Telling(told), follow=False)
                 else:
                     raise Unreachable(f"{entry.agent} can't be asked")
             except UnknownTask:

@@ -28,6 +28,7 @@ from .model import (
     InputReply,
     Invocation,
     Logged,
+    Place,
     Principal,
     Record,
     Task,
@@ -47,7 +48,13 @@ class Tell(Protocol):
     awaited before more is read from the agent: all who follow the task are slow. None: go on. Who can't slow
     its agent down may leave it alone."""
 
+    __slots__ = ()
+
     def __call__(self, *events: Event) -> Awaitable[None] | None: ...
+
+    def more(self, text: str, place: Place) -> Awaitable[None] | None:
+        """The same for a piece of bare text, which most events are."""
+        return self(place.event(text))
 
 
 PassOn = Callable[[Request, str, Headers], Awaitable[None]]
@@ -240,10 +247,18 @@ class TaskHandle(Protocol):
         """Whether the agent itself keeps the task, and a relay only saw it pass."""
         ...
 
-    def events(self, after: int = 0, taker: Callable[[Logged], bool] | None = None) -> AsyncGenerator[Logged]:
+    def events(
+        self,
+        after: int = 0,
+        taker: Callable[[Logged], bool] | None = None,
+        more: Callable[[str, Place], bool] | None = None,
+    ) -> AsyncGenerator[Logged]:
         """The log from ``after`` on and then live; ends when the task has ended or waits for input. What is
         logged while the follower waits is offered to ``taker`` at once: True says that it has taken it, and
-        the follower waits on. What it raises is raised where the follower waits, and nowhere else."""
+        the follower waits on. What it raises is raised where the follower waits, and nowhere else.
+
+        A piece of bare text may be offered to ``more`` before, which says the same; what that does not take
+        goes to ``taker``."""
         ...
 
     async def log(self) -> Sequence[Logged]:

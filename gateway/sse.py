@@ -40,15 +40,16 @@ class Decoder:
 
     Comments are dropped; ``retry`` is the last reconnection time the server named, in milliseconds,
     ``last_id`` the last event's id, which an event without data may have brought.
-    ``limit`` bounds one event's bytes; ``feed`` raises ValueError past it.
+    ``limit`` bounds one event's bytes; ``feed`` raises ValueError past it. ``fed``: how often it was fed.
     """
 
     __slots__ = (
-        "_data", "_event", "_held", "_id", "_limit", "_pieces", "_size", "last_id", "retry",
+        "_data", "_event", "_held", "_id", "_pieces", "_size", "fed", "last_id", "limit", "retry",
     )  # fmt: skip
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.retry: int | None = None
+        self.fed = 0
         self._pieces: list[bytes] = []  # of a line that is not complete; joined once, when it is
         self._held = 0
         self._data: list[bytes] = []
@@ -56,13 +57,13 @@ class Decoder:
         self._id: str | None = None
         self.last_id: str | None = None
         self._size = 0
-        self._limit = limit
+        self.limit = limit
 
     def whole(self, chunk: bytes) -> list[bytes] | None:
         """The data of the events in ``chunk``, where it is whole messages and nothing else, all in one of the
         usual forms: just what ``feed`` would make of it. None: it has to be fed, and nothing has changed."""
         begun = self._pieces or self._data or self._event or self._id != self.last_id
-        if begun or len(chunk) > self._limit:
+        if begun or len(chunk) > self.limit:
             return None
         if chunk.find(10) == len(chunk) - 2 and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
             return None if 13 in chunk else [chunk[6:-2]]
@@ -76,6 +77,7 @@ class Decoder:
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Events completed by ``chunk``."""
+        self.fed += 1
         whole = b"\n" in chunk or b"\r" in chunk or (bool(self._pieces) and self._pieces[-1].endswith(b"\r"))
         if not whole:
             self._hold(chunk)
@@ -102,7 +104,7 @@ class Decoder:
         if piece:
             self._pieces.append(piece)
             self._held += len(piece)
-            if self._held + self._size > self._limit:
+            if self._held + self._size > self.limit:
                 raise ValueError("server-sent event too large")
 
     def _field(self, line: bytes) -> None:
@@ -111,7 +113,7 @@ class Decoder:
         if name == b"data":
             self._data.append(value)
             self._size += len(value)
-            if self._size > self._limit:
+            if self._size > self.limit:
                 raise ValueError("server-sent event too large")
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")

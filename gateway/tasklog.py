@@ -14,6 +14,7 @@ from .light import MOST, SAYS, is_light, light, lightened, said, whole
 from .model import (
     Event,
     Logged,
+    Place,
     Started,
     Task,
     TaskRef,
@@ -36,7 +37,10 @@ _MILLISECONDS = [f".{ms:03d}Z" for ms in range(1000)]
 
 def now() -> str:
     """The time as the model writes it: UTC, milliseconds, ``Z``."""
-    ms = time_ns() // 1_000_000
+    return _written(time_ns() // 1_000_000)
+
+
+def _written(ms: int) -> str:
     return _second(ms // 1000) + _MILLISECONDS[ms % 1000]
 
 
@@ -58,8 +62,9 @@ class TaskLog:
     """
 
     __slots__ = (
-        "_came", "_events", "_first", "_folded", "_folding", "_light", "_load", "_loading", "_pace",
-        "_passed", "_pressing", "_said", "_saved", "_unwritten", "_waiting", "_writes", "_written", "agent",
+        "_came", "_first", "_folded", "_folding", "_grows", "_light", "_load", "_loading", "_logged",
+        "_pace", "_passed", "_pressing", "_said", "_saved", "_texts", "_unwritten", "_waiting", "_writes",
+        "_written", "agent",
         "booked", "canceled_by_client", "context_id", "id", "last_seq", "left", "principal", "relayed",
         "runner", "settled_now", "state", "stored", "upstream", "watchers", "weight",
     )  # fmt: skip
@@ -85,13 +90,13 @@ class TaskLog:
         self.watchers = 0
         self.booked: TaskState | None = None  # the state by which the book has it
         self.left = False
+        self._light = is_light(task)
         self._folding = Folding(task)
         self._folded = last_seq  # events that are in there; those that only add wait until it is read
         self._moved()
         self.last_seq: int = last_seq
         self._came = 0  # how many events were logged the last time
         self._said = 0  # bytes by which the task has grown
-        self._light = is_light(task)
         self._unwritten = 0  # bytes that it has said and the store does not have, once it is light
         self._writes: asyncio.Future[None] | None = None  # until fewer are
         self._written = False  # whether the store took what there was the last time
@@ -100,7 +105,9 @@ class TaskLog:
         self._passed = 0  # how often what there is was not written
         self._first: int = last_seq
         self._load = load
-        self._events: list[Logged] = []
+        self._logged: list[Logged] = []
+        # What came last, not logged yet: milliseconds since 1970, and what ``more`` was told.
+        self._texts: list[tuple[int, str, Place]] = []
         self._waiting: list[tuple[Reached, asyncio.Future[None]]] = []
         self._pace = Pace()
         self._loading = 0  # who reads the log out of the store just now
@@ -137,6 +144,39 @@ class TaskLog:
         self._came = self.last_seq - before
         if self._came and self._waiting:
             self._wake()
+
+    def more(self, text: str, place: Place) -> bool:
+        """``append`` of ``place.event(text)``, where who follows the task takes it at once, and that is all
+        there is to do now: the event is put together later, with others. False: it was not appended."""
+        reader = self._pace.only
+        if reader is None or reader.more is None or not self._grows or self._waiting:
+            return False
+        wake = reader.wake
+        if wake is None or wake.done() or reader.read != self.last_seq:
+            return False
+        size = self._said + len(text)
+        if size > MOST:
+            return False
+        try:
+            if not reader.more(text, place):
+                return False
+        except Exception as e:  # as in ``_offer``
+            wake.set_exception(e)
+            return False
+        self._said = size
+        self._texts.append((time_ns() // 1_000_000, text, place))
+        self.last_seq = reader.read = self.last_seq + 1
+        return True
+
+    @property
+    def _events(self) -> list[Logged]:
+        """All that was logged after ``_first``."""
+        if self._texts:
+            logged, texts = self._logged, self._texts
+            for seq, (ms, text, place) in enumerate(texts, self._first + len(logged) + 1):
+                logged.append(Logged(seq=seq, at=_written(ms), event=place.event(text)))
+            texts.clear()
+        return self._logged
 
     def _log(self, logged: Logged) -> None:
         event = logged.event
@@ -188,6 +228,7 @@ class TaskLog:
 
     def _lighten(self) -> None:
         self._light = True
+        self._grows = False
         self._folding = Folding(lightened(self.task))
 
     def _fold_on(self) -> None:
@@ -198,6 +239,7 @@ class TaskLog:
     def _moved(self) -> None:
         self.state = state = self._folding.state
         self.settled_now = state in SETTLED
+        self._grows = not (self._light or state is _SUBMITTED or self.settled_now)
 
     def _named(self, event: Started) -> None:
         known = self.upstream or TaskRef(task_id="")
@@ -223,8 +265,8 @@ class TaskLog:
         """Take over what a relay saw of the task."""
         if self.state not in TERMINAL:
             self._folding, self._folded = Folding(task), self.last_seq
-            self._moved()
             self._light = False
+            self._moved()
             self.context_id = task.context_id
             for reader in self._pace.readers:
                 if self.settled_now and reader.wake is not None and not reader.wake.done():
@@ -260,9 +302,12 @@ class TaskLog:
                 waiter.set_exception(Draining())
 
     async def events(
-        self, after: int = 0, taker: Callable[[Logged], bool] | None = None
+        self,
+        after: int = 0,
+        taker: Callable[[Logged], bool] | None = None,
+        more: Callable[[str, Place], bool] | None = None,
     ) -> AsyncGenerator[Logged]:
-        reader, pace = Reader(after, taker), self._pace
+        reader, pace = Reader(after, taker, more), self._pace
         self.watchers += 1
         try:
             if after < self._first:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from .errors import BadUpstream, Draining, GatewayError, UpstreamFailed, UpstreamTimeout
-from .model import Event, Fault, Finished, InputRequired, Started, TaskState
+from .model import Event, Fault, Finished, InputRequired, Place, Started, TaskState
 from .ports import Tell
 from .tasklog import TaskLog
 from .waiting import Timer
@@ -22,8 +22,22 @@ log = logging.getLogger("agentgw.engine")
 Work = Callable[[Tell], Awaitable[None]]
 
 
-class Turn:
-    """``idle``, ``total``: how long the agent may be silent, and may take in all. ``changed`` is called
+class Telling(Tell):
+    """``Tell`` by a function."""
+
+    __slots__ = ("_tell",)
+
+    def __init__(self, tell: Callable[..., Awaitable[None] | None]) -> None:
+        self._tell = tell
+
+    def __call__(self, *events: Event) -> Awaitable[None] | None:
+        return self._tell(*events)
+
+
+class Turn(Tell):
+    """What an upstream tells its task (it is called).
+
+    ``idle``, ``total``: how long the agent may be silent, and may take in all. ``changed`` is called
     after events were logged, ``started`` with what the agent calls task and conversation, where somebody
     wants to know. ``time``: the loop's."""
 
@@ -59,7 +73,16 @@ class Turn:
         self._room: asyncio.Future[None] | None = None  # the agent is kept waiting until then
         self._passed = ""  # the limit that has run out
 
-    def tell(self, *events: Event) -> Awaitable[None] | None:
+    def more(self, text: str, place: Place) -> Awaitable[None] | None:
+        entry = self._entry
+        if self._over or not entry.more(text, place):
+            return self(place.event(text))
+        self._heard = self._time()
+        self._room = None
+        self._changed(entry)
+        return None
+
+    def __call__(self, *events: Event) -> Awaitable[None] | None:
         """Take in what the agent tells. Once it has ended or asked, nothing more counts. Gives back what to
         wait for, when all who follow the task are slow."""
         if self._over:
@@ -87,7 +110,7 @@ class Turn:
         self._total.start(self._slow)
         fault: Fault | None = None
         try:
-            working = work(self.tell)
+            working = work(self)
             del work  # it holds all of the call, for as long as the agent works
             await working
             if not entry.settled_now and not entry.canceled_by_client:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from ...gateway.alike import Alike
-from ...gateway.model import Artifact, ArtifactDelta, Text
+from ...gateway.model import Artifact, ArtifactDelta, Place, Text
 from ...gateway.sse import escaped
 from .events import Update, item_to
 from .plain import Wire, WireArtifact, WireArtifactUpdate, WirePart
@@ -120,6 +120,13 @@ def _text_growth_at(result: bytes) -> tuple[Raw, tuple[str | None, str | None, s
         raise msgspec.ValidationError("it does not continue an artifact")
     artifact = update.artifact
     return artifact.parts[0].text, (update.task_id, update.context_id, artifact.artifact_id)
+
+
+def place_at(result: bytes) -> tuple[Raw, Place]:
+    """The text, encoded, and where it goes, of a result that is bare text which continues an artifact. Raises
+    msgspec.DecodeError for any other."""
+    text, (_, _, artifact_id) = _text_growth_at(result)
+    return text, Place(artifact_id=artifact_id)
 
 
 def piece(update: WireArtifactUpdate) -> ArtifactDelta:

@@ -14,6 +14,7 @@ from ...gateway.model import (
     Finished,
     Message,
     MessageDone,
+    Place,
     Started,
     StateChanged,
     Task,
@@ -100,6 +101,15 @@ class Reader:
                 self._keep(artifact)
                 events.append(delta)
         return [*events, *self._status(status_event(task.state, task.status_message))]
+
+    def more(self, text: str, place: Place) -> bool:
+        """``piece`` of ``place.event(text)``, where the artifact has grown before. False: it was not fed."""
+        grown = self._grown.get(place.artifact_id or "")
+        if grown is None or self._size > MOST - len(text):
+            return False
+        grown.more(text)
+        self._size += len(text)
+        return True
 
     def piece(self, event: ArtifactDelta) -> None:
         """``feed`` of an update that says this, once the turn has begun and before it is done: ``event`` is

@@ -20,6 +20,7 @@ from ...gateway.model import (
     MessageDelta,
     MessageDone,
     Part,
+    Place,
     Progress,
     Started,
     StateChanged,
@@ -50,6 +51,14 @@ class Writer:
         if task.messages and "gateway" in task.messages[-1].extra:
             self._opened(task.messages[-1])
             self._sent.add(task.messages[-1].parts)
+
+    def growing(self, place: Place) -> str | None:
+        """The artifact that is the message being written, where a text goes into that."""
+        return None if self._open is None or place.artifact_id is not None else self._name
+
+    def grown(self, text: str) -> None:
+        """Bare text was added to it, and is sent."""
+        self._sent.more(text)
 
     def more(self, event: Event) -> tuple[str, str] | None:
         """The artifact and the text, where the event adds only bare text to the message that is being

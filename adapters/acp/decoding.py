@@ -27,6 +27,7 @@ from ...gateway.model import (
     MessageDelta,
     MessageDone,
     Part,
+    Place,
     Progress,
     Started,
     TaskState,
@@ -55,10 +56,11 @@ PROMPT = "The agent waits for your answer."
 def text_reader() -> Callable[[bytes], str]:
     """Reads the text of events (as JSON) of a stream that are nothing but a piece of plain text. Raises
     msgspec.DecodeError for any other."""
-    return Alike(_text_at).read
+    return Alike(text_at).read
 
 
-def _text_at(event: bytes) -> tuple[msgspec.Raw, None]:
+def text_at(event: bytes) -> tuple[msgspec.Raw, None]:
+    """Where the text of such an event stands. Raises msgspec.DecodeError for any other."""
     return _text.decode(event).part.content, None
 
 
@@ -67,23 +69,23 @@ class RunDecoder:
     it stood at the question; what it has said is not told again, and a message that it left open goes on.
 
     ``feed`` raises InvalidRequest when an event is not ACP. ``ended`` is set after the last event;
-    ``seen`` counts the events fed.
+    ``seen`` counts the events fed; ``place``: where the text of the message goes that is being written.
     """
 
     __slots__ = (
-        "_agent", "_author", "_messages", "_names", "_parts", "_resumed", "_started", "_unclosed", "ended",
+        "_agent", "_messages", "_names", "_parts", "_resumed", "_started", "_unclosed", "ended", "place",
         "run_id", "seen", "session_id", "status",
     )  # fmt: skip
 
     def __init__(self, agent: str, *, resumed: Json | None = None) -> None:
         self._agent = agent
         self._resumed = resumed is not None
-        self._author: str | None = None
+        self.place = Place()
         self._parts = 0  # of the message that is being written
         self._messages = 0  # finished ones
         self._unclosed = False  # a message ended without message.completed: they can't be counted
         for message in _output_of(resumed) if resumed else ():
-            self._author = _author(message)
+            self.place = Place(author=_author(message))
             if _is_open(message):
                 parts = message.get("parts")
                 self._parts = len(cast(list[Any], parts)) if isinstance(parts, list) else 0
@@ -107,12 +109,12 @@ class RunDecoder:
         match kind:
             case "message.created":
                 self._unclosed = self._unclosed or self._parts > 0
-                self._author, self._parts = _author(event.get("message")), 0
+                self.place, self._parts = Place(author=_author(event.get("message"))), 0
                 self._resumed = False
             case "message.part":
                 self._parts += 1
                 if (text := codec.bare_text(event.get("part"))) is not None:
-                    events.append(MessageDelta(parts=(text,), author=self._author))
+                    events.append(MessageDelta(parts=(text,), author=self.place.author))
                 else:
                     events += self._part(codec.part(event.get("part")))
             case "message.completed":
@@ -140,7 +142,7 @@ class RunDecoder:
             case MessageCreated(message=opened):
                 self.seen += 1
                 self._unclosed = self._unclosed or self._parts > 0
-                self._author, self._parts = author_of(opened.role), 0
+                self.place, self._parts = Place(author=author_of(opened.role)), 0
                 self._resumed = False
                 return ()
             case RunCreated(run=run) | RunInProgress(run=run):
@@ -158,7 +160,13 @@ class RunDecoder:
         """What ``feed`` makes of events each of which is such a piece of plain text (``text_reader``)."""
         self.seen += len(texts)
         self._parts += len(texts)
-        return [MessageDelta(parts=(Text(text=text),), author=self._author) for text in texts]
+        return [MessageDelta(parts=(Text(text=text),), author=self.place.author) for text in texts]
+
+    def text(self) -> Place:
+        """``texts`` of one text, for who tells it with its place."""
+        self.seen += 1
+        self._parts += 1
+        return self.place
 
     def whole(self, run: Json) -> list[Event]:
         """The canonical events of a Run that is read at once: what was not told yet. None but Started while
@@ -212,7 +220,7 @@ class RunDecoder:
             return events
         for raw in _output_of(run)[self._messages :]:
             if not self._parts:
-                self._author = _author(raw)
+                self.place = Place(author=_author(raw))
             if self._parts or _is_open(raw):
                 for p in codec.message(raw).parts[self._parts :]:
                     self._parts += 1
@@ -229,7 +237,7 @@ class RunDecoder:
         if part.name is not None:
             return [self._artifact(part, part.name)]
         (clean,) = codec.compact((part,))
-        return [MessageDelta(parts=(clean,), author=self._author)]
+        return [MessageDelta(parts=(clean,), author=self.place.author)]
 
     def _artifact(self, part: Part, name: str) -> ArtifactDelta:
         """Each named part is an artifact of its own; ids are unique in the run."""

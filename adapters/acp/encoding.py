@@ -27,6 +27,7 @@ from ...gateway.model import (
     MessageDelta,
     MessageDone,
     Part,
+    Place,
     Progress,
     Started,
     StateChanged,
@@ -140,6 +141,21 @@ class RunEncoder:
             case _:
                 pass
         return out
+
+    def grows(self, place: Place) -> bool:
+        """Whether a bare text that goes there means just a part of the message that is open, and ``grown``
+        may follow."""
+        if self._open is None or self.run["status"] in _RESTING:
+            return False
+        name = place.artifact_id
+        return name is None or (name in self._artifacts and self._lost >= _GROWN)
+
+    def grown(self, text: str, place: Place) -> None:
+        """Such a text was told."""
+        assert self._open is not None
+        self._open.more(text)
+        if place.artifact_id is None:
+            self._deltas.more(text)
 
     def more(self, event: Event) -> str | None:
         """The text, where the event adds only plain text to the message that is open: then a part of it, and

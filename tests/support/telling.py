@@ -8,7 +8,7 @@ from typing import Protocol
 
 from agentgw.gateway.model import Event, InputReply, Invocation, TaskRef
 from agentgw.gateway.ports import Tell
-from agentgw.gateway.turn import Work
+from agentgw.gateway.turn import Telling, Work
 
 
 class Invokes(Protocol):
@@ -36,7 +36,7 @@ async def _told(work: Work) -> AsyncGenerator[Event]:
         for event in told:
             events.put_nowait(event)
 
-    job = asyncio.ensure_future(work(tell))
+    job = asyncio.ensure_future(work(Telling(tell)))
     job.add_done_callback(lambda _: events.put_nowait(None))
     try:
         while (event := await events.get()) is not None:
@@ -60,7 +60,7 @@ async def held_up(work: Work, at: int) -> tuple[int, int]:
         reached.set()
         return room
 
-    job = asyncio.ensure_future(work(tell))
+    job = asyncio.ensure_future(work(Telling(tell)))
     await reached.wait()
     for _ in range(200):
         await asyncio.sleep(0)
@@ -70,7 +70,7 @@ async def held_up(work: Work, at: int) -> tuple[int, int]:
     return before, len(told)
 
 
-class Narrow:
+class Narrow(Tell):
     """Implements ``ports.Tell`` with no room after three events or more, until the loop goes round. ``told``:
     the events; ``pressed``: how often some came all the same."""
 

@@ -16,7 +16,7 @@ from ....gateway.errors import NotActive, UnknownTask, Unsupported
 from ....gateway.followed import Following
 from ....gateway.lifecycle import TERMINAL
 from ....gateway.light import is_light
-from ....gateway.model import Invocation, Logged, Message, MessageDelta, Principal, Task
+from ....gateway.model import Invocation, Logged, Message, MessageDelta, Place, Principal, Task
 from ....gateway.ports import AgentView, Engine, TaskHandle
 from ..card import as_v03, grpc_interface, with_interfaces
 from ..codec import list_at, task_to
@@ -183,6 +183,7 @@ class Operations:
         yield task_json(task, call.version, history_length)
         writer = Writer(task)
         pieces = TextUpdates(task.id, task.context_id, call.version, call.framed)
+        told: Place | None = None
 
         def results(logged: Logged) -> list[bytes]:
             call.losses |= of_event(logged.event)
@@ -199,9 +200,20 @@ class Operations:
             found = results(logged)
             return None if call.now(found) else found
 
+        def more(text: str, place: Place) -> bool:
+            nonlocal told
+            name, write_now = writer.growing(place), call.write_now
+            if name is None or write_now is None or not write_now(pieces.event(name, text)):
+                return False
+            writer.grown(text)
+            if place is not told:
+                told = place
+                call.losses |= of_event(place.event(text))
+            return True
+
         try:
             following = Following(results, now)
-            async with aclosing(handle.events(seq, following.take)) as log:
+            async with aclosing(handle.events(seq, following.take, more)) as log:
                 async for logged in log:
                     for result in following.written(logged):
                         yield result

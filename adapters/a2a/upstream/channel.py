@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from ....gateway import sse
+from ....gateway.alike import AlikeEvents
 from ....gateway.documents import opening
 from ....gateway.errors import BadUpstream, GatewayError, UpstreamFailed
 from ....gateway.h1_request import Fixed
@@ -39,10 +40,12 @@ HELD = 1024 * 1024  # bytes of an answer that is read as a whole where its lengt
 
 class Taker(NamedTuple):
     """Of results that come while the reader of a stream waits for them: see ``sse.taker``. What ``read`` is
-    given may be no JSON."""
+    given may be no JSON. ``find`` and ``more``: see ``AlikeEvents``."""
 
     read: Callable[[bytes], Any]
     give: Callable[[list[Any]], bool]
+    find: Callable[[bytes], tuple[msgspec.Raw, Any]] | None = None
+    more: Callable[[str, Any], bool] = lambda text, rest: False
 
 
 _skipped = msgspec.json.Decoder(msgspec.Raw)
@@ -199,7 +202,10 @@ class Channel:
             return
         decoder = sse.Decoder(self._limit)
         if taker is not None and self.interface.version == V10:
-            answer.offer(sse.taker(decoder, self._reading(taker.read, id), taker.give))
+            take = sse.taker(decoder, self._reading(taker.read, id), taker.give)
+            if taker.find is not None:
+                take = AlikeEvents(decoder, self._reading(taker.find, id), taker.more, take).take
+            answer.offer(take)
         async for chunk in answer.chunks():
             try:
                 events = decoder.feed(chunk)

@@ -28,6 +28,7 @@ from ....gateway.model import (
     InputReply,
     Invocation,
     Message,
+    Place,
     Record,
     Task,
     TaskRef,
@@ -40,7 +41,7 @@ from ....gateway.telemetry import Attribute, Span, server_attributes, trace_head
 from ..card import Interface, agent_from
 from ..codec import Malformed, object_at, objects_at, text_at
 from ..events import Item, Update, is_settled
-from ..growth import piece_reader
+from ..growth import piece_reader, place_at
 from ..losses import of_message
 from ..params import send_params
 from ..plain import item_at, task_at
@@ -243,12 +244,19 @@ class A2AUpstream:
             room = tell(*events)
             return True
 
+        def more(text: str, place: Place) -> bool:
+            nonlocal room
+            if room is not None or not reader.task_id or reader.done or not reader.more(text, place):
+                return False
+            room = tell.more(text, place)
+            return True
+
         stream = self.stream(
             Op.STREAM,
             params,
             trace=call.trace,
             losses=losses,
-            taker=Taker(piece_reader(), take) if v == V10 else None,
+            taker=Taker(piece_reader(), take, place_at, more) if v == V10 else None,
         )
         async with aclosing(stream) as results:
             async for result in results:

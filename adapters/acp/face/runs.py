@@ -12,7 +12,7 @@ import msgspec
 from ....gateway import sse
 from ....gateway.errors import UnknownAgent
 from ....gateway.followed import Following
-from ....gateway.model import Invocation, Logged
+from ....gateway.model import Invocation, Logged, Place
 from ....gateway.ports import TaskHandle
 from .. import codec
 from ..encoding import RunEncoder, encoded, run_json
@@ -205,8 +205,15 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
             silence.broken()
             return None
 
+        def more(text: str, place: Place) -> bool:
+            if not encoder.grows(place) or not out.write_now(_part(text)):
+                return False
+            encoder.grown(text, place)
+            silence.broken()
+            return True
+
         following = Following(partial(told, encoder), now)
-        async with contextlib.aclosing(handle.events(after, following.take)) as log:
+        async with contextlib.aclosing(handle.events(after, following.take, more)) as log:
             while True:
                 with waiting:
                     logged = await anext(log, None)
@@ -221,9 +228,13 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
 def told(encoder: RunEncoder, logged: Logged) -> Iterable[bytes]:
     """The events that a logged one means, as they are written, in pieces of bounded size."""
     if (text := encoder.more(logged.event)) is not None:
-        said = _encode(text)
-        return (_PART % (said if said.isascii() else sse.escaped(said)),)
+        return (_part(text),)
     return _written(encoder.feed(logged.event, logged.at))
+
+
+def _part(text: str) -> bytes:
+    said = _encode(text)
+    return _PART % (said if said.isascii() else sse.escaped(said))
 
 
 def _written(events: Sequence[Json]) -> Iterator[bytes]:

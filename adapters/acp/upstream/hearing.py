@@ -8,12 +8,13 @@ import msgspec
 from msgspec import Raw
 
 from ....gateway import sse
+from ....gateway.alike import AlikeEvents
 from ....gateway.errors import BadUpstream, InvalidRequest
 from ....gateway.model import Event
 from ....gateway.ports import Tell
 from ....gateway.readable import UNREADABLE
 from ....gateway.transport import Stream
-from ..decoding import RunDecoder, text_reader, without_pieces
+from ..decoding import RunDecoder, text_at, text_reader, without_pieces
 from ..wire import Json
 
 
@@ -37,7 +38,8 @@ class Hearing:
         if stream.complete:
             self._told(await stream.read())
             return
-        stream.offer(sse.taker(self._reader, text_reader(), self._take))
+        several = sse.taker(self._reader, text_reader(), self._take)
+        stream.offer(AlikeEvents(self._reader, text_at, self._more, several).take)
         async for chunk in stream.chunks():
             if self._room is not None:
                 await self._room
@@ -61,6 +63,12 @@ class Hearing:
 
     def _wrong(self, error: InvalidRequest) -> BadUpstream:
         return BadUpstream(f"{self._agent} sent what is not ACP ({error.message})")
+
+    def _more(self, text: str, _: None) -> bool:
+        if self._room is not None or self._decoder.ended:
+            return False
+        self._room = self._tell.more(text, self._decoder.text())
+        return True
 
     def _take(self, texts: Sequence[str]) -> bool:
         if self._room is not None or self._decoder.ended:

@@ -21,11 +21,13 @@ from agentgw.adapters.a2a.growth import (
     growth_at,
     growth_reader,
     piece_reader,
+    place_at,
     update_json,
 )
 from agentgw.adapters.a2a.growth import piece as piece_of
 from agentgw.adapters.a2a.heard import Heard
 from agentgw.adapters.a2a.plain import WireArtifactUpdate
+from agentgw.adapters.a2a.reader import Reader
 from agentgw.adapters.a2a.upstream.upstream import A2AUpstream
 from agentgw.adapters.a2a.writer import Writer
 from agentgw.gateway import sse
@@ -40,6 +42,7 @@ from agentgw.gateway.model import (
     Message,
     MessageDelta,
     MessageDone,
+    Place,
     Principal,
     Progress,
     Record,
@@ -125,6 +128,27 @@ def test_pieces_put_together_say_what_they_say_one_by_one(updates: list[dict[str
         assert heard_one.news(new) == heard_many.news(new)
 
 
+@given(st.lists(UPDATE | BARE | BARE, max_size=6))
+def test_texts_that_grow_are_what_is_read(updates: list[dict[str, Any]]) -> None:
+    quick, slow, folding = Reader("x"), Reader("x"), Folding(Task(id="t", context_id="c", agent="x"))
+    for update in [{"artifact": {"artifactId": "a", "parts": [{"text": "0"}]}}, *updates]:
+        read = growth(update).read()
+        wanted = slow.feed(read)
+        folding.add(read.event)
+        try:
+            raw, place = place_at(json.dumps({"artifactUpdate": update}).encode())
+        except msgspec.DecodeError:
+            assert quick.feed(read) == wanted
+            continue
+        text = msgspec.json.decode(raw, type=str)
+        assert place.event(text) == read.event
+        if not quick.more(text, place):
+            assert quick.feed(read) == wanted
+    more = [msgspec.structs.replace(a, parts=(*a.parts, Text(text="z"))) for a in folding.task.artifacts]
+    snapshot = msgspec.structs.replace(folding.task, artifacts=tuple(more))
+    assert quick.feed(snapshot) == slow.feed(snapshot)
+
+
 @given(st.lists(UPDATE | BARE, max_size=4))
 def test_a_piece_is_what_is_read(updates: list[dict[str, Any]]) -> None:
     read = piece_reader()
@@ -165,7 +189,10 @@ def test_what_is_written_at_once_is_what_is_written(version: Any, said: list[Any
     quick, slow, texts = Writer(known), Writer(known), TextUpdates("t", "c", version, sse.encode)
     for n, event in enumerate(said):
         logged = Logged(seq=n + 1, at="2026-01-01T00:00:00Z", event=event)
-        if (text := quick.more(event)) is not None:
+        if (name := _growing(quick, event)) is not None and n % 2:
+            found = [each.data for each in sse.Decoder().feed(texts.event(name, event.parts[0].text))]
+            quick.grown(event.parts[0].text)
+        elif (text := quick.more(event)) is not None:
             found = [each.data for each in sse.Decoder().feed(texts.event(*text))]
         else:
             found = [update_json(update, version) for update in quick.feed(logged)]
@@ -173,6 +200,18 @@ def test_what_is_written_at_once_is_what_is_written(version: Any, said: list[Any
         assert [json.loads(each) for each in found] == [
             json.loads(msgspec.json.encode(each)) for each in wanted
         ]
+
+
+def _growing(writer: Writer, event: Any) -> str | None:
+    """``writer.growing``, where the event is nothing but a text that goes somewhere."""
+    match event:
+        case MessageDelta(parts=(Text(text=text),)):
+            place = Place(author=event.author)
+        case ArtifactDelta(artifact=Artifact(parts=(Text(text=text),))):
+            place = Place(artifact_id="a")
+        case _:
+            return None
+    return writer.growing(place) if event == place.event(text) else None
 
 
 @pytest.mark.parametrize("other", [task(), status(WORKING), {"new": 1}, {}, 1])
@@ -341,3 +380,15 @@ async def test_what_is_told_at_once_is_what_is_told_anyway(
             quick = await outcome(url, events, offering=True)
             assert quick == await outcome(url, events, offering=False), seed
     assert took
+
+
+def test_what_has_grown_is_not_told_again() -> None:
+    writer = Writer(Task(id="t", context_id="c", agent="x", state=TaskState.WORKING))
+
+    def fed(event: Any) -> list[Any]:
+        return [update.event for update in writer.feed(Logged(seq=1, at="", event=event))]
+
+    fed(MessageDelta(parts=(Text(text="a"),)))
+    writer.grown("b")
+    (last,) = fed(MessageDone(message=Message(role="agent", parts=(Text(text="abc"),))))
+    assert (last.append, last.artifact.parts) == (True, (Text(text="c"),))

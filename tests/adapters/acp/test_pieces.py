@@ -27,6 +27,7 @@ from agentgw.gateway.model import (
     MessageDelta,
     MessageDone,
     Part,
+    Place,
     Progress,
     StateChanged,
     Task,
@@ -89,6 +90,35 @@ def test_what_is_told_is_what_is_encoded(said: list[Event]) -> None:
     assert quick.losses == slow.losses
 
 
+PLACES = st.builds(
+    Place,
+    author=st.sampled_from([None, None, "me"]),
+    artifact_id=st.sampled_from([None, None, "a"]),
+)
+
+
+@given(
+    st.lists(
+        events | st.tuples(st.text(max_size=3), PLACES) | st.tuples(st.text(max_size=3), PLACES), max_size=10
+    )
+)
+def test_texts_that_grow_are_what_is_encoded(said: list[Event | tuple[str, Place]]) -> None:
+    quick, slow = RunEncoder(TASK), RunEncoder(TASK)
+    for each in [*said, Finished(state=TaskState.COMPLETED)]:
+        at, found = "2026-01-01T00:00:01Z", None
+        if isinstance(each, tuple):
+            text, place = each
+            event = place.event(text)
+            if quick.grows(place):
+                quick.grown(text, place)
+                found = [part(content=text)]
+        else:
+            event = each
+        assert (quick.feed(event, at) if found is None else found) == slow.feed(event, at)
+    assert quick.run == slow.run
+    assert quick.losses == slow.losses
+
+
 def part(**fields: Any) -> dict[str, Any]:
     return {"type": "message.part", "part": {"content_type": "text/plain", "content": "a", **fields}}
 
@@ -141,3 +171,15 @@ def test_what_is_usual_is_read_as_text() -> None:
     data = [json.dumps(event).encode() for event in usual]
     texts = [*map(text_reader(), data)]
     assert RunDecoder("x").texts(texts) == [MessageDelta(parts=(Text(text="a"),))] * 3
+
+
+def test_what_has_grown_is_not_told_again() -> None:
+    """A message ends as it was told; one that then says something else, as that."""
+    for text, kind in (("ab", "text/plain"), ("ax", "text/markdown"), ("abc", "text/markdown")):
+        encoder = RunEncoder(TASK)
+        encoder.feed(MessageDelta(parts=(Text(text="a"),)), "")
+        encoder.grown("b", Place())
+        said = Message(role="agent", parts=(Text(text=text, media_type="text/markdown"),))
+        (last,) = encoder.feed(MessageDone(message=said), "")
+        found = [(part["content"], part["content_type"]) for part in last["message"]["parts"]]
+        assert found == [(text, kind)]
