@@ -27,9 +27,9 @@ from .tasklog import SETTLED, TaskLog, now
 
 log = logging.getLogger("agentgw.engine")
 
-# Of tasks that only wait in memory for somebody to ask. What more would save in reading, collecting garbage
-# takes: it looks at all that is in memory.
-IDLE_TASKS = 1000
+# Of tasks that only wait in memory for somebody to ask, some 6 KB each. What more would save in reading,
+# memory and collecting garbage take.
+IDLE_TASKS = 200
 IDLE_BYTES = 2 * 1024 * 1024
 AT_ONCE = 50  # tasks that are read together
 _UNFINISHED = frozenset(TaskState) - TERMINAL

@@ -28,6 +28,7 @@ _SUBMITTED = TaskState.SUBMITTED  # to find it in its class takes longer
 UNWRITTEN = 8 * 1024 * 1024  # bytes of a task that says much, which may wait to be written
 WAITING = 200  # pieces of an answer that may wait for more, to be written together with it,
 PASSES = 5  # and at which writing they are written, be they as few as they may
+ALONE = 8  # pieces that may wait where nobody follows: of many whose clients have gone memory would be full
 LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
 Reached = Callable[["TaskLog"], bool]  # whether what somebody waits for has come
 
@@ -388,7 +389,7 @@ class TaskLog:
             self._passed < PASSES
             and self._pressing <= self.stored
             and self._saved is self.state
-            and self.last_seq - self.stored <= WAITING
+            and self.last_seq - self.stored <= (WAITING if self.watchers else ALONE)
         )
 
     def snapshot(self) -> StoredTask | None:

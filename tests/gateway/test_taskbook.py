@@ -34,7 +34,7 @@ from agentgw.gateway.model import (
     text_of,
 )
 from agentgw.gateway.store import Batch, StoredTask
-from agentgw.gateway.tasklog import PASSES, WAITING
+from agentgw.gateway.tasklog import ALONE, PASSES, WAITING
 from agentgw.registry.memory import MemoryStore
 
 from ..support.memory import MemoryUpstream, hub, say
@@ -428,6 +428,36 @@ async def test_a_few_pieces_wait_to_be_written_with_more_and_nothing_else_does()
     await say_more(Finished(state=TaskState.COMPLETED))
     assert store.numbers == list(range(1, 12 + WAITING)), "nor does an end"
     await log.aclose()
+
+
+async def test_fewer_pieces_wait_where_nobody_follows() -> None:
+    steps: asyncio.Queue[Event] = asyncio.Queue()
+
+    async def told(call: Invocation) -> AsyncIterator[Event]:
+        yield Started()
+        while True:
+            yield await steps.get()
+
+    store = Recording()
+    engine = hub(None, store, told=MemoryUpstream(told))
+    handle = await engine.invoke(say("x", "told"))
+    await handle.begun()
+    await engine.flush()
+    written = len(store.numbers)
+
+    async def say_more(count: int) -> None:
+        log = handle.events(handle.last_seq)
+        for _ in range(count):
+            steps.put_nowait(MessageDelta(parts=(Text(text="a"),)))
+            await anext(log)
+        await log.aclose()
+        await engine.flush(whole=False)
+
+    await say_more(ALONE)
+    assert len(store.numbers) == written
+    await say_more(1)
+    assert len(store.numbers) == written + ALONE + 1
+    await engine.aclose()
 
 
 async def test_an_agents_own_timeout_is_not_the_idle_timeout() -> None:
