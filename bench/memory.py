@@ -87,10 +87,7 @@ def _leaks(b: Bench, fresh: Proxy, port: int) -> list[int]:
     half = rss(fresh.pids)
     _all(b, fresh, rows, calls // 2)
     after = rss(fresh.pids)
-    cut = _streams("stream 50 20 100")
-    for _, row in cut:
-        count = broken // len(cut)
-        b.ask(row.job(fresh.port, expect="", kind="abort", connections=20, count=count))
+    _cut(b, fresh, broken)
     left = _left(port)
     settled(fresh)
     grown = (rss(fresh.pids) - before) / MB
@@ -99,6 +96,11 @@ def _leaks(b: Bench, fresh: Proxy, port: int) -> list[int]:
         f"{grown:+.1f} MB (half of the calls {(half - before) / MB:+.1f}, all {(after - before) / MB:+.1f})",
         b.verdict("growth, MB", grown, GROWN),
     )
+    _cut(b, fresh, broken)
+    left = max(left, _left(port))
+    settled(fresh)
+    more = (rss(fresh.pids) - before) / MB - grown
+    b.row(f"growth by {broken} more", f"{more:+.1f} MB", b.verdict("growth by more, MB", more, GROWN))
     b.row("connections left at the agents", str(left), b.verdict("connections left", left, LEFT))
     now = children(fresh.pids[0])
     b.row(
@@ -107,6 +109,13 @@ def _leaks(b: Bench, fresh: Proxy, port: int) -> list[int]:
         b.verdict("children more", len(now) - kids, LEFT),
     )
     return now
+
+
+def _cut(b: Bench, fresh: Proxy, count: int) -> None:
+    """Break so many streams, as fast as it goes: what was asked of the agents goes on for a second."""
+    cut = _streams("stream 50 20 100")
+    for _, row in cut:
+        b.ask(row.job(fresh.port, expect="", kind="abort", connections=20, count=count // len(cut)))
 
 
 def _alive(pid: int) -> bool:
