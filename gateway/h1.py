@@ -99,17 +99,7 @@ class Connection(asyncio.Protocol):
 
     def begin(self, method: str, head: bytes, body: bytes = b"") -> asyncio.Future[None]:
         """``send``, to be awaited at once."""
-        self._reset(method)
         assert self.transport is not None
-        if len(body) <= PIECE:
-            self.transport.write(head + body)
-        else:
-            self.transport.write(head)
-            self._unsent = memoryview(body)
-            self._write_on()
-        return self._head
-
-    def _reset(self, method: str) -> None:
         if self._parser is None or self._method in ("HEAD", "CONNECT"):  # such an answer confuses it
             self._parser = cast("Any", httptools.HttpResponseParser(self))
         self._method = method
@@ -122,15 +112,22 @@ class Connection(asyncio.Protocol):
         self._wake: asyncio.Future[None] | None = None
         self._error = None
         self._begun = True
+        if len(body) <= PIECE:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self._unsent = memoryview(body)
+            self._write_on()
+        return self._head
 
     def whole(self) -> bytes | None:
         """All that is left of the body, if it has all come; else None, and nothing is taken."""
         if not self._complete:
             return None
-        body, self._chunks = self._joined(), []
+        chunks, self._chunks = self._chunks, []
         if self._paused:
             self._go_on()
-        return body
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _joined(self) -> bytes:
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -178,11 +175,6 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     @property
-    def open(self) -> bool:
-        """Whether one that was ``reusable`` still is."""
-        return self.transport is not None and not self.transport.is_closing()
-
-    @property
     def reusable(self) -> bool:
         """Whether another request may follow on this connection."""
         if self.transport is None or self.transport.is_closing() or self._error is not None:
@@ -193,8 +185,10 @@ class Connection(asyncio.Protocol):
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing has come in that the loop does not know yet: the other side's close, above all."""
-        assert self.transport is not None
+        """Whether one that was ``reusable`` still is, and nothing has come that the loop does not know yet:
+        the other side's close, above all."""
+        if self.transport is None or self.transport.is_closing():
+            return False
         if self._poll is None:
             fd = self.transport.get_extra_info("socket").fileno()
             if not hasattr(select, "poll"):
@@ -229,7 +223,6 @@ class Connection(asyncio.Protocol):
         first = not self.answered
         self.answered = True
         if first and self._recognized(data):
-            self._deliver()
             return
         try:
             if len(data) <= PIECE:
@@ -248,7 +241,7 @@ class Connection(asyncio.Protocol):
         self._deliver()
 
     def _recognized(self, data: bytes) -> bool:
-        """Whether this is a whole answer with a head that is known."""
+        """Whether this, the first that came, is a whole answer with a head that is known."""
         found = _known.find(data)
         if found is None or self._method in ("HEAD", "CONNECT"):
             return False
@@ -258,10 +251,11 @@ class Connection(asyncio.Protocol):
         self.status, self.headers, self.coding, self._framed = known.status, known.headers, known.coding, True
         if not self._head.done():
             self._head.set_result(None)
-        self._judge()
+        if self._unsent is not None:
+            self._judge()
         if known.length:
             self._chunks.append(data[size:])
-        self._finish(keep=True)
+        self._keep = self._complete = True
         return True
 
     def _learn(self, data: bytes) -> None:

@@ -23,19 +23,20 @@ _MARKS = {"host": 1, "user-agent": 2, "accept-encoding": 4, "authorization": 8}
 _BREAK = re.compile(r"[\r\n\0]")
 
 
-# Lines of headers that were sent before; most are in every request to an agent.
 class Fixed:
     """Headers that many requests have in common, in the place of one: where it is the same object each time,
-    their bytes are kept."""
+    their bytes are kept, in ``lines``."""
 
-    __slots__ = ("headers",)
+    __slots__ = ("headers", "lines")
 
     def __init__(self, headers: Sequence[tuple[str, str]]) -> None:
         self.headers = tuple(headers)
+        self.lines: tuple[int, bytes] | None = None
 
 
 Headers = Sequence[tuple[str, str] | Fixed]
-_lines: dict[tuple[str, str] | Fixed, tuple[int, bytes]] = {}
+# Lines of headers that were sent before; most are in every request to an agent.
+_lines: dict[tuple[str, str], tuple[int, bytes]] = {}
 _KEPT, _LONGEST = 2048, 512
 _VARYING = frozenset({"traceparent", "tracestate", "baggage", "last-event-id"})
 
@@ -89,7 +90,12 @@ def head_of(
     lines = [b""]
     given = 0
     for header in headers:
-        mark, line = _lines.get(header) or (_group(header) if isinstance(header, Fixed) else _line(*header))
+        if isinstance(header, Fixed):
+            mark, line = header.lines or _group(header)
+        elif header[0] in _VARYING:
+            mark, line = 0, _encoded(*header)
+        else:
+            mark, line = _lines.get(header) or _line(*header)
         given |= mark
         lines.append(line)
     lines[0] = _start(method, target, proxied, given)
@@ -120,30 +126,31 @@ def _group(fixed: Fixed) -> tuple[int, bytes]:
         marks |= mark
     group = marks, b"".join(line for _, line in lines)
     if len(group[1]) <= _LONGEST:
-        _keep(fixed, group)
+        fixed.lines = group
     return group
-
-
-def _keep(header: tuple[str, str] | Fixed, line: tuple[int, bytes]) -> None:
-    if len(_lines) >= _KEPT:
-        _lines.clear()
-    _lines[header] = line
 
 
 def _line(name: str, value: str) -> tuple[int, bytes]:
     """A header's line, nothing for one that is decided here, and its mark. Raises BadUpstream."""
-    key = name if name in _VARYING else _key(name)
+    key = _key(name)
     if not key:
         return 0, b""
+    line = _MARKS.get(key, 0), _encoded(name, value)
+    if len(value) <= _LONGEST:
+        if len(_lines) >= _KEPT:
+            _lines.clear()
+        _lines[name, value] = line
+    return line
+
+
+def _encoded(name: str, value: str) -> bytes:
+    """The line of a header. Raises BadUpstream for a value that can't be sent."""
     if _BREAK.search(value):
         raise BadUpstream("a header for the agent is not valid", detail="it holds a line break")
     try:
-        line = _MARKS.get(key, 0), f"{name}: {value}\r\n".encode("latin-1")
+        return f"{name}: {value}\r\n".encode("latin-1")
     except UnicodeEncodeError as e:
         raise BadUpstream("a header for the agent is not valid", detail=str(e)) from e
-    if key not in _VARYING and len(value) <= _LONGEST:
-        _keep((name, value), line)
-    return line
 
 
 @lru_cache(maxsize=1024)

@@ -88,7 +88,7 @@ class Pool:
         if lane is None:
             lane = self._lanes[way.route] = _Lane(way.route)
         lane.users += 1
-        if self._full(lane):
+        if lane.taken >= self._per_route or self._taken >= self._total:
             await self._turn(lane, peer)
         else:
             lane.taken += 1
@@ -230,7 +230,7 @@ class Pool:
         oldest = time.monotonic() - seconds
         while lane.kept and lane.kept[-1].idle_since > oldest:
             connection = lane.kept.pop()
-            if connection.open and connection.quiet:
+            if connection.quiet:
                 return connection
             connection.close()
         return None

@@ -17,14 +17,16 @@ from .children import Children
 from .config import Config
 from .errors import CircuitOpen, GatewayError, NoRoom, Unconnected, Unreachable
 from .h1 import Connection
+from .h1_request import Headers
 from .model import Record
 from .ports import Host
 from .telemetry import Tracer
-from .transport import Answer, Asked, HttpTransport, Transport
+from .transport import Answer, HttpTransport, Stream, Transport
 
 AGAIN = 0.1  # seconds before a second try, give or take half of it; twice that before a third
 RESTARTS, RESTART_PAUSE = 3, 1.0  # of a process: times in a row, then seconds between
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_Asked = tuple[str, str, Headers, bytes | None, str | None, str]
 
 
 class AgentTransport(HttpTransport):
@@ -49,7 +51,15 @@ class AgentTransport(HttpTransport):
     async def aclose(self) -> None:
         """The connections are everybody's."""
 
-    async def entered(self, answer: Answer, asked: Asked) -> Answer:
+    async def opened(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes | None = None,
+        address: str | None = None,
+    ) -> Stream:
         breaker = self.breaker
         if breaker.state is not State.CLOSED and not breaker.admit():
             raise CircuitOpen(self._peer, breaker.wait)
@@ -57,9 +67,9 @@ class AgentTransport(HttpTransport):
             raise too_many(self._peer)
         self._waiting += 1
         try:
-            connection = await self._pool.open(*asked, self._peer)
+            connection = await self._pool.open(method, url, headers, body, address, self._peer)
         except Unreachable as e:
-            connection = await self._again(e, asked)
+            connection = await self._again(e, (method, url, headers, body, address, self._peer))
         except BaseException:
             if breaker.failures:
                 breaker.dropped()
@@ -68,17 +78,18 @@ class AgentTransport(HttpTransport):
             self._waiting -= 1
         if breaker.failures:
             breaker.succeeded()
-        return answer.begun(connection, self._pool, self._limit)
+        return Answer(connection, self._pool, self._limit)
 
-    async def _again(self, error: Unreachable, asked: Asked) -> Connection:
-        """What can be got once it has failed with ``error``; else this or a later one is raised."""
+    async def _again(self, error: Unreachable, asked: _Asked) -> Connection:
+        """What can be got once it has failed with ``error``; else this or a later one is raised. ``asked``:
+        see ``Pool.open``."""
         breaker = self.breaker
         for attempt in range(self._retries):
             if breaker.state is not State.CLOSED or not _repeatable(error, asked[0]):
                 break
             try:
                 await asyncio.sleep(pause_before(attempt))
-                return await self._pool.open(*asked, self._peer)
+                return await self._pool.open(*asked)
             except Unreachable as e:
                 error = e
         if not isinstance(error, NoRoom):

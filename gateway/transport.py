@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import CoroutineType
 from typing import Any, Protocol
 
 import msgspec
@@ -80,8 +79,11 @@ class Stream(Protocol):
         keep the connection."""
         ...
 
+    def close(self) -> None:
+        """Nothing more is read: the connection is closed, unless the body was read to its end."""
+        ...
 
-Asked = tuple[str, str, Headers, bytes | None, str | None]  # method, URL, headers, body, address
+
 # Is asked about an answer that has not come as a whole with its head; True: it has read it.
 Large = Callable[[Stream], Awaitable[bool]]
 
@@ -114,8 +116,20 @@ class Transport(Protocol):
         body: bytes | None = None,
         address: str | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        """Send, and read the body as it comes. Leaving the block, or being cancelled before the head has
-        come, closes the connection, unless the body was read to its end."""
+        """Send, and read the body as it comes, in the block, whose end closes it."""
+        ...
+
+    async def opened(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes | None = None,
+        address: str | None = None,
+    ) -> Stream:
+        """Send, and wait for the head of the answer, which whoever gets it must ``close``. Cancelled, it
+        closes the connection."""
         ...
 
     async def aclose(self) -> None: ...
@@ -177,13 +191,16 @@ class HttpTransport:
         address: str | None,
         large: Large | None,
     ) -> Reply:
-        async with Answer(self, (method, url, headers, body, address)) as answer:
+        answer = await self.opened(method, url, headers=headers, body=body, address=address)
+        try:
             whole = answer.whole()
             if whole is None:
                 if large is not None and not answer.complete and await large(answer):
                     return Reply(answer.status, answer.headers, b"")
                 whole = await answer.read()
             return Reply(answer.status, answer.headers, whole)
+        finally:
+            answer.close()
 
     def stream(
         self,
@@ -194,43 +211,57 @@ class HttpTransport:
         body: bytes | None = None,
         address: str | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        return Answer(self, (method, url, headers, body, address))
+        return Block(self.opened(method, url, headers=headers, body=body, address=address))
 
-    async def entered(self, answer: Answer, asked: Asked) -> Answer:
-        """Send what is asked, and wait for the head of its answer."""
-        return answer.begun(await self._pool.open(*asked), self._pool, self._limit)
+    async def opened(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes | None = None,
+        address: str | None = None,
+    ) -> Stream:
+        connection = await self._pool.open(method, url, headers, body, address)
+        return Answer(connection, self._pool, self._limit)
 
     async def aclose(self) -> None:
         """Close every connection, whatever is under way on it."""
         await self._pool.aclose()
 
 
-class Answer(AbstractAsyncContextManager[Stream]):
-    """Implements ``Stream``, once it is entered: the block in which the answer is read (a generator's would
-    cost twice as much). We ask for no compression; what comes as gzip all the same is unpacked."""
+class Block(AbstractAsyncContextManager[Stream]):
+    """The block in which an answer is read that ``opening`` gets. (A generator's costs twice as much.)"""
 
-    __slots__ = ("_asked", "_connection", "_limit", "_peer", "_pool", "_transport", "headers", "status")
+    __slots__ = ("_answer", "_opening")
 
-    def __init__(self, transport: HttpTransport, asked: Asked) -> None:
-        self._transport = transport
-        self._asked = asked
+    def __init__(self, opening: Coroutine[Any, Any, Stream]) -> None:
+        self._opening = opening
 
-    def __aenter__(self) -> CoroutineType[Any, Any, Answer]:
-        asked = self._asked
-        del self._asked  # its answer may be open for long
-        return self._transport.entered(self, asked)
+    async def __aenter__(self) -> Stream:
+        opening = self._opening
+        del self._opening  # the answer may be open for long
+        self._answer = await opening
+        return self._answer
 
-    def begun(self, connection: Connection, pool: Pool, limit: int) -> Answer:
-        """The head of the answer has come; the same object."""
+    async def __aexit__(self, *_: object) -> None:
+        self._answer.close()
+
+
+class Answer:
+    """Implements ``Stream``. We ask for no compression; what comes as gzip all the same is unpacked."""
+
+    __slots__ = ("_connection", "_limit", "_peer", "_pool", "headers", "status")
+
+    def __init__(self, connection: Connection, pool: Pool, limit: int) -> None:
         self._connection = connection
         self._pool = pool
         self._limit = limit
         self._peer = connection.peer
         self.status = connection.status
         self.headers: Received = connection.headers
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._connection.taker = None
         self._pool.release(self._connection)
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 from ..gateway.config import Config
 from ..gateway.model import Record
 from ..gateway.ports import Host
-from ..gateway.transport import Headers, Large, Reply, Stream, Transport
+from ..gateway.transport import Block, Headers, Large, Reply, Stream, Transport
 from .bearer import Bearer, Header
 
 
@@ -78,49 +77,24 @@ class Authorized:
         body: bytes | None = None,
         address: str | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        if not self._ours(url, address):
-            return self._transport.stream(method, url, headers=headers, body=body, address=address)
-        return _Open(self._transport, self._bearer, method, url, headers, body)
+        return Block(self.opened(method, url, headers=headers, body=body, address=address))
 
-    async def aclose(self) -> None:
-        """The connections are everybody's."""
-
-
-class _Open(AbstractAsyncContextManager[Stream]):
-    """The block of ``Authorized.stream``."""
-
-    def __init__(
+    async def opened(
         self,
-        transport: Transport,
-        bearer: Bearer,
         method: str,
         url: str,
-        headers: Headers,
-        body: bytes | None,
-    ) -> None:
-        self._transport = transport
-        self._bearer = bearer
-        self._request = method, url
-        self._headers = headers
-        self._body = body
-        self._block: AbstractAsyncContextManager[Stream] | None = None
-
-    async def _begin(self, token: Header) -> Stream:
-        block = self._transport.stream(*self._request, headers=[*self._headers, token], body=self._body)
-        answer = await block.__aenter__()
-        self._block = block
-        return answer
-
-    async def _end(self, *how: Any) -> None:
-        block, self._block = self._block, None
-        if block is not None:
-            await block.__aexit__(*how)
-
-    async def __aenter__(self) -> Stream:
+        *,
+        headers: Headers = (),
+        body: bytes | None = None,
+        address: str | None = None,
+    ) -> Stream:
+        send = partial(self._transport.opened, method, url, body=body)
+        if not self._ours(url, address):
+            return await send(headers=headers, address=address)
         bearer = self._bearer
         token: Header | None = bearer.now() or await bearer.get()
         while True:
-            answer = await self._begin(token)
+            answer = await send(headers=[*headers, token])
             if answer.status != 401:
                 if bearer.doubts:
                     bearer.doubts = 0
@@ -128,14 +102,14 @@ class _Open(AbstractAsyncContextManager[Stream]):
             try:
                 token = await bearer.refused(token)
             except BaseException:
-                await self._end(None, None, None)
+                answer.close()
                 raise
             if token is None:
                 return answer
-            await self._end(None, None, None)
+            answer.close()
 
-    async def __aexit__(self, *how: Any) -> None:
-        await self._end(*how)
+    async def aclose(self) -> None:
+        """The connections are everybody's."""
 
 
 class AuthorizedHost:

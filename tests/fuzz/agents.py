@@ -10,14 +10,13 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from agentgw.gateway.errors import BadUpstream, Unconnected, Unreachable, UpstreamTimeout
 from agentgw.gateway.h1_request import Fixed
-from agentgw.gateway.transport import Reply
+from agentgw.gateway.transport import Block, Reply
 
 NOW = "2026-01-01T00:00:00Z"
 Json = dict[str, Any]
@@ -376,9 +375,10 @@ class Acp:
 class Reading:
     """Implements ``transport.Stream``."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, network: Network, answer: Answer) -> None:
         self.status = answer.status
         self.headers = answer.all_headers
+        self._network = network
         self._answer = answer
         self._taker: Callable[[bytes], bool] | None = None
 
@@ -422,6 +422,9 @@ class Reading:
     def settle(self) -> None:
         pass
 
+    def close(self) -> None:
+        self._network.open -= 1
+
 
 class Network:
     """Implements ``transport.Transport``: the hosts that there are. ``change`` makes of an answer another."""
@@ -456,8 +459,10 @@ class Network:
         except TimeoutError as e:
             raise UpstreamTimeout("the agent did not answer in time", detail=url) from e
 
-    @asynccontextmanager
-    async def stream(
+    def stream(self, method: str, url: str, **more: Any) -> Block:
+        return Block(self.opened(method, url, **more))
+
+    async def opened(
         self,
         method: str,
         url: str,
@@ -465,13 +470,11 @@ class Network:
         headers: Any = (),
         body: bytes | None = None,
         address: str | None = None,
-    ) -> AsyncIterator[Reading]:
+    ) -> Reading:
         await asyncio.sleep(0.001)
+        reading = Reading(self, self._answer(method, url, headers, body))
         self.open += 1
-        try:
-            yield Reading(self._answer(method, url, headers, body))
-        finally:
-            self.open -= 1
+        return reading
 
     async def aclose(self) -> None:
         pass

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -17,12 +16,24 @@ URL = "http://agent.example/mcp"
 GONE = 0  # the connection breaks after the request was sent
 
 
+class Opened:
+    """An answer of ``agent``, to be closed."""
+
+    def __init__(self, agent: Agent, status: int) -> None:
+        self.status = status
+        self._agent = agent
+
+    def close(self) -> None:
+        self._agent.open -= 1
+
+
 class Agent:
     """A transport whose other side answers with these statuses, one after the other."""
 
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.tokens: list[str] = []
+        self.open = 0
 
     def _answered(self, headers: Headers) -> Reply:
         self.tokens.append(dict(cast("Sequence[tuple[str, str]]", headers))["authorization"])
@@ -34,11 +45,10 @@ class Agent:
     async def request(self, method: str, url: str, *, headers: Headers = (), **more: Any) -> Reply:
         return self._answered(headers)
 
-    @asynccontextmanager
-    async def stream(
-        self, method: str, url: str, *, headers: Headers = (), **more: Any
-    ) -> AsyncGenerator[Reply]:
-        yield self._answered(headers)
+    async def opened(self, method: str, url: str, *, headers: Headers = (), **more: Any) -> Opened:
+        opened = Opened(self, self._answered(headers).status)
+        self.open += 1
+        return opened
 
 
 def authorized(agent: Agent) -> Authorized:
@@ -74,6 +84,7 @@ async def test_only_what_was_refused_is_sent_again(way: str, statuses: list[int]
     else:
         assert await asked(agent, way) == statuses[-1]
     assert agent.tokens == ["t1", "t2"][:sent]
+    assert not agent.open
 
 
 @pytest.mark.parametrize("way", ["request", "stream"])

@@ -69,11 +69,14 @@ class HttpLink(Link):
             span.attributes["jsonrpc.request.id"] = str(call.id)
         body = wire.encode_request(call.id, method, params)
         try:
-            async with self._host.transport.stream("POST", self._url, headers=headers, body=body) as reply:
+            reply = await self._host.transport.opened("POST", self._url, headers=headers, body=body)
+            try:
                 streams = media_type(reply.header("content-type") or "") == wire.SSE_TYPE
                 if streams or (whole := reply.whole()) is None:
                     return await self._answered(reply, call)
                 return self._result(reply, whole, call)
+            finally:
+                reply.close()
         except asyncio.CancelledError:
             if self.hello.era == "handshake":
                 self.abandoned(call)
