@@ -43,16 +43,6 @@ def content_coding(headers: list[tuple[str, str]]) -> str:
     return ""
 
 
-def _whole_chunk(data: bytes) -> bytes | None:
-    """What the one chunk holds that ``data`` is, where it is small and in the usual form; None: it is to be
-    parsed (RFC 9112, 7.1)."""
-    at = data.find(b"\r\n", 1, 6)
-    size = len(data) - at - 4
-    if at < 0 or size < 1 or data[:at] != b"%x" % size or not data.endswith(b"\r\n"):
-        return None
-    return data[at + 2 : -2]
-
-
 _known: Recurring[_Known] = Recurring(256 * 1024)
 
 
@@ -217,8 +207,7 @@ class Connection(asyncio.Protocol):
         if not self._begun or self._complete:
             self.close()  # nobody asked
             return
-        if self._between and (chunk := _whole_chunk(data)) is not None:
-            self._pass_on(chunk)
+        if self._between and self._passed(data):
             return
         first = not self.answered
         self.answered = True
@@ -380,23 +369,27 @@ class Connection(asyncio.Protocol):
             self._chunks.clear()
             on_end(self)
 
-    def _pass_on(self, body: bytes) -> None:
-        """``on_body`` and ``_deliver``, in short where a taker takes it."""
-        taker, wake = self.taker, self._wake
+    def _passed(self, data: bytes) -> bool:
+        """Whether this was one whole chunk, small and in the usual form, which needs no parsing (RFC 9112,
+        7.1): what it holds has been taken, or waits for its reader."""
+        at = data.find(b"\r\n", 1, 6)
+        size = len(data) - at - 4
+        if at < 0 or size < 1 or data[:at] != b"%x" % size or not data.endswith(b"\r\n"):
+            return False
+        body, taker, wake = data[at + 2 : -2], self.taker, self._wake
         if taker is None or wake is None or self._chunks or wake.done():
             self.on_body(body)
             self._deliver()
-            return
+            return True
         try:
             if taker(body):
-                return
+                return True
         except Exception as e:  # see ``_deliver``
-            self.on_body(body)
             if not wake.done():
                 wake.set_exception(e)
-            return
         self.on_body(body)
         self._awake()
+        return True
 
     def _deliver(self) -> None:
         """What came is there for who waits for it."""

@@ -51,12 +51,13 @@ class Reader:
 
 
 class Pace:
-    """The ``readers`` of one log."""
+    """The ``readers`` of one log. ``only``: the one that there is, if there is one."""
 
-    __slots__ = ("_enough", "_room", "readers")
+    __slots__ = ("_enough", "_room", "only", "readers")
 
     def __init__(self) -> None:
         self.readers: list[Reader] = []
+        self.only: Reader | None = None
         self._room: asyncio.Future[None] | None = None
         self._enough = 0  # events that must have been read before there is room
 
@@ -66,16 +67,16 @@ class Pace:
         if self._room is not None and position >= self._enough:
             self._go_on()
 
-    @property
-    def only(self) -> Reader | None:
-        """Who reads alone, and has read all that there was to wait for."""
-        readers = self.readers
-        return readers[0] if len(readers) == 1 and self._room is None else None
+    def joins(self, reader: Reader) -> None:
+        """It reads from now on."""
+        self.readers.append(reader)
+        self.only = reader if len(self.readers) == 1 else None
 
     def leaves(self, reader: Reader) -> None:
         """It reads no more."""
         if reader in self.readers:
             self.readers.remove(reader)
+            self.only = self.readers[0] if len(self.readers) == 1 else None
         if self._room is not None and not self.readers:
             self._go_on()
 

@@ -220,6 +220,7 @@ class TaskBook:
 
     def changed(self, entry: TaskLog) -> None:
         """Keep the books of a task that has changed."""
+        entry.noted = True
         if entry.booked is entry.state and entry.id in self._dirty:
             return
         id, state, before = entry.id, entry.state, entry.booked
@@ -336,6 +337,7 @@ class Writing:
         tasks: list[StoredTask] = []
         events: list[tuple[str, Sequence[Logged]]] = []
         for id, entry in changed.items():
+            entry.noted = False
             snapshot = entry.snapshot()
             if snapshot is not None:
                 tasks.append(snapshot)

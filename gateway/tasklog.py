@@ -57,7 +57,8 @@ class TaskLog:
     the number of the newest event; 0 before the first. ``stored``: how many events are in the store already;
     those up to ``first`` are only there (who follows has read them, or nobody does), and ``load`` fetches
     them. ``relayed``: a relay saw it pass; there is no
-    log, and its agent knows best what it is. ``watchers``: how many follow it.
+    log, and its agent knows best what it is. ``watchers``: how many follow it. ``noted``: whether the book
+    knows that it has changed since it was written.
 
     Whoever follows a task that is ``left`` to the next process of the gateway gets Draining raised.
     """
@@ -65,9 +66,9 @@ class TaskLog:
     __slots__ = (
         "_came", "_first", "_folded", "_folding", "_grows", "_light", "_load", "_loading", "_logged",
         "_pace", "_passed", "_pressing", "_said", "_saved", "_texts", "_unwritten", "_waiting", "_writes",
-        "_written", "agent",
-        "booked", "canceled_by_client", "context_id", "id", "last_seq", "left", "principal", "relayed",
-        "runner", "settled_now", "state", "stored", "upstream", "watchers", "weight",
+        "_written", "agent", "booked", "canceled_by_client", "context_id", "id", "last_seq", "left", "noted",
+        "principal", "relayed", "runner", "settled_now", "state", "stored", "upstream", "watchers",
+        "weight",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,7 @@ class TaskLog:
         self.canceled_by_client = False
         self.watchers = 0
         self.booked: TaskState | None = None  # the state by which the book has it
+        self.noted = False
         self.left = False
         self._light = is_light(task)
         self._folding = Folding(task)
@@ -150,10 +152,10 @@ class TaskLog:
         """``append`` of ``place.event(text)``, where who follows the task takes it at once, and that is all
         there is to do now: the event is put together later, with others. False: it was not appended."""
         reader = self._pace.only
-        if reader is None or reader.more is None or not self._grows or self._waiting:
+        if reader is None or reader.more is None or not self._grows or not self.noted or self._waiting:
             return False
-        wake = reader.wake
-        if wake is None or wake.done() or reader.read != self.last_seq:
+        wake, last_seq = reader.wake, self.last_seq
+        if wake is None or wake.done() or reader.read != last_seq:
             return False
         size = self._said + len(text)
         if size > MOST:
@@ -166,7 +168,7 @@ class TaskLog:
             return False
         self._said = size
         self._texts.append((time_ns() // 1_000_000, text, place))
-        self.last_seq = reader.read = self.last_seq + 1
+        self.last_seq = reader.read = last_seq + 1
         return True
 
     @property
@@ -315,7 +317,7 @@ class TaskLog:
                 for logged in await self._stored(after, reader):
                     yield logged
             else:
-                pace.readers.append(reader)
+                pace.joins(reader)
             while True:
                 while reader.read < self.last_seq:
                     yield self._events[reader.read - self._first]
@@ -351,7 +353,7 @@ class TaskLog:
             self._loading -= 1
         if reader is not None:
             reader.read = self._first
-            self._pace.readers.append(reader)
+            self._pace.joins(reader)
         return [logged for logged in loaded if logged.seq <= self._first]
 
     async def settled(self) -> Task:

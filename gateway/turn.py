@@ -74,12 +74,10 @@ class Turn(Tell):
         self._passed = ""  # the limit that has run out
 
     def more(self, text: str, place: Place) -> Awaitable[None] | None:
-        entry = self._entry
-        if self._over or not entry.more(text, place):
+        if self._over or not self._entry.more(text, place):
             return self(place.event(text))
         self._heard = self._time()
         self._room = None
-        self._changed(entry)
         return None
 
     def __call__(self, *events: Event) -> Awaitable[None] | None:

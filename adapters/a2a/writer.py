@@ -20,7 +20,6 @@ from ...gateway.model import (
     MessageDelta,
     MessageDone,
     Part,
-    Place,
     Progress,
     Started,
     StateChanged,
@@ -38,35 +37,37 @@ _TOGETHER = 64 * 1024  # characters that are hashed at once
 
 class Writer:
     """Feed a task's logged events, get the items for a client. ``task``: the snapshot that the client has
-    got already; the events are those after it."""
+    got already; the events are those after it. ``growing``: the artifact that is the message being written,
+    if one is."""
 
-    __slots__ = ("_messages", "_name", "_open", "_sent", "_task")
+    __slots__ = ("_messages", "_open", "_sent", "_task", "growing")
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self._open: Message | None = None  # the message that is being written, as it began
-        self._name = ""  # of the artifact that it is
+        self.growing: str | None = None
         self._sent = _Sent()  # of it
         self._messages = len(task.messages)
         if task.messages and "gateway" in task.messages[-1].extra:
             self._opened(task.messages[-1])
             self._sent.add(task.messages[-1].parts)
 
-    def growing(self, place: Place) -> str | None:
-        """The artifact that is the message being written, where a text goes into that."""
-        return None if self._open is None or place.artifact_id is not None else self._name
-
     def grown(self, text: str) -> None:
-        """Bare text was added to it, and is sent."""
-        self._sent.more(text)
+        """Bare text was added to the artifact that is ``growing``, and is sent."""
+        sent = self._sent
+        sent.texts.append(text)
+        sent.waiting += len(text)
+        if sent.waiting > _TOGETHER:
+            sent.take()
 
     def more(self, event: Event) -> tuple[str, str] | None:
         """The artifact and the text, where the event adds only bare text to the message that is being
         written. None: it has to be fed; nothing was taken in."""
-        if self._open is None or type(event) is not MessageDelta or (text := bare(event.parts)) is None:
+        name = self.growing
+        if name is None or type(event) is not MessageDelta or (text := bare(event.parts)) is None:
             return None
-        self._sent.more(text)
-        return self._name, text
+        self.grown(text)
+        return name, text
 
     def feed(self, logged: Logged) -> Iterator[Update]:
         """The updates that a logged event means for a client."""
@@ -92,7 +93,7 @@ class Writer:
 
     def _opened(self, message: Message) -> None:
         self._open = message
-        self._name = message_artifact(message, self._messages).artifact_id
+        self.growing = message_artifact(message, self._messages).artifact_id
 
     def _delta(self, event: MessageDelta) -> ArtifactDelta:
         first = self._open is None
@@ -107,7 +108,7 @@ class Writer:
 
     def _message_done(self, message: Message) -> ArtifactDelta:
         """The whole message, or, after its pieces, only what they did not hold."""
-        opened, self._open = self._open, None
+        opened, self._open, self.growing = self._open, None, None
         told, self._sent = self._sent, _Sent()
         if opened is None:
             self._messages += 1
@@ -166,35 +167,36 @@ class _Sent:
     """What was sent of a message, without keeping much of it: the length and a hash of its text, and hashes
     of its other parts."""
 
-    __slots__ = ("_hash", "_others", "_texts", "_waiting", "length")
+    __slots__ = ("_hash", "_hashed", "_others", "texts", "waiting")
 
     def __init__(self) -> None:
-        self.length = 0
         self._hash: blake2b | None = None  # most streams need none
-        self._texts: list[str] = []  # that are not in the hash yet
-        self._waiting = 0  # their length
+        self._hashed = 0  # the length of what is in it
+        self.texts: list[str] = []  # that are not in the hash yet
+        self.waiting = 0  # their length
         self._others: frozenset[bytes] = frozenset()
+
+    @property
+    def length(self) -> int:
+        return self._hashed + self.waiting
 
     def add(self, parts: Iterable[Part]) -> None:
         for part in parts:
             if isinstance(part, Text):
-                self.more(part.text)
+                self.texts.append(part.text)
+                self.waiting += len(part.text)
             else:
                 self._others |= {_hash(part)}
+        if self.waiting > _TOGETHER:
+            self.take()
 
-    def more(self, text: str) -> None:
-        """Text is sent."""
-        self.length += len(text)
-        self._waiting += len(text)
-        self._texts.append(text)
-        if self._waiting > _TOGETHER:
-            self._take()
-
-    def _take(self) -> blake2b:
+    def take(self) -> blake2b:
+        """Put into the hash what waits."""
         if self._hash is None:
             self._hash = blake2b(digest_size=16)
-        self._hash.update("".join(self._texts).encode(errors="surrogatepass"))
-        self._texts, self._waiting = [], 0
+        self._hash.update("".join(self.texts).encode(errors="surrogatepass"))
+        self._hashed += self.waiting
+        self.texts, self.waiting = [], 0
         return self._hash
 
     def holds(self, part: Part) -> bool:
@@ -204,7 +206,7 @@ class _Sent:
     def begins(self, text: str) -> bool:
         """Whether the text begins with its own."""
         begin = blake2b(text[: self.length].encode(errors="surrogatepass"), digest_size=16)
-        return begin.digest() == self._take().digest()
+        return begin.digest() == self.take().digest()
 
 
 def _hash(part: Part) -> bytes:

@@ -69,11 +69,12 @@ class RunDecoder:
     it stood at the question; what it has said is not told again, and a message that it left open goes on.
 
     ``feed`` raises InvalidRequest when an event is not ACP. ``ended`` is set after the last event;
-    ``seen`` counts the events fed; ``place``: where the text of the message goes that is being written.
+    ``seen`` counts the events fed, ``parts`` those of the message that is being written, whose text goes to
+    ``place``: who tells a text by itself (``Tell.more``) counts it.
     """
 
     __slots__ = (
-        "_agent", "_messages", "_names", "_parts", "_resumed", "_started", "_unclosed", "ended", "place",
+        "_agent", "_messages", "_names", "_resumed", "_started", "_unclosed", "ended", "parts", "place",
         "run_id", "seen", "session_id", "status",
     )  # fmt: skip
 
@@ -81,14 +82,14 @@ class RunDecoder:
         self._agent = agent
         self._resumed = resumed is not None
         self.place = Place()
-        self._parts = 0  # of the message that is being written
+        self.parts = 0
         self._messages = 0  # finished ones
         self._unclosed = False  # a message ended without message.completed: they can't be counted
         for message in _output_of(resumed) if resumed else ():
             self.place = Place(author=_author(message))
             if _is_open(message):
                 parts = message.get("parts")
-                self._parts = len(cast(list[Any], parts)) if isinstance(parts, list) else 0
+                self.parts = len(cast(list[Any], parts)) if isinstance(parts, list) else 0
             else:
                 self._messages += 1
         self._names: dict[str, int] = {}
@@ -108,11 +109,11 @@ class RunDecoder:
             events += self._seen_run(cast(Json, run))
         match kind:
             case "message.created":
-                self._unclosed = self._unclosed or self._parts > 0
-                self.place, self._parts = Place(author=_author(event.get("message"))), 0
+                self._unclosed = self._unclosed or self.parts > 0
+                self.place, self.parts = Place(author=_author(event.get("message"))), 0
                 self._resumed = False
             case "message.part":
-                self._parts += 1
+                self.parts += 1
                 if (text := codec.bare_text(event.get("part"))) is not None:
                     events.append(MessageDelta(parts=(text,), author=self.place.author))
                 else:
@@ -136,13 +137,13 @@ class RunDecoder:
                 return self.texts((part.content,))
             case MessageCompleted(message=answer) if (message := answer.read()) is not None:
                 self.seen += 1
-                self._parts = 0
+                self.parts = 0
                 self._messages += 1
                 return (MessageDone(message=message),)
             case MessageCreated(message=opened):
                 self.seen += 1
-                self._unclosed = self._unclosed or self._parts > 0
-                self.place, self._parts = Place(author=author_of(opened.role)), 0
+                self._unclosed = self._unclosed or self.parts > 0
+                self.place, self.parts = Place(author=author_of(opened.role)), 0
                 self._resumed = False
                 return ()
             case RunCreated(run=run) | RunInProgress(run=run):
@@ -159,14 +160,8 @@ class RunDecoder:
     def texts(self, texts: Sequence[str]) -> list[MessageDelta]:
         """What ``feed`` makes of events each of which is such a piece of plain text (``text_reader``)."""
         self.seen += len(texts)
-        self._parts += len(texts)
+        self.parts += len(texts)
         return [MessageDelta(parts=(Text(text=text),), author=self.place.author) for text in texts]
-
-    def text(self) -> Place:
-        """``texts`` of one text, for who tells it with its place."""
-        self.seen += 1
-        self._parts += 1
-        return self.place
 
     def whole(self, run: Json) -> list[Event]:
         """The canonical events of a Run that is read at once: what was not told yet. None but Started while
@@ -219,11 +214,11 @@ class RunDecoder:
         if not isinstance(output, list) or len(cast(list[Any], output)) <= self._messages:
             return events
         for raw in _output_of(run)[self._messages :]:
-            if not self._parts:
+            if not self.parts:
                 self.place = Place(author=_author(raw))
-            if self._parts or _is_open(raw):
-                for p in codec.message(raw).parts[self._parts :]:
-                    self._parts += 1
+            if self.parts or _is_open(raw):
+                for p in codec.message(raw).parts[self.parts :]:
+                    self.parts += 1
                     events += self._part(p)
             if not _is_open(raw) or self.status == "completed":
                 events += self._completed(raw)
@@ -249,16 +244,16 @@ class RunDecoder:
 
     def _completed(self, raw: Any) -> list[Event]:
         if (plain := codec.plain_answer(raw)) is not None:
-            self._parts = 0
+            self.parts = 0
             self._messages += 1
             return [MessageDone(message=plain)]
         message = codec.message(raw)
         events: list[Event] = []
-        if not self._parts and not self._resumed:  # it came whole: its artifacts were not seen as parts
+        if not self.parts and not self._resumed:  # it came whole: its artifacts were not seen as parts
             for p in message.parts:
                 if p.name is not None or codec.is_trajectory(p):
                     events += self._part(p)
-        self._parts = 0
+        self.parts = 0
         self._messages += 1
         said = [p for p in codec.compact(message.parts) if p.name is None and not codec.is_trajectory(p)]
         answer = tuple(said[:1])

@@ -16,6 +16,7 @@ from agentgw.gateway.model import (
     Finished,
     InputRequest,
     InputRequired,
+    Invocation,
     Logged,
     Message,
     MessageDone,
@@ -27,7 +28,11 @@ from agentgw.gateway.model import (
     TaskState,
     Text,
 )
+from agentgw.gateway.ports import Tell
 from agentgw.gateway.tasklog import TaskLog
+from agentgw.registry.memory import MemoryStore
+
+from ..support.memory import MemoryUpstream, hub, say
 
 ANSWER = Message(role="agent", parts=(Text(text="x"),))
 Step = tuple[str, Place] | Event | int
@@ -121,6 +126,7 @@ def test_what_grows_is_what_is_appended(
         logged_at = 0  # steps
         for step in said:
             await rested()
+            quick.noted = True  # as its book does
             before = quick.last_seq
             assert len(also) == before or not another
             match step:
@@ -164,3 +170,44 @@ async def rested() -> None:
     """Everything that can go on has gone on."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+class Talker(MemoryUpstream):
+    """Says the words that are put in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: asyncio.Queue[str] = asyncio.Queue()
+
+    async def invoke(self, call: Invocation, tell: Tell) -> None:
+        tell(Started(task_id="t"))
+        while word := await self.words.get():
+            tell.more(word, Place())
+        tell(Finished(state=TaskState.COMPLETED))
+
+
+async def test_texts_are_written_to_the_store_each_time_that_it_is_written() -> None:
+    talker, store, taken = Talker(), MemoryStore(), list[str]()
+    engine = hub(store=store, talker=talker)
+    handle = await engine.invoke(say("x", "talker"))
+
+    async def follow() -> None:
+        log = handle.events(0, lambda _: False, lambda text, _: not taken.append(text))
+        while await anext(log, None) is not None:
+            pass
+
+    following = asyncio.create_task(follow())
+    for n in range(12):
+        talker.words.put_nowait(str(n))
+        await rested()
+        if n % 3 == 2:
+            await engine.flush()
+            written = await store.load_events(handle.id)
+            assert [logged.seq for logged in written] == list(range(1, n + 3))
+            assert handle._events == []  # pyright: ignore[reportPrivateUsage]
+    assert taken
+    talker.words.put_nowait("")
+    await following
+    await engine.aclose()
+    said = [logged.event for logged in await store.load_events(handle.id)]
+    assert said[1:-1] == [Place().event(str(n)) for n in range(12)]

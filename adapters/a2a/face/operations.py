@@ -202,8 +202,10 @@ class Operations:
 
         def more(text: str, place: Place) -> bool:
             nonlocal told
-            name, write_now = writer.growing(place), call.write_now
-            if name is None or write_now is None or not write_now(pieces.event(name, text)):
+            name, write_now = writer.growing, call.write_now
+            if name is None or place.artifact_id is not None or write_now is None:
+                return False
+            if not write_now(pieces.event(name, text)):
                 return False
             writer.grown(text)
             if place is not told:

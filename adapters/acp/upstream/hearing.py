@@ -65,9 +65,12 @@ class Hearing:
         return BadUpstream(f"{self._agent} sent what is not ACP ({error.message})")
 
     def _more(self, text: str, _: None) -> bool:
-        if self._room is not None or self._decoder.ended:
+        decoder = self._decoder
+        if self._room is not None or decoder.ended:
             return False
-        self._room = self._tell.more(text, self._decoder.text())
+        decoder.seen += 1
+        decoder.parts += 1
+        self._room = self._tell.more(text, decoder.place)
         return True
 
     def _take(self, texts: Sequence[str]) -> bool:
