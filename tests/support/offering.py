@@ -46,3 +46,6 @@ class Offered:
         return b"".join(self._pieces)
 
     def settle(self) -> None: ...
+
+    def close(self) -> None:
+        """Nothing is behind it."""

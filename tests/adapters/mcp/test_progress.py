@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -65,8 +64,12 @@ async def outcome(
     caller's, for progress."""
     stream = Offered(pieces, offering=offering)
     told: list[Any] = []
+
+    async def opened(*_: Any, **__: Any) -> Offered:
+        return stream
+
     host = SimpleNamespace(
-        transport=SimpleNamespace(stream=lambda *_, **__: nullcontext(stream)),
+        transport=SimpleNamespace(opened=opened),
         headers=lambda record: [],
         config=Config(),
     )
