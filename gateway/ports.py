@@ -40,7 +40,7 @@ from .owned import OwnedIds
 from .seal import Sealer
 from .telemetry import Tracer
 from .transport import Transport
-from .waiting import Timers
+from .waiting import Timer, Timers
 
 
 class Tell(Protocol):
@@ -265,8 +265,9 @@ class TaskHandle(Protocol):
         """The log as far as it has come."""
         ...
 
-    async def settled(self) -> Task:
-        """Wait until the task has ended or waits for input; it is as in ``task``."""
+    async def settled(self, within: Timer | None = None) -> Task:
+        """Wait until the task has ended or waits for input; it is as in ``task``. Raises TimeoutError when
+        the time of ``within`` passes before."""
         ...
 
     async def changed(self) -> None:

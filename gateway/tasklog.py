@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import time_ns
 
 from .errors import Draining
@@ -22,6 +22,7 @@ from .model import (
 )
 from .pace import NEAR, Pace, Reader, size_of
 from .store import StoredLog, StoredTask
+from .waiting import Timer
 
 SETTLED = TERMINAL | PAUSED
 _SUBMITTED = TaskState.SUBMITTED  # to find it in its class takes longer
@@ -111,7 +112,8 @@ class TaskLog:
         self._logged: list[Logged] = []
         # What came last, not logged yet: milliseconds since 1970, and what ``more`` was told.
         self._texts: list[tuple[int, str, Place]] = []
-        self._waiting: list[tuple[Reached, asyncio.Future[None]]] = []
+        # What somebody waits for, and whether it has come: False when it is too late.
+        self._waiting: list[tuple[Reached, asyncio.Future[bool]]] = []
         self._pace = Pace()
         self._loading = 0  # who reads the log out of the store just now
 
@@ -279,20 +281,27 @@ class TaskLog:
     def _wake(self) -> None:
         for reached, waiter in self._waiting:
             if not waiter.done() and reached(self):
-                waiter.set_result(None)
+                waiter.set_result(True)
 
-    async def _until(self, reached: Reached) -> None:
-        """Wait for the next change after which ``reached`` is true."""
+    async def _until(self, reached: Reached, within: Timer | None = None) -> None:
+        """Wait for the next change after which ``reached`` is true. Raises TimeoutError once ``within`` has
+        passed."""
         if self.left:
             raise Draining
         # To ask asyncio for the loop costs a system call.
         loop = asyncio.get_running_loop() if self.runner is None else self.runner.get_loop()
-        waiting = (reached, loop.create_future())
+        waiter: asyncio.Future[bool] = loop.create_future()
+        waiting, late = (reached, waiter), partial(_is_late, waiter)
         self._waiting.append(waiting)
         self.watchers += 1
+        if within is not None:
+            within.start(late)
         try:
-            await waiting[1]
+            if not await waiter:
+                raise TimeoutError
         finally:
+            if within is not None:
+                within.stop(late)
             self.watchers -= 1
             self._waiting.remove(waiting)
 
@@ -356,9 +365,9 @@ class TaskLog:
             self._pace.joins(reader)
         return [logged for logged in loaded if logged.seq <= self._first]
 
-    async def settled(self) -> Task:
+    async def settled(self, within: Timer | None = None) -> Task:
         if not self.settled_now:
-            await self._until(_is_settled)
+            await self._until(_is_settled, within)
         return self.task
 
     async def changed(self) -> None:
@@ -460,6 +469,11 @@ class TaskLog:
                     self._named(logged.event)
         if log.last > self.last_seq:
             self._first = self._folded = self.stored = self.last_seq = log.last
+
+
+def _is_late(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
 
 
 def _anything(_: TaskLog) -> bool:

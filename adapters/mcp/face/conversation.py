@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from ....gateway.errors import CallerError, GatewayError, UnknownTask
 from ....gateway.model import Invocation
 from ....gateway.ports import AgentView, Engine, TaskHandle
 from ....gateway.readable import UNREADABLE
-from ....gateway.waiting import Waiting
+from ....gateway.waiting import Timer
 from .. import wire
 from ..wire import RpcError
 from . import answers, asking, tasks, tools
@@ -107,25 +106,19 @@ async def converse(
 ) -> dict[str, Any] | None:
     """Follow the task to its end, or for ``patience`` seconds (None: as long as it takes), and put its
     questions to the client. An InputRequiredResult, where that is how the client is asked."""
-    numbers = itertools.count(1)
-    waiting = Waiting(loop=engine.timers.loop)
-    if patience is not None:
-        waiting.timed = ((engine.timers.of(patience), partial(waiting.end, TimeoutError())),)
-    try:
-        for _ in range(_QUESTIONS):
-            try:
-                with waiting:
-                    await follow(exchange, handle, after, numbers, exchange.progress_token)
-            except TimeoutError:
-                return None
-            params = asking.question(handle, exchange)
-            turned = None if params is None else await asking.ask(engine, view, exchange, handle, params)
-            if turned is None or isinstance(turned, dict):
-                return turned
-            handle, after = turned
-        return None
-    finally:
-        waiting.timed = ()  # it holds on to what waits
+    numbers, token = itertools.count(1), exchange.progress_token
+    within = None if patience is None else engine.timers.of(patience)
+    for _ in range(_QUESTIONS):
+        try:
+            await follow(exchange, handle, after, numbers, token, within)
+        except TimeoutError:
+            return None
+        params = asking.question(handle, exchange)
+        turned = None if params is None else await asking.ask(engine, view, exchange, handle, params)
+        if turned is None or isinstance(turned, dict):
+            return turned
+        handle, after = turned
+    return None
 
 
 def _arguments(exchange: Exchange) -> dict[str, Any]:
@@ -189,14 +182,27 @@ def _not_sent(turn: Turn) -> str:
 
 
 async def follow(
-    exchange: Exchange, handle: TaskHandle, after: int, numbers: Iterator[int], token: int | str | None
+    exchange: Exchange,
+    handle: TaskHandle,
+    after: int,
+    numbers: Iterator[int],
+    token: int | str | None,
+    within: Timer | None = None,
 ) -> None:
     """Wait until the task has ended or asks, telling its progress to a client that wants it (``token``), and
     that it is still there when there is none. ``numbers`` must increase over the whole request; how much
-    work there is, nobody knows."""
+    work there is, nobody knows. Raises TimeoutError when the time ``within`` which that shall be has passed.
+    """
     if token is None:
-        await handle.settled()
+        await handle.settled(within)
         return
+    async with asyncio.timeout(None if within is None else within.seconds):
+        await _narrate(exchange, handle, after, numbers, token)
+
+
+async def _narrate(
+    exchange: Exchange, handle: TaskHandle, after: int, numbers: Iterator[int], token: int | str
+) -> None:
     narrator = answers.Narrator()
     async with contextlib.aclosing(handle.events(after)) as events:
         coming = asyncio.ensure_future(anext(events, None))
