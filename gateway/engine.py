@@ -314,8 +314,7 @@ class Hub:
         started: Callable[[TaskLog, Started], None] | None,
     ) -> Turn:
         idle, total = allowed(record, self.config.limits, less)
-        timers = self.timers
-        return Turn(entry, timers.of(idle), timers.of(total), self._book.changed, started, timers.loop.time)
+        return Turn(entry, idle, total, self._book.changed, started, self.timers)
 
     # --- tasks -------------------------------------------------------------------------------
 

@@ -193,7 +193,7 @@ class TaskLog:
             self._fold(logged)
             self._pressing = logged.seq
         self.last_seq = logged.seq
-        self._events.append(logged)
+        (self._events if self._texts else self._logged).append(logged)
         if self._said > MOST and not self._light:
             self._lighten()
         if type(event) is Started:
@@ -229,7 +229,8 @@ class TaskLog:
             if type(event) in SAYS:
                 self._said += said(event)
         self._folded = logged.seq
-        self._moved()
+        if self.state is not self._folding.state:
+            self._moved()
 
     def _lighten(self) -> None:
         self._light = True

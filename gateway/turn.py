@@ -15,7 +15,7 @@ from .errors import BadUpstream, Draining, GatewayError, UpstreamFailed, Upstrea
 from .model import Event, Fault, Finished, InputRequired, Place, Started, TaskState
 from .ports import Tell
 from .tasklog import TaskLog
-from .waiting import Timer
+from .waiting import Timers
 
 log = logging.getLogger("agentgw.engine")
 
@@ -37,12 +37,13 @@ class Telling(Tell):
 class Turn(Tell):
     """What an upstream tells its task (it is called).
 
-    ``idle``, ``total``: how long the agent may be silent, and may take in all. ``changed`` is called
-    after events were logged, ``started`` with what the agent calls task and conversation, where somebody
-    wants to know. ``time``: the loop's."""
+    ``idle``, ``total``: seconds that the agent may be silent, and may take in all; one of the ``timers``
+    looks after both. ``changed`` is called after events were logged, ``started`` with what the agent calls
+    task and conversation, where somebody wants to know."""
 
     __slots__ = (
         "_changed",
+        "_end_at",
         "_entry",
         "_heard",
         "_idle",
@@ -51,25 +52,27 @@ class Turn(Tell):
         "_room",
         "_started",
         "_time",
+        "_timer",
         "_total",
     )
 
     def __init__(
         self,
         entry: TaskLog,
-        idle: Timer,
-        total: Timer,
+        idle: float,
+        total: float,
         changed: Callable[[TaskLog], None],
         started: Callable[[TaskLog, Started], None] | None,
-        time: Callable[[], float],
+        timers: Timers,
     ) -> None:
         self._entry = entry
         self._idle, self._total = idle, total
         self._changed = changed
         self._started = started
         self._over = False
-        self._time = time
-        self._heard = 0.0  # when there was the last sign of life
+        self._timer = timers.of(min(idle, total))
+        self._time = timers.loop.time
+        self._heard = self._end_at = 0.0  # when there was the last sign of life, and when all has to be over
         self._room: asyncio.Future[None] | None = None  # the agent is kept waiting until then
         self._passed = ""  # the limit that has run out
 
@@ -104,8 +107,8 @@ class Turn(Tell):
         """Let the upstream ``work``, in the task that is the entry's runner, and see to it that it ends."""
         entry = self._entry
         self._heard = self._time()
-        self._idle.start(self._silent)
-        self._total.start(self._slow)
+        self._end_at = self._heard + self._total
+        self._timer.start(self._look)
         fault: Fault | None = None
         try:
             working = work(self)
@@ -123,8 +126,7 @@ class Turn(Tell):
             fault = self._fault(e)
         finally:
             self._over = True
-            self._idle.stop(self._silent)
-            self._total.stop(self._slow)
+            self._timer.stop(self._look)
         if entry.left:
             return
         if not entry.settled_now:  # else it has asked, and only what came after that went wrong
@@ -132,16 +134,15 @@ class Turn(Tell):
             entry.append(Finished(state=state, fault=fault))
         self._changed(entry)
 
-    def _silent(self) -> None:
-        """The agent is silent; unless it is kept waiting: then it is us who do not listen."""
+    def _look(self) -> None:
+        """The agent is silent, or takes long, unless it has been heard meanwhile; while it is kept waiting it
+        is us who do not listen."""
         if self._room is not None:
             self._room = None if self._room.done() else self._room
-            self._idle.start(self._silent)
-        elif not self._idle.restart(self._silent, self._heard):
-            self._late("idle_timeout")
-
-    def _slow(self) -> None:
-        self._late("total_timeout")
+            self._heard = self._time()
+        silent_at = self._heard + self._idle
+        if not self._timer.later(self._look, min(silent_at, self._end_at)):
+            self._late("total_timeout" if self._end_at < silent_at else "idle_timeout")
 
     def _late(self, limit: str) -> None:
         if self._entry.runner is not None and not self._passed:

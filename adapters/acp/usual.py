@@ -112,7 +112,8 @@ def author_of(role: str) -> str | None:
 def usual(event: bytes) -> Usual | None:
     """The event (as JSON), if it is a usual one."""
     try:
-        must_be_text(event)
+        if not event.isascii():
+            must_be_text(event)
         return _decode(event)
     except UNREADABLE:
         return None
