@@ -86,7 +86,7 @@ class RunEncoder:
         self._apart = apart
         self._open: Pieces | None = None  # parts of the message that is being written
         self._artifact: str | None = None  # the artifact that opened it
-        self._deltas = Pieces()  # those of its parts that were message deltas
+        self._deltas: Pieces | None = None  # those of its parts that were message deltas; None: all
         self._names: dict[str, int] = {}  # of artifacts, as a reader counts them
         self._artifacts: set[str] = set()
         self._lost: set[Loss] = set()
@@ -122,7 +122,8 @@ class RunEncoder:
             case MessageDelta(parts=parts, author=author):
                 out += self._begin(at, author)
                 out += self._parts(parts)
-                self._deltas.add(parts)
+                if self._deltas is not None:
+                    self._deltas.add(parts)
             case MessageDone(message=message):
                 out += self._done(message, at)
             case ArtifactDelta():
@@ -142,20 +143,14 @@ class RunEncoder:
                 pass
         return out
 
-    def grows(self, place: Place) -> bool:
-        """Whether a bare text that goes there means just a part of the message that is open, and ``grown``
-        may follow."""
-        if self._open is None or self.run["status"] in _RESTING:
-            return False
+    def growing(self, place: Place) -> Pieces | None:
+        """The parts of the open message, where a bare text that goes there means just one part more: whoever
+        tells that adds it to them. None: the text has to be fed."""
+        if self.run["status"] in _RESTING:
+            return None
         name = place.artifact_id
-        return name is None or (name in self._artifacts and self._lost >= _GROWN)
-
-    def grown(self, text: str, place: Place) -> None:
-        """Such a text was told."""
-        assert self._open is not None
-        self._open.more(text)
-        if place.artifact_id is None:
-            self._deltas.more(text)
+        grows = self._deltas is None if name is None else name in self._artifacts and self._lost >= _GROWN
+        return self._open if grows else None
 
     def more(self, event: Event) -> str | None:
         """The text, where the event adds only plain text to the message that is open: then a part of it, and
@@ -165,7 +160,8 @@ class RunEncoder:
         if type(event) is MessageDelta:
             if (text := bare(event.parts)) is not None:
                 self._open.more(text)
-                self._deltas.more(text)
+                if self._deltas is not None:
+                    self._deltas.more(text)
             return text
         if type(event) is ArtifactDelta and self._only_grows(event):
             if (text := bare(event.artifact.parts)) is not None:
@@ -209,7 +205,7 @@ class RunEncoder:
     def _begin(self, at: str, author: str | None = None, artifact: str | None = None) -> list[Json]:
         if self._open is not None:
             return []
-        self._open, self._artifact, self._deltas = Pieces(), artifact, Pieces()
+        self._open, self._artifact, self._deltas = Pieces(), artifact, None
         role = codec.role_by(author or self._agent)
         message: Json = {"role": role, "parts": [], "created_at": at, "completed_at": None}
         self.run["output"].append(message)
@@ -235,7 +231,7 @@ class RunEncoder:
 
     def _done(self, message: Message, at: str) -> list[Json]:
         """A message is complete. Where its parts went out as deltas they are not sent again."""
-        told = self._deltas.parts
+        told = () if self._open is None else (self._deltas or self._open).parts
         if told and self._open is not None:
             if told != joined((), message.parts) and text_of(told) != text_of(message.parts):
                 named = [p for p in self._open.parts if p not in told]
@@ -251,6 +247,9 @@ class RunEncoder:
         parts = tuple(_named(p, artifact.name) for p in artifact.parts)
         self._lost |= self._artifact_losses(event, parts)
         out = self._begin(at, artifact=artifact.artifact_id)
+        assert self._open is not None
+        if self._deltas is None:
+            self._deltas = Pieces(self._open.parts)
         out += self._parts(parts)
         if event.last and self._artifact == artifact.artifact_id:
             out += self._close(at)

@@ -186,26 +186,22 @@ def run_header(run_id: str) -> list[tuple[bytes, bytes]]:
 class Silence:
     """Fills silence on a stream with comments, which both SDKs' parsers pass over.
 
-    ``timed`` is for the ``Waiting`` in which it is silent.
+    ``timed`` is for the ``Waiting`` in which it is silent; ``since``: when something was said, in the loop's
+    time.
     """
 
     def __init__(self, out: EventStream, timers: Timers) -> None:
         self._out = out
         self._timer = timers.of(HEARTBEAT)
-        self._time = timers.loop.time
-        self._broken = self._time()  # when something was said
+        self.since = timers.loop.time()
         self._saying: asyncio.Task[None] | None = None
 
     @property
     def timed(self) -> tuple[Timer, Callable[[], object]]:
         return self._timer, self._over
 
-    def broken(self) -> None:
-        """Something was said."""
-        self._broken = self._time()
-
     def _over(self) -> None:
-        if self._timer.restart(self._over, self._broken):
+        if self._timer.restart(self._over, self.since):
             return
         if self._saying is None or self._saying.done():  # else the client takes nothing
             self._saying = asyncio.create_task(self._say())

@@ -196,20 +196,21 @@ async def _stream(x: Exchange, handle: TaskHandle, after: int) -> None:
         if not after:
             await out.send(msgspec.json.encode(encoder.created()))
         silence = Silence(out, x.house.timers)
-        waiting = x.listening(silence.timed)
+        waiting, time = x.listening(silence.timed), x.house.timers.loop.time
 
         def now(logged: Logged) -> Sequence[bytes] | None:
             written = list(told(encoder, logged))
             if not out.write_now(written[0] if len(written) == 1 else b"".join(written)):
                 return written
-            silence.broken()
+            silence.since = time()
             return None
 
         def more(text: str, place: Place) -> bool:
-            if not encoder.grows(place) or not out.write_now(_part(text)):
+            pieces = encoder.growing(place)
+            if pieces is None or not out.write_now(_part(text)):
                 return False
-            encoder.grown(text, place)
-            silence.broken()
+            pieces.more(text)
+            silence.since = time()
             return True
 
         following = Following(partial(told, encoder), now)

@@ -109,8 +109,8 @@ def test_texts_that_grow_are_what_is_encoded(said: list[Event | tuple[str, Place
         if isinstance(each, tuple):
             text, place = each
             event = place.event(text)
-            if quick.grows(place):
-                quick.grown(text, place)
+            if (pieces := quick.growing(place)) is not None:
+                pieces.more(text)
                 found = [part(content=text)]
         else:
             event = each
@@ -178,7 +178,9 @@ def test_what_has_grown_is_not_told_again() -> None:
     for text, kind in (("ab", "text/plain"), ("ax", "text/markdown"), ("abc", "text/markdown")):
         encoder = RunEncoder(TASK)
         encoder.feed(MessageDelta(parts=(Text(text="a"),)), "")
-        encoder.grown("b", Place())
+        pieces = encoder.growing(Place())
+        assert pieces is not None
+        pieces.more("b")
         said = Message(role="agent", parts=(Text(text=text, media_type="text/markdown"),))
         (last,) = encoder.feed(MessageDone(message=said), "")
         found = [(part["content"], part["content_type"]) for part in last["message"]["parts"]]
