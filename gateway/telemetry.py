@@ -26,6 +26,7 @@ Kind = Literal["server", "client", "internal"]
 Attribute = str | int | float | bool
 LENGTH = 1024  # characters of a name or an attribute that are kept: clients choose tools' names, tasks' ids
 _NO_TRACE = Trace()
+_SHARE = (1 << 64) - 1  # the bits of a trace's id that decide whether it is exported
 
 
 class _Inner(Trace, frozen=True):
@@ -116,10 +117,13 @@ class Tracer:
     ) -> Span:
         """Begin a span now. ``parent``: the caller's context; without a valid one a new trace begins. The
         attributes are the span's from now on."""
-        context = parent.parsed if isinstance(parent, _Inner) else parse_traceparent(parent.traceparent)
+        if isinstance(parent, _Inner):
+            context = parent.parsed
+        else:
+            context = None if parent.traceparent is None else parse_traceparent(parent.traceparent)
         if context is None:
-            trace_id, parent_id = f"{_random(128):032x}", None
-            sampled = int(trace_id[16:], 16) < self._bound
+            number, parent_id = _random(128), None
+            trace_id, sampled = f"{number:032x}", number & _SHARE < self._bound
         else:
             trace_id, parent_id, sampled = context
         return Span(
@@ -140,7 +144,7 @@ class Tracer:
 
     def sample(self, share: float) -> None:
         """The share of new traces that is exported from now on."""
-        self._bound = int(share * (1 << 64))
+        self._bound = int(share * (_SHARE + 1))
 
     def drain(self) -> Sequence[Span]:
         """The spans finished since the last call."""

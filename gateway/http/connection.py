@@ -185,8 +185,12 @@ class Connection(asyncio.Protocol):
         self._next(incoming)
 
     def on_whole(self, incoming: Incoming) -> None:
-        if not self._over:
-            self.idle_since = 0.0
+        if self._over:
+            return
+        self.idle_since = 0.0
+        if self._answering is None:
+            self._serve(incoming)
+        else:
             self._next(incoming)
 
     def _next(self, incoming: Incoming) -> None:

@@ -44,7 +44,8 @@ class Line(Protocol):
 
 class Incoming:
     """Implements ``Wire``. ``keep_alive``: whether another request may follow; ``chunked``: whether the
-    client knows the chunked coding; ``complete``: the body is all there; ``begun``, ``done``: the answer is.
+    client knows the chunked coding; ``body``: all of it, where it has come; ``complete``: the body is all
+    there; ``begun``, ``done``: the answer is.
     """
 
     __slots__ = (
@@ -52,18 +53,23 @@ class Incoming:
         "complete", "continues", "done", "gone", "head", "keep_alive", "method", "too_large",
     )  # fmt: skip
 
-    def __init__(self, line: Line, head: Head, keep_alive: bool, chunked: bool) -> None:
+    def __init__(
+        self, line: Line, head: Head, keep_alive: bool, chunked: bool, body: bytes | None = None
+    ) -> None:
         self._line = line
         self.head = head
         self.method = head.method
         self.keep_alive = keep_alive
         self.chunked = chunked
         self.continues = self.too_large = False
-        self.complete = self.begun = self.done = False
+        self.complete = body is not None
+        self.begun = self.done = False
         self.gone = False
         self._bodyless = False  # the answer
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._chunks: list[bytes] = [body] if body else []
+        self._size = len(body) if body else 0
+        if self._size >= HIGH_WATER:
+            line.hold()
         self._wake: asyncio.Future[None] | None = None
         self._on_gone: list[Callable[[], object]] = []
 
@@ -84,15 +90,6 @@ class Incoming:
             self._line.hold()
         if self._wake is not None:
             self._awake()
-
-    def bring(self, body: bytes) -> None:
-        """All of the body is there; for one of which nothing came before."""
-        if body:
-            self._chunks.append(body)
-            self._size = len(body)
-            if self._size >= HIGH_WATER:
-                self._line.hold()
-        self.complete = True
 
     def finish(self) -> None:
         """The body has come to its end."""

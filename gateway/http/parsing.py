@@ -72,12 +72,11 @@ class Parser:
 
     def _begun(self, head: Head, size: int, data: bytes) -> bytes:
         """A request with a known head; what follows it in ``data``."""
-        incoming = Incoming(self._taker, head, True, True)
         end = size + head.length
         if len(data) >= end:
-            incoming.bring(data[size:end])
-            self._taker.on_whole(incoming)
+            self._taker.on_whole(Incoming(self._taker, head, True, True, data[size:end]))
             return data[end:]
+        incoming = Incoming(self._taker, head, True, True)
         self._taker.on_request(incoming)
         self._left = head.length
         self._open = True

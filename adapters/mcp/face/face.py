@@ -95,29 +95,51 @@ class McpFace:
 
     # --- HTTP --------------------------------------------------------------------------------
 
-    async def _serve(self, request: Request) -> None:
+    def _serve(self, request: Request) -> Awaitable[None]:
+        """What answers a request."""
         try:
             scope = request.rest.strip("/")
             if "/" in scope:
                 raise refused(404, "Not Found: there is /mcp, and /mcp/{agent}")
-            match request.method:
-                case "POST":
-                    said = face_http.said_in(request)
-                    body = request.at_hand() or await request.body()
-                    await self._post(request, scope, said, body)
-                case "GET":
-                    await self._listen(request, scope)
-                case "DELETE":
-                    self._sessions.close(self._session(request, scope))
-                    await request.respond(204)
-                case _:
-                    await request.respond(405, headers=[(b"allow", b"GET, POST, DELETE")])
+            if request.method == "POST":
+                said = face_http.said_in(request)
+                body = request.at_hand()
+                if body is not None:
+                    return self._post(request, scope, said, body)
+                return self._or_refuse(request, self._late(request, scope, said))
         except Refused as e:
-            body = wire.encode_error(e.id, e.error.code, e.error.message, e.error.data)
-            await request.respond(e.status, body)
+            return self._refuse(request, e)
+        return self._or_refuse(request, self._other(request, scope))
+
+    def _refuse(self, request: Request, refused: Refused) -> Awaitable[None]:
+        error = refused.error
+        body = wire.encode_error(refused.id, error.code, error.message, error.data)
+        return request.respond(refused.status, body)
+
+    async def _or_refuse(self, request: Request, answering: Awaitable[None]) -> None:
+        """For what may find out only when it waits that the request is to be refused."""
+        try:
+            await answering
+        except Refused as e:
+            await self._refuse(request, e)
+
+    async def _late(self, request: Request, scope: str, said: Said) -> None:
+        """A POST whose body has not come yet."""
+        await self._post(request, scope, said, await request.body())
+
+    async def _other(self, request: Request, scope: str) -> None:
+        """Anything but a POST."""
+        match request.method:
+            case "GET":
+                await self._listen(request, scope)
+            case "DELETE":
+                self._sessions.close(self._session(request, scope))
+                await request.respond(204)
+            case _:
+                await request.respond(405, headers=[(b"allow", b"GET, POST, DELETE")])
 
     def _post(self, request: Request, scope: str, said: Said, body: bytes) -> Awaitable[None]:
-        """What answers it."""
+        """What answers it. Raises Refused."""
         message = face_http.read_message(body)
         era, head = face_http.era_of(said, message)
         view = self._known(scope, request.principal, message.id) if scope else None
@@ -191,7 +213,8 @@ class McpFace:
         if not isinstance(message.id, int | str) or message.method is UNSET:
             return self._noted(request, session, scope, message)
         if self._engine.homes.count > 1:
-            return self._at_home(request, session, scope, view, message, message.id, head)
+            at_home = self._at_home(request, session, scope, view, message, message.id, head)
+            return self._or_refuse(request, at_home)
         return self._called(request, session, scope, view, message, message.id, head)
 
     async def _at_home(
@@ -309,7 +332,7 @@ class McpFace:
         except RpcError as e:
             raise Refused(400, e, exchange.id) from None
         if exchange.method == wire.TOOLS_CALL and door.may_mirror:
-            return self._mirrored(request, exchange, door, view)
+            return self._or_refuse(request, self._mirrored(request, exchange, door, view))
         return self._checked(request, exchange, door, view)
 
     def _checked(

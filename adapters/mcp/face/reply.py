@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -125,15 +125,20 @@ class Reply:
         with contextlib.suppress(ClientGone):
             await (await self._open()).comment()
 
-    async def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome) -> Awaitable[None]:
         """Send the result; nothing follows. One that passed in pieces was sent."""
-        if self._passing is not None:
+        if self._passing is not None or self._opening is not None:
+            return self._finished(outcome)
+        self._over = True
+        return self._request.respond(outcome.status, outcome.message, headers=self.headers)
+
+    async def _finished(self, outcome: Outcome) -> None:
+        """The same, where something was sent before it, or was to be."""
+        if self._passing is not None or self._opening is None:
             self._cut()
             return
-        if self._opening is not None:
-            async with self._opening:
-                self._over = True
-        self._over = True
+        async with self._opening:
+            self._over = True
         if self._stream is None:
             await self._request.respond(outcome.status, outcome.message, headers=self.headers)
             return
@@ -224,12 +229,14 @@ class ResumableReply(Reply):
         if self._serving is not None:
             self._serving.cancel()
 
-    async def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome) -> Awaitable[None]:
+        if self._passing is None and self._serving is None and self._known is None:
+            return self._request.respond(outcome.status, outcome.message, headers=self.headers)
+        return self._finished(outcome)
+
+    async def _finished(self, outcome: Outcome) -> None:
         if self._passing is not None:
             self._cut()
-            return
-        if self._serving is None and self._known is None:
-            await self._request.respond(outcome.status, outcome.message, headers=self.headers)
             return
         self._events.append(outcome.message)
         self._events.end()
