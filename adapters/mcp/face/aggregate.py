@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from .... import __version__
@@ -54,21 +54,22 @@ _HANDLERS = {  # methods of Aggregate
 
 
 class Aggregate(Door):
-    """``only``: the one agent behind this door; None for all of them."""
+    """``only``: the one agent behind this door, which is no MCP server; None for all of them."""
 
     def __init__(
         self,
         engine: Engine,
         relay: Relay,
         task_calls: TaskCalls,
-        only: str | None = None,
+        only: AgentView | None = None,
         offers: Offers | None = None,
         lists: Lists | None = None,
     ) -> None:
         self._engine = engine
         self._relay = relay
         self._tasks = task_calls
-        self._only = only
+        self._agent = only
+        self._only = None if only is None else only.name
         self._offers = offers or Offers(engine)
         self._lists = lists or Lists(engine, self._offers)
 
@@ -89,14 +90,18 @@ class Aggregate(Door):
             instructions=view.description or None,
         )
 
-    async def request(self, exchange: Exchange) -> wire.Result:
+    def request(self, exchange: Exchange) -> Coroutine[Any, Any, wire.Result]:
         if exchange.method in tasks.METHODS:
-            return await self._tasks.request(exchange, self._only)
+            return self._tasks.request(exchange, self._only)
         name = _HANDLERS.get(exchange.method)
         if name is None or (self._only is not None and not exchange.method.startswith("tools/")):
             raise RpcError(wire.METHOD_NOT_FOUND, f"Method not found: {exchange.method}")
-        handler: Callable[[Exchange], Awaitable[wire.Result]] = getattr(self, name)
-        return await handler(exchange)
+        handler: Callable[[Exchange], Coroutine[Any, Any, wire.Result]] = getattr(self, name)
+        return handler(exchange)
+
+    @property
+    def may_mirror(self) -> bool:
+        return self._only is None
 
     async def input_schema(self, exchange: Exchange) -> Any:
         found = exchange.found = await self._find(exchange, "tools")
@@ -142,14 +147,16 @@ class Aggregate(Door):
     # --- what has one owner --------------------------------------------------------------------
 
     async def _tools_call(self, exchange: Exchange) -> wire.Result:
-        found: Found | None = exchange.found or await self._find(exchange, "tools")
-        if found is None:
-            raise RpcError(wire.INVALID_PARAMS, f"Unknown tool: {exchange.name}")
-        view, server = found.view, found.server
-        if server is not None and found.own is not None:
-            if await self._tasks.runs(view, server, exchange, found.own):
-                return await self._tasks.call(view, exchange, found.own)
-            return await self._relay(view, server, exchange, name=found.own)
+        view = self._agent
+        if view is None or exchange.name != view.name:
+            found: Found | None = exchange.found or await self._find(exchange, "tools")
+            if found is None:
+                raise RpcError(wire.INVALID_PARAMS, f"Unknown tool: {exchange.name}")
+            view, server = found.view, found.server
+            if server is not None and found.own is not None:
+                if await self._tasks.runs(view, server, exchange, found.own):
+                    return await self._tasks.call(view, exchange, found.own)
+                return await self._relay(view, server, exchange, name=found.own)
         exchange.set_agent(view)
         result = await call_agent(self._engine, view, exchange, self._tasks.begun)
         if result.get("isError"):

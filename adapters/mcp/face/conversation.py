@@ -61,16 +61,17 @@ async def call_agent(
     except (BadArguments, CallerError) as e:
         return _refused(exchange, str(e))
     exchange.set_task(handle.task.id)
-    if exchange.era == "handshake" and exchange.wants_task:
+    wants_task = exchange.wants_task
+    if wants_task and exchange.era == "handshake":
         return begun_task(exchange, handle)
-    patience = tasks.AFTER if exchange.wants_task else engine.config.limits.handover
+    patience = tasks.AFTER if wants_task else engine.config.limits.handover
     comes_back = begun is None and bool(after)
     try:
         asked = await converse(engine, view, exchange, handle, after, patience)
     except asyncio.CancelledError:
         taken_back(engine, exchange, handle, only_waits=comes_back)
         raise
-    if asked is None and exchange.wants_task and handle.task.state in answers.RUNNING:
+    if asked is None and wants_task and handle.task.state in answers.RUNNING:
         return begun_task(exchange, handle)
     task = await handle.whole()
     exchange.set_state(task.state.value)

@@ -75,7 +75,7 @@ class Dispatcher:
         view = view or self._engine.agent(scope, principal)
         server = server_of(view)
         if server is None:
-            return Aggregate(self._engine, self._relay, self._tasks, scope, self._offers, self._lists)
+            return Aggregate(self._engine, self._relay, self._tasks, view, self._offers, self._lists)
         return RelayDoor(self._engine, view, server, self._relay, self._tasks)
 
     async def answer(self, exchange: Exchange, door: Door, settled: Callable[[], None] | None = None) -> None:
