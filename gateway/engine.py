@@ -265,7 +265,7 @@ class Hub:
         call = msgspec.structs.replace(
             call,
             context_id=context_id,
-            owned=self.owned.are(context_id, call.principal.id),
+            owned=bool(call.context_id) and self.owned.are(context_id, call.principal.id),
             upstream_context=known,
             task_id=task.id,
         )

@@ -446,7 +446,8 @@ class TaskLog:
 
     def _trim(self) -> None:
         """Let go of the events that the store has and everybody who follows has read."""
-        spare = min(self.stored, self._pace.slowest(self.stored)) - self._first
+        read = self._pace.slowest(self.stored) if self._pace.readers else self.stored
+        spare = min(self.stored, read) - self._first
         if spare > 0 and not self._loading:
             if self._folded < self.last_seq:
                 self._fold_on()

@@ -132,30 +132,34 @@ class RunDecoder:
     def read(self, event: bytes) -> Sequence[Event] | None:
         """``feed`` of an event as JSON, in a fraction of the time, if it is a usual one; None: it was not
         fed."""
-        match usual(event):
-            case MessagePart(part=part):
-                return self.texts((part.content,))
-            case MessageCompleted(message=answer) if (message := answer.read()) is not None:
-                self.seen += 1
-                self.parts = 0
-                self._messages += 1
-                return (MessageDone(message=message),)
-            case MessageCreated(message=opened):
-                self.seen += 1
-                self._unclosed = self._unclosed or self.parts > 0
-                self.place, self.parts = Place(author=author_of(opened.role)), 0
-                self._resumed = False
-                return ()
-            case RunCreated(run=run) | RunInProgress(run=run):
-                self.seen += 1
-                return self._named(run.run_id, run.session_id, run.status)
-            case RunCompleted(run=run) if self._unclosed or len(run.output) <= self._messages:
-                self.seen += 1
-                self.ended = True
-                named = self._named(run.run_id, run.session_id, run.status)
-                return (*named, Finished(state=TaskState.COMPLETED))
-            case _:
+        found = usual(event)
+        if type(found) is MessagePart:
+            return self.texts((found.part.content,))
+        events: Sequence[Event] = ()
+        if type(found) is MessageCompleted:
+            if (message := found.message.read()) is None:
                 return None
+            self.parts = 0
+            self._messages += 1
+            events = (MessageDone(message=message),)
+        elif type(found) is MessageCreated:
+            self._unclosed = self._unclosed or self.parts > 0
+            self.place, self.parts = Place(author=author_of(found.message.role)), 0
+            self._resumed = False
+        elif type(found) is RunCreated or type(found) is RunInProgress:
+            run = found.run
+            events = self._named(run.run_id, run.session_id, run.status)
+        elif type(found) is RunCompleted:
+            run = found.run
+            if not self._unclosed and len(run.output) > self._messages:
+                return None
+            self.ended = True
+            named = self._named(run.run_id, run.session_id, run.status)
+            events = (*named, Finished(state=TaskState.COMPLETED))
+        else:
+            return None
+        self.seen += 1
+        return events
 
     def texts(self, texts: Sequence[str]) -> list[MessageDelta]:
         """What ``feed`` makes of events each of which is such a piece of plain text (``text_reader``)."""

@@ -63,11 +63,12 @@ class PlainAnswer(msgspec.Struct, forbid_unknown_fields=True, gc=False):
         speaker, _, author = self.role.partition("/")
         if speaker != "agent" or role_by(author or None) != self.role:
             return None
-        extra: Extra = {}
-        if self.created_at is not UNSET or self.completed_at is not UNSET:
-            times: dict[str, Any] = {"created_at": self.created_at, "completed_at": self.completed_at}
-            kept: Json = {name: at for name, at in times.items() if at is not UNSET}
-            extra = {"acp": {"fields": kept, "absent": []}}
+        kept: Json = {}
+        if self.created_at is not UNSET:
+            kept["created_at"] = self.created_at
+        if self.completed_at is not UNSET:
+            kept["completed_at"] = self.completed_at
+        extra: Extra = {"acp": {"fields": kept, "absent": []}} if kept else {}
         text = Text(text=self.parts[0].content)
         return Message(role="agent", parts=(text,), author=author or None, extra=extra)
 
