@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -54,7 +54,7 @@ class Parser:
         self._continues = False
         self.in_head = False
         self.foreign = False
-        self._parser: Any = httptools.HttpRequestParser(self)
+        self._parser: Any = None  # before the first head that is not known: it takes 1 KB
 
     def feed(self, data: bytes) -> bool:
         """Read on; False when something has no end within the limit. Raises BadRequest."""
@@ -103,6 +103,8 @@ class Parser:
         return self._unheard <= self._limit
 
     def _feed(self, data: bytes | memoryview) -> None:
+        if self._parser is None:
+            self._parser = cast("Any", httptools.HttpRequestParser(self))
         while True:
             try:
                 self._parser.feed_data(data)
