@@ -12,6 +12,7 @@ from .sse import Decoder
 
 T = TypeVar("T")
 _NONE = b"\0"  # no document begins or ends like that
+_LINE_BREAK = 10
 _MISSES = 3  # chunks in a row of another form: who writes so is not tried any more
 _string = msgspec.json.Decoder(str)
 
@@ -80,8 +81,11 @@ class AlikeEvents(Generic[T]):
     def take(self, chunk: bytes) -> bool:
         decoder = self._decoder
         if chunk.startswith(self._before) and chunk.endswith(self._after) and self._fed == decoder.fed:
-            try:  # a string of JSON has no line breaks in it: the event ends where the chunk does
-                text = _string.decode(chunk[self._begin : self._end])
+            raw = chunk[self._begin : self._end]
+            if _LINE_BREAK in raw:  # which no string of JSON has in it: these are several events
+                return self._other(chunk)
+            try:
+                text = _string.decode(raw)
             except ValueError:
                 return self._learn(chunk)
             if len(chunk) <= decoder.limit and self._give(text, self._rest):
@@ -92,7 +96,7 @@ class AlikeEvents(Generic[T]):
     def _learn(self, chunk: bytes) -> bool:
         """The next one may be like this."""
         found = None if self._missed == _MISSES else self._decoder.whole(chunk)
-        if found is None:
+        if found is None or len(found) > 1:
             return self._other(chunk)
         try:
             must_be_text(chunk)
@@ -100,8 +104,6 @@ class AlikeEvents(Generic[T]):
             text = _string.decode(raw)
         except UNREADABLE:
             self._missed += 1
-            return self._other(chunk)
-        if len(found) > 1:
             return self._other(chunk)
         self._missed = 0
         if chunk.count(raw) == 1:
