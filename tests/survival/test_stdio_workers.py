@@ -79,8 +79,10 @@ async def test_each_client_is_told_and_nothing_stays(gateway: Gateway, fault: st
 
     await asyncio.to_thread(wait_until, "no task runs", rest)
     # Of two agents, at the owner and at each worker; before the modern era a client that can be asked is not
-    # served by the process of those that can't.
-    assert len(agent_processes(gateway)) <= 2 * 3 * (2 if flags else 1)
+    # served by the process of those that can't. One that was started again may be about to end.
+    most = 2 * 3 * (2 if flags else 1)
+    few = lambda: len(agent_processes(gateway)) <= most  # noqa: E731
+    await asyncio.to_thread(wait_until, "no process is too many", few)
     family += gateway.family
     gateway.signal()
     assert await asyncio.to_thread(gateway.ended) == 0
