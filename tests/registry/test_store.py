@@ -232,6 +232,22 @@ async def test_the_oldest_ended_tasks_go_with_their_events_past_the_limit(kind, 
         assert list(await store.load_events("running")) == [entry]
 
 
+async def test_of_a_forgotten_task_no_later_events_stay_on_disk(tmp_path):
+    """Those that stand in rows of their own, beside the task."""
+    path = tmp_path / "agentgw.db"
+    async with opened("sqlite", tmp_path, tasks=2) as store:
+        log = [Logged(seq=n, at="", event=Started()) for n in (1, 2)]
+        for seq, state in ((0, TaskState.WORKING), (1, TaskState.COMPLETED)):
+            both = [stored_task("going", 0, state=TaskState.WORKING), stored_task("gone", 1, state=state)]
+            await store.save(Batch(tasks=both, events=[(t.task.id, [log[seq]]) for t in both]))
+        rows = "SELECT count(*) FROM chunks"
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            assert db.execute(rows).fetchone() == (2,)
+            await store.save(Batch(tasks=[stored_task("newest", 2)]))
+            assert db.execute(rows).fetchone() == (1,)
+        assert list(await store.load_events("going")) == log
+
+
 async def test_places_and_logs_are_read_without_the_tasks(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
         log = [Logged(seq=n, at="", event=Started()) for n in (1, 2, 3)]
