@@ -10,11 +10,12 @@ recorded.
 from __future__ import annotations
 
 import os
-import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from time import time_ns
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -26,7 +27,6 @@ Kind = Literal["server", "client", "internal"]
 Attribute = str | int | float | bool
 LENGTH = 1024  # characters of a name or an attribute that are kept: clients choose tools' names, tasks' ids
 _NO_TRACE = Trace()
-_SHARE = (1 << 64) - 1  # the bits of a trace's id that decide whether it is exported
 
 
 class _Inner(Trace, frozen=True):
@@ -35,28 +35,62 @@ class _Inner(Trace, frozen=True):
     parsed: tuple[str, str, bool] | None = None
 
 
+class Template:
+    """What many spans have in common: name, kind, and the attributes that are the same in all of them.
+
+    Whoever starts spans again and again keeps their templates: spans of the same one (the same object) are
+    written and counted together. What is too long is cut; attributes that are None are left out.
+    """
+
+    __slots__ = ("attributes", "kind", "name")
+
+    def __init__(
+        self, name: str, kind: Kind, attributes: Mapping[str, Attribute | None] = MappingProxyType({})
+    ) -> None:
+        self.name = name[:LENGTH]
+        self.kind: Kind = kind
+        self.attributes: dict[str, Attribute] = {
+            name: value[:LENGTH] if isinstance(value, str) else value
+            for name, value in attributes.items()
+            if value is not None
+        }
+
+
 class Span(msgspec.Struct, eq=False):
     """One hop. ``end`` hands it on; what was not ended is never seen.
 
-    ``trace_id`` is 32 and ``span_id`` 16 hex digits; times are nanoseconds since the epoch.
-    ``status`` is "unset" or "error"; ``error.type`` stands in the attributes. ``principal``: whose request it
-    is, for the audit log alone.
+    ``trace_id`` is 32 and ``span_id`` 16 hex digits; times are nanoseconds since the epoch. ``own`` are the
+    attributes that its template does not have; they win over those. ``template`` may be another one when more
+    is known. ``status`` is "unset" or "error"; ``error.type`` stands in the attributes. ``principal``: whose
+    request it is, for the audit log alone.
     """
 
-    name: str
-    kind: Kind
+    template: Template
     trace_id: str
     span_id: str
     parent_id: str | None
     sampled: bool
     outer: Trace  # the caller's context: what goes on unchanged with ``trace``
-    attributes: dict[str, Attribute]
+    own: dict[str, Attribute]
     start_ns: int
     done: Callable[[Span], None] | None
     end_ns: int = 0
     status: Literal["unset", "error"] = "unset"
     inner: Trace | None = None
     principal: Principal | None = None
+
+    @property
+    def name(self) -> str:
+        return self.template.name
+
+    @property
+    def kind(self) -> Kind:
+        return self.template.kind
+
+    @property
+    def attributes(self) -> Mapping[str, Attribute]:
+        """All of them, the template's and its own; a copy."""
+        return {**self.template.attributes, **self.own}
 
     @property
     def trace(self) -> Trace:
@@ -75,7 +109,7 @@ class Span(msgspec.Struct, eq=False):
     def set(self, name: str, value: Attribute | None) -> None:
         """Set an attribute; None sets nothing."""
         if value is not None:
-            self.attributes[name] = value
+            self.own[name] = value
 
     def end(self, error: str | None = None) -> None:
         """The hop is over; ``error`` is an ``error.type``. A second call changes nothing."""
@@ -86,15 +120,14 @@ class Span(msgspec.Struct, eq=False):
         self.end_ns = time_ns()
         if error is not None:
             self.status = "error"
-            self.attributes["error.type"] = error
+            self.own["error.type"] = error
         done(self)
 
     def cut(self) -> None:
         """Shorten what is too long to be kept."""
-        self.name = self.name[:LENGTH]
-        for name, value in self.attributes.items():
+        for name, value in self.own.items():
             if isinstance(value, str) and len(value) > LENGTH:
-                self.attributes[name] = value[:LENGTH]
+                self.own[name] = value[:LENGTH]
 
 
 class Tracer:
@@ -108,33 +141,26 @@ class Tracer:
         self._finished: list[Span] = []
         self.dropped = 0
 
-    def start(
-        self,
-        name: str,
-        kind: Kind,
-        parent: Trace,
-        attributes: dict[str, Attribute] | None = None,
-    ) -> Span:
-        """Begin a span now. ``parent``: the caller's context; without a valid one a new trace begins. The
-        attributes are the span's from now on."""
+    def start(self, template: Template, parent: Trace, own: dict[str, Attribute] | None = None) -> Span:
+        """Begin a span now. ``parent``: the caller's context; without a valid one a new trace begins. ``own``
+        is the span's from now on."""
         if isinstance(parent, _Inner):
             context = parent.parsed
         else:
             context = None if parent.traceparent is None else parse_traceparent(parent.traceparent)
         if context is None:
-            number, parent_id = _random(128), None
-            trace_id, sampled = f"{number:032x}", number & _SHARE < self._bound
+            low, parent_id = _digits(), None
+            trace_id, sampled = _digits() + low, low < self._bound
         else:
             trace_id, parent_id, sampled = context
         return Span(
-            name,
-            kind,
+            template,
             trace_id,
-            f"{_random(64):016x}",
+            _digits(),
             parent_id,
             sampled,
             parent,
-            {} if attributes is None else attributes,
+            {} if own is None else own,
             time_ns(),
             self._finished.append if len(self._finished) < self._limit else self._drop,
         )
@@ -144,7 +170,7 @@ class Tracer:
 
     def sample(self, share: float) -> None:
         """The share of new traces that is exported from now on."""
-        self._bound = int(share * (_SHARE + 1))
+        self._bound = f"{int(share * 2**64):016x}" if share < 1 else "g"  # past all 16 digits
 
     def drain(self) -> Sequence[Span]:
         """The spans finished since the last call."""
@@ -153,11 +179,24 @@ class Tracer:
         return finished
 
 
-# Ids need not be secret, only unique: a generator of this process, which is another one after a fork.
-_generator = random.Random()
-_random = _generator.getrandbits
+def _drawn() -> Iterator[str]:
+    """16 random hex digits, again and again, without a step of ours for each."""
+
+    def block() -> list[str]:
+        text = os.urandom(2048).hex()
+        return [text[at : at + 16] for at in range(0, len(text), 16)]
+
+    return chain.from_iterable(iter(block, None))
+
+
+def _draw_anew() -> None:
+    global _digits
+    _digits = _drawn().__next__
+
+
+_draw_anew()
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=_generator.seed)
+    os.register_at_fork(after_in_child=_draw_anew)  # ids are unlike those of the other process
 
 
 _traceparent = re.compile(

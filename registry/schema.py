@@ -15,7 +15,7 @@ import msgspec
 
 from ..gateway.errors import ConfigError
 from ..gateway.model import Trace
-from ..gateway.telemetry import Span
+from ..gateway.telemetry import Span, Template
 from . import segments
 
 Step = str | Callable[[sqlite3.Connection], None]
@@ -38,8 +38,7 @@ def _span(value: bytes) -> Span:
     """A span out of its former JSON."""
     old: dict[str, Any] = msgspec.json.decode(value)
     return Span(
-        old["name"],
-        old["kind"],
+        Template(old["name"], old["kind"]),
         old["trace_id"],
         old["span_id"],
         old["parent_id"],

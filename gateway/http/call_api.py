@@ -16,7 +16,7 @@ from .. import sse
 from ..errors import Draining, GatewayError
 from ..model import Invocation, Logged, Message, Part, Principal, Task, Trace
 from ..ports import Engine, TaskHandle
-from ..telemetry import Span
+from ..telemetry import Span, Template
 from .asking import Ask, plane_of, principal_of
 from .request import timeouts_in
 
@@ -49,10 +49,12 @@ async def begin(
     then ``task`` again. Closing the stream does not cancel the task.
     """
     span = engine.tracer.start(
-        f"invoke_agent {name}",
-        "server",
+        Template(
+            f"invoke_agent {name}",
+            "server",
+            {"gen_ai.operation.name": "invoke_agent", "agentgw.client_protocol": PROTOCOL},
+        ),
         trace,
-        {"gen_ai.operation.name": "invoke_agent", "agentgw.client_protocol": PROTOCOL},
     )
     span.principal = principal
     try:

@@ -10,7 +10,7 @@ import pytest
 from agentgw.gateway import audit
 from agentgw.gateway.audit import Audit
 from agentgw.gateway.model import Principal, Trace
-from agentgw.gateway.telemetry import Tracer
+from agentgw.gateway.telemetry import Template, Tracer
 
 EVIL = 'a"\n{"event":"call","principal":"key:other"}\r\x1b[31m\x9b31m\x7f\u2028\u0085'
 
@@ -24,12 +24,11 @@ def lines(log: Audit) -> list[dict[str, Any]]:
 
 def ended(log: Audit, *, sampling: float = 1.0, error: str | None = None, **attributes: Any) -> None:
     tracer = Tracer(sampling)
-    span = tracer.start(
-        "tools/call x", "server", Trace(), {k.replace("__", "."): v for k, v in attributes.items()}
-    )
+    said = {k.replace("__", "."): v for k, v in attributes.items()}
+    span = tracer.start(Template("tools/call x", "server"), Trace(), said)
     span.principal = Principal(id="key:1", name="mine")
     span.end(error)
-    tracer.start("POST /runs", "client", Trace()).end()  # ours to the agent: the same call
+    tracer.start(Template("POST /runs", "client"), Trace()).end()  # ours to the agent: the same call
     log.spans(tracer.drain())
 
 

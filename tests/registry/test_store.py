@@ -42,7 +42,7 @@ from agentgw.gateway.model import (
     Trace,
 )
 from agentgw.gateway.store import Batch, Place, StoredContext, StoredLog, StoredTask
-from agentgw.gateway.telemetry import LENGTH, Span, Tracer, span_json
+from agentgw.gateway.telemetry import LENGTH, Span, Template, Tracer, span_json
 from agentgw.registry import contexttable, lock, schema
 from agentgw.registry.keys import Keys
 from agentgw.registry.memory import MemoryStore
@@ -323,13 +323,10 @@ async def test_sqlite_finds_conversations_again_after_a_start_and_forgets_the_ol
 
 
 def span(trace: str, start_ms: int, *, kind="server", agent="analyst", state="completed", name="call"):
-    attributes = {"agentgw.client_protocol": "mcp", "agentgw.agent_protocol": "a2a", "agentgw.state": state}
-    if agent:
-        attributes["agentgw.agent"] = agent
     start = 1_767_225_600_000_000_000 + start_ms * 1_000_000
-    return Span(
-        name, kind, trace * 32, "0" * 16, None, True, Trace(), attributes, start, None, start + 12_500_000
-    )
+    shared = Template(name, kind, {"agentgw.client_protocol": "mcp", "agentgw.agent": agent or None})
+    own = {"agentgw.agent_protocol": "a2a", "agentgw.state": state}
+    return Span(shared, trace * 32, "0" * 16, None, True, Trace(), own, start, None, start + 12_500_000)
 
 
 async def test_a_trace_is_listed_as_its_outermost_call(kind, tmp_path):
@@ -364,8 +361,9 @@ async def test_a_trace_is_found_by_its_unambiguous_beginning(kind, tmp_path):
 
 async def test_spans_come_back_as_they_were(kind, tmp_path):
     tracer = Tracer()
-    outer = tracer.start("tools/call über", "server", Trace(), {"a": "ü", "n": 1, "f": 0.5, "yes": True})
-    inner = tracer.start("tools/call über", "client", outer.trace)
+    server = Template("tools/call über", "server", {"a": "ü", "b": 1, "n": 1, "f": 0.5, "yes": True})
+    outer = tracer.start(server, Trace(), {"own": "é", "b": 2})
+    inner = tracer.start(Template("tools/call über", "client"), outer.trace)
     inner.end("timeout")
     outer.end()
     spans = tracer.drain()
@@ -377,16 +375,20 @@ async def test_spans_come_back_as_they_were(kind, tmp_path):
 async def test_a_span_that_cannot_be_written_takes_no_other_along(tmp_path):
     async with opened("sqlite", tmp_path) as store:
         await store.save(
-            Batch(spans=[span("a", 1), span("a", 2, name="\ud800", agent="\ud800"), span("a", 3)])
+            Batch(
+                spans=[span("a", 1), span("a", 2, name="\ud800"), span("a", 3, state="\ud800"), span("a", 4)]
+            )
         )
-        assert [s["name"] for s in await store.trace("a")] == ["call", "", "call"]
+        assert [s["name"] for s in await store.trace("a")] == ["call", "", "", "call"]
 
 
 async def test_what_is_long_is_cut(kind, tmp_path):
     async with opened(kind, tmp_path) as store:
-        await store.save(Batch(spans=[span("a", 1, name="x" * 5000, agent="ü" * 5000), span("b", 2)]))
+        long = span("a", 1, name="x" * 5000, agent="ü" * 5000, state="y" * 5000)
+        await store.save(Batch(spans=[long, span("b", 2)]))
         (cut,) = await store.trace("a")
         assert (cut["name"], cut["attributes"]["agentgw.agent"]) == ("x" * LENGTH, "ü" * LENGTH)
+        assert cut["attributes"]["agentgw.state"] == "y" * LENGTH
 
 
 async def test_many_spans_at_once_are_kept_up_to_the_number(kind, tmp_path):
@@ -651,6 +653,13 @@ def as_it_was(home: Path, version: int) -> None:
                 value = encode({**old, "start": old["start"] + at, "span_id": f"{at:016}"})
                 db.execute("INSERT INTO spans VALUES (?, ?, ?, ?)", (at + 5, "a" * 32, at, value))
             db.execute("INSERT INTO traces VALUES (?, ?, ?)", ("a" * 32, old["start"], b"{}"))
+        else:
+            begun = old["start"]
+            rows = [(0, "tools/call x", "a" * 32, f"{at:016}", None, begun + at, begun + at + 12_346_000,
+                     "analyst", "completed", 1) for at in range(300)]  # fmt: skip
+            shape = ["server", "error", "agentgw.agent", "agentgw.state", "n"]
+            value = encode({"shapes": [shape], "spans": rows})
+            db.execute("INSERT INTO segments VALUES (300, 300, ?)", (value,))
         if version < 4:
             for seq in (1, 2):
                 event = encode(Logged(seq=seq, at="", event=Progress(message=str(seq))))
@@ -700,13 +709,13 @@ async def test_what_a_former_version_kept_is_still_there(tmp_path, version):
         await store.save(Batch(spans=[span("b", 1)]))
         (new, *old) = await store.traces()
         assert new["trace_id"] == "b" * 32
-        if version < 3:
-            assert [(row["agent"], row["started_at"], row["duration_ms"]) for row in old] == [
-                ("analyst", "2026-01-01T00:00:00.000Z", 12.346)
-            ]
-            spans = await store.trace("a")
-            assert [s["span_id"] for s in spans] == [f"{at:016}" for at in range(300)]
-            assert (spans[0]["status"], spans[0]["attributes"]["n"]) == ("error", 1)
+        assert [(row["agent"], row["started_at"], row["duration_ms"]) for row in old] == [
+            ("analyst", "2026-01-01T00:00:00.000Z", 12.346)
+        ]
+        spans = await store.trace("a")
+        assert [s["span_id"] for s in spans] == [f"{at:016}" for at in range(300)]
+        assert (spans[0]["name"], spans[0]["status"]) == ("tools/call x", "error")
+        assert spans[0]["attributes"] == {"agentgw.agent": "analyst", "agentgw.state": "completed", "n": 1}
 
 
 @pytest.mark.parametrize("other", [{"principal": "bob"}, {"agent": "evil"}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,7 @@ from ....gateway.http.request import JSON, ClientGone, Request
 from ....gateway.model import Principal, Task
 from ....gateway.ports import Engine
 from ....gateway.readable import UNREADABLE
-from ....gateway.telemetry import Attribute, Span
+from ....gateway.telemetry import LENGTH, Attribute, Span, Template
 from ..codec import Malformed
 from ..problems import INVALID_PARAMS, Problem, problem_of
 from ..wire import V10, Json, Op, Version
@@ -60,14 +61,9 @@ class Call:
         self.write_now: Callable[[bytes], bool] | None = None
         self._request = request
         self._params: dict[str, Any] | None = None
-        self.attributes: dict[str, Attribute] = {
-            "a2a.method.name": str(op),
-            "a2a.protocol.version": version,
-            "agentgw.agent": head.agent,
-            "agentgw.client_protocol": "a2a",
-            "agentgw.agent_protocol": "a2a",
-        }
-        self.span: Span = engine.tracer.start(str(op), "server", request.trace, self.attributes)
+        self.attributes: dict[str, Attribute] = {}  # the span's own
+        template = _template(op, version, head.agent[:LENGTH])
+        self.span: Span = engine.tracer.start(template, request.trace, self.attributes)
         self.span.principal = self.principal
 
     def __enter__(self) -> Call:
@@ -131,9 +127,25 @@ class Call:
 
     def goes_to(self, agent: str, protocol: str) -> None:
         """Note on the span which agent serves it."""
-        attributes = self.attributes
-        attributes["agentgw.agent"] = attributes["gen_ai.agent.name"] = agent
-        attributes["agentgw.agent_protocol"] = protocol
+        self.span.template = _template(self.op, self.version, agent, agent, protocol)
+
+
+@lru_cache(1024)
+def _template(
+    op: Op, version: Version, agent: str, served_by: str | None = None, protocol: str = "a2a"
+) -> Template:
+    return Template(
+        str(op),
+        "server",
+        {
+            "a2a.method.name": str(op),
+            "a2a.protocol.version": version,
+            "agentgw.agent": agent,
+            "agentgw.client_protocol": "a2a",
+            "agentgw.agent_protocol": protocol,
+            "gen_ai.agent.name": served_by,
+        },
+    )
 
 
 def as_problem(error: Malformed | GatewayError | Problem, trace_id: str) -> Problem:

@@ -26,7 +26,7 @@ from ....gateway.lifecycle import PAUSED, TERMINAL
 from ....gateway.model import ArtifactDelta, Task, Trace
 from ....gateway.outbound import checked
 from ....gateway.ports import Engine
-from ....gateway.telemetry import Span
+from ....gateway.telemetry import Span, Template
 from ..codec import task_to
 from ..events import item_to
 from ..pushconfig import PushConfig
@@ -45,6 +45,7 @@ AT_ONCE, AT_ONCE_PER_ORIGIN = 256, 16  # notifications under way
 
 _AGAIN = frozenset({408, 425, 429})
 _SETTLED = TERMINAL | PAUSED
+_PUSH = Template("PushNotification", "client", {"http.request.method": "POST"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -91,10 +92,9 @@ class Post:
         """Send until it arrives; ``outdated`` is asked before each new attempt. ``piece``: one of many, of
         which the trace is to know only if it fails."""
         span = self._engine.tracer.start(
-            "PushNotification",
-            "client",
+            _PUSH,
             entry.trace,
-            {"a2a.task.id": entry.task_id, "agentgw.agent": entry.agent, "http.request.method": "POST"},
+            {"a2a.task.id": entry.task_id, "agentgw.agent": entry.agent},
         )
         error: str | None = "canceled"
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
 from contextlib import aclosing
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,7 +38,7 @@ from ....gateway.model import (
 from ....gateway.ports import Credentialed, Found, Host, Tell
 from ....gateway.reach import Guard
 from ....gateway.readable import UNREADABLE
-from ....gateway.telemetry import Attribute, Span, server_attributes, trace_headers
+from ....gateway.telemetry import Span, Template, server_attributes, trace_headers
 from ..card import Interface, agent_from
 from ..codec import Malformed, object_at, objects_at, text_at
 from ..events import Item, Update, is_settled
@@ -69,7 +70,6 @@ class A2AUpstream:
         self._note = ""  # what the card's signature leaves to be said
         self._channel: Way | None = None
         self._here = True  # whether that leads to the registered origin
-        self._attributes: Mapping[str, Attribute] = {}  # of spans
         self.streams = False  # whether the card says that the agent streams
         self.required_extensions: Sequence[str] = ()  # those that the card says a client must support
         self._over_grpc: GrpcChannel | None = None
@@ -103,13 +103,6 @@ class A2AUpstream:
         allow = host.config.outbound.allow
         interface, self._here = await discovery.choose(record.name, card, record.url, allow)
         self._channel = self._opened(interface)
-        self._attributes = {
-            "a2a.protocol.version": interface.version,
-            "gen_ai.agent.name": self.name,
-            "agentgw.agent": self.name,
-            "agentgw.agent_protocol": "a2a",
-            **server_attributes(interface.url),
-        }
         self._card = card
         try:
             self._heed(object_at(card, "capabilities") or {})
@@ -390,7 +383,7 @@ class A2AUpstream:
         ``activated`` is told the ones that were used; ``losses``: what the parameters do not carry;
         ``on_large``: see ``Way``."""
         channel = self._channel or await self._ready()
-        span = self._span(op, trace, losses)
+        span = self._span(op, channel.interface, trace, losses)
         try:
             headers = _headers(channel, span, extensions)
             result = await channel.call(op, params, headers, activated, on_large)
@@ -417,7 +410,7 @@ class A2AUpstream:
         """A streaming operation, its results as they come, but for those that ``taker`` takes (see
         ``Way``)."""
         channel = self._channel or await self._ready()
-        span = self._span(op, trace, losses)
+        span = self._span(op, channel.interface, trace, losses)
         error: str | None = None
         try:
             headers = _headers(channel, span, extensions)
@@ -430,11 +423,28 @@ class A2AUpstream:
         finally:
             span.end(error)
 
-    def _span(self, op: Op, trace: Trace, losses: Collection[str]) -> Span:
-        attributes: dict[str, Attribute] = {"a2a.method.name": str(op), **self._attributes}
+    def _span(self, op: Op, where: Interface, trace: Trace, losses: Collection[str]) -> Span:
+        template = _template(op, self.name, where.version, where.url)
+        span = self._host.tracer.start(template, trace)
         if losses:
-            attributes["agentgw.losses"] = "; ".join(sorted(losses))
-        return self._host.tracer.start(str(op), "client", trace, attributes)
+            span.own["agentgw.losses"] = "; ".join(sorted(losses))
+        return span
+
+
+@lru_cache(1024)
+def _template(op: Op, agent: str, version: str, url: str) -> Template:
+    return Template(
+        str(op),
+        "client",
+        {
+            "a2a.method.name": str(op),
+            "a2a.protocol.version": version,
+            "gen_ai.agent.name": agent,
+            "agentgw.agent": agent,
+            "agentgw.agent_protocol": "a2a",
+            **server_attributes(url),
+        },
+    )
 
 
 def _no_credentials() -> Headers:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ from ....gateway.http.wire import retry_after
 from ....gateway.model import Fault, Principal, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE, must_be_text
-from ....gateway.telemetry import Span
+from ....gateway.telemetry import Span, Template
 from ....gateway.waiting import Timer, Timers, Waiting
 from .. import faults
 from ..wire import Json
@@ -66,17 +67,21 @@ class House:
 
 
 class Exchange:
-    """A request under way. ``mount`` is the path prefix that the client used: ``/acp`` or empty."""
+    """A request under way, with its server span. ``mount`` is the path prefix that the client used: ``/acp``
+    or empty; ``route`` its path behind that, as a pattern."""
 
-    __slots__ = ("_losses", "engine", "error", "house", "mount", "principal", "request", "span")
+    __slots__ = ("_losses", "engine", "error", "house", "mount", "principal", "request", "route", "span")
 
-    def __init__(self, request: Request, house: House, span: Span, mount: str) -> None:
+    def __init__(self, request: Request, house: House, mount: str, route: str) -> None:
         self.request = request
         self.principal: Principal = request.principal
         self.house = house
         self.engine = house.engine
-        self.span = span
         self.mount = mount
+        self.route = route
+        template = _template(request.method, route, mount)
+        self.span: Span = self.engine.tracer.start(template, request.trace)
+        self.span.principal = self.principal
         self.error: str | None = None
         self._losses: tuple[str, ...] = ()
 
@@ -113,10 +118,7 @@ class Exchange:
 
     def concerns(self, agent: str, protocol: str = "") -> None:
         """Note which agent the request is about."""
-        attributes = self.span.attributes
-        attributes["agentgw.agent"] = attributes["gen_ai.agent.name"] = agent
-        if protocol:
-            attributes["agentgw.agent_protocol"] = protocol
+        self.span.template = _template(self.request.method, self.route, self.mount, agent, protocol or None)
 
     def about(self, view: AgentView) -> None:
         """The same for a registered agent."""
@@ -124,7 +126,7 @@ class Exchange:
 
     def saw(self, run_id: str, context_id: str | None, state: TaskState, fault: Fault | None = None) -> None:
         """Note a run and how it stands."""
-        attributes = self.span.attributes
+        attributes = self.span.own
         attributes["acp.run.id"] = run_id
         attributes["agentgw.state"] = str(state)
         if context_id:
@@ -140,7 +142,7 @@ class Exchange:
         """Note what the translation could not carry."""
         if losses:
             self._losses = tuple(sorted({*self._losses, *losses}))
-            self.span.attributes["agentgw.losses"] = "; ".join(self._losses)
+            self.span.own["agentgw.losses"] = "; ".join(self._losses)
 
     # --- answering ---------------------------------------------------------------------------
 
@@ -159,7 +161,7 @@ class Exchange:
     def failed(self, error: GatewayError) -> None:
         """Note an error on the span; what may not be shown goes to the debug log."""
         self.error = error.code
-        self.span.attributes.setdefault("agentgw.state", TaskState.FAILED.value)
+        self.span.own.setdefault("agentgw.state", TaskState.FAILED.value)
         if error.detail:
             log.debug("%s: %s", error.message, error.detail)
 
@@ -176,6 +178,24 @@ class Exchange:
                 error = faults.error_json(e.fault(), self.span.trace_id)
                 with contextlib.suppress(ClientGone):
                     await out.send(msgspec.json.encode({"type": "error", "error": error}))
+
+
+@lru_cache(1024)
+def _template(
+    method: str, route: str, mount: str, agent: str | None = None, protocol: str | None = None
+) -> Template:
+    return Template(
+        f"{method} {route}",
+        "server",
+        {
+            "http.request.method": method,
+            "http.route": mount + route,
+            "agentgw.client_protocol": "acp",
+            "agentgw.agent": agent,
+            "gen_ai.agent.name": agent,
+            "agentgw.agent_protocol": protocol,
+        },
+    )
 
 
 def run_header(run_id: str) -> list[tuple[bytes, bytes]]:

@@ -15,7 +15,6 @@ from ....gateway.mentions import mentions
 from ....gateway.model import Fault
 from ....gateway.ports import AgentView, Engine, Handler
 from ....gateway.readable import UNREADABLE
-from ....gateway.telemetry import Attribute
 from .. import codec, faults, manifests
 from ..wire import NOT_FOUND, PAGE
 from . import runs, sessions
@@ -90,7 +89,6 @@ class ACPFace:
     """Serves every agent to ACP clients."""
 
     def __init__(self, engine: Engine) -> None:
-        self._tracer = engine.tracer
         self._house = House(engine, self._begin)
         self._open: set[asyncio.Task[Any]] = set()
         self._jobs: dict[str, asyncio.Task[None]] = {}
@@ -165,14 +163,7 @@ class ACPFace:
             problem = f"{request.method} is not possible here, only {allowed}"
             await _plain(request, 405, faults.INVALID_INPUT, problem, [(b"allow", allowed.encode())])
             return
-        attributes: dict[str, Attribute] = {
-            "http.request.method": request.method,
-            "http.route": mount + route,
-            "agentgw.client_protocol": "acp",
-        }
-        span = self._tracer.start(f"{request.method} {route}", "server", request.trace, attributes)
-        span.principal = request.principal
-        x = Exchange(request, self._house, span, mount)
+        x = Exchange(request, self._house, mount, route)
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
@@ -190,10 +181,10 @@ class ACPFace:
             x.error = "internal"
             if not request.responded:
                 fault = Fault(code="internal", message="internal error")
-                await request.json(500, faults.error_json(fault, span.trace_id))
+                await request.json(500, faults.error_json(fault, x.span.trace_id))
         finally:
             self._open.discard(task)
-            span.end(x.error)
+            x.span.end(x.error)
 
 
 class _Session(msgspec.Struct):

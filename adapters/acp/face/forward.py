@@ -18,7 +18,6 @@ from ....gateway.errors import AgentError, GatewayError, Unreachable, UpstreamEr
 from ....gateway.http.request import ClientGone, EventStream
 from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import Trace
-from ....gateway.telemetry import Attribute
 from ....gateway.transport import Reply, Stream
 from .. import rewrite
 from ..upstream.hearing import events_in
@@ -111,8 +110,7 @@ class Hop:
     __slots__ = ("_span",)
 
     def __init__(self, x: Exchange, upstream: ACPUpstream, method: str, route: str) -> None:
-        attributes: dict[str, Attribute] = {"http.request.method": method, **upstream.address}
-        self._span = x.engine.tracer.start(f"{method} {route}", "client", x.span.trace, attributes)
+        self._span = x.engine.tracer.start(upstream.template(method, route), x.span.trace)
 
     def __enter__(self) -> Trace:
         return self._span.trace

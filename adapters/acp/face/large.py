@@ -44,7 +44,7 @@ class LargeRun:
         if found is None or not self._passage.knows(found):
             return False
         self.passed = True
-        self._x.span.attributes["agentgw.passed_in_pieces"] = True
+        self._x.span.own["agentgw.passed_in_pieces"] = True
         changes = self._passage.changed(_run.decode(_encode(found)))
         changed = {name.encode(): _encode(value) for name, value in changes.items()}
         async with aclosing(self._pieces(answer, found, changed)) as pieces:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import quote, unquote
 
@@ -23,7 +24,7 @@ from ....gateway.errors import (
 from ....gateway.model import Agent, Record, Trace
 from ....gateway.ports import Host
 from ....gateway.readable import UNREADABLE
-from ....gateway.telemetry import server_attributes, trace_headers
+from ....gateway.telemetry import Template, server_attributes, trace_headers
 from ....gateway.transport import Large, Reply, Stream
 from .. import manifests
 from ..faults import as_error, fault_of, spoken
@@ -47,6 +48,12 @@ class _Events(msgspec.Struct):
     events: list[Raw] | None = None
 
 
+@lru_cache(1024)
+def _template(method: str, route: str, base: str, agent: str | None) -> Template:
+    attributes = {"http.request.method": method, "gen_ai.agent.name": agent, **server_attributes(base)}
+    return Template(f"{method} {route}", "client", attributes)
+
+
 class Server:
     """The server of one agent. ``record.remote``, or the end of the URL, is the agent's name there."""
 
@@ -55,7 +62,10 @@ class Server:
         self.host = host
         self.base, named = split_url(record.url or "")
         self.named = record.remote or named
-        self.address = server_attributes(self.base)
+
+    def template(self, method: str, route: str, agent: str | None = None) -> Template:
+        """Of the spans of such requests, and what they say of the agent."""
+        return _template(method, route, self.base, agent)
 
     # --- what is there -----------------------------------------------------------------------
 

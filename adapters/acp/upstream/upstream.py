@@ -164,12 +164,8 @@ class ACPUpstream(Server):
         await self._turn(path, sent, trace, losses, tell, pieces)
 
     def _span(self, path: str, trace: Trace, losses: Sequence[str]) -> Span:
-        span = self.host.tracer.start(
-            f"POST {path if path == '/runs' else '/runs/{run_id}'}",
-            "client",
-            trace,
-            {"http.request.method": "POST", "gen_ai.agent.name": self.named or "", **self.address},
-        )
+        route = path if path == "/runs" else "/runs/{run_id}"
+        span = self.host.tracer.start(self.template("POST", route, self.named or ""), trace)
         if losses:
             span.set("agentgw.losses", "; ".join(sorted(losses)))
         return span
@@ -212,8 +208,8 @@ class Hop:
         if decoder.ended:
             ended = "agent_error" if decoder.status == "failed" else None
         if decoder.run_id is not None:
-            span.attributes["acp.run.id"] = decoder.run_id
-            span.attributes["acp.run.status"] = decoder.status
+            span.own["acp.run.id"] = decoder.run_id
+            span.own["acp.run.status"] = decoder.status
         span.set("gen_ai.conversation.id", decoder.session_id)
         span.end(ended)
 

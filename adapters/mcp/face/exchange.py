@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -14,7 +15,7 @@ from ....gateway.http.request import Request
 from ....gateway.model import Task, Trace
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
-from ....gateway.telemetry import Attribute, Span, Tracer
+from ....gateway.telemetry import LENGTH, Attribute, Span, Template, Tracer
 from .. import wire
 from ..losses import of_answer, phrases
 from ..wire import Caller, Envelope, Era, Id, RpcError
@@ -160,31 +161,18 @@ class Exchange:
         name, meta, method = self.name, self.meta, self.method
         if method == wire.PING:
             return  # no hop worth a span
-        title = method if name is None or method == wire.RESOURCES_READ else f"{method} {name}"
         if "traceparent" in meta:
             inner = {key: meta[key] for key in wire.META_TRACE if isinstance(meta.get(key), str)}
             outer = Trace(**inner) if "traceparent" in inner else outer
-        attributes: dict[str, Attribute] = {
-            "mcp.method.name": method,
-            "mcp.protocol.version": self.revision,
-            "jsonrpc.request.id": str(self.id),
-            "network.transport": "tcp",
-            "agentgw.client_protocol": "mcp",
-        }
+        own: dict[str, Attribute] = {"jsonrpc.request.id": str(self.id)}
         if self.session is not None:
-            attributes["mcp.session.id"] = self.session.id
-        if method == wire.TOOLS_CALL:
-            attributes["gen_ai.operation.name"] = "execute_tool"
-        if name is not None and method == wire.TOOLS_CALL:
-            attributes["gen_ai.tool.name"] = name
-        elif name is not None and method == wire.RESOURCES_READ:
-            attributes["mcp.resource.uri"] = name
+            own["mcp.session.id"] = self.session.id
+        if name is not None and method == wire.RESOURCES_READ:
+            own["mcp.resource.uri"] = name
         elif name is not None and wire.NAMED_BY[method] == "taskId":
-            attributes["agentgw.task"] = name
-        self.span = tracer.start(title, "server", outer, attributes)
+            own["agentgw.task"] = name
+        self.span = tracer.start(self._template(view), outer, own)
         self.span.principal = self.principal
-        if view is not None:
-            self.set_agent(view)
 
     def end(self) -> None:
         """There is an answer, or will be none: its span ends, and nobody is kept waiting any more."""
@@ -218,9 +206,16 @@ class Exchange:
         """Whose call it is, for the span. Only what makes an agent work is a call; with the lists that
         hosts ask for all the time, ``agentgw traces`` would show little else."""
         if self.span is not None and self.method in _CALLS:
-            record, attributes = view.record, self.span.attributes
-            attributes["agentgw.agent"] = record.name
-            attributes["agentgw.agent_protocol"] = record.protocol
+            self.span.template = self._template(view)
+
+    def _template(self, view: AgentView | None) -> Template:
+        named = self.name if self.method != wire.RESOURCES_READ else None
+        if named is not None:
+            named = named[:LENGTH]  # no more of it is kept
+        if view is None or self.method not in _CALLS:
+            return _template(self.method[:LENGTH], named, self.revision)
+        record = view.record
+        return _template(self.method, named, self.revision, record.name, record.protocol)
 
     @property
     def trace_id(self) -> str | None:
@@ -275,6 +270,27 @@ class Exchange:
         if self.session is None:
             raise RpcError(wire.METHOD_NOT_FOUND, "the client can't be asked while a call runs")
         return await self.session.ask(self.reply.send, method, params, self._question_timeout)
+
+
+@lru_cache(1024)
+def _template(
+    method: str, name: str | None, revision: str, agent: str | None = None, protocol: str | None = None
+) -> Template:
+    tool = method == wire.TOOLS_CALL
+    return Template(
+        method if name is None else f"{method} {name}",
+        "server",
+        {
+            "mcp.method.name": method,
+            "mcp.protocol.version": revision,
+            "network.transport": "tcp",
+            "agentgw.client_protocol": "mcp",
+            "gen_ai.operation.name": "execute_tool" if tool else None,
+            "gen_ai.tool.name": name if tool else None,
+            "agentgw.agent": agent,
+            "agentgw.agent_protocol": protocol,
+        },
+    )
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Call:
     def lost(self, phrase: str) -> None:
         """Say on the call's span what could not be carried."""
         if self.span is not None:
-            known = self.span.attributes.get("agentgw.losses")
+            known = self.span.own.get("agentgw.losses")
             self.span.set("agentgw.losses", f"{known}; {phrase}" if known else phrase)
 
     def abandon(self) -> None:

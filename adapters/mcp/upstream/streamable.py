@@ -66,7 +66,7 @@ class HttpLink(Link):
             headers += mirrored.param_headers(schema, params.get("arguments"))
         if span is not None:
             headers += traced
-            span.attributes["jsonrpc.request.id"] = str(call.id)
+            span.own["jsonrpc.request.id"] = str(call.id)
         body = wire.encode_request(call.id, method, params)
         try:
             reply = await self._host.transport.opened("POST", self._url, headers=headers, body=body)

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from ....gateway.errors import (
 )
 from ....gateway.model import Agent, InputReply, Invocation, Principal, Record, Task, TaskRef, TaskState
 from ....gateway.ports import Host, Tell
-from ....gateway.telemetry import Attribute, Span, server_attributes
+from ....gateway.telemetry import LENGTH, Template, server_attributes
 from .. import headers as mirrored
 from .. import wire
 from ..codec import agent_of
@@ -67,7 +68,6 @@ class McpUpstream:
         self._listeners: dict[str, Caller] = {}
         self._mirroring: tuple[Catalog, Mapping[str, Any]] | None = None
         self.mirrors: Mapping[str, Any] | None = None  # ``mirroring`` of the known catalog
-        self._about = {"agentgw.agent": record.name, **server_attributes(record.url or "")}  # of spans
 
     # --- the port ----------------------------------------------------------------------------
 
@@ -178,7 +178,9 @@ class McpUpstream:
         its own in its place.
         """
         params = params or {}
-        span = self._span(method, params, caller)
+        span = self._host.tracer.start(self._template(method, params, link), caller.trace)
+        if isinstance(uri := params.get("uri"), str):
+            span.own["mcp.resource.uri"] = uri
         if losses:
             span.set("agentgw.losses", "; ".join(losses))
         failed: str | None = None
@@ -186,10 +188,9 @@ class McpUpstream:
             for last in (False, True):
                 if last or link is None or not link.alive:
                     link = self.ready(caller) or await self._opened(caller)
-                span.attributes["mcp.protocol.version"] = link.hello.version
-                span.attributes["network.transport"] = link.transport
+                    span.template = self._template(method, params, link)
                 if link.session_id is not None:
-                    span.attributes["mcp.session.id"] = link.session_id
+                    span.own["mcp.session.id"] = link.session_id
                 schema = None
                 if method == wire.TOOLS_CALL and link.hello.era == "modern" and link.transport == "tcp":
                     mirroring = self.mirrors
@@ -355,19 +356,38 @@ class McpUpstream:
             self._know(self._last)  # the same object as long as it says the same
             self._read_at = time.monotonic()
 
-    def _span(self, method: str, params: dict[str, Any], caller: Caller) -> Span:
-        attributes: dict[str, Attribute] = {"mcp.method.name": method, **self._about}
-        name = params.get("name")
-        uri = params.get("uri")
-        if isinstance(uri, str):
-            attributes["mcp.resource.uri"] = uri
-        if method == wire.TOOLS_CALL and isinstance(name, str):
-            attributes["gen_ai.operation.name"] = "execute_tool"
-            attributes["gen_ai.tool.name"] = name
-        elif method == wire.PROMPTS_GET and isinstance(name, str):
-            attributes["gen_ai.prompt.name"] = name
-        title = f"{method} {name}" if isinstance(name, str) else method
-        return self._host.tracer.start(title, "client", caller.trace, attributes)
+    def _template(self, method: str, params: dict[str, Any], link: Link | None) -> Template:
+        record, name = self.record, params.get("name")
+        named = name[:LENGTH] if isinstance(name, str) else None  # no more of it is kept
+        if link is None:
+            return _template(method, named, record.name, record.url)
+        return _template(method, named, record.name, record.url, link.hello.version, link.transport)
+
+
+@lru_cache(1024)
+def _template(
+    method: str,
+    name: str | None,
+    agent: str,
+    url: str | None,
+    version: str | None = None,
+    transport: str | None = None,
+) -> Template:
+    tool = name is not None and method == wire.TOOLS_CALL
+    return Template(
+        method if name is None else f"{method} {name}",
+        "client",
+        {
+            "mcp.method.name": method,
+            "agentgw.agent": agent,
+            **server_attributes(url or ""),
+            "gen_ai.operation.name": "execute_tool" if tool else None,
+            "gen_ai.tool.name": name if tool else None,
+            "gen_ai.prompt.name": name if method == wire.PROMPTS_GET else None,
+            "mcp.protocol.version": version,
+            "network.transport": transport,
+        },
+    )
 
 
 def _error_type(error: BaseException) -> str:
