@@ -233,6 +233,17 @@ def encode_error(id: Id | None, code: int, message: str, data: Any = UNSET) -> b
     return _json.encode({"jsonrpc": "2.0", "id": id, "error": body})
 
 
+class KeptMeta(dict[str, Any]):
+    """The ``_meta`` that many requests have. It is never changed; ``sent`` is what the last link made of it,
+    and of what."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self.sent: tuple[object, object, object, bytes] = None, None, None, b""
+
+
 class RpcError(Exception):
     """A JSON-RPC error, as an upstream sent it or as a face will send it. ``data`` UNSET: absent.
 

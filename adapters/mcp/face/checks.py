@@ -16,7 +16,7 @@ from ....gateway.http.request import Request
 from .. import headers as mirrored
 from .. import wire
 from ..wire import RpcError
-from .exchange import Exchange
+from .kinds import Kind
 
 # The newest first; clients that know none of the modern ones see that initialize works too.
 SUPPORTED = (*reversed(wire.MODERN_VERSIONS), *reversed(wire.HANDSHAKE_VERSIONS))
@@ -28,32 +28,37 @@ _DECIMAL = re.compile(r"-?[0-9]+(\.0+)?")
 
 class Said(msgspec.Struct, frozen=True):
     """The headers of a POST that bear on what is in its body. ``name``: decoded, None also for a malformed
-    one; ``repeated``: one of those that mirror the body, if it comes more than once."""
+    one; ``repeated``: one of those that mirror the body, if it comes more than once. ``kinds``: of calls
+    that have come with these headers (see ``usual``), by name and ``_meta``; None: they say too little for
+    that."""
 
     version: str | None
     session: str | None
     method: str | None
     name: str | None
     repeated: str = ""
+    kinds: dict[tuple[str, bytes], Kind] | None = None
 
 
 def read_headers(request: Request) -> Said:
     """What they say."""
     names = [name for name, _ in request.headers]
     name = request.header(_NAME)
+    version, session = request.header(_VERSION), request.header(_SESSION)
     return Said(
-        version=request.header(_VERSION),
-        session=request.header(_SESSION),
+        version=version,
+        session=session,
         method=request.header(_METHOD),
         name=None if name is None else mirrored.decode_value(name),
         repeated=next((x.decode() for x in (_VERSION, _METHOD, _NAME) if names.count(x) > 1), ""),
+        kinds={} if version in wire.MODERN_VERSIONS or session is not None else None,
     )
 
 
-def check(said: Said, exchange: Exchange) -> str:
+def check(said: Said, kind: Kind) -> str:
     """The revision of a well-formed modern request. Raises RpcError: missing fields of ``_meta`` -32602,
     headers that differ from the body -32020, an unknown revision -32022."""
-    meta = exchange.meta
+    meta = kind.meta
     if said.repeated:
         raise RpcError(wire.HEADER_MISMATCH, f"Header mismatch: {said.repeated} appears more than once")
     for key in (wire.META_VERSION, wire.META_CLIENT_CAPABILITIES):
@@ -66,9 +71,9 @@ def check(said: Said, exchange: Exchange) -> str:
         raise RpcError(wire.INVALID_PARAMS, f"{wire.META_VERSION} must be a string")
     if said.version != version:
         raise _differs("MCP-Protocol-Version", said.version)
-    if said.method != exchange.method:
+    if said.method != kind.method:
         raise _differs("Mcp-Method", said.method)
-    if exchange.name is not None and said.name != exchange.name:
+    if kind.name is not None and said.name != kind.name:
         raise _differs("Mcp-Name", said.name)
     if version not in wire.MODERN_VERSIONS:
         raise unsupported(version)

@@ -19,6 +19,7 @@ from .. import wire
 from ..wire import RpcError
 from . import answers, asking, tasks, tools
 from .exchange import Exchange
+from .kinds import Called
 from .outbox import KEEP_ALIVE
 from .tools import BadArguments, Turn
 
@@ -33,6 +34,7 @@ class _Called(msgspec.Struct):
 
 
 _called = msgspec.json.Decoder(_Called)
+_object = msgspec.json.Decoder(dict[str, Any] | None)
 
 
 async def call_agent(
@@ -123,10 +125,14 @@ async def converse(
 
 
 def _arguments(exchange: Exchange) -> dict[str, Any]:
-    if isinstance(exchange.params, msgspec.UnsetType):
+    params = exchange.params
+    if isinstance(params, msgspec.UnsetType):
         return {}
     try:
-        return _called.decode(exchange.params).arguments or {}
+        if isinstance(params, Called):
+            given = params.arguments
+            return {} if isinstance(given, msgspec.UnsetType) else _object.decode(given) or {}
+        return _called.decode(params).arguments or {}
     except msgspec.ValidationError:
         raise RpcError(wire.INVALID_PARAMS, "arguments must be an object") from None
     except UNREADABLE:

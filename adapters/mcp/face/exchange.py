@@ -3,86 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from ....gateway.durations import duration
 from ....gateway.http.request import Request
 from ....gateway.model import Task, Trace
 from ....gateway.ports import AgentView, Engine
-from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import LENGTH, Attribute, Span, Template, Tracer
 from .. import wire
 from ..losses import of_answer, phrases
-from ..wire import Caller, Envelope, Era, Id, RpcError
+from ..wire import Caller, Era, Id, RpcError
 from . import eras, tasks
+from .kinds import READ, Called, Kind
 from .reply import Reply
 from .sessions import Session
 
-
-class Head(msgspec.Struct, frozen=True):
-    """What the gateway reads of a request's params; the arguments stay undecoded."""
-
-    meta: dict[str, Any] | None = msgspec.field(name="_meta", default=None)
-    name: Any = None
-    uri: Any = None
-    task_id: Any = msgspec.field(name="taskId", default=None)
-    task: Any = None
-    state: Any = msgspec.field(name="requestState", default=None)
-
-
-_head = msgspec.json.Decoder(Head)
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _IDLE, _TOTAL = "agentgw/idle_timeout", "agentgw/total_timeout"
 _CALLS = frozenset({wire.TOOLS_CALL, wire.PROMPTS_GET, wire.RESOURCES_READ})
-_NAMES = {"name": "name", "uri": "uri", "taskId": "task_id"}  # members of Head
 _NO_TRACE = Trace()
-_READ = {"_meta": "meta", **_NAMES}
-
-
-def read_head(params: Raw | UnsetType) -> Head:
-    """Raises RpcError (invalid params) for what is no object."""
-    if isinstance(params, UnsetType):
-        return Head()
-    try:
-        return _head.decode(params)
-    except UNREADABLE:
-        raise RpcError(wire.INVALID_PARAMS, "params must be an object, and _meta in it too") from None
 
 
 class Exchange:
-    """A request (``message``, which came with the HTTP ``request``) and the way to answer it. ``params`` are
-    the client's bytes; ``session`` is None in the modern era. The task in which it is made works for the
-    answer, and is cancelled when nobody wants that any more."""
+    """A request, which came with the HTTP ``request``, and the way to answer it. ``params`` are the client's,
+    as far as they have been read; ``session`` is None in the modern era. The task in which it is made works
+    for the answer, and is cancelled when nobody wants that any more."""
 
     def __init__(
         self,
         engine: Engine,
         request: Request,
-        message: Envelope,
+        kind: Kind,
         id: Id,
-        head: Head,
+        params: Called | Raw | UnsetType,
         session: Session | None,
         reply: Reply,
     ) -> None:
         self.id = id
-        self.method = method = str(message.method)
-        self.params = message.params
-        self.head = head
-        self.meta: Mapping[str, Any] = head.meta or {}
-        self.era: Era = "modern" if session is None else "handshake"
-        self.revision = wire.LATEST_MODERN if session is None else session.revision
+        self.kind = kind
+        self.method = kind.method
+        self.params = params
+        self.head = kind.head
+        self.meta = kind.meta
+        self.name = kind.name
+        self.era: Era = kind.era
+        self.revision = kind.revision if session is None else session.revision
         self.principal = request.principal
         self.session = session
-        self.client_capabilities: dict[str, Any] = (
-            _object(self.meta.get(wire.META_CLIENT_CAPABILITIES))
-            if session is None
-            else session.client_capabilities
-        )
+        self.client_capabilities = kind.capabilities if session is None else session.client_capabilities
         self.reply = reply
         self.span: Span | None = None
         self.found: Any = None  # where the tool that is named leads, once its door has looked
@@ -90,10 +63,6 @@ class Exchange:
         self.canceled = False
         self.task = asyncio.current_task(engine.timers.loop)
         self._caller: Caller | None = None
-        named = wire.NAMED_BY.get(method)
-        value = None if named is None else getattr(head, _NAMES[named])
-        # The tool, prompt, resource or task that is named.
-        self.name: str | None = value if isinstance(value, str) else None
         self._question_timeout = engine.config.limits.question
         self._granted = request.timeouts  # by the HTTP request's headers
 
@@ -140,6 +109,8 @@ class Exchange:
     def arguments(self) -> dict[str, Any]:
         """The params, decoded."""
         try:
+            if isinstance(self.params, Called):
+                return {key: _plain(value) for key, value in self.members().items()}
             return wire.fields(self.params)
         except ValueError:
             raise RpcError(wire.INVALID_PARAMS, "params must be an object") from None
@@ -147,10 +118,18 @@ class Exchange:
     def members(self) -> dict[str, Any]:
         """The params' members: what names and describes the call decoded, the rest still the client's
         bytes (Raw)."""
-        if isinstance(self.params, UnsetType):
+        params = self.params
+        if isinstance(params, UnsetType):
             return {}
-        members: dict[str, Any] = _fields.decode(self.params)  # pyright: ignore[reportAssignmentType]
-        for key, name in _READ.items():
+        if isinstance(params, Called):
+            members: dict[str, Any] = {"name": params.name}
+            if params.arguments is not UNSET:
+                members["arguments"] = params.arguments
+            if params.meta is not UNSET:
+                members["_meta"] = self.head.meta
+            return members
+        members = _fields.decode(params)  # pyright: ignore[reportAssignmentType]
+        for key, name in READ.items():
             if key in members:
                 members[key] = getattr(self.head, name)
         return members
@@ -228,15 +207,12 @@ class Exchange:
         session, reply = self.session, self.reply
         trace = _NO_TRACE if self.span is None else self.span.trace
         if session is None:
-            capabilities, info = self.client_capabilities, self.meta.get(wire.META_CLIENT_INFO)
-            id = ask = None
+            info, id, ask = self.kind.info, None, None
         else:
-            capabilities, info = session.client_capabilities, session.client_info
-            id, ask = session.id, self.ask
-        info = cast("dict[str, Any]", info) if isinstance(info, dict) and info else None
+            info, id, ask = session.client_info or None, session.id, self.ask
         self._caller = Caller(
-            trace, self.principal, id, capabilities, info, self.notify, ask, None, reply.prime, reply.hang_up,
-            None, reply.send_now,
+            trace, self.principal, id, self.client_capabilities, info, self.notify, ask, None, reply.prime,
+            reply.hang_up, None, reply.send_now,
         )  # fmt: skip
         return self._caller
 
@@ -293,5 +269,5 @@ def _template(
     )
 
 
-def _object(value: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+def _plain(value: Any) -> Any:
+    return msgspec.json.decode(value) if isinstance(value, Raw) else value

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw, UnsetType
 
 from ....gateway.errors import GatewayError, UnknownAgent
 from ....gateway.http.request import Request
@@ -16,13 +17,14 @@ from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine, Handler
 from .. import wire
 from ..wire import Envelope, Id, RpcError
-from . import claims, named, rpc_errors
+from . import claims, named, rpc_errors, usual
 from . import http as face_http
 from .checks import Said, check, check_params, read_headers
 from .dispatch import Dispatcher
 from .door import Door
-from .exchange import Exchange, Head
+from .exchange import Exchange
 from .http import Refused, refused
+from .kinds import Called, Head, Kind
 from .lending import Lending
 from .reply import Reply, ResumableReply
 from .sessions import Session, Sessions
@@ -140,6 +142,16 @@ class McpFace:
 
     def _post(self, request: Request, scope: str, said: Said, body: bytes) -> Awaitable[None]:
         """What answers it. Raises Refused."""
+        found = usual.read(said, body)
+        if found is not None:
+            kind, call = found
+            if kind.era == "modern":
+                view = self._known(scope, request.principal, call.id) if scope else None
+                return self._called(request, scope, view, kind, call.id, call.params)
+            if self._engine.homes.count == 1 or not mentions(body, *named.NAMES):
+                view = self._known(scope, request.principal, call.id) if scope else None
+                session = self._session(request, scope, said)
+                return self._called_in(request, session, scope, view, kind, call.id, call.params)
         message = face_http.read_message(body)
         era, head = face_http.era_of(said, message)
         view = self._known(scope, request.principal, message.id) if scope else None
@@ -185,7 +197,8 @@ class McpFace:
         revision = asked if asked in wire.HANDSHAKE_VERSIONS else wire.LATEST_HANDSHAKE
         session = Session(request.principal, scope, str(revision), params, self._engine.homes)
         reply = Reply(request, self._engine.timers, [(_SESSION, session.id.encode())])
-        exchange = Exchange(self._engine, request, message, message.id, head, session, reply)
+        kind = Kind(wire.INITIALIZE, head, "handshake")
+        exchange = Exchange(self._engine, request, kind, message.id, message.params, session, reply)
         exchange.begin(self._engine.tracer, request.trace, view)
 
         def settled() -> None:
@@ -212,35 +225,29 @@ class McpFace:
         session = self._session(request, scope, said)
         if not isinstance(message.id, int | str) or message.method is UNSET:
             return self._noted(request, session, scope, message)
+        kind = Kind(str(message.method), head, "handshake")
+        called = partial(self._called_in, request, session, scope, view, kind, message.id, message.params)
         if self._engine.homes.count > 1:
-            at_home = self._at_home(request, session, scope, view, message, message.id, head)
-            return self._or_refuse(request, at_home)
-        return self._called(request, session, scope, view, message, message.id, head)
+            elsewhere = self._lending.passed_on(request, session, view, message, head)
+            return self._or_refuse(request, self._at_home(elsewhere, called))
+        return called()
 
-    async def _at_home(
-        self,
-        request: Request,
-        session: Session,
-        scope: str,
-        view: AgentView | None,
-        message: Envelope,
-        id: Id,
-        head: Head,
-    ) -> None:
+    async def _at_home(self, elsewhere: Awaitable[bool], called: Callable[[], Awaitable[None]]) -> None:
         """In the process where what it goes on with is, of several."""
-        if not await self._lending.passed_on(request, session, view, message, head):
-            await self._called(request, session, scope, view, message, id, head)
+        if not await elsewhere:
+            await called()
 
-    def _called(
+    def _called_in(
         self,
         request: Request,
         session: Session,
         scope: str,
         view: AgentView | None,
-        message: Envelope,
+        kind: Kind,
         id: Id,
-        head: Head,
+        params: Called | Raw | UnsetType,
     ) -> Awaitable[None]:
+        """What answers a request of a session."""
         if id in session.running:
             raise Refused(400, RpcError(wire.INVALID_REQUEST, "Invalid Request: this id is in use"), id)
         headers = [(_SESSION, session.id.encode())]
@@ -249,7 +256,7 @@ class McpFace:
             reply = Reply(request, self._engine.timers, headers)
         else:
             reply = ResumableReply(request, self._engine.timers, headers, session.streams.new, primes=primes)
-        exchange = Exchange(self._engine, request, message, id, head, session, reply)
+        exchange = Exchange(self._engine, request, kind, id, params, session, reply)
         exchange.begin(self._engine.tracer, request.trace, view)
         door = self._dispatcher.door(scope, exchange.principal, view)
         session.running[id] = exchange
@@ -321,16 +328,28 @@ class McpFace:
             raise refused(400, "Invalid Request: answers are not sent in this revision")
         if not isinstance(message.id, int | str):
             return request.respond(202)  # the revision has no notification that would mean anything here
-        listens = message.method == wire.SUBSCRIPTIONS_LISTEN
-        if listens:
+        if message.method == wire.SUBSCRIPTIONS_LISTEN:
             request.listens()
-        reply = Reply(request, self._engine.timers)
-        exchange = Exchange(self._engine, request, message, message.id, head, None, reply)
-        door = self._dispatcher.door(scope, exchange.principal, view)
+        kind = Kind(message.method, head, "modern")
         try:
-            exchange.revision = check(said, exchange)
+            kind.revision = check(said, kind)
         except RpcError as e:
-            raise Refused(400, e, exchange.id) from None
+            raise Refused(400, e, message.id) from None
+        return self._called(request, scope, view, kind, message.id, message.params)
+
+    def _called(
+        self,
+        request: Request,
+        scope: str,
+        view: AgentView | None,
+        kind: Kind,
+        id: Id,
+        params: Called | Raw | UnsetType,
+    ) -> Awaitable[None]:
+        """What answers a request of the kind, which has been checked."""
+        reply = Reply(request, self._engine.timers)
+        exchange = Exchange(self._engine, request, kind, id, params, None, reply)
+        door = self._dispatcher.door(scope, exchange.principal, view)
         if exchange.method == wire.TOOLS_CALL and door.may_mirror:
             return self._or_refuse(request, self._mirrored(request, exchange, door, view))
         return self._checked(request, exchange, door, view)

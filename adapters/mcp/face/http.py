@@ -14,7 +14,7 @@ from ....gateway.readable import UNREADABLE
 from .. import wire
 from ..wire import Envelope, Era, RpcError
 from .checks import Said, read_headers, unsupported
-from .exchange import Head, read_head
+from .kinds import Head, read_head
 
 _NOTE = "mcp"  # under which a head's notes are kept
 

@@ -18,7 +18,7 @@ from ....gateway.ports import AgentView, Engine
 from .. import wire
 from ..wire import Envelope
 from . import named
-from .exchange import Head
+from .kinds import Head
 from .relay import server_of
 from .sessions import Session
 

@@ -98,7 +98,9 @@ class Relay:
         catalog = server.known_catalog or await server.catalog()
         link = server.ready(caller) or await server.link(caller)
         hello = link.hello
-        params = exchange.members() | changes
+        params = exchange.members()
+        if changes:
+            params |= changes
         if exchange.method == wire.TOOLS_CALL and self._mirrors(server, catalog, params):
             params["arguments"] = exchange.arguments().get("arguments")
         if hello.era == "handshake" and (level := exchange.log_level) is not None:

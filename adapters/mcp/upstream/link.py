@@ -155,6 +155,9 @@ class Link(ABC):
         self.used = time.monotonic()
         call_id = next(self._ids)
         raw: Any = params.get("_meta")
+        if type(raw) is wire.KeptMeta and self.hello.era == "modern":
+            call = self.calls[call_id] = Call(call_id, method, caller, msgspec.UNSET)
+            return call, {**params, "_meta": self._kept(raw, caller, traced)}
         if isinstance(raw, msgspec.Raw):
             raw = wire.fields(raw)
         meta: dict[str, Any] = dict(cast("dict[str, Any]", raw)) if isinstance(raw, dict) else {}
@@ -163,14 +166,33 @@ class Link(ABC):
             meta["progressToken"] = call_id
         meta |= traced
         if self.hello.era == "modern":
-            meta[wire.META_VERSION] = self.hello.version
-            meta[wire.META_CLIENT_CAPABILITIES] = caller.client_capabilities
-            meta[wire.META_CLIENT_INFO] = caller.client_info or CLIENT_INFO
+            meta |= self._own_meta(caller)
         # 2025-11-25, basic/utilities/tasks: the progress token stays good as long as the task runs.
         lasting = self.hello.era == "handshake" and "task" in params and token is not msgspec.UNSET
         call = Call(call_id, method, caller, token, lasting)
         self.calls[call_id] = call
         return call, ({**params, "_meta": meta} if meta else params)
+
+    def _kept(self, meta: wire.KeptMeta, caller: Caller, traced: Sequence[tuple[str, str]]) -> msgspec.Raw:
+        """What ``begin`` makes of such a ``_meta``, which names neither a progress token nor a trace."""
+        hello, capabilities, info, before = meta.sent
+        if (
+            hello is not self.hello
+            or capabilities is not caller.client_capabilities
+            or info is not caller.client_info
+        ):
+            before = wire.encode(meta | self._own_meta(caller))[:-1]
+            meta.sent = self.hello, caller.client_capabilities, caller.client_info, before
+        more = b",%b" % wire.encode(dict(traced))[1:] if traced else b"}"
+        return msgspec.Raw(before + more)
+
+    def _own_meta(self, caller: Caller) -> dict[str, Any]:
+        """What every request of the modern era has in its ``_meta``."""
+        return {
+            wire.META_VERSION: self.hello.version,
+            wire.META_CLIENT_CAPABILITIES: caller.client_capabilities,
+            wire.META_CLIENT_INFO: caller.client_info or CLIENT_INFO,
+        }
 
     def end(self, call: Call) -> None:
         """The call is over."""
