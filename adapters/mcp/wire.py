@@ -161,6 +161,21 @@ def decode(data: bytes) -> list[Envelope]:
         raise ValueError(str(e)) from e
 
 
+def answer(data: bytes, id: Id) -> Envelope | None:
+    """The answer to the request ``id`` in a body, as ``decode`` reads it; None without one. An error that
+    names another request, or none, is for the one that it answers."""
+    try:
+        for message in decode(data):
+            if message.method is UNSET:
+                if message.id == id and type(message.result) is Raw:
+                    return message
+                if message.error is not UNSET:
+                    return message
+    except ValueError:
+        pass
+    return None
+
+
 def progressed(data: bytes) -> Progressed:
     """A notification of progress. Raises msgspec.DecodeError for any other message."""
     return _progressed.decode(data)
@@ -219,9 +234,10 @@ def result_before(id: Id | None) -> bytes:
 
 def encode_result(id: Id | None, result: Any) -> bytes:
     """A successful answer; ``result`` an object, Raw or Spliced."""
-    if isinstance(result, Raw | Spliced):
-        pieces = result.pieces if isinstance(result, Spliced) else (result,)
-        return b"".join((b'{"jsonrpc":"2.0","id":', _json.encode(id), b',"result":', *pieces, b"}"))
+    if type(result) is Raw:
+        return b"".join((b'{"jsonrpc":"2.0","id":', _json.encode(id), b',"result":', result, b"}"))
+    if type(result) is Spliced:
+        return b"".join((b'{"jsonrpc":"2.0","id":', _json.encode(id), b',"result":', *result.pieces, b"}"))
     return _json.encode({"jsonrpc": "2.0", "id": id, "result": result})
 
 

@@ -63,6 +63,7 @@ class Exchange:
         self.canceled = False
         self.task = asyncio.current_task(engine.timers.loop)
         self._caller: Caller | None = None
+        self._view: AgentView | None = None  # whose call the span says it is
         self._question_timeout = engine.config.limits.question
         self._granted = request.timeouts  # by the HTTP request's headers
 
@@ -150,6 +151,7 @@ class Exchange:
             own["mcp.resource.uri"] = name
         elif name is not None and wire.NAMED_BY[method] == "taskId":
             own["agentgw.task"] = name
+        self._view = view
         self.span = tracer.start(self._template(view), outer, own)
         self.span.principal = self.principal
 
@@ -169,7 +171,7 @@ class Exchange:
     def set_state(self, state: str) -> None:
         """What became of the call, for the span."""
         if self.span is not None:
-            self.span.set("agentgw.state", state)
+            self.span.own["agentgw.state"] = state
 
     def set_task(self, id: str) -> None:
         """Which task the call is, for the span."""
@@ -184,7 +186,8 @@ class Exchange:
     def set_agent(self, view: AgentView) -> None:
         """Whose call it is, for the span. Only what makes an agent work is a call; with the lists that
         hosts ask for all the time, ``agentgw traces`` would show little else."""
-        if self.span is not None and self.method in _CALLS:
+        if view is not self._view and self.span is not None and self.method in _CALLS:
+            self._view = view
             self.span.template = self._template(view)
 
     def _template(self, view: AgentView | None) -> Template:

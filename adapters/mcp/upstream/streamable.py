@@ -136,7 +136,7 @@ class HttpLink(Link):
         """What the whole answer says."""
         if reply.status == 404 and self.session_id is not None:
             raise Expired
-        answer = self._parsed(body, call)
+        answer = wire.answer(body, call.id)
         if answer is None:
             self._check(reply.status, body)
             raise BadUpstream(
@@ -150,20 +150,6 @@ class HttpLink(Link):
     def _keep_session(self, call: Call, reply: Stream) -> None:
         if call.method == wire.INITIALIZE:
             self.session_id = reply.header(wire.H_SESSION)
-
-    def _parsed(self, body: bytes, call: Call) -> Envelope | None:
-        """The answer in a JSON body. An error without an id is for the request that it answers."""
-        try:
-            messages = wire.decode(body)
-        except ValueError:
-            return None
-        for message in messages:
-            if not isinstance(message.method, str) and (
-                message.id == call.id or isinstance(message.error, wire.ErrorBody)
-            ):
-                has_result = isinstance(message.result, msgspec.Raw)
-                return message if has_result or isinstance(message.error, wire.ErrorBody) else None
-        return None
 
     def _check(self, status: int, body: bytes) -> None:
         """Raise for a status that is no success and came without a JSON-RPC error."""
