@@ -227,7 +227,8 @@ class Connection(asyncio.Protocol):
             self._between = self._between and data.endswith(b"\r\n")
             if first and self._complete and not data.endswith(_LAST_CHUNK):
                 self._learn(data)
-        self._deliver()
+        if self._wake is not None:
+            self._deliver()
 
     def _recognized(self, data: bytes) -> bool:
         """Whether this, the first that came, is a whole answer with a head that is known."""
@@ -325,16 +326,18 @@ class Connection(asyncio.Protocol):
             self._framed = False
             return
         self.coding = content_coding(self.headers)
-        if any(k == "transfer-encoding" and v.strip().lower() != "chunked" for k, v in self.headers):
-            self._refuse(f"{self.peer}'s answer has a transfer encoding that nobody asked for")
+        for key, value in self.headers:
+            if key == "transfer-encoding" and value.strip().lower() != "chunked":
+                self._refuse(f"{self.peer}'s answer has a transfer encoding that nobody asked for")
         if not self._head.done():
             self._head.set_result(None)
-        self._judge()
+        if self._unsent is not None:
+            self._judge()
         if status in _BODYLESS or self._method == "HEAD" or (self._method == "CONNECT" and status < 300):
             self._finish(keep=bool(self._parser.should_keep_alive()))
 
     def _judge(self) -> None:
-        if self._unsent is not None and self.status >= 400:  # it does not want the rest
+        if self.status >= 400:  # it does not want the rest
             self._unsent = None
             self._cut = True
 
@@ -361,7 +364,8 @@ class Connection(asyncio.Protocol):
     def _finish(self, *, keep: bool) -> None:
         self._keep = keep
         self._complete = True
-        self._end()
+        if self.on_end is not None:
+            self._end()
 
     def _end(self) -> None:
         on_end, self.on_end = self.on_end, None

@@ -133,9 +133,11 @@ class RunDecoder:
         """``feed`` of an event as JSON, in a fraction of the time, if it is a usual one; None: it was not
         fed."""
         found = usual(event)
-        if type(found) is MessagePart:
-            return self.texts((found.part.content,))
         events: Sequence[Event] = ()
+        if type(found) is MessagePart:
+            self.seen += 1
+            self.parts += 1
+            return (MessageDelta(parts=(Text(text=found.part.content),), author=self.place.author),)
         if type(found) is MessageCompleted:
             if (message := found.message.read()) is None:
                 return None
