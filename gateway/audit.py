@@ -2,7 +2,8 @@
 
 One JSON object a line, in which nothing that a client chose can begin another line. Lines are made of what is
 there anyway (a request's span, its status) in the batches in which spans are written, and go out as bytes:
-``AuditFile`` keeps them. Members that say nothing are left out.
+``AuditFile`` keeps them. Members that say nothing are left out. What a span's template says is put into words
+once for each principal.
 
 - ``call``: an operation that a client asked for, when it has ended: ``time``, ``principal`` and ``key`` (its
   name), ``door`` (the client's protocol), ``operation`` (its name there), ``agent``, ``tool``, ``task``,
@@ -17,6 +18,7 @@ there anyway (a request's span, its status) in the batches in which spans are wr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from time import gmtime, strftime, time_ns
@@ -24,37 +26,14 @@ from time import gmtime, strftime, time_ns
 import msgspec
 
 from .model import Principal
-from .telemetry import Span
+from .telemetry import Attribute, Span, Template
 
 REFUSED = frozenset({401, 403, 421, 429})  # statuses
 LENGTH = 256  # characters of what a client chose that are kept
 KINDS = 1000  # of refusals that are told apart until the next batch
 _UNSAFE = tuple(map(chr, (*range(0x7F, 0xA0), 0x2028, 0x2029)))  # JSON lets them be; terminals obey some
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in _UNSAFE}
-
-
-class Line(msgspec.Struct, omit_defaults=True):
-    """See above."""
-
-    time: str
-    event: str
-    principal: str = ""
-    key: str = ""
-    peer: str = ""
-    door: str = ""
-    operation: str = ""
-    subject: str = ""
-    agent: str = ""
-    tool: str = ""
-    task: str = ""
-    context: str = ""
-    trace: str = ""
-    outcome: str = ""
-    error: str = ""
-    status: int = 0
-    count: int = 0
-    ms: float = -1.0
-
+_THOUSANDTHS = tuple(f"{n / 1000}"[1:] for n in range(1000))  # ".0", ".001", …
 
 _encode = msgspec.json.Encoder().encode
 _NOBODY = Principal()
@@ -65,22 +44,21 @@ class Audit:
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
-        self._refusals: dict[tuple[int, str, str], Line] = {}
+        self._refusals: dict[tuple[int, str, str], tuple[int, str]] = {}  # when, and members
+        self._counts: Counter[tuple[int, str, str]] = Counter()
 
     def spans(self, spans: Iterable[Span]) -> None:
         """Operations of clients that ended: the server spans among these, which are told whose they are."""
-        for span in spans:
-            if span.kind == "server":
-                self._lines.append(_line(_call(span)))
+        self._lines += [_call(span) for span in spans if span.template.kind == "server"]
 
     def change(
         self, principal: Principal, operation: str, status: int = 0, subject: str = "", error: str = ""
     ) -> None:
         """The gateway itself was changed, or was not: ``status`` is HTTP's (0: it was not asked for over
         HTTP), ``error`` a code."""
-        line = _about(principal, "change", operation, status)
-        line.subject, line.error = subject[:LENGTH], error
-        self._lines.append(_line(line))
+        said = _whose(principal.id, principal.name) + _member("operation", operation)
+        said += _member("subject", subject) + _member("error", error)
+        self._lines.append(_line(time_ns(), "change", f'{said},"status":{status}' if status else said))
 
     def refused(self, principal: Principal, operation: str, status: int, peer: str) -> None:
         """A request was turned away. Whoever tries again and again fills no disk: each kind is one line of a
@@ -88,73 +66,83 @@ class Audit:
         kind = (status, principal.id, peer)
         if kind not in self._refusals and len(self._refusals) >= KINDS:
             kind = (status, "", "")
-        found = self._refusals.get(kind)
-        if found is None:
-            found = self._refusals[kind] = _about(principal, "refused", operation, status)
-            found.peer = kind[2]
-        found.count += 1
+        if kind not in self._refusals:
+            said = _whose(principal.id, principal.name)
+            said += _member("peer", kind[2]) + _member("operation", operation)
+            self._refusals[kind] = (time_ns(), f'{said},"status":{status}')
+        self._counts[kind] += 1
 
     def lost(self, count: int) -> None:
         """So many lines will never be there."""
-        self._lines.append(_line(Line(_time(time_ns()), "lost", count=count)))
+        self._lines.append(_line(time_ns(), "lost", f',"count":{count}'))
 
     def drain(self) -> bytes:
         """The lines since the last call."""
         lines, self._lines = self._lines, []
-        lines += map(_line, self._refusals.values())
+        for kind, (when, said) in self._refusals.items():
+            lines.append(_line(when, "refused", f'{said},"count":{self._counts[kind]}'))
         self._refusals.clear()
+        self._counts.clear()
         return b"".join(lines)
 
 
-def _call(span: Span) -> Line:
-    said = span.attributes.get
-    method = said("mcp.method.name") or said("a2a.method.name") or said("gen_ai.operation.name") or span.name
-    principal = span.principal or _NOBODY
-    return Line(
-        time=_time(span.end_ns),
-        event="call",
-        principal=principal.id,
-        key=principal.name[:LENGTH],
-        door=str(said("agentgw.client_protocol", "")),
-        operation=str(method)[:LENGTH],
-        agent=str(said("agentgw.agent", ""))[:LENGTH],
-        tool=str(said("gen_ai.tool.name", ""))[:LENGTH],
-        task=str(said("agentgw.task") or said("a2a.task.id") or said("acp.run.id") or "")[:LENGTH],
-        context=str(said("gen_ai.conversation.id", ""))[:LENGTH],
-        trace=span.trace_id,
-        outcome=str(said("agentgw.state", ""))[:LENGTH],
-        error=str(said("error.type", ""))[:LENGTH],
-        ms=round((span.end_ns - span.start_ns) / 1e6, 3),
+def _call(span: Span) -> bytes:
+    said, principal = span.own.get, span.principal or _NOBODY
+    who = _who(span.template, principal.id, principal.name)
+    task = said("agentgw.task") or said("a2a.task.id") or said("acp.run.id")
+    which = _member("task", task) if task else ""
+    if context := said("gen_ai.conversation.id"):
+        which += _member("context", context)
+    became = _became(str(said("agentgw.state", ""))[:LENGTH], str(said("error.type", ""))[:LENGTH])
+    us = (span.end_ns - span.start_ns + 500) // 1000
+    ms = f"{us // 1000}{_THOUSANDTHS[us % 1000]}" if us >= 0 else us / 1000  # the clock may be set back
+    return _line(span.end_ns, "call", f'{who}{which},"trace":"{span.trace_id}"{became},"ms":{ms}')
+
+
+@lru_cache(1024)
+def _who(template: Template, principal: str, key: str) -> str:
+    said = template.attributes.get
+    method = said("mcp.method.name") or said("a2a.method.name") or said("gen_ai.operation.name")
+    return (
+        _whose(principal, key)
+        + _member("door", said("agentgw.client_protocol"))
+        + _member("operation", method or template.name)
+        + _member("agent", said("agentgw.agent"))
+        + _member("tool", said("gen_ai.tool.name"))
     )
 
 
-def _about(principal: Principal, event: str, operation: str, status: int) -> Line:
-    return Line(
-        _time(time_ns()),
-        event,
-        principal=principal.id,
-        key=principal.name[:LENGTH],
-        operation=operation[:LENGTH],
-        status=status,
-    )
+@lru_cache(1024)
+def _became(outcome: str, error: str) -> str:
+    return _member("outcome", outcome) + _member("error", error)
 
 
-def _line(line: Line) -> bytes:
-    """In one line, whatever is in it."""
+def _whose(id: str, name: str) -> str:
+    return (f',"principal":{_quoted(id)}' if id else "") + _member("key", name)
+
+
+def _member(name: str, value: Attribute | None) -> str:
+    """As it stands in a line behind others; nothing where it is empty."""
+    return "" if value is None or value == "" else f',"{name}":{_quoted(str(value)[:LENGTH])}'
+
+
+def _line(ns: int, event: str, members: str) -> bytes:
+    """``members``: what follows time and event."""
+    return f'{{"time":"{_millisecond(ns // 1_000_000)}","event":"{event}"{members}}}\n'.encode()
+
+
+def _quoted(text: str) -> str:
+    """As a JSON string that begins no line and steers no terminal."""
     try:
-        raw = _encode(line)
-    except (TypeError, ValueError):  # text that is no Unicode
-        for name in Line.__struct_fields__:
-            if isinstance(value := getattr(line, name), str):
-                setattr(line, name, ascii(value)[1:-1])
-        raw = _encode(line)
-    if b"\x7f" in raw or not raw.isascii():
-        raw = raw.decode().translate(_ESCAPES).encode()
-    return raw + b"\n"
+        raw = _encode(text).decode()
+    except ValueError:  # it is no Unicode
+        raw = _encode(ascii(text)[1:-1]).decode()
+    return raw if raw.isascii() and "\x7f" not in raw else raw.translate(_ESCAPES)
 
 
-def _time(ns: int) -> str:
-    return f"{_second(ns // 1_000_000_000)}.{ns // 1_000_000 % 1000:03d}Z"
+@lru_cache(16)
+def _millisecond(ms: int) -> str:
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
 
 
 @lru_cache(16)

@@ -70,18 +70,16 @@ class Metrics:
         """Count the calls among finished spans: server spans that name their agent."""
         calls = self.calls
         for span in spans:
-            if span.kind != "server":
-                continue
-            said = span.attributes
-            if agent := said.get("agentgw.agent"):
-                outcome = said.get("agentgw.state") or said.get("error.type") or ""
-                door = said.get("agentgw.client_protocol", "")
+            template, own = span.template, span.own
+            if template.kind == "server" and (agent := template.attributes.get("agentgw.agent")):
+                outcome = own.get("agentgw.state") or own.get("error.type") or ""
+                door = template.attributes.get("agentgw.client_protocol", "")
                 seconds = (span.end_ns - span.start_ns) / 1e9
                 found: Any = calls.get((door, agent, outcome))  # pyright: ignore[reportArgumentType]
                 if found is not None:
                     found.add(seconds)
                 else:
-                    self.call(str(door), str(agent)[:LENGTH], str(outcome)[:LENGTH], seconds)
+                    self.call(str(door), str(agent), str(outcome)[:LENGTH], seconds)
 
     def response(self, door: str, status: int) -> None:
         """An HTTP request was answered."""

@@ -26,17 +26,17 @@ from .model import Principal, Trace
 Kind = Literal["server", "client", "internal"]
 Attribute = str | int | float | bool
 LENGTH = 1024  # characters of a name or an attribute that are kept: clients choose tools' names, tasks' ids
-_NO_TRACE = Trace()
 
 
 class _Inner(Trace, frozen=True):
     """The context of a span of ours: ``parsed`` is what ``parse_traceparent`` finds in it."""
 
-    parsed: tuple[str, str, bool] | None = None
+    parsed: tuple[str, str, bool] = ("", "", False)
 
 
 class Template:
-    """What many spans have in common: name, kind, and the attributes that are the same in all of them.
+    """What many spans have in common: name, kind, and the attributes that are the same in all of them. Who
+    calls whom for what stands here (protocol, operation, agent, tool); what became of a call is its own.
 
     Whoever starts spans again and again keeps their templates: spans of the same one (the same object) are
     written and counted together. What is too long is cut; attributes that are None are left out.
@@ -61,8 +61,9 @@ class Span(msgspec.Struct, eq=False):
 
     ``trace_id`` is 32 and ``span_id`` 16 hex digits; times are nanoseconds since the epoch. ``own`` are the
     attributes that its template does not have; they win over those. ``template`` may be another one when more
-    is known. ``status`` is "unset" or "error"; ``error.type`` stands in the attributes. ``principal``: whose
-    request it is, for the audit log alone.
+    is known. ``trace`` is the context to hand to the next hop: this span is its parent. ``status`` is "unset"
+    or "error"; ``error.type`` stands in the attributes. ``principal``: whose request it is, for the audit log
+    alone.
     """
 
     template: Template
@@ -70,13 +71,12 @@ class Span(msgspec.Struct, eq=False):
     span_id: str
     parent_id: str | None
     sampled: bool
-    outer: Trace  # the caller's context: what goes on unchanged with ``trace``
+    trace: Trace
     own: dict[str, Attribute]
     start_ns: int
     done: Callable[[Span], None] | None
     end_ns: int = 0
     status: Literal["unset", "error"] = "unset"
-    inner: Trace | None = None
     principal: Principal | None = None
 
     @property
@@ -91,20 +91,6 @@ class Span(msgspec.Struct, eq=False):
     def attributes(self) -> Mapping[str, Attribute]:
         """All of them, the template's and its own; a copy."""
         return {**self.template.attributes, **self.own}
-
-    @property
-    def trace(self) -> Trace:
-        """The context to hand to the next hop: this span is its parent."""
-        if self.inner is None:
-            flags = "01" if self.sampled else "00"
-            outer = self.outer if self.parent_id is not None else _NO_TRACE
-            self.inner = _Inner(
-                f"00-{self.trace_id}-{self.span_id}-{flags}",
-                outer.tracestate,
-                self.outer.baggage,
-                (self.trace_id, self.span_id, self.sampled),
-            )
-        return self.inner
 
     def set(self, name: str, value: Attribute | None) -> None:
         """Set an attribute; None sets nothing."""
@@ -139,30 +125,33 @@ class Tracer:
         self.sample(sampling)
         self._limit = limit
         self._finished: list[Span] = []
+        self._keep = self._finished.append
         self.dropped = 0
 
     def start(self, template: Template, parent: Trace, own: dict[str, Attribute] | None = None) -> Span:
         """Begin a span now. ``parent``: the caller's context; without a valid one a new trace begins. ``own``
         is the span's from now on."""
-        if isinstance(parent, _Inner):
-            context = parent.parsed
-        else:
-            context = None if parent.traceparent is None else parse_traceparent(parent.traceparent)
-        if context is None:
-            low, parent_id = _digits(), None
-            trace_id, sampled = _digits() + low, low < self._bound
-        else:
+        if type(parent) is _Inner:  # isinstance takes far longer to say no
+            trace_id, parent_id, sampled = parent.parsed
+            state = parent.tracestate
+        elif parent.traceparent is not None and (context := parse_traceparent(parent.traceparent)):
             trace_id, parent_id, sampled = context
+            state = parent.tracestate
+        else:
+            trace_id, parent_id, state = _trace_id(), None, None
+            sampled = trace_id[16:] < self._bound
+        span_id = _span_id()
+        traceparent = f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}"
         return Span(
             template,
             trace_id,
-            _digits(),
+            span_id,
             parent_id,
             sampled,
-            parent,
+            _Inner(traceparent, state, parent.baggage, (trace_id, span_id, sampled)),
             {} if own is None else own,
             time_ns(),
-            self._finished.append if len(self._finished) < self._limit else self._drop,
+            self._keep if len(self._finished) < self._limit else self._drop,
         )
 
     def _drop(self, span: Span) -> None:
@@ -179,19 +168,14 @@ class Tracer:
         return finished
 
 
-def _drawn() -> Iterator[str]:
-    """16 random hex digits, again and again, without a step of ours for each."""
-
-    def block() -> list[str]:
-        text = os.urandom(2048).hex()
-        return [text[at : at + 16] for at in range(0, len(text), 16)]
-
-    return chain.from_iterable(iter(block, None))
+def _drawn(size: int) -> Iterator[str]:
+    """Random hex digits, as many as so many bytes have, again and again, without a step of ours for each."""
+    return chain.from_iterable(iter(lambda: os.urandom(256 * size).hex(" ", size).split(), None))
 
 
 def _draw_anew() -> None:
-    global _digits
-    _digits = _drawn().__next__
+    global _trace_id, _span_id
+    _trace_id, _span_id = _drawn(16).__next__, _drawn(8).__next__
 
 
 _draw_anew()

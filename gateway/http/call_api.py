@@ -48,21 +48,13 @@ async def begin(
     ``task`` (the canonical task with ``trace_id``), then ``event`` for each event of the turn (``Logged``),
     then ``task`` again. Closing the stream does not cancel the task.
     """
-    span = engine.tracer.start(
-        Template(
-            f"invoke_agent {name}",
-            "server",
-            {"gen_ai.operation.name": "invoke_agent", "agentgw.client_protocol": PROTOCOL},
-        ),
-        trace,
-    )
+    span = engine.tracer.start(_template(name), trace)
     span.principal = principal
     try:
         view = engine.agent(name, principal)
         if view.record.protocol == "auto":  # not found out yet
             view = await engine.described(name, principal)
-        span.set("agentgw.agent", name)
-        span.set("agentgw.agent_protocol", view.record.protocol)
+        span.template = _template(name, view.record.protocol)
         after = (await engine.task(body.task_id, principal)).last_seq if body.task_id else 0
         handle = await engine.invoke(
             Invocation(
@@ -86,6 +78,20 @@ async def begin(
         span.end("internal")
         raise
     return _events(handle, after, span)
+
+
+def _template(agent: str, protocol: str | None = None) -> Template:
+    """``protocol``: the agent's, once it is known that there is one."""
+    return Template(
+        f"invoke_agent {agent}",
+        "server",
+        {
+            "gen_ai.operation.name": "invoke_agent",
+            "agentgw.client_protocol": PROTOCOL,
+            "agentgw.agent": agent if protocol else None,
+            "agentgw.agent_protocol": protocol,
+        },
+    )
 
 
 async def _events(handle: TaskHandle, after: int, span: Span) -> AsyncGenerator[bytes]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentgw.gateway import audit
 from agentgw.gateway.audit import Audit
@@ -13,6 +16,9 @@ from agentgw.gateway.model import Principal, Trace
 from agentgw.gateway.telemetry import Template, Tracer
 
 EVIL = 'a"\n{"event":"call","principal":"key:other"}\r\x1b[31m\x9b31m\x7f\u2028\u0085'
+
+
+SHARED = ("agentgw.client_protocol", "mcp.method.name", "agentgw.agent", "gen_ai.tool.name")
 
 
 def lines(log: Audit) -> list[dict[str, Any]]:
@@ -25,7 +31,8 @@ def lines(log: Audit) -> list[dict[str, Any]]:
 def ended(log: Audit, *, sampling: float = 1.0, error: str | None = None, **attributes: Any) -> None:
     tracer = Tracer(sampling)
     said = {k.replace("__", "."): v for k, v in attributes.items()}
-    span = tracer.start(Template("tools/call x", "server"), Trace(), said)
+    shared = {k: said.pop(k) for k in [*said] if k in SHARED}
+    span = tracer.start(Template("tools/call x", "server", shared), Trace(), said)
     span.principal = Principal(id="key:1", name="mine")
     span.end(error)
     tracer.start(Template("POST /runs", "client"), Trace()).end()  # ours to the agent: the same call
@@ -92,3 +99,63 @@ def test_missing_lines_are_told() -> None:
     log.lost(3)
     (line,) = lines(log)
     assert (line["event"], line["count"]) == ("lost", 3)
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """A call's line, member by member."""
+
+    time: str
+    event: str
+    principal: str = ""
+    key: str = ""
+    door: str = ""
+    operation: str = ""
+    agent: str = ""
+    tool: str = ""
+    task: str = ""
+    context: str = ""
+    trace: str = ""
+    outcome: str = ""
+    error: str = ""
+    ms: float = -1.0
+
+
+TEXTS = st.text(max_size=300) | st.sampled_from(["", EVIL, "mcp", "x" * 255 + "\x9b9"])
+OWN = ("agentgw.task", "a2a.task.id", "acp.run.id", "gen_ai.conversation.id", "agentgw.state", "error.type")
+
+
+@given(
+    st.dictionaries(st.sampled_from([*SHARED, "a2a.method.name", "gen_ai.operation.name"]), TEXTS),
+    st.dictionaries(st.sampled_from([*OWN, "jsonrpc.request.id"]), TEXTS),
+    TEXTS,
+    TEXTS,
+    st.integers(0, 10**15),
+)
+def test_a_line_is_its_members_encoded(
+    shared: dict[str, Any], own: dict[str, Any], id: str, name: str, took: int
+) -> None:
+    tracer, log = Tracer(), Audit()
+    template = Template("title", "server", shared)
+    span = tracer.start(template, Trace(), dict(own))
+    span.principal = Principal(id=id, name=name)
+    span.end()
+    span.end_ns = span.start_ns + took
+    log.spans(tracer.drain())
+    log.spans([span])
+    raw, again = log.drain().splitlines()
+    assert raw == again
+    found = json.loads(raw)
+    assert abs(found["ms"] - took / 1e6) <= 0.001
+    operation = shared.get("mcp.method.name") or shared.get("a2a.method.name")
+    expected = Line(
+        found["time"], "call", id, name[:256], shared.get("agentgw.client_protocol", "")[:256],
+        (operation or shared.get("gen_ai.operation.name") or "title")[:256],
+        shared.get("agentgw.agent", "")[:256], shared.get("gen_ai.tool.name", "")[:256],
+        (own.get("agentgw.task") or own.get("a2a.task.id") or own.get("acp.run.id") or "")[:256],
+        own.get("gen_ai.conversation.id", "")[:256], span.trace_id, own.get("agentgw.state", "")[:256],
+        own.get("error.type", "")[:256], found["ms"],
+    )  # fmt: skip
+    written = msgspec.json.encode(expected).decode()
+    for unsafe in {*map(chr, range(0x7F, 0xA0)), "\u2028", "\u2029"}:
+        written = written.replace(unsafe, f"\\u{ord(unsafe):04x}")
+    assert raw.decode() == written
