@@ -81,17 +81,19 @@ class Conversations:
             self._note(key, known[0] if known else "", turn=True)
         self._went(key)
 
-    def put(self, principal: str, agent: str, context_id: str, upstream_id: str) -> None:
+    def put(self, principal: str, agent: str, context_id: str, upstream_id: str) -> bool:
         """Note what the agent calls the conversation of ``principal`` (its id); a name that is too long is
-        not remembered. An agent that names a conversation does not draw it away from the one it goes to."""
+        not remembered. An agent that names a conversation does not draw it away from the one it goes to.
+        False where that stands here already."""
         if len(context_id) > LENGTH or len(upstream_id) > LENGTH:
-            return
+            return False
         key = (principal, agent, context_id)
         known = self._upstream.get(key)
         if known is None or known[0] != upstream_id or self._is_old(known[1]):
             self._note(key, upstream_id, turn=self._agents.get((principal, context_id)) == agent)
-        else:
-            self._upstream.move_to_end(key)
+            return True
+        self._upstream.move_to_end(key)
+        return False
 
     def _is_old(self, noted: int) -> bool:
         return self._changes - noted > self._limit

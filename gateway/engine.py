@@ -399,8 +399,8 @@ class Hub:
         return await self._conversations.is_others(principal, agent, upstream_id)
 
     def converse(self, agent: str, context_id: str, principal: Principal, upstream_id: str) -> None:
-        self.homes.claim(context_id)
-        self._conversations.put(principal.id, agent, context_id, upstream_id)
+        if self._conversations.put(principal.id, agent, context_id, upstream_id):
+            self.homes.claim(context_id)
 
     def open_question(self, agent: str, context_id: str, principal: Principal) -> str | None:
         return self._book.open_question(agent, context_id, principal)

@@ -408,10 +408,11 @@ class Face(Protocol):
         """Serve a request that ``claims`` said yes to; ``request.rest`` is the whole path."""
         ...
 
-    async def home(self, request: Request) -> str | None:
+    def home(self, request: Request, body: bytes) -> str | Awaitable[str | None] | None:
         """The id (a task's, a conversation's, a session's) whose state the request needs: where several
-        processes are one gateway, the request is served by that id's home (``homes``). None: by any. Asked
-        only there, before anything else; never raises for what the request holds."""
+        processes are one gateway, the request is served by that id's home (``homes``). None: by any, or it is
+        known to be here. Asked only there, before anything else; never raises for what the request holds.
+        ``body``: of a POST, empty where it is refused. Awaited where it must be looked up."""
         ...
 
     def public(self, request: Request) -> bool:

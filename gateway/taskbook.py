@@ -209,7 +209,8 @@ class TaskBook:
                 relayed=True,
             )
             self._tasks[task.id] = self._unproved[task.id] = entry
-            self._homes.claim(task.id)
+            if task.state not in TERMINAL:  # one that has ended any process reads from the store
+                self._homes.claim(task.id)
         elif entry.relayed and (entry.principal, entry.agent) == (principal.id, agent):
             created = entry.task.created_at
             entry.replace(msgspec.structs.replace(task, agent=agent, created_at=created, updated_at=now()))

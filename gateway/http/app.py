@@ -46,8 +46,8 @@ _CONTROL = re.compile(r"/+(api/|metrics)")
 class Elsewhere(Protocol):
     """Where several processes are one gateway: what has requests served by the one that must."""
 
-    async def took(self, request: Request, face: Face | None) -> bool:
-        """Whether the request was answered by another process. ``face``: whose it is, None: the control
+    def led(self, request: Request, face: Face | None, door: Handler) -> Awaitable[None]:
+        """What answers the request: ``door``, or another process. ``face``: whose it is, None: the control
         plane's. Raises GatewayError."""
         ...
 
@@ -202,7 +202,7 @@ class App:
         """To a door that is no face's own: one that a face claims, or the control plane."""
         if request.path == METRICS:  # answered whatever else is under way
             self._callers.may_control(request)
-            await self._served(request, None)
+            await self._served(request, self._controlled)
             return
         request.face, door = await self._mounts.door(request, read=head_fits)
         if request.face is None:
@@ -241,11 +241,12 @@ class App:
         request.places = self._places
         if door is not None and self._elsewhere is None:
             return door(request)
-        return self._served(request, door)
+        return self._served(request, door or self._controlled)
 
-    async def _served(self, request: Request, door: Handler | None) -> None:
-        if self._elsewhere is None or not await self._elsewhere.took(request, request.face):
-            await (self._controlled(request) if door is None else door(request))
+    def _served(self, request: Request, door: Handler) -> Awaitable[None]:
+        """What answers it, here or elsewhere."""
+        elsewhere = self._elsewhere
+        return door(request) if elsewhere is None else elsewhere.led(request, request.face, door)
 
     async def _controlled(self, request: Request) -> None:
         """Have the control plane answer. Calls of agents are no change of the gateway; their spans tell."""

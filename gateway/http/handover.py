@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from ..errors import GatewayError, Unreachable
 from ..h1 import Connection
 from ..homes import Homes
 from ..link import Cut
-from ..ports import Face
+from ..ports import Face, Handler
 from ..readable import UNREADABLE
 from .request import Request
 from .wire import ClientGone, Headers
@@ -55,19 +56,45 @@ class Handover:
         self._directory = directory
         self._kept: dict[int, list[tuple[float, Connection]]] = {}
 
-    async def took(self, request: Request, face: Face | None) -> bool:
+    def led(self, request: Request, face: Face | None, door: Handler) -> Awaitable[None]:
         if face is None:
-            number = await self._of_control(request)
-        else:
-            home = getattr(face, "home", None)  # a third party's may have none
-            id = None if home is None else await home(request)
-            if id is None:
-                return False
-            number = self._homes.of(id)
-        if number == self._homes.number:
-            return False
-        await self._hand_over(request, number)
-        return True
+            return self._controlled(request, door)
+        if not hasattr(face, "home"):  # a third party's may have none
+            return door(request)
+        body: bytes | None = b""
+        if request.method == "POST":
+            try:
+                body = request.at_hand()
+            except GatewayError:
+                pass  # the door says what is wrong
+            if body is None:
+                return self._late(request, face, door)
+        id = face.home(request, body)
+        return door(request) if id is None else self._at(id, request, door)
+
+    async def _late(self, request: Request, face: Face, door: Handler) -> None:
+        """A POST whose body has not come yet."""
+        try:
+            body = await request.body()
+        except GatewayError:
+            body = b""
+        id = face.home(request, body)
+        await (door(request) if id is None else self._at(id, request, door))
+
+    def _at(self, id: str | Awaitable[str | None], request: Request, door: Handler) -> Awaitable[None]:
+        """What answers a request that goes on with what has this id."""
+        if not isinstance(id, str):
+            return self._found(id, request, door)
+        number = self._homes.of(id)
+        return door(request) if number == self._homes.number else self._hand_over(request, number)
+
+    async def _found(self, looking: Awaitable[str | None], request: Request, door: Handler) -> None:
+        id = await looking
+        await (door(request) if id is None else self._at(id, request, door))
+
+    async def _controlled(self, request: Request, door: Handler) -> None:
+        number = await self._of_control(request)
+        await (door(request) if number == self._homes.number else self._hand_over(request, number))
 
     async def _of_control(self, request: Request) -> int:
         """The owner has the control plane; calls run in workers, like all others."""

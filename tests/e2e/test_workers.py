@@ -119,6 +119,17 @@ async def test_an_agent_s_own_task_is_found_by_any_worker(gateway: Any) -> None:
         assert ended["status"]["state"] == "TASK_STATE_CANCELED", ended
 
 
+async def test_an_agent_s_task_that_has_ended_is_found_by_any_worker(gateway: Any) -> None:
+    """No worker keeps it: whoever is asked finds what was written."""
+    url = f"{gateway.url}/a2a/a2a/"
+    task = (await a2a(url, "SendMessage", message("echo w-ended")))["task"]
+    assert task["status"]["state"] == "TASK_STATE_COMPLETED", task
+    seen = await asyncio.gather(*(a2a(url, "GetTask", {"id": task["id"]}) for _ in range(TRIES)))
+    assert [(t["id"], t["status"]["state"]) for t in seen] == [(task["id"], "TASK_STATE_COMPLETED")] * TRIES
+    late = await fresh("POST", url, json=rpc("CancelTask", {"id": task["id"]}), headers=A2A)
+    assert late.json()["error"]["code"] == -32002, late.text
+
+
 @pytest.mark.parametrize("context", [pytest.param(None, marks=pytest.mark.slow), "chosen-by-the-client"])
 async def test_a_conversation_goes_on_wherever_it_lands(gateway: Any, context: str | None) -> None:
     url, said = f"{gateway.url}/a2a/a2a/", f"{context}"

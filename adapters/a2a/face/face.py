@@ -52,13 +52,13 @@ class A2AFace:
     async def root(self, request: Request) -> None:
         await self._mounted(request)
 
-    async def home(self, request: Request) -> str | None:
+    def home(self, request: Request, body: bytes) -> str | None:
         path = said(request).path
         if path in (CARD_PATH, OLD_CARD_PATH, JWKS_PATH):
             return None
         if path in ("", "/"):
-            return await self._rpc.home(request) if request.method == "POST" else None
-        return await self._rest.home(request, path)
+            return self._rpc.home(body)
+        return self._rest.home(request, path, body)
 
     def start(self) -> None:
         self._push.start()

@@ -45,12 +45,11 @@ class JsonRpc:
         self._operations = operations
         self._streams = streams
 
-    async def home(self, request: Request) -> str | None:
+    def home(self, body: bytes) -> str | None:
         """See ``ports.Face``."""
+        if not mentions(body, b"contextId", b"ask"):  # a task's id, or a method about tasks
+            return None
         try:
-            body = await request.body()
-            if not mentions(body, b"contextId", b"ask"):  # a task's id, or a method about tasks
-                return None
             envelope, rpc_id = _read(body)
             op, version = _method(envelope, rpc_id)
         except (Problem, GatewayError):

@@ -70,15 +70,15 @@ class Rest:
         except GatewayError as error:
             await _fail(request, problem_of(error), version)
 
-    async def home(self, request: Request, path: str) -> str | None:
+    def home(self, request: Request, path: str, body: bytes) -> str | None:
         """See ``ports.Face``."""
         version = V03 if path.startswith("/v1/") else V10
         try:
             op, ids = _route(request.method, path.removeprefix("/v1"))
-            body = await request.body() if op in (Op.SEND, Op.STREAM) else b""
-        except (Problem, GatewayError):
+        except Problem:
             return None
-        return ids.get("id") or (named.state(op, body, version) if body else None)
+        sent = body and op in (Op.SEND, Op.STREAM)
+        return ids.get("id") or (named.state(op, body, version) if sent else None)
 
     async def _serve(self, request: Request, head: Said, path: str, version: Version) -> None:
         op, ids = _route(request.method, path)

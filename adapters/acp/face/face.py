@@ -105,20 +105,17 @@ class ACPFace:
     async def _mounted(self, request: Request) -> None:
         await self._serve(request, MOUNT)
 
-    async def home(self, request: Request) -> str | None:
+    def home(self, request: Request, body: bytes) -> str | Awaitable[str | None] | None:
         match request.rest.strip("/").split("/"):
             case ["runs"] if request.method == "POST":
-                try:
-                    shown = _session(await request.body())
-                except GatewayError:
-                    return None
+                shown = _session(body)
             case ["runs" | "session" | "sessions", shown, *_]:
                 pass
             case ["resources", name]:
                 shown = name.split(".")[1] if name.count(".") == 2 else name.rpartition("-")[0]
             case _:
                 return None
-        return await self._house.ids.original(shown) if shown else None
+        return self._house.ids.original(shown) if shown else None
 
     def start(self) -> None:
         """Nothing is left to take up: runs of a former process are the hub's."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET, Raw, UnsetType
@@ -62,14 +61,15 @@ class McpFace:
         request.rest = ""
         await self._serve(request)
 
-    async def home(self, request: Request) -> str | None:
+    def home(self, request: Request, body: bytes) -> str | None:
         session = request.header(_SESSION)
-        if session is not None or request.method != "POST":
-            return session
+        if session is not None:
+            return None if session in self._sessions else session
+        if not mentions(body, *named.NAMES):
+            return None
         try:
-            body = await request.body()
-            return named.state(face_http.read_message(body)) if mentions(body, *named.NAMES) else None
-        except (Refused, GatewayError):
+            return named.state(face_http.read_message(body))
+        except Refused:
             return None
 
     def start(self) -> None:
@@ -225,17 +225,10 @@ class McpFace:
         session = self._session(request, scope, said)
         if not isinstance(message.id, int | str) or message.method is UNSET:
             return self._noted(request, session, scope, message)
+        if self._engine.homes.count > 1 and (id := self._lending.wanted(session, view, message, head)):
+            return self._lending.pass_on(request, session, id)
         kind = Kind(str(message.method), head, "handshake")
-        called = partial(self._called_in, request, session, scope, view, kind, message.id, message.params)
-        if self._engine.homes.count > 1:
-            elsewhere = self._lending.passed_on(request, session, view, message, head)
-            return self._or_refuse(request, self._at_home(elsewhere, called))
-        return called()
-
-    async def _at_home(self, elsewhere: Awaitable[bool], called: Callable[[], Awaitable[None]]) -> None:
-        """In the process where what it goes on with is, of several."""
-        if not await elsewhere:
-            await called()
+        return self._called_in(request, session, scope, view, kind, message.id, message.params)
 
     def _called_in(
         self,

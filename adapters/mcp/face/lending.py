@@ -43,16 +43,15 @@ class Lending:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def passed_on(
-        self, request: Request, session: Session, view: AgentView | None, message: Envelope, head: Head
-    ) -> bool:
-        """Whether another process has answered the request, since it has what that is about."""
-        homes = self._engine.homes
+    def wanted(self, session: Session, view: AgentView | None, message: Envelope, head: Head) -> str | None:
+        """The id of what the request goes on with, if another process has that."""
         if session.lent or not self._is_ours(session, view, message, head):
-            return False
+            return None
         id = named.state(message)
-        if id is None or homes.here(id):
-            return False
+        return None if id is None or self._engine.homes.here(id) else id
+
+    async def pass_on(self, request: Request, session: Session, id: str) -> None:
+        """Have the process that has what is called so answer the request."""
         capabilities = {k: v for k, v in session.client_capabilities.items() if k not in _ASKED}
         lent = _Lent(
             session.id,
@@ -64,7 +63,6 @@ class Lending:
         )
         sealed = self._engine.sealer.seal(msgspec.json.encode(lent), PURPOSE)
         await self._engine.pass_on(request, id, [(HEADER, sealed.encode())])
-        return True
 
     def _is_ours(self, session: Session, view: AgentView | None, message: Envelope, head: Head) -> bool:
         """Whether the gateway itself reads the ids in the request: those in the arguments of a server's own

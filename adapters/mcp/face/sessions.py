@@ -190,6 +190,9 @@ class Sessions:
         session.used = _now()
         self._expire()
 
+    def __contains__(self, id: str) -> bool:
+        return id in self._sessions
+
     def get(self, id: str, principal: Principal, scope: str) -> Session | None:
         """The session, if it is this principal's and was opened at this door."""
         session = self._sessions.get(id)
