@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-LARGE = 64 * 1024  # bytes: to look for the next bracket is quicker then than to count them
+LARGE = 64 * 1024  # bytes: to look for the next bracket is quicker then than to split at them
 _BLOCK = 1 << 20  # bytes looked at together: bounds the memory that hostile bodies can take
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: 1 and -1
 _OTHERS = bytes(set(range(256)) - set(b"[{]}"))
@@ -31,8 +31,9 @@ def too_deep(body: bytes, limit: int) -> bool:
 
 def _more_than(limit: int, body: bytes) -> bool:
     """Whether there are more opening brackets."""
-    if len(body) < LARGE:
-        return body.count(b"[") + body.count(b"{") > limit
+    if len(body) < LARGE:  # ``count`` of one byte takes three times as long, on some builds
+        arrays = len(body.split(b"[", limit + 1)) - 1 if 0x5B in body else 0
+        return arrays + len(body.split(b"{", limit + 1)) - 1 > limit
     for bracket in (b"[", b"{"):
         at = body.find(bracket)
         while at >= 0:

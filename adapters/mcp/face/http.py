@@ -6,6 +6,8 @@ Handshake: 2025-11-25, basic/transports; modern: 2026-07-28, basic/transports/st
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import msgspec
 from msgspec import UNSET
 
@@ -31,6 +33,21 @@ class Refused(Exception):
 
 def refused(status: int, message: str, code: int = wire.INVALID_REQUEST) -> Refused:
     return Refused(status, RpcError(code, message))
+
+
+def refuse(request: Request, refused: Refused) -> Awaitable[None]:
+    """Say so."""
+    error = refused.error
+    body = wire.encode_error(refused.id, error.code, error.message, error.data)
+    return request.respond(refused.status, body)
+
+
+async def or_refuse(request: Request, answering: Awaitable[None]) -> None:
+    """For what may find out only when it waits that the request is to be refused."""
+    try:
+        await answering
+    except Refused as e:
+        await refuse(request, e)
 
 
 def said_in(request: Request) -> Said:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from .. import wire
 from ..upstream.following import SeenTask
 from ..upstream.link import Hello, Link
 from ..upstream.upstream import McpUpstream
-from ..wire import Caller, Catalog, Era, OnLarge, RpcError
+from ..wire import Caller, Era, OnLarge, RpcError
 from . import eras, links, rpc_errors, tasks
 from .exchange import Exchange
 from .parked import MAY_ASK, Parking
@@ -101,8 +101,9 @@ class Relay:
         params = exchange.members()
         if changes:
             params |= changes
-        if exchange.method == wire.TOOLS_CALL and self._mirrors(server, catalog, params):
-            params["arguments"] = exchange.arguments().get("arguments")
+        mirrors = server.mirroring(catalog) if server.mirrors is None else server.mirrors
+        if mirrors and exchange.method == wire.TOOLS_CALL and str(params.get("name")) in mirrors:
+            params["arguments"] = exchange.arguments().get("arguments")  # headers are made of them
         if hello.era == "handshake" and (level := exchange.log_level) is not None:
             await self._set_level(server, exchange, hello, caller, level)
         if hello.era != exchange.era:
@@ -156,11 +157,6 @@ class Relay:
         if server is not None and seen.state not in TERMINAL:
             server.began(seen.id, exchange.caller())
             self._engine.look_after(seen.id, exchange.principal)
-
-    def _mirrors(self, server: McpUpstream, catalog: Catalog, params: Mapping[str, Any]) -> bool:
-        """Whether a tool's arguments are mirrored into headers, for which they must be decoded."""
-        mirroring = server.mirroring(catalog) if server.mirrors is None else server.mirrors
-        return bool(mirroring) and str(params.get("name")) in mirroring
 
     async def _send(
         self,

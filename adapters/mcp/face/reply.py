@@ -103,7 +103,7 @@ class Reply:
     def watch(self, cancel: Callable[[], None]) -> None:
         """From now on it is worked for the answer, until ``unwatch``. ``cancel`` is called when the client
         leaves before the answer was sent."""
-        self._request.on_gone(lambda: self._leave(cancel))
+        self._request.wire.on_gone(lambda: self._leave(cancel))
         self._timers.of(KEEP_ALIVE).start(self._beat)
 
     def unwatch(self) -> None:
@@ -219,7 +219,7 @@ class ResumableReply(Reply):
     def watch(self, cancel: Callable[[], None]) -> None:
         """See ``Reply.watch``; who leaves cancels nothing (2025-11-25, basic/transports: a lost connection is
         no cancellation)."""
-        self._request.on_gone(self._left)
+        self._request.wire.on_gone(self._left)
         self._timers.of(self._patience).start(self._serve)
 
     def unwatch(self) -> None:

@@ -116,7 +116,7 @@ async def test_the_own_stream_goes_on_where_it_was_left() -> None:
         async with raw.stream("GET") as events:
             gateway.add(b=MemoryUpstream())
             assert (await events.next())["method"] == "notifications/tools/list_changed"
-        session = gateway.face._sessions._sessions[raw.session["Mcp-Session-Id"]]
+        session = gateway.face._handshake._sessions._sessions[raw.session["Mcp-Session-Id"]]
         session.list_changed("prompts")  # while nobody listens
         async with raw.stream("GET", Last_Event_Id=events.id) as again:
             assert (await again.next())["method"] == "notifications/prompts/list_changed"
@@ -164,7 +164,7 @@ async def test_the_official_client_misses_nothing(serve: Any) -> None:
         async def progress(done: float, total: float | None, message: str | None) -> None:
             said.append(message)
             if message == "begun":
-                (session,) = gateway.face._sessions._sessions.values()
+                (session,) = gateway.face._handshake._sessions._sessions.values()
                 (stream,) = [s for s in session.streams._streams.values() if s.number]
                 stream.hang_up(0.01)
                 steps.go.set()
