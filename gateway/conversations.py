@@ -73,6 +73,14 @@ class Conversations:
         await self._try_to_save()
         return await self._store.context_owner(agent, upstream_id) not in (None, principal.id)
 
+    def begin(self, principal: Principal, agent: str, context_id: str) -> None:
+        """``touch`` of one whose id is new."""
+        key = (principal.id, agent, context_id)
+        self._changes += 1
+        self._upstream[key] = "", self._changes
+        self._agents[principal.id, context_id] = agent
+        self._wait(key, turn=True)
+
     def touch(self, principal: Principal, agent: str, context_id: str) -> None:
         """Note that a turn goes to this agent. What it calls the conversation must have been asked for."""
         key = (principal.id, agent, context_id)
@@ -89,7 +97,9 @@ class Conversations:
             return False
         key = (principal, agent, context_id)
         known = self._upstream.get(key)
-        if known is None or known[0] != upstream_id or self._is_old(known[1]):
+        if known is not None and self._unsaved.get(key):  # a turn, and it is to be written
+            self._upstream[key] = upstream_id, self._changes
+        elif known is None or known[0] != upstream_id or self._is_old(known[1]):
             self._note(key, upstream_id, turn=self._agents.get((principal, context_id)) == agent)
             return True
         self._upstream.move_to_end(key)
@@ -108,7 +118,10 @@ class Conversations:
         self._changes += 1
         self._upstream[key] = upstream_id, self._changes
         self._upstream.move_to_end(key)
-        self._unsaved[key] = turn or self._unsaved.get(key, False)
+        self._wait(key, turn=turn or self._unsaved.get(key, False))
+
+    def _wait(self, key: Key, *, turn: bool) -> None:
+        self._unsaved[key] = turn
         if len(self._unsaved) > UNSAVED:
             oldest = next(iter(self._unsaved))
             del self._unsaved[oldest]
@@ -130,21 +143,21 @@ class Conversations:
             unsaved, self._unsaved = self._unsaved, {}
             try:
                 there = self._upstream  # but for those that were too many to wait
-                yield [self._stored(key, turn) for key, turn in unsaved.items() if key in there]
+                yield [
+                    StoredContext(
+                        principal=key[0],
+                        agent=key[1],
+                        context_id=key[2],
+                        upstream_id=there[key][0],
+                        turn=turn,
+                    )
+                    for key, turn in unsaved.items()
+                    if key in there
+                ]
             except BaseException:
                 self._unsaved = unsaved | self._unsaved
                 raise
             self._trim()
-
-    def _stored(self, key: Key, turn: bool) -> StoredContext:
-        principal, agent, context_id = key
-        return StoredContext(
-            principal=principal,
-            agent=agent,
-            context_id=context_id,
-            upstream_id=self._upstream[key][0],
-            turn=turn,
-        )
 
     def _trim(self) -> None:
         for key in list(islice(self._upstream, max(len(self._upstream) - self._limit, 0))):

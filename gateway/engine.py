@@ -250,8 +250,11 @@ class Hub:
             known = await self._conversations.get(call.principal, call.agent, call.context_id)
             if self.draining:
                 raise Draining
-        context_id = call.context_id or self.homes.new()
-        self._conversations.touch(call.principal, call.agent, context_id)
+            context_id = call.context_id
+            self._conversations.touch(call.principal, call.agent, context_id)
+        else:
+            context_id = self.homes.new()
+            self._conversations.begin(call.principal, call.agent, context_id)
         at = now()
         task = Task(
             id=call.new_task_id or self.homes.new(),
@@ -261,7 +264,7 @@ class Hub:
             created_at=at,
             updated_at=at,
         )
-        entry = self._book.add(task, call.principal)
+        entry = self._book.add(task, call.principal, fresh=call.new_task_id is None)
         call = msgspec.structs.replace(
             call,
             context_id=context_id,

@@ -35,6 +35,7 @@ TERMINAL = frozenset({S.COMPLETED, S.FAILED, S.CANCELED, S.REJECTED})
 PAUSED = frozenset({S.INPUT_REQUIRED, S.AUTH_REQUIRED})
 
 PIECES = frozenset({MessageDelta, ArtifactDelta})  # events that only add to what a task says
+TURNS = frozenset({StateChanged, InputRequired, Finished})  # events that may change the state of one at work
 _WORK = frozenset({*PIECES, MessageDone, Progress, Started})  # events of an agent at work
 
 _RUNNING = {S.WORKING, *PAUSED, S.CANCELING, *TERMINAL}
@@ -55,16 +56,13 @@ def may_follow(old: TaskState, new: TaskState) -> bool:
 
 def next_state(old: TaskState, event: Event) -> TaskState:
     """The state after ``event``; an event that the table forbids leaves the state as it is."""
-    if type(event) in _WORK:
+    if isinstance(event, Finished | StateChanged):
+        new = event.state
+    elif isinstance(event, InputRequired):
+        new = S.AUTH_REQUIRED if event.request.kind == "auth" else S.INPUT_REQUIRED
+    else:
         return S.WORKING if old is S.SUBMITTED else old
-    match event:
-        case StateChanged(state=new) | Finished(state=new):
-            pass
-        case InputRequired(request=request):
-            new = S.AUTH_REQUIRED if request.kind == "auth" else S.INPUT_REQUIRED
-        case _:
-            new = old
-    return new if may_follow(old, new) else old
+    return new if new in TRANSITIONS[old] else old
 
 
 def joined(old: tuple[Part, ...], new: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -232,14 +230,19 @@ class Folding:
         self._said, self._fault = event.message, event.fault
 
     def grow(self, log: Iterable[Logged]) -> None:
-        """Take in PIECES of a task that works already: its state stays."""
+        """Take in what happened before the end, and the end."""
+        begun = self.state is not S.SUBMITTED  # then pieces leave the state as it is
         for logged in log:
-            self.stale, self._updated = True, logged.at
             event = logged.event
-            if type(event) is MessageDelta:
+            if begun and type(event) is MessageDelta:
+                self.stale, self._updated = True, logged.at
                 self._write(event)
-            elif type(event) is ArtifactDelta:
+            elif begun and type(event) is ArtifactDelta:
+                self.stale, self._updated = True, logged.at
                 self._grow(event)
+            else:
+                self.add(event, logged.at)
+                begun = self.state is not S.SUBMITTED
 
     def _write(self, event: MessageDelta) -> None:
         if self._open is None:
@@ -265,7 +268,7 @@ class Folding:
     def _done(self, message: Message | None) -> None:
         """The message being written has ended: as ``message``, or as far as it came."""
         written, self._open = self._open, None
-        last = self._take_open() if written is None else None
+        last = self._take_open() if written is None and self._messages else None
         if message is not None:
             ended = message
         elif written is not None:

@@ -116,21 +116,13 @@ def size_of(event: Event) -> int:
         parts = event.parts
     elif type(event) is ArtifactDelta:
         parts = event.artifact.parts
+    elif type(event) is MessageDone:
+        parts = event.message.parts
     else:
-        return _other_size(event)
+        return len(_encode(event.data)) if type(event) is Progress and event.data else 0
     if len(parts) == 1 and type(part := parts[0]) is Text:
         return len(part.text)
     return _size(parts)
-
-
-def _other_size(event: Event) -> int:
-    match event:
-        case MessageDone(message=said):
-            return _size(said.parts)
-        case Progress(data=data) if data:
-            return len(_encode(data))
-        case _:
-            return 0
 
 
 def _size(parts: tuple[Part, ...]) -> int:

@@ -185,11 +185,15 @@ class TaskBook:
 
     # --- changing ----------------------------------------------------------------------------
 
-    def add(self, task: Task, principal: Principal) -> TaskLog:
-        """A new task."""
+    def add(self, task: Task, principal: Principal, *, fresh: bool = True) -> TaskLog:
+        """A new task. ``fresh``: nobody has had its id before."""
         entry = TaskLog(task, principal.id, self._store.load_events)
         self._tasks[task.id] = entry
-        self.changed(entry)
+        if fresh:
+            self._dirty[task.id] = entry
+            entry.noted, entry.booked = True, entry.state
+        else:
+            self.changed(entry)
         return entry
 
     def observe(self, task: Task, principal: Principal, agent: str) -> bool:

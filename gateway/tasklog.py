@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from time import time_ns
 
 from .errors import Draining
-from .lifecycle import PAUSED, PIECES, TERMINAL, Folding
+from .lifecycle import PAUSED, PIECES, TERMINAL, TURNS, Folding, next_state
 from .light import MOST, SAYS, is_light, light, lightened, said, whole
 from .model import (
     Event,
@@ -96,8 +96,8 @@ class TaskLog:
         self.left = False
         self._light = is_light(task)
         self._folding = Folding(task)
-        self._folded = last_seq  # events that are in there; those that only add wait until it is read
-        self._moved()
+        self._folded = last_seq  # events that are in there; the others wait until it is read
+        self._moved(task.state)
         self.last_seq: int = last_seq
         self._came = 0  # how many events were logged the last time
         self._said = 0  # bytes by which the task has grown
@@ -185,13 +185,11 @@ class TaskLog:
 
     def _log(self, logged: Logged) -> None:
         event = logged.event
-        if type(event) in PIECES and self.state is not _SUBMITTED and not self._light:
-            self._said += size_of(event)  # the rest can wait
-        else:
-            if self._folded < self.last_seq:
-                self._fold_on()
-            self._fold(logged)
+        if self._light or self.state is _SUBMITTED or type(event) not in PIECES:
             self._pressing = logged.seq
+        self._saw(event)
+        if self._light:
+            self._fold(logged)
         self.last_seq = logged.seq
         (self._events if self._texts else self._logged).append(logged)
         if self._said > MOST and not self._light:
@@ -219,18 +217,22 @@ class TaskLog:
         if self.settled_now:
             wake.set_result(None)
 
+    def _saw(self, event: Event) -> None:
+        """What an event means at once: for the state, and for how much there is to keep."""
+        kind = type(event)
+        if self.state is _SUBMITTED or kind in TURNS:
+            state = next_state(self.state, event)
+            if state is not self.state:
+                self._moved(state)
+        if kind in SAYS:
+            if self._light:
+                self._unwritten += size_of(event)
+            else:
+                self._said += size_of(event)
+
     def _fold(self, logged: Logged) -> None:
-        event = logged.event
-        if self._light:
-            self._folding.add(light(event), logged.at)
-            self._unwritten += said(event)
-        else:
-            self._folding.add(event, logged.at)
-            if type(event) in SAYS:
-                self._said += said(event)
+        self._folding.add(light(logged.event) if self._light else logged.event, logged.at)
         self._folded = logged.seq
-        if self.state is not self._folding.state:
-            self._moved()
 
     def _lighten(self) -> None:
         self._light = True
@@ -242,8 +244,8 @@ class TaskLog:
         self._folding.grow(self._events[self._folded - self._first :])
         self._folded = self.last_seq
 
-    def _moved(self) -> None:
-        self.state = state = self._folding.state
+    def _moved(self, state: TaskState) -> None:
+        self.state = state
         self.settled_now = state in SETTLED
         self._grows = not (self._light or state is _SUBMITTED or self.settled_now)
 
@@ -272,7 +274,7 @@ class TaskLog:
         if self.state not in TERMINAL:
             self._folding, self._folded = Folding(task), self.last_seq
             self._light = False
-            self._moved()
+            self._moved(task.state)
             self.context_id = task.context_id
             for reader in self._pace.readers:
                 if self.settled_now and reader.wake is not None and not reader.wake.done():
@@ -463,6 +465,7 @@ class TaskLog:
         logged from now on has a number of its own all the same."""
         for logged in log.events:
             if logged.seq == self._first + 1:
+                self._saw(logged.event)
                 self._fold(logged)
                 self._first = self.stored = self.last_seq = logged.seq
                 if self._said > MOST and not self._light:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import cast
 
 from .errors import BadUpstream, Draining, GatewayError, UpstreamFailed, UpstreamTimeout
 from .model import Event, Fault, Finished, InputRequired, Place, Started, TaskState
@@ -89,13 +88,14 @@ class Turn(Tell):
         if self._over:
             return None
         for event in events:
-            kind = type(event)
-            if kind is Finished or kind is InputRequired:
+            if type(event) is Started:
+                if self._started is not None:
+                    self._started(self._entry, event)
+            elif type(event) is Finished or type(event) is InputRequired:
                 self._over = True
-                events = events[: events.index(event) + 1]
+                if event is not events[-1]:
+                    events = events[: events.index(event) + 1]
                 break
-            if kind is Started and self._started is not None:
-                self._started(self._entry, cast("Started", event))
         self._heard = self._time()
         entry = self._entry
         entry.append(*events)
@@ -132,6 +132,8 @@ class Turn(Tell):
         if not entry.settled_now:  # else it has asked, and only what came after that went wrong
             state = TaskState.CANCELED if fault is None else TaskState.FAILED
             entry.append(Finished(state=state, fault=fault))
+        elif entry.noted:
+            return
         self._changed(entry)
 
     def _look(self) -> None:

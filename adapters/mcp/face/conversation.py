@@ -113,7 +113,10 @@ async def converse(
     within = None if patience is None else engine.timers.of(patience)
     for _ in range(_QUESTIONS):
         try:
-            await follow(exchange, handle, after, numbers, token, within)
+            if token is None:
+                await handle.settled(within)
+            else:
+                await follow(exchange, handle, after, numbers, token, within)
         except TimeoutError:
             return None
         params = asking.question(handle, exchange)
