@@ -93,7 +93,8 @@ class Pieces:
             self._texts.append(first.text)
             new = new[1:]
         if new:
-            self._join()
+            if self._texts:
+                self._join()
             self._parts.extend(new)
             self._bare = bare(new[-1:]) is not None
 
@@ -105,15 +106,15 @@ class Pieces:
             self.add((Text(text=text),))
 
     def _join(self) -> None:
-        if self._texts:
-            last = self._parts[-1]
-            assert isinstance(last, Text)
-            self._parts[-1] = msgspec.structs.replace(last, text="".join((last.text, *self._texts)))
-            self._texts = []
+        last = self._parts[-1]
+        assert isinstance(last, Text)
+        self._parts[-1] = msgspec.structs.replace(last, text="".join((last.text, *self._texts)))
+        self._texts = []
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        self._join()
+        if self._texts:
+            self._join()
         return tuple(self._parts)
 
     @property

@@ -244,7 +244,8 @@ class RunEncoder:
 
     def _artifact_piece(self, event: ArtifactDelta, at: str) -> list[Json]:
         artifact = event.artifact
-        parts = tuple(_named(p, artifact.name) for p in artifact.parts)
+        name = artifact.name
+        parts = artifact.parts if name is None else tuple([_named(p, name) for p in artifact.parts])
         self._lost |= self._artifact_losses(event, parts)
         out = self._begin(at, artifact=artifact.artifact_id)
         assert self._open is not None
@@ -381,9 +382,9 @@ def encoded(event: Json) -> Iterator[bytes]:
         yield b'"' + after
 
 
-def _named(part: Part, name: str | None) -> Part:
+def _named(part: Part, name: str) -> Part:
     """An artifact's part. Text has no name: pieces of it follow one another."""
-    return part if part.name or name is None or isinstance(part, Text) else replace(part, name=name)
+    return part if part.name or isinstance(part, Text) else replace(part, name=name)
 
 
 def _bare_text(parts: Sequence[Part]) -> bool:

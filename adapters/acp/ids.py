@@ -18,7 +18,7 @@ def is_uuid(text: str) -> bool:
 
 def as_uuid(text: str, salt: str = "") -> str:
     """A UUID as it is, made lower case; any other id as a UUID that always comes out the same."""
-    return text.lower() if not salt and is_uuid(text) else _named(f"{salt}\0{text}")
+    return text.lower() if not salt and _UUID.fullmatch(text) else _named(f"{salt}\0{text}")
 
 
 def _named(name: str) -> str:

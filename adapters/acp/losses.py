@@ -43,4 +43,6 @@ class Unread(StrEnum):
 
 def phrases(found: Collection[StrEnum]) -> tuple[str, ...]:
     """Losses as they are told: sorted, each once."""
-    return tuple(sorted({str(loss) for loss in found})) if found else ()
+    if not found:
+        return ()
+    return tuple(sorted({str(loss) for loss in found})) if len(found) > 1 else (str(*found),)

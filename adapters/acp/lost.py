@@ -27,12 +27,14 @@ def of_event(event: Event) -> set[Loss]:
             found |= codec.message_losses(message)
         case ArtifactDelta(artifact=artifact):
             found.update(codec.losses(artifact.parts))
-            found |= _of(artifact, Loss.ARTIFACT_METADATA, Loss.ARTIFACT_FIELDS)
-            found |= _of(event, Loss.ARTIFACT_METADATA, Loss.ARTIFACT_FIELDS)
+            for thing in (artifact, event):
+                if thing.metadata or thing.extra:
+                    found |= _of(thing, Loss.ARTIFACT_METADATA, Loss.ARTIFACT_FIELDS)
             if artifact.description is not None:
                 found.add(Loss.ARTIFACT_DESCRIPTION)
         case StateChanged(message=message) | Finished(message=message):
-            found |= _of(event, Loss.STATUS_METADATA, Loss.STATUS_FIELDS)
+            if event.metadata or event.extra:
+                found |= _of(event, Loss.STATUS_METADATA, Loss.STATUS_FIELDS)
             found |= codec.message_losses(message) if message else set()
             if event.state is TaskState.REJECTED:
                 found.add(Loss.REJECTED)
@@ -48,7 +50,5 @@ def of_event(event: Event) -> set[Loss]:
 
 
 def _of(thing: Artifact | ArtifactDelta | StateChanged | Finished, metadata: Loss, fields: Loss) -> set[Loss]:
-    if not thing.metadata and not thing.extra:
-        return set()
     found = {metadata} if thing.metadata else set[Loss]()
     return found | ({fields} if codec.foreign(thing.extra) else set())

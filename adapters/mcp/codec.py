@@ -297,13 +297,12 @@ def agent_of(catalog: Catalog) -> Agent:
 
 def sole_string(schema: Mapping[str, Any] | None) -> str | None:
     """The name of the one required argument, if there is exactly one and it is a string."""
-    required: Any = (schema or {}).get("required")
-    if not isinstance(required, list) or len(cast("list[Any]", required)) != 1:
-        return None
-    name = cast("list[Any]", required)[0]
-    properties = _mapping((schema or {}).get("properties")) or {}
-    described = _mapping(properties.get(name)) if isinstance(name, str) else None
-    return name if described is not None and described.get("type") == "string" else None
+    match schema:
+        case {"required": [str(name)], "properties": {} as properties}:
+            described = _mapping(cast("Mapping[str, Any]", properties).get(name))
+            return name if described is not None and described.get("type") == "string" else None
+        case _:
+            return None
 
 
 def _mapping(value: Any) -> Mapping[str, Any] | None:

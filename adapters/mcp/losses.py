@@ -5,7 +5,7 @@ The phrases are stable: spans carry them, docs/protocols.md lists them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 
 from ...gateway.model import Artifact, Data, Extra, File, Invocation, Message, Part, Task, Text
@@ -88,9 +88,11 @@ def of_parts(parts: Iterable[Part]) -> set[Loss]:
     return lost
 
 
-def phrases(found: Iterable[Loss]) -> tuple[str, ...]:
+def phrases(found: Collection[Loss]) -> tuple[str, ...]:
     """Losses as they are told: sorted, each once."""
-    return tuple(sorted({str(loss) for loss in found})) if found else ()
+    if not found:
+        return ()
+    return tuple(sorted({str(loss) for loss in found})) if len(found) > 1 else (str(*found),)
 
 
 def _of_message(message: Message) -> set[Loss]:

@@ -10,7 +10,7 @@ import msgspec
 
 from ....gateway.model import Event, InputRequest, Invocation
 from ....gateway.ports import Tell
-from ..wire import RpcError
+from ..wire import Caller, RpcError
 from .choice import Chosen
 
 
@@ -28,7 +28,11 @@ class Turn:
         self.call = call
         self.chosen: Chosen | None = None
         self.choosing = False
+        # The call: to be made, made by whoever follows it (``direct``), or running in a task of its own.
+        self.prepared: tuple[dict[str, Any], Caller] | None = None
+        self.direct: asyncio.Task[Any] | None = None
         self.running: asyncio.Task[msgspec.Raw] | None = None
+        self.stopped = False
         self.asked: deque[Asked] = deque()
         self._tell: Tell | None = None  # nobody listens while a question is open
         self._kept: list[Event] = []  # what came meanwhile
@@ -41,8 +45,9 @@ class Turn:
         self.rounds = 0
 
     def stop(self) -> None:
-        if self.running is not None:
-            self.running.cancel()
+        self.stopped = True
+        if (at_work := self.direct or self.running) is not None:
+            at_work.cancel()
 
     @property
     def question(self) -> InputRequest | None:

@@ -8,7 +8,7 @@ becomes a task of the server's is followed to its end (see ``following``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -134,7 +134,7 @@ class Turns:
     # --- running -----------------------------------------------------------------------------
 
     def _start(self, turn: Turn) -> None:
-        """Call the tool, with answers where it asked for some."""
+        """Call the tool as soon as somebody follows it, with answers where it asked for some."""
         assert turn.chosen is not None
         params: dict[str, Any] = {"name": turn.chosen.name, "arguments": turn.chosen.arguments}
         if turn.call.streaming:
@@ -151,22 +151,56 @@ class Turns:
             on_notification=lambda method, params: _notified(turn, method, params),
             on_request=lambda method, params: _requested(turn, method, params, self._patience()),
         )
-        called = self._called(turn, turn.chosen, params, caller)
-        turn.running = asyncio.get_running_loop().create_task(called)
-        turn.running.add_done_callback(turn.wake)
+        turn.prepared, turn.running = (params, caller), None
 
-    async def _called(
-        self, turn: Turn, chosen: Chosen, params: dict[str, Any], caller: Caller
-    ) -> msgspec.Raw:
-        """The tool's result, through a task of the server's where it makes one."""
-        catalog = await self._server.catalog()
-        if catalog.era == "handshake" and following.wants_task(catalog, chosen.name, bool(_own(turn.call))):
-            params["task"] = {}
-        losses = (*chosen.losses, *phrases(of_request(turn.call)))
-        result = await self._server.request(wire.TOOLS_CALL, params, caller=caller, losses=losses)
+    async def _called(self, turn: Turn) -> list[Event] | None:
+        """The events of a call that can be waited for; None: it goes on in a task of its own. Servers of the
+        handshake era may ask in the middle of one, which lasts while the client thinks."""
+        assert turn.prepared is not None and turn.chosen is not None
+        (params, caller), turn.prepared = turn.prepared, None
+        turn.direct = current = asyncio.current_task()
+        assert current is not None
+        try:
+            catalog = await self._server.catalog()
+            if catalog.era == "handshake":
+                if following.wants_task(catalog, turn.chosen.name, bool(_own(turn.call))):
+                    params["task"] = {}
+                self._runs(turn, self._whole(turn, turn.chosen, params, caller))
+                return None
+            result = await self._asked(turn, turn.chosen, params, caller)
+        except asyncio.CancelledError:
+            if not turn.stopped:
+                raise
+            current.uncancel()
+            return [Finished(state=TaskState.CANCELED)]
+        except RpcError as e:
+            return self._must_open(turn, e)
+        finally:
+            turn.direct = None
         task = following.created(result)
         if task is None:
-            return result
+            return self._told(turn, result)
+        self._runs(turn, self._followed(turn, task, caller))
+        return None
+
+    def _runs(self, turn: Turn, call: Coroutine[Any, Any, msgspec.Raw]) -> None:
+        turn.running = asyncio.get_running_loop().create_task(call)
+        turn.running.add_done_callback(turn.wake)
+
+    def _asked(
+        self, turn: Turn, chosen: Chosen, params: dict[str, Any], caller: Caller
+    ) -> Coroutine[Any, Any, msgspec.Raw]:
+        losses = (*chosen.losses, *phrases(of_request(turn.call)))
+        return self._server.request(wire.TOOLS_CALL, params, caller=caller, losses=losses)
+
+    async def _whole(self, turn: Turn, chosen: Chosen, params: dict[str, Any], caller: Caller) -> msgspec.Raw:
+        """The tool's result, through a task of the server's where it makes one."""
+        result = await self._asked(turn, chosen, params, caller)
+        task = following.created(result)
+        return result if task is None else await self._followed(turn, task, caller)
+
+    async def _followed(self, turn: Turn, task: following.Created, caller: Caller) -> msgspec.Raw:
+        """The result of a task of the server's."""
         upstream = following.Following(
             self._agent,
             self._server,
@@ -189,15 +223,17 @@ class Turns:
         turn.listen(tell)
         try:
             while True:
-                assert turn.running is not None
                 if turn.asked:
                     waiting = True
                     tell(InputRequired(request=turn.asked[0].request))
                     return
-                if not turn.running.done():
+                if turn.running is None:
+                    events = await self._called(turn)
+                elif turn.running.done():
+                    events = self._outcome(turn, turn.running)
+                else:
                     await turn.news()
                     continue
-                events = self._outcome(turn)
                 waiting = turn.question is not None
                 if events:
                     tell(*events)
@@ -208,20 +244,23 @@ class Turns:
                 turn.stop()
                 self._forget(turn)
 
-    def _outcome(self, turn: Turn) -> list[Event]:
+    def _outcome(self, turn: Turn, ended: asyncio.Task[msgspec.Raw]) -> list[Event]:
         """The ended call's events; none if it goes on at once."""
-        assert turn.running is not None and turn.chosen is not None
-        if turn.running.cancelled():
+        if ended.cancelled():
             return [Finished(state=TaskState.CANCELED)]
-        error = turn.running.exception()
+        error = ended.exception()
         if isinstance(error, following.Cancelled):
             return [Finished(state=TaskState.CANCELED)]
         if isinstance(error, RpcError):
             return self._must_open(turn, error)
         if error is not None:
             raise error
+        return self._told(turn, ended.result())
+
+    def _told(self, turn: Turn, answer: msgspec.Raw) -> list[Event]:
+        assert turn.chosen is not None
         try:
-            result = wire.fields(turn.running.result())
+            result = wire.fields(answer)
         except ValueError as e:
             raise BadUpstream(f"{self._agent} answered with something else", detail=str(e)) from e
         kind = result.get("resultType", "complete")
@@ -327,6 +366,8 @@ async def _notified(turn: Turn, method: str, params: dict[str, Any]) -> None:
 async def _requested(turn: Turn, method: str, params: dict[str, Any], patience: float) -> dict[str, Any]:
     if method != wire.ELICIT:
         raise RpcError(wire.METHOD_NOT_FOUND, f"{method} is not supported by this client")
+    if turn.direct is not None:  # the server was a modern one when the call began
+        return {"action": "cancel"}
     asked = Asked(questions.asked(params), asyncio.get_running_loop().create_future())
     turn.ask(asked)
     try:
