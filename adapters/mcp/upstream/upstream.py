@@ -178,6 +178,7 @@ class McpUpstream:
         its own in its place.
         """
         params = params or {}
+        link = link or self.ready(caller)
         span = self._host.tracer.start(self._template(method, params, link), caller.trace)
         if isinstance(uri := params.get("uri"), str):
             span.own["mcp.resource.uri"] = uri
