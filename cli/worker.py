@@ -72,6 +72,7 @@ class Worker:
         self._up = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._told = (-1, -1)  # tasks that run and spans that were lost, as the owner knows it
         self.link = Link(self._handlers())
         self._tokens = LentTokens(self.link, lambda name: self.link.tell("said", pack(name)))
 
@@ -181,9 +182,12 @@ class Worker:
         return _lost(await self.link.call("audit", lines))
 
     def _report(self, gateway: Gateway) -> None:
+        """Tell the owner what was counted, if anything was."""
         report = gateway.metrics.drain()
-        report.running, report.dropped = gateway.hub.running, gateway.tracer.dropped
-        self.link.tell("report", pack(report))
+        report.running, report.dropped = now = gateway.hub.running, gateway.tracer.dropped
+        if report.calls or report.responses or now != self._told:
+            self._told = now
+            self.link.tell("report", pack(report))
 
 
 def shared_rates(config: Config, table: int) -> Rates:

@@ -277,7 +277,9 @@ class Workers:
     async def _keep_telling(self) -> None:
         while True:
             await asyncio.sleep(TELL_EVERY)
-            await self.tell()
+            views = self._gateway.directory.views()
+            if not all(worker.telling.knows(views) for worker in self._all if worker.up.is_set()):
+                await self.tell()
 
 
 class Told:

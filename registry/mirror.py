@@ -46,6 +46,10 @@ class Telling:
     def __init__(self) -> None:
         self._told: Mapping[str, AgentView] = {}
 
+    def knows(self, views: Mapping[str, AgentView]) -> bool:
+        """Whether these are the views that it was told of last."""
+        return self._told is views
+
     def news(self, views: Mapping[str, AgentView]) -> News | None:
         """What to tell it now; None if it knows all."""
         told, self._told = self._told, views
