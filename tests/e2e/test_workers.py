@@ -190,6 +190,41 @@ async def test_a_session_goes_on_with_what_another_began(gateway: Any) -> None:
         assert back["structuredContent"]["state"] == "completed", back
 
 
+async def test_a_call_of_the_modern_era_goes_on_with_what_another_began(gateway: Any) -> None:
+    """A question that is answered, a conversation and a task, each over another connection."""
+    about = "io.modelcontextprotocol/"
+    meta = {
+        f"{about}protocolVersion": "2026-07-28",
+        f"{about}clientCapabilities": {"elicitation": {"form": {}}},
+        f"{about}clientInfo": {"name": "t", "version": "1"},
+    }
+    headers = {"accept": MCP["accept"], "mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call"}
+
+    async def call(arguments: dict[str, str], **more: Any) -> dict[str, Any]:
+        params = {"name": "a2a", "arguments": arguments, "_meta": meta, **more}
+        answer = await fresh(
+            "POST",
+            f"{gateway.url}/mcp",
+            json=rpc("tools/call", params),
+            headers=headers | {"mcp-name": "a2a"},
+        )
+        body = answer.text if answer.text.startswith("{") else answer.text.split("data: ")[-1]
+        assert "result" in json.loads(body), answer.text
+        return json.loads(body)["result"]
+
+    first = (await call({"message": "remember marlin"}))["structuredContent"]
+    for _ in range(TRIES):
+        again = await call({"message": "recall", "context_id": first["context_id"]})
+        assert "marlin" in json.dumps(again), again
+        back = await call({"task_id": first["task_id"], "message": ""})
+        assert back["structuredContent"]["state"] == "completed", back
+        asked = await call({"message": "ask"})
+        (name,) = asked["inputRequests"]
+        given = {name: {"action": "accept", "content": {"answer": "teal"}}}
+        done = await call({"message": "ask"}, requestState=asked["requestState"], inputResponses=given)
+        assert "teal" in json.dumps(done["content"]), done
+
+
 @pytest.mark.slow
 async def test_a_call_of_the_command_line_is_gone_on_with(gateway: Any) -> None:
     for _ in range(3):

@@ -18,6 +18,7 @@ from .dispatch import Dispatcher
 from .handshake import H_SESSION, Handshake
 from .http import Refused, or_refuse, refuse, refused
 from .modern import Modern
+from .relay import server_of
 
 _OWN_HEADERS = (wire.H_VERSION.encode(), wire.H_METHOD.encode(), H_SESSION)
 
@@ -48,14 +49,7 @@ class McpFace:
 
     def home(self, request: Request, body: bytes) -> str | None:
         session = request.header(H_SESSION)
-        if session is not None:
-            return None if self._handshake.has(session) else session
-        if not mentions(body, *named.NAMES):
-            return None
-        try:
-            return named.state(face_http.read_message(body))
-        except Refused:
-            return None
+        return None if session is None or self._handshake.has(session) else session
 
     def start(self) -> None:
         """Nothing is left to take up: sessions end with their process."""
@@ -116,11 +110,10 @@ class McpFace:
         found = usual.read(said, body)
         if found is not None:
             kind, call = found
-            if kind.era == "modern":
-                view = self._known(scope, request.principal, call.id) if scope else None
-                return self._modern.called(request, scope, view, kind, call.id, call.params)
-            if self._engine.homes.count == 1 or not mentions(body, *named.NAMES):
-                view = self._known(scope, request.principal, call.id) if scope else None
+            view = self._known(scope, request.principal, call.id) if scope else None
+            if self._engine.homes.count == 1 or self._begins(view, body):
+                if kind.era == "modern":
+                    return self._modern.called(request, scope, view, kind, call.id, call.params)
                 session = self._handshake.session(request, scope, said)
                 return self._handshake.called(request, session, scope, view, kind, call.id, call.params)
         message = face_http.read_message(body)
@@ -131,6 +124,11 @@ class McpFace:
         if message.method == wire.INITIALIZE:
             return self._handshake.initialize(request, scope, view, message, head)
         return self._handshake.answer(request, scope, view, message, head, said)
+
+    def _begins(self, view: AgentView | None, body: bytes) -> bool:
+        """Whether a usual call goes on with nothing that another process may have: the ids in the arguments
+        of a server's own tool are that server's."""
+        return (view is not None and server_of(view) is not None) or not mentions(body, *named.NAMES)
 
     def _known(self, scope: str, principal: Principal, id: Any) -> AgentView:
         try:

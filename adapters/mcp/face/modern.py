@@ -11,6 +11,7 @@ from ....gateway.http.request import Request
 from ....gateway.ports import AgentView, Engine
 from .. import wire
 from ..wire import Envelope, Id, RpcError
+from . import named
 from .checks import Said, check, check_params
 from .dispatch import Dispatcher
 from .door import Door
@@ -41,6 +42,10 @@ class Modern:
             raise refused(400, "Invalid Request: answers are not sent in this revision")
         if not isinstance(message.id, int | str):
             return request.respond(202)  # the revision has no notification that would mean anything here
+        if self._engine.homes.count > 1:
+            state = named.state(message)
+            if state is not None and not self._engine.homes.here(state):
+                return self._engine.pass_on(request, state, ())
         if message.method == wire.SUBSCRIPTIONS_LISTEN:
             request.listens()
         kind = Kind(message.method, head, "modern")
