@@ -426,13 +426,14 @@ class TaskLog:
         self._written = True
         if not seq:  # there was nothing to tell but what it is
             return
-        self.stored = max(self.stored, seq)
+        if seq > self.stored:
+            self.stored = seq
         self._passed = 0
         if self._light:
             self._unwritten = sum(said(logged.event) for logged in self.unsaved())
-        if not self.running:
+        if self.runner is not None and self.runner.done():
             self.runner = None  # with all that a finished coroutine holds: of many that wait it would be most
-        if self._unwritten <= UNWRITTEN:
+        if self._writes is not None and self._unwritten <= UNWRITTEN:
             self._write_on()
         self._trim()
 

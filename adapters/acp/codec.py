@@ -309,13 +309,11 @@ def input_message(raw: Sequence[Any]) -> Translated[Message]:
 
 def input_json(message: Message) -> Translated[list[Json]]:
     """A canonical message as a run's input."""
-    match message.parts:
-        case (Text(text=text) as part,) if not message.extra and is_bare(part):  # what most say
-            parts = [{"content_type": TEXT_TYPE, "content": text}]
-            losses = phrases(_own_losses(message))
-            return Translated(value=[{"role": role_of(message), "parts": parts}], losses=losses)
-        case _:
-            pass
+    said = message.parts
+    if len(said) == 1 and isinstance(part := said[0], Text) and not message.extra and is_bare(part):  # most
+        parts = [{"content_type": TEXT_TYPE, "content": part.text}]
+        losses = phrases(_own_losses(message))
+        return Translated(value=[{"role": role_of(message), "parts": parts}], losses=losses)
     kept = message.extra.get("acp", {}).get("input")
     raw = list(kept) if kept else [message_json(message)]
     return Translated(value=raw, losses=phrases(message_losses(message)))

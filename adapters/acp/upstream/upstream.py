@@ -35,6 +35,7 @@ from ..wire import JSON_TYPE, Json
 from .hearing import Hearing, object_of
 from .server import Server, error_of, turn_begin
 
+_encode = msgspec.json.Encoder().encode
 ANONYMOUS = "anonymous"  # whose callers have no key
 
 
@@ -140,7 +141,7 @@ class ACPUpstream(Server):
         try:
             with Hop(self._span(path, trace, losses), decoder) as span:
                 try:
-                    async with self.stream("POST", path, msgspec.json.encode(sent[0]), span.trace) as stream:
+                    async with self.stream("POST", path, _encode(sent[0]), span.trace) as stream:
                         if stream.status >= 300:
                             raise error_of(await _whole(stream), self.record.name)
                         sent.clear()

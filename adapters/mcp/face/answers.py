@@ -30,6 +30,7 @@ S = TaskState
 FAILED = frozenset({S.FAILED, S.REJECTED})
 ASKING = frozenset({S.INPUT_REQUIRED, S.AUTH_REQUIRED})
 RUNNING = frozenset({S.SUBMITTED, S.WORKING, S.CANCELING})
+_LINKS = "2025-06-18"  # the first revision with links
 
 
 def result(task: Task, revision: str, *, note: str = "") -> dict[str, Any]:
@@ -39,7 +40,9 @@ def result(task: Task, revision: str, *, note: str = "") -> dict[str, Any]:
     ``note``: a last remark of the gateway's own.
     """
     parts = answer_parts(task)
-    blocks = [_aged(block_of(part), revision) for part in parts]
+    blocks = [block_of(part) for part in parts]
+    if revision < _LINKS:
+        blocks = [_aged(block, revision) for block in blocks]
     blocks += [_text(line) for line in (*_remarks(task, parts), note) if line]
     built: dict[str, Any] = {"content": blocks, "structuredContent": _structured(task, parts)}
     if task.state in FAILED:
@@ -136,11 +139,9 @@ def _text(text: str) -> dict[str, Any]:
 
 
 def _aged(block: dict[str, Any], revision: str) -> dict[str, Any]:
-    """A block that a client of ``revision`` knows: links came with 2025-06-18, audio with 2025-03-26."""
-    if revision >= "2025-06-18":
-        return block
+    """A block that a client of ``revision`` knows, which is older than links; audio came with 2025-03-26."""
     match block:
-        case {"type": "resource_link", "uri": uri, **rest} if revision < "2025-06-18":
+        case {"type": "resource_link", "uri": uri, **rest}:
             return _text(f"{rest.get('name') or 'file'}: {uri}")
         case {"type": "audio", "data": data, "mimeType": media_type} if revision < "2025-03-26":
             resource = {"uri": "agentgw://file/audio", "mimeType": media_type, "blob": data}
