@@ -40,6 +40,7 @@ class Flusher:
         self._tracer = tracer
         self._metrics = metrics
         self.kept = spans
+        self.turn = asyncio.Lock()  # held by ``run`` but while it sleeps: to cancel it elsewhere loses things
         self._waiting: list[Span] = []
 
     async def run(self, tick: Callable[[], object]) -> None:
@@ -49,13 +50,14 @@ class Flusher:
         while True:
             step = min(EVERY, pause)
             await asyncio.sleep(step)
-            tick()
-            many += await self._collect()
-            waited += step
-            if waited + step / 2 > pause:
-                await self.flush(whole=False)
-                pause, waited, many = next_pause(pause, many, failing=bool(self.failing)), 0.0, 0
-            self.on_round()
+            async with self.turn:
+                tick()
+                many += await self._collect()
+                waited += step
+                if waited + step / 2 > pause:
+                    await self.flush(whole=False)
+                    pause, waited, many = next_pause(pause, many, failing=bool(self.failing)), 0.0, 0
+                self.on_round()
 
     async def flush(self, *, whole: bool = True) -> None:
         """Write out what there is now, unless ``whole`` without what ``Hub.flush`` lets wait; never raises:

@@ -266,7 +266,8 @@ class Gateway:
         """Stop everything; what was acknowledged is on disk afterwards."""
         self.ready = False
         if self._flushing is not None:
-            self._flushing.cancel()
+            async with self.flusher.turn:
+                self._flushing.cancel()
         for face in self.faces:
             await face.aclose()
         try:
