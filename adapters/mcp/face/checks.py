@@ -28,16 +28,15 @@ _DECIMAL = re.compile(r"-?[0-9]+(\.0+)?")
 
 class Said(msgspec.Struct, frozen=True):
     """The headers of a POST that bear on what is in its body. ``name``: decoded, None also for a malformed
-    one; ``repeated``: one of those that mirror the body, if it comes more than once. ``kinds``: of calls
-    that have come with these headers (see ``usual``), by name and ``_meta``; None: they say too little for
-    that."""
+    one; ``repeated``: one of those that mirror the body, if it comes more than once. ``usual``: whether
+    they say enough for calls to be known by them (see ``usual``)."""
 
     version: str | None
     session: str | None
     method: str | None
     name: str | None
     repeated: str = ""
-    kinds: dict[tuple[str, bytes], Kind] | None = None
+    usual: bool = False
 
 
 def read_headers(request: Request) -> Said:
@@ -51,7 +50,7 @@ def read_headers(request: Request) -> Said:
         method=request.header(_METHOD),
         name=None if name is None else mirrored.decode_value(name),
         repeated=next((x.decode() for x in (_VERSION, _METHOD, _NAME) if names.count(x) > 1), ""),
-        kinds={} if version in wire.MODERN_VERSIONS or session is not None else None,
+        usual=version in wire.MODERN_VERSIONS or session is not None,
     )
 
 

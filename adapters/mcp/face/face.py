@@ -11,7 +11,7 @@ from ....gateway.mentions import mentions
 from ....gateway.model import Principal
 from ....gateway.ports import AgentView, Engine, Handler
 from .. import wire
-from . import claims, named, rpc_errors, usual
+from . import claims, named, rpc_errors
 from . import http as face_http
 from .checks import Said
 from .dispatch import Dispatcher
@@ -19,6 +19,7 @@ from .handshake import H_SESSION, Handshake
 from .http import Refused, or_refuse, refuse, refused
 from .modern import Modern
 from .relay import server_of
+from .usual import Kinds
 
 _OWN_HEADERS = (wire.H_VERSION.encode(), wire.H_METHOD.encode(), H_SESSION)
 
@@ -29,6 +30,7 @@ class McpFace:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._dispatcher = Dispatcher(engine)
+        self._kinds = Kinds()
         self._modern = Modern(engine, self._dispatcher)
         self._handshake = Handshake(engine, self._dispatcher)
 
@@ -107,7 +109,7 @@ class McpFace:
 
     def _post(self, request: Request, scope: str, said: Said, body: bytes) -> Awaitable[None]:
         """What answers it. Raises Refused."""
-        found = usual.read(said, body)
+        found = self._kinds.read(said, body)
         if found is not None:
             kind, call = found
             view = self._known(scope, request.principal, call.id) if scope else None

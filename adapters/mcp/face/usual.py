@@ -14,8 +14,9 @@ from ..wire import RpcError
 from .checks import Said, check
 from .kinds import Call, Head, Kind
 
-KEPT = 64  # kinds of requests with one HTTP head
-LONGEST = 2048  # bytes of a name and of ``_meta`` that are kept
+KEPT = 256 * 1024  # bytes of what kinds are known by, after which they are learnt anew
+LONGEST = 2048  # of what one is known by
+_EACH = 256  # what one counts besides
 _CALL, _LOOKED = b'"tools/call"', 256  # in so many bytes of a body
 # What differs from call to call.
 _VARYING = frozenset({"progressToken", *wire.META_TRACE})
@@ -24,27 +25,43 @@ _call = msgspec.json.Decoder(Call)
 _meta = msgspec.json.Decoder(dict[str, Any] | None)
 
 
-def read(said: Said, body: bytes) -> tuple[Kind, Call] | None:
-    """What a POST with these headers asks for, if it is such a call; None: it is to be read in full."""
-    kinds = said.kinds
-    if kinds is None or body.find(_CALL, 0, _LOOKED) < 0:
-        return None
-    try:
-        if not body.isascii():
-            must_be_text(body)
-        call = _call.decode(body)
-    except UNREADABLE:
-        return None
-    params = call.params
-    meta = b"" if params.meta is msgspec.UNSET else bytes(params.meta)
-    kind = kinds.get((params.name, meta)) or _learnt(said, kinds, params.name, meta)
-    return None if kind is None else (kind, call)
+class Kinds:
+    """Those of calls that came before, by what their HTTP headers say, name and ``_meta``."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Said, str, bytes], Kind] = {}
+        self._size = 0
+
+    def read(self, said: Said, body: bytes) -> tuple[Kind, Call] | None:
+        """What a POST with these headers asks for, if it is such a call; None: it is to be read in full."""
+        if not said.usual or body.find(_CALL, 0, _LOOKED) < 0:
+            return None
+        try:
+            if not body.isascii():
+                must_be_text(body)
+            call = _call.decode(body)
+        except UNREADABLE:
+            return None
+        params = call.params
+        meta = b"" if params.meta is msgspec.UNSET else bytes(params.meta)
+        kind = self._kept.get((said, params.name, meta)) or self._learnt(said, params.name, meta)
+        return None if kind is None else (kind, call)
+
+    def _learnt(self, said: Said, name: str, meta: bytes) -> Kind | None:
+        """A kind that is kept from now on."""
+        headers = (said.version, said.session, said.method, said.name)
+        size = len(name) + len(meta) + sum(len(text) for text in headers if text is not None)
+        kind = _kind(said, name, meta) if size <= LONGEST else None
+        if kind is not None:
+            if self._size > KEPT:
+                self._kept.clear()
+                self._size = 0
+            self._size += size + _EACH
+            self._kept[said, name, meta] = kind
+        return kind
 
 
-def _learnt(said: Said, kinds: dict[tuple[str, bytes], Kind], name: str, meta: bytes) -> Kind | None:
-    """A kind that is kept from now on."""
-    if len(kinds) >= KEPT or len(name) + len(meta) > LONGEST:
-        return None
+def _kind(said: Said, name: str, meta: bytes) -> Kind | None:
     try:
         fields = _meta.decode(meta) if meta else None
         if fields is not None and not _VARYING.isdisjoint(fields):
@@ -55,5 +72,4 @@ def _learnt(said: Said, kinds: dict[tuple[str, bytes], Kind], name: str, meta: b
             kind.revision = check(said, kind)
     except (*UNREADABLE, RpcError):
         return None
-    kinds[name, meta] = kind
     return kind

@@ -27,8 +27,8 @@ META: dict[str, Any] = {
 
 def said(era: str = "modern", name: str | None = "echo", **more: Any) -> Said:
     if era == "modern":
-        return Said(wire.LATEST_MODERN, None, wire.TOOLS_CALL, name, kinds={}, **more)
-    return Said(None, "s", None, None, kinds={}, **more)
+        return Said(wire.LATEST_MODERN, None, wire.TOOLS_CALL, name, usual=True, **more)
+    return Said(None, "s", None, None, usual=True, **more)
 
 
 def call(meta: Any = META, **params: Any) -> bytes:
@@ -99,9 +99,9 @@ messages = st.fixed_dictionaries(
 
 @given(era=st.sampled_from(["modern", "handshake"]), message=messages, again=messages)
 def test_what_is_read_is_what_there_is(era: str, message: Any, again: Any) -> None:
-    headers = said(era)
+    headers, kinds = said(era), usual.Kinds()
     for body in map(msgspec.json.encode, (message, again, message)):
-        found = usual.read(headers, body)
+        found = kinds.read(headers, body)
         if found is not None:
             kind, read = found
             assert described(kind, read.id, read.params) == in_full(headers, body)
@@ -109,9 +109,10 @@ def test_what_is_read_is_what_there_is(era: str, message: Any, again: Any) -> No
 
 @pytest.mark.parametrize("meta", [META, None])
 def test_a_kind_is_read_once(meta: Any) -> None:
-    headers = said("modern" if meta else "handshake")
-    first = usual.read(headers, call(meta))
-    second = usual.read(headers, call(meta, arguments={"text": "another"}))
+    headers, kinds = said("modern" if meta else "handshake"), usual.Kinds()
+    first = kinds.read(headers, call(meta))
+    again = said("modern" if meta else "handshake")  # of another request's head
+    second = kinds.read(again, call(meta, arguments={"text": "another"}))
     assert first is not None and second is not None
     assert first[0] is second[0]
     assert isinstance(second[1].params, Called)
@@ -135,21 +136,33 @@ def test_a_kind_is_read_once(meta: Any) -> None:
     ],
 )
 def test_what_is_not_usual_is_read_in_full(body: bytes) -> None:
-    headers = said()
-    assert usual.read(headers, call()) is not None
-    assert usual.read(headers, body) is None
+    headers, kinds = said(), usual.Kinds()
+    assert kinds.read(headers, call()) is not None
+    assert kinds.read(headers, body) is None
 
 
 def test_without_a_session_or_a_version_nothing_is_usual() -> None:
-    assert usual.read(Said(None, None, None, None), call(None)) is None
+    assert usual.Kinds().read(Said(None, None, None, None), call(None)) is None
 
 
-def test_so_many_kinds_are_kept() -> None:
-    headers = said()
-    for number in range(usual.KEPT + 1):
-        found = usual.read(headers, call(META | {"number": number}))
-        assert (found is None) == (number == usual.KEPT)
-    assert usual.read(headers, call(META | {"number": 0})) is not None
+def test_kinds_of_other_headers_are_others() -> None:
+    kinds = usual.Kinds()
+    assert kinds.read(said(), call()) is not None
+    assert kinds.read(said(name="other"), call()) is None  # which says another name than the body
+
+
+def test_long_headers_are_not_kept() -> None:
+    headers = Said(None, "s" * usual.LONGEST, None, None, usual=True)
+    assert usual.Kinds().read(headers, call(None)) is None
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usual, "KEPT", 20_000)
+    headers, kinds = said(), usual.Kinds()
+    for number in range(1000):
+        assert kinds.read(headers, call(META | {"number": number})) is not None
+        kept = kinds._kept  # pyright: ignore[reportPrivateUsage]
+        assert sum(len(name) + len(meta) for _, name, meta in kept) < 25_000
 
 
 class _Link(Link):
