@@ -27,6 +27,9 @@ from .rows import Rows, RowStore, rows_of
 from .tasktable import TaskTable
 
 FILE = "agentgw.db"
+# Bytes. Most rows hold 1 to 2 KB: of SQLite's own 4 KiB a page, each would have one almost for itself.
+PAGE = 16 * 1024
+WAL = 4 * 1024 * 1024  # of written pages that wait in the log to be put into the file
 LOCK_WAIT = 30.0  # seconds to wait for another process that has the directory
 
 T = TypeVar("T")
@@ -79,7 +82,9 @@ class SqliteStore(RowStore):
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own files take its mode
         db = sqlite3.connect(self._path, isolation_level=None)
         self._connection = db
+        db.execute(f"PRAGMA page_size = {PAGE}")  # of a new file
         db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL // PAGE}")
         db.execute("PRAGMA synchronous = FULL")  # durable when put_record returns
         schema.migrate(db)
 
