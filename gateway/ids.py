@@ -5,26 +5,32 @@ from __future__ import annotations
 import os
 from os import urandom
 
-_VARIANT = "89ab" * 4
-_SIZE = 16
-_AHEAD = 256  # ids whose digits are fetched at once: each time is a system call
+# x: any digit, y: one of 89ab.
+_PATTERN = b"xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx "
+_PLACES = [at for at, digit in enumerate(_PATTERN) if digit in b"xy"]
+_VARIANT = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
+_AHEAD = 256  # ids that are made at once: each time is a system call
 
-_ready: list[bytes] = []  # is taken from in one step: threads share it
+_ready: list[str] = []  # is taken from in one step: threads share it
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     os.register_at_fork(after_in_child=_ready.clear)
 
 
-def _digits() -> bytes:
+def new_id() -> str:
+    """A random UUID (RFC 9562, version 4), in a fraction of the time that ``uuid`` takes."""
     try:
         return _ready.pop()
     except IndexError:
-        fetched = urandom(_SIZE * _AHEAD)
-        _ready.extend([fetched[at : at + _SIZE] for at in range(_SIZE, len(fetched), _SIZE)])
-        return fetched[:_SIZE]
+        first, *others = _drawn()
+        _ready.extend(others)
+        return first
 
 
-def new_id() -> str:
-    """A random UUID (RFC 9562, version 4), in a third of the time that ``uuid`` takes."""
-    digits = _digits().hex()
-    variant = _VARIANT[int(digits[16], 16)]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+def _drawn() -> list[str]:
+    size, each = len(_PLACES), len(_PATTERN)
+    digits = urandom(_AHEAD * size // 2).hex().encode()
+    ids = bytearray(_PATTERN * _AHEAD)
+    for digit, at in enumerate(_PLACES):  # of all ids at once
+        drawn = digits[digit::size]
+        ids[at::each] = drawn if _PATTERN[at : at + 1] == b"x" else drawn.translate(_VARIANT)
+    return ids.decode().split()

@@ -31,6 +31,7 @@ from .model import (
 )
 
 S = TaskState
+_SUBMITTED, _WORKING = S.SUBMITTED, S.WORKING  # to find them in their class takes longer
 TERMINAL = frozenset({S.COMPLETED, S.FAILED, S.CANCELED, S.REJECTED})
 PAUSED = frozenset({S.INPUT_REQUIRED, S.AUTH_REQUIRED})
 
@@ -56,12 +57,12 @@ def may_follow(old: TaskState, new: TaskState) -> bool:
 
 def next_state(old: TaskState, event: Event) -> TaskState:
     """The state after ``event``; an event that the table forbids leaves the state as it is."""
-    if isinstance(event, Finished | StateChanged):
+    if type(event) is Finished or type(event) is StateChanged:
         new = event.state
-    elif isinstance(event, InputRequired):
+    elif type(event) is InputRequired:
         new = S.AUTH_REQUIRED if event.request.kind == "auth" else S.INPUT_REQUIRED
     else:
-        return S.WORKING if old is S.SUBMITTED else old
+        return _WORKING if old is _SUBMITTED else old
     return new if new in TRANSITIONS[old] else old
 
 
@@ -202,21 +203,28 @@ class Folding:
 
     def add(self, event: Event, at: str = "") -> None:
         """Take one event in (``at``: its time). Events after the end change nothing."""
-        state = self.state
-        if state in TERMINAL:
-            return
-        kind = type(event)
-        if kind not in _WORK:
-            self.state = state = next_state(state, event)
-        elif state is S.SUBMITTED:
-            self.state = state = S.WORKING
-        self.stale = True
+        self.grow((Logged(0, at, event),))
+
+    def grow(self, log: Iterable[Logged]) -> None:
+        """Take in these events."""
+        state, at = self.state, ""
+        for logged in log:
+            if state in TERMINAL:
+                break
+            event = logged.event
+            kind = type(event)
+            at = logged.at or at
+            if kind not in _WORK:
+                self.state = state = next_state(state, event)
+            elif state is _SUBMITTED:
+                self.state = state = _WORKING
+            self.stale = True
+            if self._request is not None and state not in PAUSED:
+                self._request = None
+            if (folds := _FOLDS.get(kind)) is not None:
+                folds(self, event)
         if at:
             self._updated = at
-        if self._request is not None and state not in PAUSED:
-            self._request = None
-        if kind in _FOLDS:
-            _FOLDS[kind](self, event)
 
     def _state_changed(self, event: StateChanged) -> None:
         if event.message is not None:
@@ -227,23 +235,9 @@ class Folding:
             self._request, self._said = event.request, event.request.message
 
     def _finished(self, event: Finished) -> None:
-        self._done(None)
+        if self._open is not None or (self._messages and is_open(self._messages[-1])):
+            self._done(None)
         self._said, self._fault = event.message, event.fault
-
-    def grow(self, log: Iterable[Logged]) -> None:
-        """Take in what happened before the end, and the end."""
-        begun = self.state is not S.SUBMITTED  # then pieces leave the state as it is
-        for logged in log:
-            event = logged.event
-            if begun and type(event) is MessageDelta:
-                self.stale, self._updated = True, logged.at
-                self._write(event)
-            elif begun and type(event) is ArtifactDelta:
-                self.stale, self._updated = True, logged.at
-                self._grow(event)
-            else:
-                self.add(event, logged.at)
-                begun = self.state is not S.SUBMITTED
 
     def _write(self, event: MessageDelta) -> None:
         if self._open is None:

@@ -142,13 +142,41 @@ class TaskLog:
     def append(self, *events: Event) -> None:
         """Log events, fold them into the task, wake who waits for them. After the end: ignored."""
         at, before = now(), self.last_seq
-        for event in events:
-            if self.settled_now and self.state in TERMINAL:
-                break
-            self._log(Logged(seq=self.last_seq + 1, at=at, event=event))
+        if self._light or self._pace.readers or not self._take(events, at):
+            for event in events:
+                if self.settled_now and self.state in TERMINAL:
+                    break
+                self._log(Logged(self.last_seq + 1, at, event))
         self._came = self.last_seq - before
         if self._came and self._waiting:
             self._wake()
+
+    def _take(self, events: Sequence[Event], at: str) -> bool:
+        """Log all of them at once, while nobody follows. False: the task would say too much for that."""
+        state, pressing, size = self.state, self._pressing, self._said
+        seq = self.last_seq
+        logged: list[Logged] = []
+        for event in events:
+            if state in TERMINAL:
+                break
+            kind = type(event)
+            seq += 1
+            if state is _SUBMITTED or kind not in PIECES:
+                pressing = seq
+                if state is _SUBMITTED or kind in TURNS:
+                    state = next_state(state, event)
+            if kind in SAYS:
+                size += size_of(event)
+            elif type(event) is Started:
+                self._named(event)
+            logged.append(Logged(seq, at, event))
+        if size > MOST:
+            return False
+        (self._events if self._texts else self._logged).extend(logged)
+        self.last_seq, self._pressing, self._said = seq, pressing, size
+        if state is not self.state:
+            self._moved(state)
+        return True
 
     def more(self, text: str, place: Place) -> bool:
         """``append`` of ``place.event(text)``, where who follows the task takes it at once, and that is all

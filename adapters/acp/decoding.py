@@ -45,11 +45,13 @@ from .usual import (
     RunInProgress,
     author_of,
     usual,
+    usual_ones,
 )
 from .wire import LAST_EVENTS, TERMINAL, Json, TextEvent
 
 log = logging.getLogger("agentgw.acp")
 _text = msgspec.json.Decoder(TextEvent)
+_RUNS = (RunCreated, RunInProgress, RunCompleted)
 PROMPT = "The agent waits for your answer."
 
 
@@ -162,6 +164,35 @@ class RunDecoder:
             return None
         self.seen += 1
         return events
+
+    def answer(self, events: Sequence[bytes]) -> Sequence[Event] | None:
+        """``feed`` of all the events (as JSON) of a run that was not heard of yet, where they are usual ones
+        and each piece belongs to a message that is told whole: without the pieces. None: nothing was fed."""
+        if self.seen or self._resumed or (found := usual_ones(events)) is None:
+            return None
+        first, last, pieces = found[0], found[-1], 0
+        if type(last) is not RunCompleted or not isinstance(first, _RUNS):
+            return None
+        if first is not last and type(first) is RunCompleted:
+            return None
+        told: list[Event] = [Started(task_id=first.run.run_id, context_id=first.run.session_id)]
+        for event in found[1:-1]:
+            if type(event) is MessagePart:
+                pieces += 1
+            elif type(event) is MessageCompleted:
+                if (message := event.message.read()) is None:
+                    return None
+                told.append(MessageDone(message=message))
+                pieces = 0
+            elif type(event) is RunCompleted or (pieces and type(event) is MessageCreated):
+                return None
+        run = last.run
+        if pieces or len(run.output) >= len(told):
+            return None
+        told.append(Finished(state=TaskState.COMPLETED))
+        self.run_id, self.session_id, self.status = run.run_id, run.session_id, run.status
+        self.seen, self.ended, self._started = len(found), True, True
+        return told
 
     def texts(self, texts: Sequence[str]) -> list[MessageDelta]:
         """What ``feed`` makes of events each of which is such a piece of plain text (``text_reader``)."""

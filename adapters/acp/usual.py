@@ -5,6 +5,7 @@ Whatever says more, or says it in another way, is read by ``decoding``. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -116,5 +117,16 @@ def usual(event: bytes) -> Usual | None:
         if not event.isascii():
             must_be_text(event)
         return _decode(event)
+    except UNREADABLE:
+        return None
+
+
+def usual_ones(events: Sequence[bytes]) -> list[Usual] | None:
+    """The same of several, where all are."""
+    try:
+        for event in events:
+            if not event.isascii():
+                must_be_text(event)
+        return [_decode(event) for event in events]
     except UNREADABLE:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +105,46 @@ def test_a_log_says_at_any_time_what_folding_each_event_says(
         if number in read:
             assert log.task == plain.task
     assert log.task == plain.task
+
+
+@given(
+    st.lists(st.lists(st.just(Started(task_id="up")) | events, max_size=5), max_size=5), st.integers(0, 12)
+)
+def test_what_comes_at_once_is_logged_as_if_it_came_one_by_one(turns: list[list[Event]], most: int) -> None:
+    """A reader that takes nothing makes it go one by one. ``most``: what a task says that is not light."""
+
+    async def run() -> None:
+        quick, slow = new(), new()
+        reader = slow.events()
+        reading = asyncio.ensure_future(anext(reader, None))
+        await asyncio.sleep(0)
+        for happened in turns:
+            quick.append(*happened)
+            slow.append(*happened)
+            assert (quick.state, quick.settled_now, quick.last_seq) == (
+                slow.state, slow.settled_now, slow.last_seq,
+            )  # fmt: skip
+            assert quick.upstream == slow.upstream
+            assert [x.event for x in quick.unsaved()] == [x.event for x in slow.unsaved()]
+            assert is_light(quick.task) is is_light(slow.task)
+            assert dated(quick.task) == dated(slow.task)
+        reading.cancel()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tasklog, "MOST", most)
+        asyncio.run(run())
+
+
+def new() -> tasklog.TaskLog:
+    async def nothing(_: str, __: int) -> Sequence[Logged]:
+        return ()
+
+    return tasklog.TaskLog(Task(id="t", context_id="c", agent="a"), "somebody", nothing)
+
+
+def dated(task: Task) -> Task:
+    """The task without its dates."""
+    return msgspec.structs.replace(task, created_at="", updated_at="")
 
 
 class Slow(MemoryStore):

@@ -82,7 +82,11 @@ class Hearing:
     def _told(self, chunk: bytes) -> None:
         """Tell what the events say that the chunk completes."""
         decoder, agent = self._decoder, self._agent
-        found = self._reader.whole(chunk) or [item.data for item in events_in(self._reader, chunk, agent)]
+        found = self._reader.whole(chunk)
+        if found and not self._pieces and (answer := decoder.answer(found)) is not None:
+            self._room = self._tell(*answer)
+            return
+        found = found or [item.data for item in events_in(self._reader, chunk, agent)]
         events: list[Event] = []
         try:
             for data in found:

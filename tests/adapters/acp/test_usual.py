@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgw.adapters.acp.decoding import RunDecoder
+from agentgw.adapters.acp.decoding import RunDecoder, without_pieces
 from agentgw.gateway.errors import InvalidRequest
 from agentgw.gateway.model import Event, Finished, MessageDone, Started, TaskState, text_of
 
@@ -78,6 +78,33 @@ def test_a_short_way_leads_to_the_same(events: list[Json], resumed: Json | None)
     for event in events:
         assert read(quick, event) == fed(slow, event)
         assert state(quick) == state(slow)
+
+
+@given(EVENTS, st.integers(0, 5), st.integers(0, 1))
+def test_an_answer_at_once_says_the_same(event: Json, at: int, instead: int) -> None:
+    events = answer()
+    at_once([*events[:at], event, *events[at + instead :]])
+
+
+def at_once(events: list[Json]) -> bool:
+    """Whether they are usual as a whole; then that says what they say one by one, without the pieces."""
+    quick, slow = RunDecoder("x"), RunDecoder("x")
+    before = state(quick)
+    found = quick.answer([json.dumps(event, ensure_ascii=False).encode() for event in events])
+    if found is None:
+        assert state(quick) == before
+        return False
+    told: list[Event] = []
+    for event in events:
+        each = fed(slow, event)
+        assert not isinstance(each, str)
+        told += each
+    assert list(found) == without_pieces(told)
+    assert (quick.run_id, quick.session_id, quick.status) == (slow.run_id, slow.session_id, slow.status)
+    assert quick.ended
+    assert slow.ended
+    assert quick.seen == slow.seen
+    return True
 
 
 def state(decoder: RunDecoder) -> Json:
@@ -163,6 +190,7 @@ def test_whatever_is_otherwise_is_read_as_before(times: Json, at: int) -> None:
     assert len(unlike) > 50
     for event in unlike:
         alike([*events[:at], event, *events[at + 1 :]])
+        at_once([*events[:at], event, *events[at + 1 :]])
 
 
 @pytest.mark.parametrize("times", [{}, TIMES], ids=["bare", "with times"])
@@ -171,6 +199,18 @@ def test_events_may_come_in_any_order_or_not_at_all(times: Json) -> None:
     for length in range(4):
         for some in itertools.product(events, repeat=length):
             alike(list(some))
+            if some:
+                at_once([*some, events[-1]])
+    usual = [at_once([*events[:at], *events[at + 1 :]]) for at in range(6)]
+    assert usual == [
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]  # a piece must be told whole, and there must be an end
+    assert at_once(events)
     for at in range(6):
         alike([*events[:at], *events[at + 1 :]])
 
