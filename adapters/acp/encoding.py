@@ -7,7 +7,7 @@ tell the same. One message is open at a time; artifacts are parts with a name in
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,7 +29,6 @@ from ...gateway.model import (
     Part,
     Place,
     Progress,
-    Started,
     StateChanged,
     Task,
     TaskState,
@@ -114,33 +113,10 @@ class RunEncoder:
     def feed(self, event: Event, at: str) -> list[Json]:
         """The ACP events of one canonical event that happened at ``at``."""
         out = self._running(event) if self.run["status"] in _RESTING else []
-        if isinstance(event, Started):
-            return out
-        if lost := of_event(event):
-            self._lost |= lost
-        match event:
-            case MessageDelta(parts=parts, author=author):
-                out += self._begin(at, author)
-                out += self._parts(parts)
-                if self._deltas is not None:
-                    self._deltas.add(parts)
-            case MessageDone(message=message):
-                out += self._done(message, at)
-            case ArtifactDelta():
-                out += self._artifact_piece(event, at)
-            case Progress():
-                out.append({"type": "generic", "generic": _progress(event)})
-            case StateChanged(state=TaskState.CANCELING):
-                self.run["status"] = "cancelling"  # ACP has no event for it
-            case StateChanged(message=Message() as message):
-                out.append({"type": "generic", "generic": _said(event.state, message)})
-            case InputRequired(request=request):
-                self.run |= {"status": "awaiting", "await_request": self._question(request, at)}
-                out += self._run_event("run.awaiting")
-            case Finished():
-                out += self._finished(event, at)
-            case _:
-                pass
+        if (feed := _FEEDS.get(type(event))) is not None:
+            if lost := of_event(event):
+                self._lost.update(lost)
+            out += feed(self, event, at)
         return out
 
     def growing(self, place: Place) -> Pieces | None:
@@ -200,6 +176,16 @@ class RunEncoder:
         if self._open is not None:
             self.run["output"][-1]["parts"] = _apart(self._open) if self._apart else _whole(self._open)
 
+    def _progress(self, event: Progress, _: str) -> list[Json]:
+        return [{"type": "generic", "generic": _progress(event)}]
+
+    def _state(self, event: StateChanged, _: str) -> list[Json]:
+        if event.state is TaskState.CANCELING:
+            self.run["status"] = "cancelling"  # ACP has no event for it
+        elif event.message is not None:
+            return [{"type": "generic", "generic": _said(event.state, event.message)}]
+        return []
+
     # --- messages ----------------------------------------------------------------------------
 
     def _begin(self, at: str, author: str | None = None, artifact: str | None = None) -> list[Json]:
@@ -229,8 +215,16 @@ class RunEncoder:
         message["completed_at"] = at
         return [{"type": "message.completed", "message": dict(message)}] if self._telling else []
 
-    def _done(self, message: Message, at: str) -> list[Json]:
+    def _delta(self, event: MessageDelta, at: str) -> list[Json]:
+        out = self._begin(at, event.author)
+        out += self._parts(event.parts)
+        if self._deltas is not None:
+            self._deltas.add(event.parts)
+        return out
+
+    def _done(self, event: MessageDone, at: str) -> list[Json]:
         """A message is complete. Where its parts went out as deltas they are not sent again."""
+        message = event.message
         told = () if self._open is None else (self._deltas or self._open).parts
         if told and self._open is not None:
             if told != joined((), message.parts) and text_of(told) != text_of(message.parts):
@@ -276,6 +270,10 @@ class RunEncoder:
 
     # --- pauses and ends ---------------------------------------------------------------------
 
+    def _asked(self, event: InputRequired, at: str) -> list[Json]:
+        self.run |= {"status": "awaiting", "await_request": self._question(event.request, at)}
+        return self._run_event("run.awaiting")
+
     def _question(self, request: InputRequest, at: str) -> Json:
         kept = request.extra.get("acp", {}).get("await_request")
         if kept and kept.get("type") == "message":
@@ -308,6 +306,17 @@ class RunEncoder:
             out += self._whole(message, at)
         self.run |= {"status": status, "finished_at": at}
         return out + self._run_event(f"run.{status}")
+
+
+_FEEDS: Mapping[type[Event], Callable[[RunEncoder, Any, str], list[Json]]] = {
+    MessageDelta: RunEncoder._delta,  # pyright: ignore[reportPrivateUsage]
+    MessageDone: RunEncoder._done,  # pyright: ignore[reportPrivateUsage]
+    ArtifactDelta: RunEncoder._artifact_piece,  # pyright: ignore[reportPrivateUsage]
+    Progress: RunEncoder._progress,  # pyright: ignore[reportPrivateUsage]
+    StateChanged: RunEncoder._state,  # pyright: ignore[reportPrivateUsage]
+    InputRequired: RunEncoder._asked,  # pyright: ignore[reportPrivateUsage]
+    Finished: RunEncoder._finished,  # pyright: ignore[reportPrivateUsage]
+}
 
 
 def run_json(task: Task, log: Sequence[Logged], trace_id: str | None = None) -> Translated[Json]:

@@ -68,9 +68,11 @@ class House:
 
 class Exchange:
     """A request under way, with its server span. ``mount`` is the path prefix that the client used: ``/acp``
-    or empty; ``route`` its path behind that, as a pattern."""
+    or empty; ``route`` its path behind that, as a pattern. ``task`` is the one that makes it."""
 
-    __slots__ = ("_losses", "engine", "error", "house", "mount", "principal", "request", "route", "span")
+    __slots__ = (
+        "_losses", "engine", "error", "house", "mount", "principal", "request", "route", "span", "task",
+    )  # fmt: skip
 
     def __init__(self, request: Request, house: House, mount: str, route: str) -> None:
         self.request = request
@@ -83,6 +85,9 @@ class Exchange:
         self.span: Span = self.engine.tracer.start(template, request.trace)
         self.span.principal = self.principal
         self.error: str | None = None
+        task = asyncio.current_task(house.timers.loop)
+        assert task is not None
+        self.task: asyncio.Task[Any] = task
         self._losses: tuple[str, ...] = ()
 
     @property
@@ -110,7 +115,7 @@ class Exchange:
 
     def listening(self, *timed: tuple[Timer, Callable[[], object]]) -> Waiting:
         """Blocks that raise ClientGone when the client leaves. ``timed``: see ``Waiting``."""
-        waiting = Waiting(*timed)
+        waiting = Waiting(*timed, task=self.task)
         self.request.on_gone(lambda: waiting.end(ClientGone()))
         return waiting
 

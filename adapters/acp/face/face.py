@@ -161,8 +161,7 @@ class ACPFace:
             await _plain(request, 405, faults.INVALID_INPUT, problem, [(b"allow", allowed.encode())])
             return
         x = Exchange(request, self._house, mount, route)
-        task = asyncio.current_task()
-        assert task is not None
+        task = x.task
         self._open.add(task)
         try:
             await (operation(x) if argument is None else operation(x, argument))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -65,6 +66,11 @@ class Turns:
         self._turns: dict[str, Turn] = {}
         self._tools: tuple[Catalog, Named] | None = None
         self._cancelling: set[asyncio.Task[None]] = set()
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The one in which all calls run: to ask asyncio for it costs a system call."""
+        return asyncio.get_running_loop()
 
     # --- the port ----------------------------------------------------------------------------
 
@@ -158,7 +164,7 @@ class Turns:
         handshake era may ask in the middle of one, which lasts while the client thinks."""
         assert turn.prepared is not None and turn.chosen is not None
         (params, caller), turn.prepared = turn.prepared, None
-        turn.direct = current = asyncio.current_task()
+        turn.direct = current = asyncio.current_task(self._loop)
         assert current is not None
         try:
             catalog = await self._server.catalog()
@@ -184,7 +190,7 @@ class Turns:
         return None
 
     def _runs(self, turn: Turn, call: Coroutine[Any, Any, msgspec.Raw]) -> None:
-        turn.running = asyncio.get_running_loop().create_task(call)
+        turn.running = self._loop.create_task(call)
         turn.running.add_done_callback(turn.wake)
 
     def _asked(
