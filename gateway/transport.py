@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -84,10 +84,6 @@ class Stream(Protocol):
         ...
 
 
-# Is asked about an answer that has not come as a whole with its head; True: it has read it.
-Large = Callable[[Stream], Awaitable[bool]]
-
-
 class Transport(Protocol):
     """An HTTP client. Raises Unreachable, UpstreamTimeout, BadUpstream; never for a status."""
 
@@ -100,11 +96,9 @@ class Transport(Protocol):
         body: bytes | None = None,
         timeout: float | None = None,
         address: str | None = None,
-        large: Large | None = None,
     ) -> Reply:
         """Send, read the whole answer. ``timeout``: seconds for all of it, None: no limit. ``address``: the
-        IP address to connect to (see ``outbound.checked``); the name in Host and TLS stays the URL's. The
-        body of what ``large`` has read is empty."""
+        IP address to connect to (see ``outbound.checked``); the name in Host and TLS stays the URL's."""
         ...
 
     def stream(
@@ -172,13 +166,12 @@ class HttpTransport:
         body: bytes | None = None,
         timeout: float | None = None,
         address: str | None = None,
-        large: Large | None = None,
     ) -> Reply:
         if timeout is None:
-            return await self._whole(method, url, headers, body, address, large)
+            return await self._whole(method, url, headers, body, address)
         try:
             async with asyncio.timeout(timeout):
-                return await self._whole(method, url, headers, body, address, large)
+                return await self._whole(method, url, headers, body, address)
         except TimeoutError as e:
             raise UpstreamTimeout(f"{self._peer} did not answer in time", detail=url) from e
 
@@ -189,16 +182,10 @@ class HttpTransport:
         headers: Headers,
         body: bytes | None,
         address: str | None,
-        large: Large | None,
     ) -> Reply:
         answer = await self.opened(method, url, headers=headers, body=body, address=address)
         try:
-            whole = answer.whole()
-            if whole is None:
-                if large is not None and not answer.complete and await large(answer):
-                    return Reply(answer.status, answer.headers, b"")
-                whole = await answer.read()
-            return Reply(answer.status, answer.headers, whole)
+            return Reply(answer.status, answer.headers, await answer.read())
         finally:
             answer.close()
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ..gateway.config import Config
 from ..gateway.model import Record
 from ..gateway.ports import Host
-from ..gateway.transport import Block, Headers, Large, Reply, Stream, Transport
+from ..gateway.transport import Block, Headers, Reply, Stream, Transport
 from .bearer import Bearer, Header
 
 
@@ -51,9 +51,8 @@ class Authorized:
         body: bytes | None = None,
         timeout: float | None = None,
         address: str | None = None,
-        large: Large | None = None,
     ) -> Reply:
-        send = partial(self._transport.request, method, url, body=body, timeout=timeout, large=large)
+        send = partial(self._transport.request, method, url, body=body, timeout=timeout)
         if not self._ours(url, address):
             return await send(headers=headers, address=address)
         bearer = self._bearer

@@ -448,7 +448,7 @@ class Network:
 
     async def request(
         self, method: str, url: str, *, headers: Any = (), body: bytes | None = None,
-        timeout: float | None = None, address: str | None = None, large: Any = None,
+        timeout: float | None = None, address: str | None = None,
     ) -> Reply:  # fmt: skip
         try:
             async with (

@@ -21,7 +21,7 @@ from ....gateway.errors import BadUpstream, GatewayError, UpstreamFailed
 from ....gateway.h1_request import Fixed
 from ....gateway.mentions import mentions
 from ....gateway.readable import UNREADABLE, must_be_text
-from ....gateway.transport import Reply, Stream, Transport
+from ....gateway.transport import Stream, Transport
 from .. import rest03
 from ..card import Interface
 from ..codec import Malformed
@@ -143,17 +143,34 @@ class Channel:
         method, url, body = self._request(op, params, id)
         at = None if self._allow is None else await self._address(self._allow)
         sent = self._headers(headers, streaming=False)
-        large = None if on_large is None else _Large(self, id, on_large, activated)
-        answer = await self._transport.request(method, url, headers=sent, body=body, address=at, large=large)
-        if large is not None and large.taken:
-            return msgspec.Raw()
-        if activated is not None:
-            _tell(answer, activated)
+        answer = await self._transport.opened(method, url, headers=sent, body=body, address=at)
+        try:
+            if activated is not None:
+                _tell(answer, activated)
+            said = answer.whole()
+            if said is None:
+                if on_large is not None and await self._passes(answer, id, on_large):
+                    return msgspec.Raw()
+                said = await answer.read()
+        finally:
+            answer.close()
         if self._rpc:
-            return self._rpc_result(answer.status, answer.body, id)
+            return self._rpc_result(answer.status, said, id)
         if answer.status >= 400:
-            raise agent_http_error(self._agent, answer.status, answer.body)
-        return self._rest_result(op, answer.body)
+            raise agent_http_error(self._agent, answer.status, said)
+        return self._rest_result(op, said)
+
+    async def _passes(self, answer: Stream, id: int, on_large: OnLarge) -> bool:
+        """Whether ``on_large`` has taken the answer to the request ``id``, which has not come as a whole."""
+        length = answer.header("content-length") or ""
+        if answer.complete or answer.status >= 300 or (length.isdecimal() and int(length) <= HELD):
+            return False
+        begun = await answer.beginning()
+        start = None if begun is None else self._result_start(begun, id)
+        if start is None:
+            return False
+        async with aclosing(_from(answer, start)) as pieces:
+            return await on_large(pieces, b"}" if self._rpc else b"")
 
     async def stream(
         self,
@@ -219,7 +236,7 @@ class Channel:
                 else:
                     yield self._rest_result(op, event.data)
 
-    def result_in(self, begun: bytes, id: int) -> int | None:
+    def _result_start(self, begun: bytes, id: int) -> int | None:
         """Where in a unary answer the result begins that passes in pieces: an object, which comes after all
         else that is to be seen. None: it does not."""
         if not self._rpc:
@@ -229,11 +246,6 @@ class Channel:
         if found is None or found[0].get(b"id") != b"%d" % id or b"jsonrpc" not in found[0]:
             return None
         return found[1]
-
-    @property
-    def after(self) -> bytes:
-        """What follows the result in a unary answer."""
-        return b"}" if self._rpc else b""
 
     def _reading(self, read: Callable[[bytes], Any], id: int) -> Callable[[bytes], Any]:
         """What ``read`` makes of the result in an event's data. Raises ValueError for anything else."""
@@ -351,38 +363,13 @@ class Channel:
         return BadUpstream(f"{self._agent} gave an answer that is not A2A", detail=repr(body[:2000]))
 
 
-class _Large:
-    """``transport.Large`` for the answer to the request ``id``. ``taken``: whether its result was."""
-
-    def __init__(self, channel: Channel, id: int, on_large: OnLarge, activated: Activated | None) -> None:
-        self._channel = channel
-        self._id = id
-        self._on_large = on_large
-        self._activated = activated
-        self.taken = False
-
-    async def __call__(self, answer: Stream) -> bool:
-        length = answer.header("content-length") or ""
-        if answer.status >= 300 or (length.isdecimal() and int(length) <= HELD):
-            return False
-        begun = await answer.beginning()
-        start = None if begun is None else self._channel.result_in(begun, self._id)
-        if start is None:
-            return False
-        if self._activated is not None:
-            _tell(answer, self._activated)
-        async with aclosing(_from(answer, start)) as pieces:
-            self.taken = await self._on_large(pieces, self._channel.after)
-        return self.taken
-
-
 async def _from(answer: Stream, start: int) -> AsyncGenerator[bytes]:
     async for chunk in answer.chunks():
         yield chunk[start:]
         start = 0
 
 
-def _tell(answer: Reply | Stream, activated: Activated) -> None:
+def _tell(answer: Stream, activated: Activated) -> None:
     for name, value in answer.headers:
         if name in _EXTENSIONS and (used := value.strip()):
             activated(used)

@@ -25,7 +25,7 @@ from ..upstream.server import error_of, turn_begin
 from ..upstream.upstream import ACPUpstream
 from ..wire import JSON_TYPE, LAST_EVENTS, SETTLED, EventHead, Mode, RunHead
 from .exchange import Exchange, Silence
-from .large import LargeRun
+from .large import passes
 from .passage import Passage
 
 Timeouts = tuple[float | None, float | None]
@@ -46,10 +46,16 @@ async def forward(
                 _follow_on(x, upstream, passage, timeouts)
                 return
             with limits:
-                large = LargeRun(x, passage, limits)
-                reply = await upstream.request("POST", path, body, trace=trace, timeout=None, large=large)
-                if large.passed:
-                    return
+                answer = await upstream.opened(path, body, trace)
+                try:
+                    said = answer.whole()
+                    if said is None:
+                        if await passes(answer, x, passage, limits):
+                            return
+                        said = await answer.read()
+                finally:
+                    answer.close()
+                reply = Reply(answer.status, answer.headers, said)
                 run = passage.run(answered(reply, passage.agent))
                 settled = passage.status in SETTLED
                 if mode == "sync" and not settled:

@@ -24,54 +24,49 @@ _encode = msgspec.json.Encoder().encode
 _run = msgspec.json.Decoder(RunHead)
 
 
-class LargeRun:
-    """``transport.Large`` for an answer that is a Run. It passes if its length is not known to be small, and
-    if among its first bytes stands what a relay looks at; one that has failed does not, for the words of a
-    crash may stand at its end. ``passed``: whether it did."""
+async def passes(answer: Stream, x: Exchange, passage: Passage, limits: CallLimits) -> bool:
+    """Pass on a Run that has not come as a whole, if its length is not known to be small, and if among its
+    first bytes stands what a relay looks at; whether it did. One that has failed does not pass, for the words
+    of a crash may stand at its end."""
+    length = answer.header("content-length") or ""
+    if answer.complete or answer.status != 200 or (length.isdecimal() and int(length) <= HELD):
+        return False
+    begun = await answer.beginning()
+    found = None if begun is None else _members(begun)
+    if found is None or not passage.knows(found):
+        return False
+    x.span.own["agentgw.passed_in_pieces"] = True
+    changes = passage.changed(_run.decode(_encode(found)))
+    changed = {name.encode(): _encode(value) for name, value in changes.items()}
+    async with aclosing(_pieces(answer, passage.agent, limits, found, changed)) as pieces:
+        await x.request.pieces(pieces, headers=run_header(passage.run_id))
+    return True
 
-    def __init__(self, x: Exchange, passage: Passage, limits: CallLimits) -> None:
-        self._x = x
-        self._passage = passage
-        self._limits = limits
-        self.passed = False
 
-    async def __call__(self, answer: Stream) -> bool:
-        length = answer.header("content-length") or ""
-        if answer.status != 200 or (length.isdecimal() and int(length) <= HELD):
-            return False
-        begun = await answer.beginning()
-        found = None if begun is None else _members(begun)
-        if found is None or not self._passage.knows(found):
-            return False
-        self.passed = True
-        self._x.span.own["agentgw.passed_in_pieces"] = True
-        changes = self._passage.changed(_run.decode(_encode(found)))
-        changed = {name.encode(): _encode(value) for name, value in changes.items()}
-        async with aclosing(self._pieces(answer, found, changed)) as pieces:
-            await self._x.request.pieces(pieces, headers=run_header(self._passage.run_id))
-        return True
+async def _pieces(
+    answer: Stream,
+    agent: str,
+    limits: CallLimits,
+    found: Mapping[str, Raw],
+    changed: Mapping[bytes, bytes],
+) -> AsyncGenerator[bytes]:
+    """While the client takes one, the agent is not waited for."""
 
-    async def _pieces(
-        self, answer: Stream, found: Mapping[str, Raw], changed: Mapping[bytes, bytes]
-    ) -> AsyncGenerator[bytes]:
-        """While the client takes one, the agent is not waited for."""
+    def change(path: Path, value: bytes) -> bytes | None:
+        if bytes(found.get(path[0].decode(), value)) != value:
+            raise ValueError("it says two things of itself")
+        return changed.get(path[0])
 
-        def change(path: Path, value: bytes) -> bytes | None:
-            if bytes(found.get(path[0].decode(), value)) != value:
-                raise ValueError("it says two things of itself")
-            return changed.get(path[0])
-
-        passing = Passing(_HEAD, change, end=b"")
-        try:
-            async for chunk in answer.chunks():
-                if passed := passing.feed(chunk):
-                    self._limits.hold()
-                    yield passed
-                    self._limits.renew()
-            passing.close()
-        except ValueError as e:
-            agent = self._passage.agent
-            raise BadUpstream(f"{agent} answered with what is no run", detail=str(e)) from e
+    passing = Passing(_HEAD, change, end=b"")
+    try:
+        async for chunk in answer.chunks():
+            if passed := passing.feed(chunk):
+                limits.hold()
+                yield passed
+                limits.renew()
+        passing.close()
+    except ValueError as e:
+        raise BadUpstream(f"{agent} answered with what is no run", detail=str(e)) from e
 
 
 def _members(begun: bytes) -> dict[str, Raw] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from typing import Any, cast
@@ -21,11 +21,12 @@ from ....gateway.errors import (
     NotActive,
     UpstreamFailed,
 )
+from ....gateway.h1_request import Fixed, Headers
 from ....gateway.model import Agent, Record, Trace
 from ....gateway.ports import Host
 from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Template, server_attributes, trace_headers
-from ....gateway.transport import Large, Reply, Stream
+from ....gateway.transport import Reply, Stream
 from .. import manifests
 from ..faults import as_error, fault_of, spoken
 from ..wire import JSON_TYPE, PAGE, SERVER_ERROR, SETTLED, SSE_TYPE, EventHead, Json
@@ -62,6 +63,8 @@ class Server:
         self.host = host
         self.base, named = split_url(record.url or "")
         self.named = record.remote or named
+        self._own: list[tuple[str, str]] | None = None  # the agent's headers in the two that follow
+        self._bodyless = self._body = Fixed(())
 
     def template(self, method: str, route: str, agent: str | None = None) -> Template:
         """Of the spans of such requests, and what they say of the agent."""
@@ -146,9 +149,13 @@ class Server:
 
     # --- HTTP --------------------------------------------------------------------------------
 
-    def _headers(self, trace: Trace, *, body: bool) -> list[tuple[str, str]]:
-        headers = [*(_BODY if body else _BODYLESS), *trace_headers(trace)]
-        return headers + self.host.headers(self.record) if self.record.headers else headers
+    def _headers(self, trace: Trace, *, body: bool) -> Headers:
+        """Those of every request, with the agent's as they are now, and the trace's."""
+        own = self.host.headers(self.record)
+        if own is not self._own:
+            self._bodyless, self._body = Fixed([*_BODYLESS, *own]), Fixed([*_BODY, *own])
+            self._own = own
+        return [self._body if body else self._bodyless, *trace_headers(trace)]
 
     async def request(
         self,
@@ -157,15 +164,11 @@ class Server:
         body: bytes | None = None,
         trace: Trace | None = None,
         timeout: float | None = DESCRIBE_TIMEOUT,
-        large: Large | None = None,
     ) -> Reply:
-        """One request as it is; the answer with whatever status it has. ``timeout`` in seconds; ``large``:
-        see ``Transport``."""
+        """One request as it is; the answer with whatever status it has. ``timeout`` in seconds."""
         headers = self._headers(trace or Trace(), body=body is not None)
         url = self.base + path
-        return await self.host.transport.request(
-            method, url, headers=headers, body=body, timeout=timeout, large=large
-        )
+        return await self.host.transport.request(method, url, headers=headers, body=body, timeout=timeout)
 
     def stream(
         self, method: str, path: str, body: bytes, trace: Trace
@@ -173,6 +176,11 @@ class Server:
         """The same, with the answer as it comes."""
         headers = self._headers(trace, body=True)
         return self.host.transport.stream(method, self.base + path, headers=headers, body=body)
+
+    def opened(self, path: str, body: bytes, trace: Trace) -> Coroutine[Any, Any, Stream]:
+        """The same for a POST, to be closed by who gets it."""
+        headers = self._headers(trace, body=True)
+        return self.host.transport.opened("POST", self.base + path, headers=headers, body=body)
 
     async def get(self, path: str, trace: Trace | None = None) -> Reply:
         return await self.request("GET", path, trace=trace)
