@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -61,16 +62,17 @@ class JsonRpc:
         try:
             if not head.is_json:
                 raise Problem(CONTENT_TYPE, "the request's content type must be application/json")
-            envelope, rpc_id = _read(await request.body())
+            envelope, rpc_id = _read(request.at_hand() or await request.body())
             op, version = _method(envelope, rpc_id)
-            must_agree(head, version)
+            if head.version != version:
+                must_agree(head, version)
             with Call(self._engine, op, version, head, envelope.params, request) as call:
                 if op in STREAMS:
                     del envelope  # it holds all of the request
                     writing = _Writing(rpc_id, version)
                     await stream(request, call, self._operations.stream, self._streams, writing)
                 else:
-                    call.pass_on = _Passing(request, call, rpc_id)
+                    call.pass_on = partial(_pass_on, request, call, rpc_id)
                     result = await self._operations.unary(call)
                     if request.responded:
                         return
@@ -83,25 +85,6 @@ class JsonRpc:
                 await request.respond(200, failure(rpc_id, problem, version))
         except GatewayError as error:
             await request.respond(200, failure(rpc_id, problem_of(error), version))
-
-
-class _Passing:
-    """``Call.pass_on`` for one request."""
-
-    def __init__(self, request: Request, call: Call, rpc_id: bytes) -> None:
-        self._request = request
-        self._call = call
-        self._head = _HEAD + rpc_id + _RESULT
-
-    async def __call__(self, pieces: AsyncIterator[bytes]) -> None:
-        async with aclosing(self._enveloped(pieces)) as enveloped:
-            await self._request.pieces(enveloped, headers=self._call.answered)
-
-    async def _enveloped(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-        yield self._head + await anext(pieces)
-        async for piece in pieces:
-            yield piece
-        yield b"}"
 
 
 class _Writing:
@@ -121,10 +104,24 @@ class _Writing:
         return sse.encode(failure(self._id, problem, self._version))
 
 
+async def _pass_on(request: Request, call: Call, rpc_id: bytes, pieces: AsyncIterator[bytes]) -> None:
+    """``Call.pass_on``."""
+    async with aclosing(_enveloped(rpc_id, pieces)) as enveloped:
+        await request.pieces(enveloped, headers=call.answered)
+
+
+async def _enveloped(rpc_id: bytes, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    yield _HEAD + rpc_id + _RESULT + await anext(pieces)
+    async for piece in pieces:
+        yield piece
+    yield b"}"
+
+
 def _read(body: bytes) -> tuple[_Envelope, bytes]:
     """The envelope and its id as it came. Raises Problem."""
     try:
-        must_be_text(body)
+        if not body.isascii():
+            must_be_text(body)
         envelope = _envelope.decode(body)
     except msgspec.ValidationError:
         raise Problem(INVALID_REQUEST, "the request must be one JSON-RPC 2.0 object") from None

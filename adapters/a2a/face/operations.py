@@ -78,13 +78,16 @@ class Operations:
 
     # --- messages ----------------------------------------------------------------------------
 
-    async def _routed(self, call: Call) -> tuple[Send, Route, A2AUpstream | None]:
-        """What is said, where it goes, and the A2A agent to relay to. None of that where the engine is to run
-        the turn: for agents of other protocols, and for tasks of an A2A agent that the engine runs already
-        (another door began them)."""
+    def _said(self, call: Call) -> Send:
         send = send_at(call.raw, call.version) or send_from(call.params, call.version)
         if send.message.message_id:
             call.attributes["a2a.message.id"] = send.message.message_id
+        return send
+
+    async def _routed(self, call: Call, send: Send) -> tuple[Route, A2AUpstream | None]:
+        """Where a message goes, and the A2A agent to relay to. None of that where the engine is to run the
+        turn: for agents of other protocols, and for tasks of an A2A agent that the engine runs already
+        (another door began them)."""
         if send.message.extra:
             await self._check_referenced(call, send.message)
         if send.push is not None:
@@ -96,18 +99,18 @@ class Operations:
             route = Route(send, view)
         view = route.view
         if view is None:
-            return send, route, None
+            return route, None
         call.goes_to(view.name, view.record.protocol)
         agent, task_id = view.upstream, route.send.message.task_id
         if route.new_task_id or not isinstance(agent, A2AUpstream):
-            return send, route, None
+            return route, None
         if task_id:
             known = (await self._engine.task(task_id, call.principal)).task
             if known.agent != view.name:
                 raise UnknownTask(task_id)
             if not is_relayed(known):
-                return send, route, None
-        return send, route, agent
+                return route, None
+        return route, agent
 
     async def _check_referenced(self, call: Call, message: Message) -> None:
         """To an agent all callers are one: it may read in any task that it is referred to. Raises UnknownTask
@@ -118,8 +121,19 @@ class Operations:
                 with suppress(Unsupported):  # it is the caller's, and at work in another process
                     await self._engine.task(str(task_id), call.principal)
 
-    async def _send(self, call: Call) -> bytes:
-        send, route, agent = await self._routed(call)
+    def _send(self, call: Call) -> Awaitable[bytes]:
+        send = self._said(call)
+        message = send.message
+        # What begins something at one agent: nothing has to be looked up.
+        if not (call.agent == OWN or message.task_id or message.extra or send.push):
+            view = self._engine.agent(call.agent, call.principal)
+            if isinstance(view.upstream, A2AUpstream):
+                call.goes_to(view.name, view.record.protocol)
+                return self._relay.send(call, view, view.upstream, send)
+        return self._sent(call, send)
+
+    async def _sent(self, call: Call, send: Send) -> bytes:
+        route, agent = await self._routed(call, send)
         if agent is not None and route.view is not None:
             return await self._relay.send(call, route.view, agent, send)
         if route.question is not None:
@@ -133,7 +147,8 @@ class Operations:
         return task_json(task, call.version, send.history_length)
 
     async def _send_stream(self, call: Call) -> AsyncGenerator[bytes]:
-        send, route, agent = await self._routed(call)
+        send = self._said(call)
+        route, agent = await self._routed(call, send)
         if agent is not None and route.view is not None:
             return self._relay.stream(call, route.view, agent, send)
         if route.question is not None:

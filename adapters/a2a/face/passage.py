@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -46,8 +46,9 @@ def is_relayed(task: Task) -> bool:
 
 
 class Passage:
-    """``version``: the agent's; ``known``: the task that the request is about; ``message``: the client's. To
-    be closed when the request is over."""
+    """``version``: the agent's; ``known``: the task that the request is about; ``message``: the client's.
+    ``limits``: the blocks in which it waits for the agent, which raise UpstreamTimeout when that takes too
+    long. To be closed when the request is over."""
 
     has_passed = False  # whether a unary result went to the client in pieces
     _size = 0  # bytes that have passed
@@ -83,7 +84,7 @@ class Passage:
         self._told = known  # as the hub knows it
         self._ours = known.context_id if known else None  # what the client calls the conversation
         idle, total = allowed(view.record, engine.config.limits, call.timeouts)
-        self._limits = CallLimits(engine.timers, self._name, idle, total)
+        self.limits = CallLimits(engine.timers, self._name, idle, total)
 
     @property
     def task(self) -> Task | None:
@@ -99,7 +100,7 @@ class Passage:
 
     def close(self) -> None:
         """The request is over."""
-        self._limits.close()
+        self.limits.close()
         if self._task is not self._told or self._folding is not None or self._added:
             self._tell()
 
@@ -122,22 +123,21 @@ class Passage:
 
     # --- calls -------------------------------------------------------------------------------
 
-    async def call(self, op: Op, params: Params, *, passes: bool = False) -> msgspec.Raw:
-        """A unary operation. ``passes``: a large result may go to the client as it comes (``has_passed``).
-        Raises UpstreamTimeout when the agent takes too long."""
+    def asked(self, op: Op, params: Params, *, passes: bool = False) -> Coroutine[Any, Any, msgspec.Raw]:
+        """A unary operation, to be awaited within ``limits``. ``passes``: a large result may go to the client
+        as it comes (``has_passed``)."""
         call = self._call
         on_large = None
         if passes and call.pass_on is not None and self._version == call.version:
             on_large = partial(self._pass_on, call.pass_on, op)
-        with self._limits:
-            return await self._agent.call(
-                op,
-                params,
-                trace=call.span.trace,
-                extensions=call.extensions,
-                activated=call.activated,
-                on_large=on_large,
-            )
+        return self._agent.call(
+            op,
+            params,
+            trace=call.span.trace,
+            extensions=call.extensions,
+            activated=call.activated,
+            on_large=on_large,
+        )
 
     async def _pass_on(self, pass_on: PassOn, op: Op, pieces: AsyncGenerator[bytes], after: bytes) -> bool:
         """See ``upstream.channel.OnLarge``."""
@@ -166,9 +166,9 @@ class Passage:
             async for piece in pieces:
                 self._size += len(piece)
                 if passed := passing.feed(piece):
-                    self._limits.hold()
+                    self.limits.hold()
                     yield passed
-                    self._limits.renew()
+                    self.limits.renew()
             passing.close()
         except ValueError as e:
             raise BadUpstream(f"{self._name} gave an answer that is not A2A", detail=str(e)) from e
@@ -189,7 +189,7 @@ class Passage:
         try:
             async with aclosing(source):
                 while True:
-                    with self._limits:
+                    with self.limits:
                         result = await anext(source, None)
                     if result is None:
                         break
@@ -220,7 +220,7 @@ class Passage:
             return False
         if not now([self._renamed(result, update.context_id) for result, update in growths]):
             return False
-        self._limits.renew()
+        self.limits.renew()
         self._passed, self._settled = True, False
         for result, update in growths:
             self._size += len(result)
@@ -242,7 +242,7 @@ class Passage:
         assert known is not None
         async with aclosing(self._agent.rejoined(known.id, self._call.span.trace)) as source:
             while True:
-                with self._limits:
+                with self.limits:
                     item = await anext(source, None)
                 if item is None:
                     return

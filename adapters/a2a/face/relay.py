@@ -17,7 +17,7 @@ import msgspec
 from ....gateway.errors import BadUpstream, GatewayError
 from ....gateway.lifecycle import PAUSED, TERMINAL
 from ....gateway.limits import CallLimits, allowed
-from ....gateway.model import Fault, Task, TaskState
+from ....gateway.model import Fault, Message, Task, TaskState
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
 from ..card import relayed_card
@@ -27,7 +27,7 @@ from ..params import Send, translated
 from ..problems import EXTENSION_REQUIRED, TASK_NOT_FOUND, UNSUPPORTED, Problem
 from ..pushconfig import unpushed
 from ..upstream.upstream import A2AUpstream
-from ..wire import V03, V10, Json, Op
+from ..wire import V03, V10, Json, Op, Version
 from .call import Call
 from .passage import Passage, is_relayed
 from .push import Push
@@ -46,9 +46,15 @@ class Relay:
     # --- messages ----------------------------------------------------------------------------
 
     async def send(self, call: Call, view: AgentView, agent: A2AUpstream, send: Send) -> bytes:
-        passage, params = await self._begun(call, view, agent, send)
+        version = (agent.known or await agent.interface()).version
+        message = send.message
+        known = (await self._engine.task(message.task_id, call.principal)).task if message.task_id else None
+        passage = self._begun(call, view, agent, version, known, message)
         try:
-            result = await passage.call(Op.SEND, params, passes=send.push is None)
+            theirs = message.context_id and await passage.context_sent(message.context_id)
+            params = _params(call, version, send, theirs)
+            with passage.limits:
+                result = await passage.asked(Op.SEND, params, passes=send.push is None)
             if passage.has_passed:
                 return b""
             answer = passage.passed(result)
@@ -70,15 +76,22 @@ class Relay:
             async for _ in results:
                 pass
         length = {} if send.history_length is None else {"historyLength": send.history_length}
-        answer = passage.passed_task(await passage.call(Op.GET, {"id": task.id, **length}))
+        with passage.limits:
+            result = await passage.asked(Op.GET, {"id": task.id, **length})
+        answer = passage.passed_task(result)
         return b'{"task":' + answer + b"}" if call.version == V10 else answer
 
     async def stream(
         self, call: Call, view: AgentView, agent: A2AUpstream, send: Send
     ) -> AsyncGenerator[bytes]:
-        passage, params = await self._begun(call, view, agent, send)
+        version = (agent.known or await agent.interface()).version
+        message = send.message
+        known = (await self._engine.task(message.task_id, call.principal)).task if message.task_id else None
+        passage = self._begun(call, view, agent, version, known, message)
         push = send.push
         try:
+            theirs = message.context_id and await passage.context_sent(message.context_id)
+            params = _params(call, version, send, theirs)
             async with aclosing(passage.stream(Op.STREAM, params)) as results:
                 async for result in results:
                     if push is not None and passage.task is not None:
@@ -88,42 +101,29 @@ class Relay:
         finally:
             passage.close()
 
-    async def _begun(
-        self, call: Call, view: AgentView, agent: A2AUpstream, send: Send
-    ) -> tuple[Passage, Json | bytes]:
-        """The message's way, and the parameters that the agent gets. Where the client has a webhook, the
-        agent is to name the task at once, so that it can be followed."""
-        version = (await agent.interface()).version
+    def _begun(
+        self,
+        call: Call,
+        view: AgentView,
+        agent: A2AUpstream,
+        version: Version,
+        known: Task | None,
+        message: Message,
+    ) -> Passage:
+        """The message's way. Raises Problem where the client lacks an extension."""
         if agent.required_extensions:
             _check_extensions(call, agent)
-        message = send.message
-        known = (await self._engine.task(message.task_id, call.principal)).task if message.task_id else None
-        passage = Passage(self._engine, call, view, agent, version, known, message)
-        theirs = message.context_id
-        if theirs:
-            try:
-                theirs = await passage.context_sent(theirs)
-            except BaseException:
-                passage.close()
-                raise
-        wait = send.wait and (send.push is None or call.op is Op.STREAM)
-        if version == call.version:
-            raw = bytes(call.raw)  # once: what is large takes its time
-            if send.push is not None:
-                raw = _encode(unpushed(call.params, version, wait=wait))
-            same = theirs == message.context_id
-            return passage, once_named(raw, theirs) if same else in_context(raw, theirs)
-        message = msgspec.structs.replace(message, context_id=theirs)
-        return passage, translated(msgspec.structs.replace(send, message=message, wait=wait), version)
+        return Passage(self._engine, call, view, agent, version, known, message)
 
     # --- tasks -------------------------------------------------------------------------------
 
     async def task(self, call: Call, view: AgentView, agent: A2AUpstream, known: Task) -> bytes:
         """GetTask and CancelTask. A task that its agent has forgotten is failed, not unknown."""
-        version = (await agent.interface()).version
+        version = (agent.known or await agent.interface()).version
         passage = Passage(self._engine, call, view, agent, version, known)
         try:
-            result = await passage.call(call.op, call.params, passes=True)
+            with passage.limits:
+                result = await passage.asked(call.op, call.params, passes=True)
             return b"" if passage.has_passed else passage.passed_task(result)
         except GatewayError as e:
             if call.op is not Op.GET or (e.native or {}).get("code") != TASK_NOT_FOUND:
@@ -144,7 +144,7 @@ class Relay:
     ) -> AsyncGenerator[bytes]:
         if known.state in TERMINAL:
             raise Problem(UNSUPPORTED, f"the task has ended: it is {known.state.value}")
-        version = (await agent.interface()).version
+        version = (agent.known or await agent.interface()).version
         passage = Passage(self._engine, call, view, agent, version, known)
         # A 0.3 agent does not begin with the task as it is, which 1.0 promises.
         plain = version == V10 or call.version == V03
@@ -173,7 +173,7 @@ class Relay:
     async def _refreshed(self, call: Call, view: AgentView, known: Task) -> None:
         agent = view.upstream
         if isinstance(agent, A2AUpstream):
-            version = (await agent.interface()).version
+            version = (agent.known or await agent.interface()).version
             result = await agent.call(Op.GET, {"id": known.id}, trace=call.span.trace)
             passage = Passage(self._engine, call, view, agent, version, known)
             try:
@@ -199,6 +199,20 @@ class Relay:
             return relayed_card(value, view.name, view.record.description or "")
         except (*UNREADABLE, Malformed, AttributeError) as e:
             raise BadUpstream(f"{view.name} gave a card that is none", detail=str(e)) from e
+
+
+def _params(call: Call, version: Version, send: Send, theirs: str | None) -> Json | bytes:
+    """What an agent of this revision gets, which calls the conversation ``theirs``. Where the client has a
+    webhook, the agent is to name the task at once, so that it can be followed."""
+    message = send.message
+    wait = send.wait and (send.push is None or call.op is Op.STREAM)
+    if version != call.version:
+        message = msgspec.structs.replace(message, context_id=theirs)
+        return translated(msgspec.structs.replace(send, message=message, wait=wait), version)
+    raw = bytes(call.raw)  # once: what is large takes its time
+    if send.push is not None:
+        raw = _encode(unpushed(call.params, version, wait=wait))
+    return once_named(raw, theirs) if theirs == message.context_id else in_context(raw, theirs)
 
 
 def _check_extensions(call: Call, agent: A2AUpstream) -> None:

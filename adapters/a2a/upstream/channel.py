@@ -329,7 +329,8 @@ class Channel:
 
     def _rpc_result(self, status: int, body: bytes, id: int) -> msgspec.Raw:
         try:
-            must_be_text(body)
+            if not body.isascii():
+                must_be_text(body)
             reply = _reply.decode(body)
         except UNREADABLE:
             if status >= 400:

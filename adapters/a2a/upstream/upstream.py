@@ -361,7 +361,12 @@ class A2AUpstream:
     async def interface(self) -> Interface:
         """The interface that calls go to. Its revision says in which form ``call`` and ``stream`` take
         parameters and give results (JSON-RPC's form, whatever the binding)."""
-        return (self._channel or await self._ready()).interface
+        return (await self._ready()).interface
+
+    @property
+    def known(self) -> Interface | None:
+        """The same, where the card has been read."""
+        return None if self._channel is None else self._channel.interface
 
     async def verify(self, card: Json) -> None:
         """Verify a card of the agent's. Raises BadUpstream when its signature does not hold."""
