@@ -7,6 +7,7 @@ one well-framed answer to what was asked is an error, and such a connection is n
 from __future__ import annotations
 
 import asyncio
+import re
 import select
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -22,16 +23,17 @@ MAX_INTERIM = 256  # 1xx answers before the answer
 PIECE = 64 * 1024  # bytes of a request written, or of an answer parsed, at once
 PEER = "the agent"  # for want of a name
 _BODYLESS = frozenset({204, 304})
-_LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 class _Known(NamedTuple):
-    """The head of an answer that came before, with a body of ``length`` bytes."""
+    """The head of an answer that came before, with a body of ``length`` bytes (-1: in chunks). ``own``: which
+    of the headers has a value that no other answer has (-1: none)."""
 
     status: int
     headers: list[tuple[str, str]]
     coding: str
     length: int
+    own: int
 
 
 def content_coding(headers: list[tuple[str, str]]) -> str:
@@ -44,6 +46,20 @@ def content_coding(headers: list[tuple[str, str]]) -> str:
 
 
 _known: Recurring[_Known] = Recurring(256 * 1024)
+_OWN = "run-id"  # a header of which each answer has a value of its own: heads are known by what is around it
+_own = re.compile(rb"\r\n[Rr]un-[Ii][Dd]: ([A-Za-z0-9-]+)\r\n").search
+_CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def _around(data: bytes) -> tuple[bytes, bytes, int] | None:
+    """Of the head that ``data`` begins with: what is around its own value (no whole head looks so), that
+    value, and the bytes of the head. None: it has no such value."""
+    size = data.find(b"\r\n\r\n") + 4
+    found = _own(data, 0, size)
+    if found is None:
+        return None
+    at, end = found.span(1)
+    return data[:at] + data[end : size - 1], data[at:end], size
 
 
 class Connection(asyncio.Protocol):
@@ -56,9 +72,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_begun", "_between", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim",
-        "_keep", "_loop", "_method", "_parser", "_paused", "_poll", "_silent", "_size", "_unsent", "_wake",
-        "_write_paused", "answered", "coding", "headers", "idle_since", "on_end", "over", "peer", "status",
-        "taker", "transport",
+        "_keep", "_loop", "_method", "_parser", "_paused", "_poll", "_recalled", "_silent", "_size",
+        "_unsent", "_wake", "_write_paused", "answered", "coding", "headers", "idle_since", "on_end", "over",
+        "peer", "status", "taker", "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -98,6 +114,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._size = self._silent = self._interim = 0
         self._framed = self._paused = self._complete = self._keep = self._cut = self._between = False
+        self._recalled = False  # its head was known, and stands there already
         self.answered = self.over = False
         self._wake: asyncio.Future[None] | None = None
         self._error = None
@@ -211,55 +228,75 @@ class Connection(asyncio.Protocol):
             return
         first = not self.answered
         self.answered = True
-        if first and self._recognized(data):
+        rest = self._recognized(data) if first else data
+        if not rest:
             return
         try:
             if len(data) <= PIECE:
-                self._parse(data)
+                self._parse(rest)
             else:
-                view = memoryview(data)
-                for start in range(0, len(data), PIECE):
+                view = memoryview(rest)
+                for start in range(0, len(rest), PIECE):
                     self._parse(view[start : start + PIECE])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
             self._fail(BadUpstream(f"{self.peer}'s answer is not valid HTTP", detail=repr(e)))
             self.close()
         else:
             self._between = self._between and data.endswith(b"\r\n")
-            if first and self._complete and not data.endswith(_LAST_CHUNK):
+            if first and self._complete and rest is data:
                 self._learn(data)
         if self._wake is not None:
             self._deliver()
 
-    def _recognized(self, data: bytes) -> bool:
-        """Whether this, the first that came, is a whole answer with a head that is known."""
-        found = _known.find(data)
-        if found is None or self._method in ("HEAD", "CONNECT"):
-            return False
-        known, size = found
-        if len(data) != size + known.length:
-            return False
+    def _recognized(self, data: bytes) -> bytes:
+        """What is to be parsed of ``data``, the first that came: nothing of a whole answer with a head that
+        is known, and a shorter head where such a one says that the body comes in chunks."""
+        found, own = _known.find(data), b""
+        if found is not None:
+            known, size = found
+        else:
+            around = _around(data)
+            if around is None or (known := _known.get(around[0])) is None:
+                return data
+            _, own, size = around
+        if self._method in ("HEAD", "CONNECT") or (known.length >= 0 and len(data) != size + known.length):
+            return data
         self.status, self.headers, self.coding, self._framed = known.status, known.headers, known.coding, True
+        if own:
+            self.headers = self.headers.copy()
+            self.headers[known.own] = (_OWN, own.decode())
         if not self._head.done():
             self._head.set_result(None)
         if self._unsent is not None:
             self._judge()
+        if known.length < 0:
+            self._recalled = True
+            return _CHUNKED + data[size:]
         if known.length:
             self._chunks.append(data[size:])
         self._keep = self._complete = True
-        return True
+        return b""
 
     def _learn(self, data: bytes) -> None:
-        """``data`` was a whole answer, which does not look as if it had come in chunks: of those no head says
-        how long they are."""
+        """``data`` was a whole answer."""
         if not self._keep or self._error is not None or self.status in _BODYLESS or self._interim:
             return
-        head = _known.again(data)
-        if head is None or not has_lines(head, len(self.headers) + 2):
+        own = [at for at, (key, _) in enumerate(self.headers) if key == _OWN]
+        around = _around(data) if own else None
+        head = _known.again(data) if around is None else _known.came(around[0])
+        if head is None or len(own) > 1 or self._method in ("HEAD", "CONNECT"):
+            return
+        whole = data[: data.index(b"\r\n\r\n") + 4]
+        if not has_lines(whole, len(self.headers) + 2):
             return
         framing = [(k, v) for k, v in self.headers if k in ("content-length", "transfer-encoding")]
-        length = len(data) - len(head)
-        if framing == [("content-length", str(length))] and self._method not in ("HEAD", "CONNECT"):
-            _known.keep(head, _Known(self.status, self.headers, self.coding, length))
+        length = len(data) - len(whole)
+        if framing == [("transfer-encoding", "chunked")] and self.status == 200:
+            length = -1
+        elif framing != [("content-length", str(length))]:
+            return
+        at = own[0] if around is not None else -1
+        _known.keep(head, _Known(self.status, self.headers, self.coding, length, at))
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._silent += len(data)
@@ -308,7 +345,8 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._complete:
             self._refuse(f"{self.peer} sent an answer that nobody asked for")
-        self.headers = []
+        if not self._recalled:
+            self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head.done():
@@ -318,6 +356,9 @@ class Connection(asyncio.Protocol):
         self.headers.append((key, value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
+        if self._recalled:
+            self._recalled = False
+            return
         self.status = status = self._parser.get_status_code()
         if status < 200:
             self._interim += 1

@@ -27,12 +27,19 @@ class Recurring(Generic[T]):
         value = self._values.get(data[:size])
         return None if value is None else (value, size)
 
+    def get(self, head: bytes) -> T | None:
+        """What is kept for just this."""
+        return self._values.get(head)
+
     def again(self, data: bytes) -> bytes | None:
         """The head that ``data`` begins with, if it came before; it has come now."""
         end = data.find(_END)
-        if end < 0 or end > LONGEST:
+        return None if end < 0 else self.came(data[: end + 4])
+
+    def came(self, head: bytes) -> bytes | None:
+        """``head``, if it came before; it has come now."""
+        if len(head) > LONGEST + 4:
             return None
-        head = data[: end + 4]
         once, seen = self._once, hash(head)
         at = seen % _ONCE * 2
         if seen in (once[at], once[at + 1]):

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from time import time_ns
 
 from .errors import Draining
-from .lifecycle import PAUSED, PIECES, TERMINAL, TURNS, Folding, next_state
+from .lifecycle import PAUSED, PIECES, TERMINAL, TURNS, Folding, at_once, next_state
 from .light import MOST, SAYS, is_light, light, lightened, said, whole
 from .model import (
     Event,
@@ -66,10 +66,10 @@ class TaskLog:
 
     __slots__ = (
         "_came", "_first", "_folded", "_folding", "_grows", "_light", "_load", "_loading", "_logged",
-        "_pace", "_passed", "_pressing", "_said", "_saved", "_texts", "_unwritten", "_waiting", "_writes",
-        "_written", "agent", "booked", "canceled_by_client", "context_id", "id", "last_seq", "left", "noted",
-        "principal", "relayed", "runner", "settled_now", "state", "stored", "upstream", "watchers",
-        "weight",
+        "_pace", "_passed", "_pressing", "_said", "_saved", "_task", "_texts", "_unwritten", "_waiting",
+        "_writes", "_written", "agent", "booked", "canceled_by_client", "context_id", "id", "last_seq",
+        "left", "noted", "principal", "relayed", "runner", "settled_now", "state", "stored", "upstream",
+        "watchers", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -95,7 +95,8 @@ class TaskLog:
         self.noted = False
         self.left = False
         self._light = is_light(task)
-        self._folding = Folding(task)
+        self._task = task  # as it was when it was read last
+        self._folding: Folding | None = None  # takes the place of that once there are pieces
         self._folded = last_seq  # events that are in there; the others wait until it is read
         self._moved(task.state)
         self.last_seq: int = last_seq
@@ -121,9 +122,11 @@ class TaskLog:
     def task(self) -> Task:
         """The task as it is now; one that says much is without that (``light``). Puts together what came
         since the last reading."""
-        folding = self._folding
         if self._folded < self.last_seq:
             self._fold_on()
+        folding = self._folding
+        if folding is None:
+            return self._task
         return folding.task if folding.stale else folding.last
 
     async def whole(self, until: int | None = None) -> Task:
@@ -259,6 +262,8 @@ class TaskLog:
                 self._said += size_of(event)
 
     def _fold(self, logged: Logged) -> None:
+        if self._folding is None:
+            self._folding = Folding(self._task)
         self._folding.add(light(logged.event) if self._light else logged.event, logged.at)
         self._folded = logged.seq
 
@@ -269,8 +274,15 @@ class TaskLog:
 
     def _fold_on(self) -> None:
         """Fold what could wait."""
-        self._folding.grow(self._events[self._folded - self._first :])
+        log = self._events[self._folded - self._first :]
         self._folded = self.last_seq
+        if self._folding is None:
+            task = at_once(self._task, log)
+            if task is not None:
+                self._task = task
+                return
+            self._folding = Folding(self._task)
+        self._folding.grow(log)
 
     def _moved(self, state: TaskState) -> None:
         self.state = state
@@ -300,7 +312,7 @@ class TaskLog:
     def replace(self, task: Task) -> None:
         """Take over what a relay saw of the task."""
         if self.state not in TERMINAL:
-            self._folding, self._folded = Folding(task), self.last_seq
+            self._task, self._folding, self._folded = task, None, self.last_seq
             self._light = False
             self._moved(task.state)
             self.context_id = task.context_id
