@@ -326,9 +326,8 @@ class TaskBook:
             self._idle.drop(entry)
 
     def _evict(self) -> None:
-        for entry in self._idle.surplus(lambda e: e.id in self._dirty or e.watchers > 0 or e.running):
-            self._idle.drop(entry)
-            self._tasks.pop(entry.id, None)
+        for id in self._idle.shed(self._dirty):
+            self._tasks.pop(id, None)
 
 
 class Writing:
@@ -387,15 +386,18 @@ class _Idle:
             self._bytes += weight - entry.weight
         entry.weight = weight
 
-    def surplus(self, busy: Callable[[TaskLog], bool]) -> Sequence[TaskLog]:
-        """The least recently used ones that are not ``busy``: without them there are not too many."""
+    def shed(self, dirty: Mapping[str, TaskLog]) -> Sequence[str]:
+        """Drop the least recently used ones that are not at work, not followed and not ``dirty``, until there
+        are not too many: their ids."""
         number, size = len(self._entries) - self.limit, self._bytes - IDLE_BYTES
-        found: list[TaskLog] = []
+        found: list[str] = []
         if number > 0 or size > 0:
-            for entry in self._entries.values():
+            for id, entry in self._entries.items():
                 if number <= len(found) and size <= 0:
                     break
-                if not busy(entry):
-                    found.append(entry)
+                if not (entry.watchers or id in dirty or entry.running):
+                    found.append(id)
                     size -= entry.weight
+            for id in found:
+                self._bytes -= self._entries.pop(id).weight
         return found
