@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ....gateway.lifecycle import bare
 from ....gateway.model import (
     Artifact,
     ArtifactDelta,
@@ -30,6 +31,7 @@ S = TaskState
 FAILED = frozenset({S.FAILED, S.REJECTED})
 ASKING = frozenset({S.INPUT_REQUIRED, S.AUTH_REQUIRED})
 RUNNING = frozenset({S.SUBMITTED, S.WORKING, S.CANCELING})
+_COMPLETED = S.COMPLETED
 _LINKS = "2025-06-18"  # the first revision with links
 
 
@@ -39,6 +41,9 @@ def result(task: Task, revision: str, *, note: str = "") -> dict[str, Any]:
     ``revision``: the client's; older ones lack audio (before 2025-03-26) and links (before 2025-06-18).
     ``note``: a last remark of the gateway's own.
     """
+    if not note and (text := _plain(task)) is not None:
+        ids = {"state": "completed", "task_id": task.id, "context_id": task.context_id}
+        return {"content": [_text(text)], "structuredContent": {**ids, "data": None, "artifacts": []}}
     parts = answer_parts(task)
     blocks = [block_of(part) for part in parts]
     if revision < _LINKS:
@@ -48,6 +53,13 @@ def result(task: Task, revision: str, *, note: str = "") -> dict[str, Any]:
     if task.state in FAILED:
         built["isError"] = True
     return built
+
+
+def _plain(task: Task) -> str | None:
+    """What a completed task says, if that is one plain text and nothing else, as most answers are."""
+    if task.state is not _COMPLETED or task.artifacts or task.status_message or task.fault:
+        return None
+    return bare(task.messages[0].parts) if len(task.messages) == 1 else None
 
 
 def refusal(text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@ import base64
 
 import jsonschema
 import msgspec
+import pytest
 
 from agentgw.adapters.mcp.face import answers, tools
 from agentgw.gateway.model import (
@@ -155,3 +156,34 @@ def test_progress_is_told_once() -> None:
 
 def test_results_are_json() -> None:
     msgspec.json.encode(answers.result(task(messages=(said(Text(text="x")),)), LATEST))
+
+
+TEXTS = (
+    Text(text="hi"),
+    Text(text=""),
+    Text(text="hi", media_type="text/html"),
+    Text(text="hi", name="n"),
+    Text(text="hi", metadata={"a": 1}),
+    Text(text="hi", extra={"mcp": {"annotations": {"priority": 1}}}),
+    Data(data=1),
+)
+
+
+@pytest.mark.parametrize("state", [TaskState.COMPLETED, TaskState.CANCELED])
+@pytest.mark.parametrize("part", TEXTS, ids=range(len(TEXTS)))
+def test_a_plain_answer_is_what_any_answer_is(state: TaskState, part: Part) -> None:
+    """A remark makes it go the long way."""
+    artifact = Artifact(artifact_id="a1", parts=(part,))
+    for given in (
+        task(state, messages=(said(part),)),
+        task(state, messages=(said(part), said(part))),
+        task(state, messages=(said(part, part),)),
+        task(state, messages=(said(part),), artifacts=(artifact,)),
+        task(state, messages=(said(part),), status_message=said(part)),
+        task(state, messages=(said(part),), fault=Fault(code="internal", message="odd")),
+        task(state, status_message=said(part)),
+    ):
+        found = answers.result(given, LATEST)
+        long = answers.result(given, LATEST, note="x")
+        assert long["content"].pop() == {"type": "text", "text": "x"}
+        assert found == long
