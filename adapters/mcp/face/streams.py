@@ -78,7 +78,7 @@ class Stream:
         if self.ended or not self.reachable:
             return
         self.last += 1
-        self._events.append(message)
+        self._events.append(message, awaited=not self._left)
         self.size += len(message)
         self._streams.added(self, len(message))
         self._wake()

@@ -57,13 +57,13 @@ class DuplexLink(Link):
     async def _result(self, call: Call) -> msgspec.Raw:
         """Deliver what comes for the call, in order, in its own task: a slow client delays only itself."""
         while True:
-            item = await call.inbox.get()
-            if isinstance(item, UpstreamError):
-                raise item
-            if is_answer(item):
-                return result_of(item)
-            call.held -= _size(item)
-            await self.receive(item, call)
+            for item in await call.inbox.take():
+                if isinstance(item, UpstreamError):
+                    raise item
+                if is_answer(item):
+                    return result_of(item)
+                call.held -= _size(item)
+                await self.receive(item, call)
 
     async def feed(self, data: bytes) -> None:
         """One line or event of the server. What is not JSON-RPC is logged and skipped: servers print."""
@@ -76,21 +76,21 @@ class DuplexLink(Link):
             if is_answer(message):
                 call = self.calls.get(message.id) if isinstance(message.id, int) else None
                 if call is not None:
-                    call.inbox.put_nowait(message)
+                    call.inbox.put(message)
                 continue
             call = self.owner(message)
             if call is None or isinstance(message.id, int | str):
                 await self.receive(message, call)
-            elif call.inbox.qsize() < BACKLOG and call.held < BACKLOG_BYTES:
+            elif len(call.inbox) < BACKLOG and call.held < BACKLOG_BYTES:
                 call.held += _size(message)
-                call.inbox.put_nowait(message)
+                call.inbox.put(message)
 
     def lost(self, error: UpstreamError) -> None:
         """The channel is gone: every call in flight fails at once."""
         self.alive = False
         self._lost = error
         for call in self.calls.values():
-            call.inbox.put_nowait(error)
+            call.inbox.put(error)
 
     @abstractmethod
     async def send(self, message: bytes) -> None: ...
