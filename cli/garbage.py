@@ -1,32 +1,52 @@
-"""When the cycle collector runs.
+"""When the cycle collector runs, and when memory goes back to the system.
 
 A call leaves no cycles behind, but up to a hundred objects that are there until they are written. Counting
 those, the collector would run many times a second, look at all of them, and find nothing. So it runs by the
 clock, right after they were written, when there is least to look at; what errors and broken connections leave
 in cycles is gone a second later.
+
+What many calls at once took, the C library's allocator keeps for the next ones. Once they are over and the
+process rests, it is given back.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 EVERY = 1.0  # seconds between two collections of what is young
 OLDER, ALL = 20, 400  # collections of the young for one that looks further, and for one that looks at all
 AT_ONCE = 100_000  # objects that are more at once than calls leave: the collector does not wait then
+WORK = 3.0  # seconds of CPU after which giving back costs next to nothing, and what it costs
+REST = 0.05  # of CPU, from one collection to the next: less is rest
+
+
+def trim() -> None:
+    """Give what the C library's allocator has free back to the system, where it can (glibc)."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library, no such way to call it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Garbage:
     """To be made once everything stands that stays: that is not looked at again. ``round`` is to be called
-    after each flush. ``clock``: seconds."""
+    after each flush. ``clock``: seconds; ``used``: those of CPU that the process has used; ``give_back`` is
+    called at rest."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.process_time,
+        give_back: Callable[[], None] = trim,
+    ) -> None:
         gc.freeze()
         gc.set_threshold(AT_ONCE, OLDER, OLDER)
-        self._clock = clock
+        self._clock, self._used, self._give_back = clock, used, give_back
         self._due = clock() + EVERY
         self._number = 0
+        self._before = self._given_back = used()
 
     def round(self) -> None:
         """Collect, each time that it is due."""
@@ -35,4 +55,11 @@ class Garbage:
             return
         self._due = now + EVERY
         self._number += 1
+        used, before = self._used(), self._before
+        self._before = used
+        if used - before < REST and used - self._given_back > WORK:
+            self._given_back = used
+            gc.collect()
+            self._give_back()
+            return
         gc.collect(0 if self._number % OLDER else 1 if self._number % ALL else 2)

@@ -30,7 +30,7 @@ log = logging.getLogger("agentgw.engine")
 # Of tasks that only wait in memory for somebody to ask, some 6 KB each. What more would save in reading,
 # memory and collecting garbage take.
 IDLE_TASKS = 200
-IDLE_BYTES = 2 * 1024 * 1024
+IDLE_BYTES = 512 * 1024
 AT_ONCE = 50  # tasks that are read together
 _UNFINISHED = frozenset(TaskState) - TERMINAL
 _AT_WORK = _UNFINISHED - PAUSED

@@ -30,6 +30,7 @@ UNWRITTEN = 8 * 1024 * 1024  # bytes of a task that says much, which may wait to
 WAITING = 200  # pieces of an answer that may wait for more, to be written together with it,
 PASSES = 5  # and at which writing they are written, be they as few as they may
 ALONE = 8  # pieces that may wait where nobody follows: of many whose clients have gone memory would be full
+LONG = 4096  # characters of a text to which more is not joined where nobody follows
 LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
 Reached = Callable[["TaskLog"], bool]  # whether what somebody waits for has come
 
@@ -183,9 +184,12 @@ class TaskLog:
 
     def more(self, text: str, place: Place) -> bool:
         """``append`` of ``place.event(text)``, where who follows the task takes it at once, and that is all
-        there is to do now: the event is put together later, with others. False: it was not appended."""
+        there is to do now: the event is put together later, with others. Where nobody follows, texts that
+        continue one another become one event. False: it was not appended."""
         reader = self._pace.only
-        if reader is None or reader.more is None or not self._grows or not self.noted or self._waiting:
+        if reader is None:
+            return self._unheard(text, place)
+        if reader.more is None or not self._grows or not self.noted or self._waiting:
             return False
         wake, last_seq = reader.wake, self.last_seq
         if wake is None or wake.done() or reader.read != last_seq:
@@ -204,15 +208,32 @@ class TaskLog:
         self.last_seq = reader.read = last_seq + 1
         return True
 
+    def _unheard(self, text: str, place: Place) -> bool:
+        """``more``, while nobody follows."""
+        size = self._said + len(text)
+        if size > MOST or self._pace.readers or not self._grows or not self.noted or self._waiting:
+            return False
+        self._said = size
+        texts = self._texts
+        if texts and texts[-1][2] == place and len(texts[-1][1]) < LONG:
+            text = texts.pop()[1] + text
+        else:
+            self.last_seq += 1
+        texts.append((time_ns() // 1_000_000, text, place))
+        return True
+
     @property
     def _events(self) -> list[Logged]:
         """All that was logged after ``_first``."""
         if self._texts:
-            logged, texts = self._logged, self._texts
-            for seq, (ms, text, place) in enumerate(texts, self._first + len(logged) + 1):
-                logged.append(Logged(seq=seq, at=_written(ms), event=place.event(text)))
-            texts.clear()
+            self._put_together()
         return self._logged
+
+    def _put_together(self) -> None:
+        logged, texts = self._logged, self._texts
+        for seq, (ms, text, place) in enumerate(texts, self._first + len(logged) + 1):
+            logged.append(Logged(seq=seq, at=_written(ms), event=place.event(text)))
+        texts.clear()
 
     def _log(self, logged: Logged) -> None:
         event = logged.event
@@ -380,6 +401,7 @@ class TaskLog:
         finally:
             self.watchers -= 1
             pace.leaves(reader)
+            self._put_together()  # nothing is added to what was told
             self._trim()
 
     async def _more(self, reader: Reader) -> None:

@@ -13,7 +13,7 @@ import pytest
 from agentgw.adapters.a2a.face.call import Call
 from agentgw.adapters.mcp.face.exchange import Exchange
 from agentgw.adapters.mcp.face.reply import Reply
-from agentgw.cli.garbage import ALL, EVERY, OLDER, Garbage
+from agentgw.cli.garbage import ALL, EVERY, OLDER, REST, WORK, Garbage, trim
 from agentgw.gateway.http.connection import Connection
 from agentgw.gateway.http.incoming import Incoming
 from agentgw.gateway.http.request import Request
@@ -118,7 +118,7 @@ def clock() -> Clock:
 @pytest.fixture
 def garbage(clock: Clock) -> Iterator[Garbage]:
     before = gc.get_threshold()
-    yield Garbage(clock)
+    yield Garbage(clock, lambda: 0.0)
     gc.set_threshold(*before)
     gc.unfreeze()
 
@@ -159,3 +159,35 @@ def test_very_many_objects_are_not_waited_for(garbage: Garbage) -> None:
     while knot() is not None:
         kept.append([])
         assert len(kept) < 1_000_000
+
+
+def test_memory_is_given_back_once_after_much_work(garbage: Garbage, clock: Clock) -> None:
+    used, given = Clock(), list[float]()
+    garbage = Garbage(clock, used, lambda: given.append(clock.now))
+
+    def pass_second(work: float) -> None:
+        clock.now += EVERY
+        used.now += work
+        garbage.round()
+
+    for _ in range(10):
+        pass_second(REST / 2)
+    assert not given, "nothing was done"
+    for _ in range(10):
+        pass_second(WORK / 5)
+    assert not given, "it does not rest"
+    pass_second(REST / 2)
+    assert given == [clock.now]
+    for _ in range(10):
+        pass_second(REST / 2)
+    assert len(given) == 1
+    knot = tied()
+    pass_second(WORK * 2)
+    pass_second(0)
+    assert len(given) == 2
+    assert knot() is None
+
+
+def test_giving_back_does_no_harm() -> None:
+    trim()
+    trim()

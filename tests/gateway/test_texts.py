@@ -29,7 +29,7 @@ from agentgw.gateway.model import (
     Text,
 )
 from agentgw.gateway.ports import Tell
-from agentgw.gateway.tasklog import TaskLog
+from agentgw.gateway.tasklog import LONG, TaskLog
 from agentgw.registry.memory import MemoryStore
 
 from ..support.memory import MemoryUpstream, hub, say
@@ -211,3 +211,66 @@ async def test_texts_are_written_to_the_store_each_time_that_it_is_written() -> 
     await engine.aclose()
     said = [logged.event for logged in await store.load_events(handle.id)]
     assert said[1:-1] == [Place().event(str(n)) for n in range(12)]
+
+
+def log_at_work() -> TaskLog:
+    log = new()
+    log.append(Started(task_id="t"))
+    log.noted = True  # as its book does
+    return log
+
+
+def words(task: Task) -> list[str]:
+    return [part.text for message in task.messages for part in message.parts if isinstance(part, Text)]
+
+
+def test_what_nobody_hears_is_one_event() -> None:
+    log, place, other = log_at_work(), Place(), Place(artifact_id="a")
+    for n in range(10):
+        assert log.more(str(n), place)
+    assert log.more("other", other)
+    assert log.more("on", place)
+    assert [logged.seq for logged in log.unsaved()] == [1, 2, 3, 4]
+    assert [logged.event for logged in log.unsaved()][1:] == [
+        place.event("0123456789"), other.event("other"), place.event("on")
+    ]  # fmt: skip
+    assert words(log.task) == ["0123456789on"]
+
+
+def test_long_texts_that_nobody_hears_are_not_copied_again_and_again() -> None:
+    log = log_at_work()
+    for _ in range(20):
+        assert log.more("x" * LONG, Place())
+    assert log.last_seq == 21
+
+
+def test_what_was_looked_at_is_not_added_to() -> None:
+    """Neither what was read of it, nor what is on its way to the store."""
+    log = log_at_work()
+    assert log.more("a", Place())
+    assert words(log.task) == ["a"]
+    assert log.more("b", Place())
+    assert len(log.unsaved()) == 3
+    assert log.more("c", Place())
+    log.saved(log.snapshot(), log.last_seq - 1)
+    assert [logged.event for logged in log.unsaved()] == [Place().event("c")]
+    log.noted = False  # it is being written
+    assert not log.more("d", Place())
+
+
+async def test_who_comes_back_misses_nothing_of_what_was_said_meanwhile() -> None:
+    log, taken = log_at_work(), list[str]()
+    reading = log.events(log.last_seq, lambda _: False, lambda text, _: not taken.append(text))
+    job = asyncio.create_task(anext(reading))
+    await rested()
+    assert log.more("heard", Place())
+    job.cancel()
+    with suppress(asyncio.CancelledError):
+        await job
+    await reading.aclose()
+    after = log.last_seq
+    assert log.more("not", Place()) and log.more("heard", Place())
+    later = log.events(after)
+    assert taken == ["heard"]
+    assert (await anext(later)).event == Place().event("notheard")
+    await later.aclose()

@@ -47,8 +47,7 @@ class Expired(Exception):
 
 
 class Inbox:
-    """What comes for one call, in order, to one that waits for it. (A queue of asyncio's takes 2.6 KB, empty.)
-    """
+    """What comes for one call, in order, to one that waits for it. (asyncio's queues take 2.6 KB, empty.)"""
 
     __slots__ = ("_items", "_wake")
 

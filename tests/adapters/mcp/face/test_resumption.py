@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from agentgw.adapters.mcp.face.kept import SOME, Kept
 from agentgw.adapters.mcp.face.streams import BYTES, EVENTS, Stream, Streams, Total
 from agentgw.gateway.model import (
     Event,
@@ -268,7 +269,8 @@ def test_nothing_is_kept_for_a_client_that_can_not_come_back() -> None:
     assert (stream.kept, streams.own.kept, stream.reachable) == (0, 0, False)
 
 
-def test_what_clients_left_behind_takes_little_room() -> None:
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_clients_left_behind_takes_little_room(ended: bool) -> None:
     streams = [Streams().new() for _ in range(100)]
     tracemalloc.start()
     try:
@@ -277,7 +279,8 @@ def test_what_clients_left_behind_takes_little_room() -> None:
             stream.leave()
             for event in EVENTS_OF_ONE:
                 stream.append(b"%b " % event)  # bytes of its own
-            stream.end()
+            if ended:
+                stream.end()
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -362,3 +365,15 @@ async def test_who_stays_and_does_not_read_holds_up_nobody_and_costs_little() ->
     streams.own.end()
     await serving
     assert client.sent[-1] == b"x" * 2 * BYTES
+
+
+def test_what_is_compressed_meanwhile_comes_and_goes_in_order() -> None:
+    kept = Kept()
+    for n in range(2 * SOME + 3):
+        kept.append(b"%d" % n, awaited=False)
+    assert kept.drop() == b"0"
+    kept.append(b"last", awaited=False)
+    kept.rest()
+    assert len(kept) == 2 * SOME + 3
+    left = [*(b"%d" % n for n in range(1, 2 * SOME + 3)), b"last"]
+    assert [kept[at] for at in range(-len(kept), 0)] == left
