@@ -315,9 +315,8 @@ def at_once(task: Task, log: Iterable[Logged]) -> Task | None:
             pass
         elif type(event) is MessageDone and not is_open(event.message):
             messages = (*messages, event.message)
-        elif type(event) is Finished and state not in TERMINAL:
-            state = next_state(state, event)
-            said, fault = event.message, event.fault
+        elif type(event) is Finished and event.state in TERMINAL and state not in TERMINAL:
+            state, said, fault = event.state, event.message, event.fault
         elif type(event) is ArtifactDelta and not _among(artifacts, event.artifact):
             artifacts = (*artifacts, event.artifact)
         else:

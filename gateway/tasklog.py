@@ -25,7 +25,7 @@ from .store import StoredLog, StoredTask
 from .waiting import Timer
 
 SETTLED = TERMINAL | PAUSED
-_SUBMITTED = TaskState.SUBMITTED  # to find it in its class takes longer
+_SUBMITTED, _WORKING = TaskState.SUBMITTED, TaskState.WORKING  # to find them in their class takes longer
 UNWRITTEN = 8 * 1024 * 1024  # bytes of a task that says much, which may wait to be written
 WAITING = 200  # pieces of an answer that may wait for more, to be written together with it,
 PASSES = 5  # and at which writing they are written, be they as few as they may
@@ -160,20 +160,23 @@ class TaskLog:
         state, pressing, size = self.state, self._pressing, self._said
         seq = self.last_seq
         logged: list[Logged] = []
-        for event in events:
-            if state in TERMINAL:
-                break
+        for event in events if state not in TERMINAL else ():
             kind = type(event)
             seq += 1
+            logged.append(Logged(seq, at, event))
             if state is _SUBMITTED or kind not in PIECES:
                 pressing = seq
-                if state is _SUBMITTED or kind in TURNS:
-                    state = next_state(state, event)
+            if kind in TURNS:
+                state = next_state(state, event)
+                if state in TERMINAL:
+                    break
+                continue
+            if state is _SUBMITTED:
+                state = _WORKING
             if kind in SAYS:
                 size += size_of(event)
             elif type(event) is Started:
                 self._named(event)
-            logged.append(Logged(seq, at, event))
         if size > MOST:
             return False
         (self._events if self._texts else self._logged).extend(logged)
