@@ -297,6 +297,8 @@ def input_message(raw: Sequence[Any]) -> Translated[Message]:
     """
     if not raw:
         raise wrong("input", "expected at least one message")
+    if len(raw) == 1 and (text := _sole_text(raw[0])) is not None:
+        return Translated(value=Message(role="user", parts=(text,)))
     messages = [said(m, f"input[{i}]") for i, m in enumerate(raw)]
     if len(messages) == 1 and messages[0].role == "user":
         return Translated(value=messages[0])
@@ -305,6 +307,16 @@ def input_message(raw: Sequence[Any]) -> Translated[Message]:
     lost = () if not users or len(users) == len(messages) else phrases((Unread.AGENT_MESSAGES,))
     whole = Message(role="user", parts=parts, extra={"acp": {"input": list(raw)}})
     return Translated(value=whole, losses=lost)
+
+
+def _sole_text(raw: Any) -> Text | None:
+    """The one plain text that a user's message is, where it is nothing else, as most are."""
+    if not isinstance(raw, dict) or len(cast(Json, raw)) != 2 or cast(Json, raw).get("role") != "user":
+        return None
+    parts: Any = cast(Json, raw).get("parts")
+    if not isinstance(parts, list) or len(cast(list[Any], parts)) != 1 or not isinstance(parts[0], dict):
+        return None
+    return _plain_text(cast(Json, parts[0]))
 
 
 def input_json(message: Message) -> Translated[list[Json]]:

@@ -22,7 +22,6 @@ from ...gateway.model import (
     Finished,
     InputRequest,
     InputRequired,
-    Logged,
     Message,
     MessageDelta,
     MessageDone,
@@ -33,7 +32,6 @@ from ...gateway.model import (
     Task,
     TaskState,
     Text,
-    Translated,
     text_of,
 )
 from . import codec
@@ -71,6 +69,21 @@ _GROWN = {Loss.ARTIFACT_BOUNDS, Loss.ARTIFACT_ID}  # what pieces of an artifact 
 _STOPPING = StateChanged(state=TaskState.CANCELING)
 
 
+def new_run(task: Task) -> Json:
+    """The Run of a task that has just begun."""
+    return {
+        "run_id": as_uuid(task.id),
+        "agent_name": task.agent,
+        "session_id": as_uuid(task.context_id),
+        "status": "created",
+        "await_request": None,
+        "output": [],
+        "error": None,
+        "created_at": task.created_at,
+        "finished_at": None,
+    }
+
+
 class RunEncoder:
     """One run, from its start; ``trace_id`` goes into its error. ``telling`` False: only the Run is wanted,
     no events about it or its messages. ``apart``: long texts that came in pieces are ``LongText``, for
@@ -89,17 +102,7 @@ class RunEncoder:
         self._names: dict[str, int] = {}  # of artifacts, as a reader counts them
         self._artifacts: set[str] = set()
         self._lost: set[Loss] = set()
-        self.run: Json = {
-            "run_id": as_uuid(task.id),
-            "agent_name": task.agent,
-            "session_id": as_uuid(task.context_id),
-            "status": "created",
-            "await_request": None,
-            "output": [],
-            "error": None,
-            "created_at": task.created_at,
-            "finished_at": None,
-        }
+        self.run: Json = new_run(task)
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -317,31 +320,6 @@ _FEEDS: Mapping[type[Event], Callable[[RunEncoder, Any, str], list[Json]]] = {
     InputRequired: RunEncoder._asked,  # pyright: ignore[reportPrivateUsage]
     Finished: RunEncoder._finished,  # pyright: ignore[reportPrivateUsage]
 }
-
-
-def run_json(task: Task, log: Sequence[Logged], trace_id: str | None = None) -> Translated[Json]:
-    """The Run of a task with its event log as far as it has come.
-
-    Without a log (a task that only passed by, or whose log is gone) the task itself tells what it holds.
-    """
-    encoder = RunEncoder(task, trace_id, telling=False)
-    for logged in log:
-        encoder.feed(logged.event, logged.at)
-    if not log:
-        for event in _told(task):
-            encoder.feed(event, task.updated_at)
-    run = encoder.snapshot() | {"status": STATUS[task.state]}
-    return Translated(value=run, losses=encoder.losses)
-
-
-def _told(task: Task) -> list[Event]:
-    events: list[Event] = [MessageDone(message=m) for m in task.messages]
-    events += [ArtifactDelta(artifact=a) for a in task.artifacts]
-    if task.input_request is not None:
-        events.append(InputRequired(request=task.input_request))
-    elif STATUS[task.state] in ("completed", "failed", "cancelled"):
-        events.append(Finished(state=task.state, message=task.status_message, fault=task.fault))
-    return events
 
 
 class LongText:

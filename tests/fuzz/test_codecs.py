@@ -35,7 +35,8 @@ from agentgw.adapters.a2a.reader import Reader
 from agentgw.adapters.a2a.wire import V03, V10, Op
 from agentgw.adapters.acp import codec as acp
 from agentgw.adapters.acp import decoding, faults, manifests, rewrite
-from agentgw.adapters.acp.encoding import RunEncoder, run_json
+from agentgw.adapters.acp.encoding import RunEncoder
+from agentgw.adapters.acp.run import run_json
 from agentgw.adapters.mcp import codec as mcp
 from agentgw.adapters.mcp import headers, wire
 from agentgw.adapters.mcp import losses as mcp_losses

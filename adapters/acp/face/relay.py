@@ -18,7 +18,7 @@ from ....gateway.ports import AgentView
 from ....gateway.readable import UNREADABLE
 from ....gateway.tasklog import now
 from .. import codec, rewrite
-from ..encoding import run_json
+from ..run import run_json
 from ..upstream.upstream import ANONYMOUS, ACPUpstream, session_id
 from ..wire import RunCreateHead, RunResumeHead
 from .exchange import Exchange

@@ -15,9 +15,10 @@ from ....gateway.followed import Following
 from ....gateway.model import Invocation, Logged, Place
 from ....gateway.ports import TaskHandle
 from .. import codec
-from ..encoding import RunEncoder, encoded, run_json
+from ..encoding import RunEncoder, encoded
 from ..ids import as_uuid, is_uuid
 from ..losses import Unread, phrases
+from ..run import run_json
 from ..upstream.upstream import ACPUpstream
 from ..wire import Json, Mode, RunCreate, RunCreateHead, RunResume
 from . import relay

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from agentgw.adapters.acp.encoding import RunEncoder, run_json
+from agentgw.adapters.acp.encoding import RunEncoder
 from agentgw.adapters.acp.ids import as_uuid, is_uuid
+from agentgw.adapters.acp.run import run_json
 from agentgw.gateway.lifecycle import fold
 from agentgw.gateway.model import (
     Artifact,
     ArtifactDelta,
+    Data,
     Event,
+    Extra,
     Finished,
     Logged,
     Message,
     MessageDelta,
+    MessageDone,
+    Part,
+    Progress,
     Started,
     Task,
     TaskState,
@@ -101,3 +108,59 @@ def test_ids_that_are_no_uuids_get_a_lasting_one() -> None:
     assert as_uuid(TASK.id.upper()) == TASK.id
     assert is_uuid(as_uuid("ctx-1")) and as_uuid("ctx-1") == as_uuid("ctx-1") != as_uuid("ctx-2")
     assert as_uuid(TASK.id, "alice") != as_uuid(TASK.id, "bob")
+
+
+OF_MCP: Extra = {"mcp": {"x": 1}}
+PARTS: list[Part] = [
+    Text(text="hi"), Text(text=""), Text(text="hi", name="n"), Text(text="hi", media_type="text/html"),
+    Text(text="hi", metadata={"a": 1}), Text(text="hi", extra=OF_MCP), Data(data={"a": 1}),
+]  # fmt: skip
+MESSAGES = [
+    *(Message(role="agent", parts=(part,)) for part in PARTS),
+    Message(role="agent", parts=()),
+    Message(role="agent", parts=(PARTS[0], PARTS[0])),
+    Message(role="agent", parts=(PARTS[0],), author="me"),
+    Message(role="agent", parts=(PARTS[0],), message_id="m"),
+    Message(role="agent", parts=(PARTS[0],), metadata={"a": 1}),
+    Message(role="agent", parts=(PARTS[0],), extra=OF_MCP),
+]
+ARTIFACTS = [
+    *(Artifact(artifact_id="a", parts=(part,)) for part in PARTS),
+    Artifact(artifact_id="a", parts=(PARTS[0], PARTS[0])),
+    Artifact(artifact_id="a", name="n", parts=(PARTS[0],)),
+    Artifact(artifact_id="a", description="d", parts=(PARTS[0],)),
+    Artifact(artifact_id="a", metadata={"a": 1}, parts=(PARTS[0],)),
+    Artifact(artifact_id="a", extra=OF_MCP, parts=(PARTS[0],)),
+]
+SAYS: list[Event] = [
+    *(MessageDone(message=message) for message in MESSAGES),
+    *(ArtifactDelta(artifact=artifact) for artifact in ARTIFACTS),
+    ArtifactDelta(artifact=ARTIFACTS[0], append=True, last=False),
+    ArtifactDelta(artifact=ARTIFACTS[0], last=False),
+    ArtifactDelta(artifact=ARTIFACTS[0], metadata={"a": 1}),
+    ArtifactDelta(artifact=ARTIFACTS[0], extra=OF_MCP),
+    MessageDelta(parts=(PARTS[0],)),
+    Progress(message="p"),
+]
+ENDS = [
+    Finished(state=TaskState.COMPLETED),
+    Finished(state=TaskState.COMPLETED, message=MESSAGES[0]),
+    Finished(state=TaskState.COMPLETED, metadata={"a": 1}),
+    Finished(state=TaskState.COMPLETED, extra=OF_MCP),
+    Finished(state=TaskState.FAILED),
+    Finished(state=TaskState.CANCELED),
+]
+
+
+@pytest.mark.parametrize("at", range(len(SAYS)))
+def test_a_plain_answer_is_the_run_that_its_events_add_up_to(at: int) -> None:
+    for first, end in itertools.product((Started(task_id="t"), Progress(message="p"), SAYS[0]), ENDS):
+        events: list[Event] = [first, SAYS[at], end]
+        log = [Logged(n, f"2026-01-01T00:00:0{n}.000Z", event) for n, event in enumerate(events, 1)]
+        task, encoder = TASK, RunEncoder(TASK)
+        for entry in log:
+            task = fold(task, entry.event, entry.at)
+            encoder.feed(entry.event, entry.at)
+        found = run_json(task, log)
+        assert found.value == encoder.snapshot()
+        assert found.losses == encoder.losses
