@@ -70,16 +70,16 @@ class Metrics:
         """Count the calls among finished spans: server spans that name their agent."""
         calls = self.calls
         for span in spans:
-            template, own = span.template, span.own
-            if template.kind == "server" and (agent := template.attributes.get("agentgw.agent")):
-                outcome = own.get("agentgw.state") or own.get("error.type") or ""
-                door = template.attributes.get("agentgw.client_protocol", "")
+            call = span.template.call
+            if call is not None:
+                own = span.own
+                outcome: Any = own.get("agentgw.state") or own.get("error.type") or ""
                 seconds = (span.end_ns - span.start_ns) / 1e9
-                found: Any = calls.get((door, agent, outcome))  # pyright: ignore[reportArgumentType]
+                found = calls.get((*call, outcome))
                 if found is not None:
                     found.add(seconds)
                 else:
-                    self.call(str(door), str(agent), str(outcome)[:LENGTH], seconds)
+                    self.call(*call, str(outcome)[:LENGTH], seconds)
 
     def response(self, door: str, status: int) -> None:
         """An HTTP request was answered."""

@@ -39,10 +39,11 @@ class Template:
     calls whom for what stands here (protocol, operation, agent, tool); what became of a call is its own.
 
     Whoever starts spans again and again keeps their templates: spans of the same one (the same object) are
-    written and counted together. What is too long is cut; attributes that are None are left out.
+    written and counted together. What is too long is cut; attributes that are None are left out. ``call``:
+    the client's protocol and the agent, where its spans are calls of agents.
     """
 
-    __slots__ = ("attributes", "kind", "name")
+    __slots__ = ("attributes", "call", "kind", "name")
 
     def __init__(
         self, name: str, kind: Kind, attributes: Mapping[str, Attribute | None] = MappingProxyType({})
@@ -54,6 +55,8 @@ class Template:
             for name, value in attributes.items()
             if value is not None
         }
+        agent, door = (self.attributes.get(f"agentgw.{of}") for of in ("agent", "client_protocol"))
+        self.call = (str(door or ""), str(agent)) if kind == "server" and agent else None
 
 
 class Span(msgspec.Struct, eq=False):
@@ -61,9 +64,9 @@ class Span(msgspec.Struct, eq=False):
 
     ``trace_id`` is 32 and ``span_id`` 16 hex digits; times are nanoseconds since the epoch. ``own`` are the
     attributes that its template does not have; they win over those. ``template`` may be another one when more
-    is known. ``trace`` is the context to hand to the next hop: this span is its parent. ``status`` is "unset"
+    is known. ``tracestate`` and ``baggage`` came with the trace, to be handed on. ``status`` is "unset"
     or "error"; ``error.type`` stands in the attributes. ``principal``: whose request it is, for the audit log
-    alone.
+    alone. Spans are many until they are written, so what can be made of these is not kept.
     """
 
     template: Template
@@ -71,10 +74,11 @@ class Span(msgspec.Struct, eq=False):
     span_id: str
     parent_id: str | None
     sampled: bool
-    trace: Trace
+    tracestate: str | None
+    baggage: str | None
     own: dict[str, Attribute]
     start_ns: int
-    done: Callable[[Span], None] | None
+    done: Callable[[Span], None] | None = None
     end_ns: int = 0
     status: Literal["unset", "error"] = "unset"
     principal: Principal | None = None
@@ -86,6 +90,17 @@ class Span(msgspec.Struct, eq=False):
     @property
     def kind(self) -> Kind:
         return self.template.kind
+
+    @property
+    def traceparent(self) -> str:
+        """W3C Trace Context, section 3.2."""
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+    @property
+    def trace(self) -> Trace:
+        """The context to hand to the next hop: this span is its parent."""
+        parsed = self.trace_id, self.span_id, self.sampled
+        return _Inner(self.traceparent, self.tracestate, self.baggage, parsed)
 
     @property
     def attributes(self) -> Mapping[str, Attribute]:
@@ -140,15 +155,14 @@ class Tracer:
         else:
             trace_id, parent_id, state = _trace_id(), None, None
             sampled = trace_id[16:] < self._bound
-        span_id = _span_id()
-        traceparent = f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}"
         return Span(
             template,
             trace_id,
-            span_id,
+            _span_id(),
             parent_id,
             sampled,
-            _Inner(traceparent, state, parent.baggage, (trace_id, span_id, sampled)),
+            state,
+            parent.baggage,
             {} if own is None else own,
             time_ns(),
             self._keep if len(self._finished) < self._limit else self._drop,
@@ -210,9 +224,11 @@ def export_wanted(environ: Mapping[str, str]) -> bool:
     )
 
 
-def trace_headers(trace: Trace) -> list[tuple[str, str]]:
-    """The context as HTTP headers (also the keys of MCP's ``_meta``)."""
-    headers = [("traceparent", trace.traceparent)] if trace.traceparent else []
+def trace_headers(trace: Trace | Span) -> list[tuple[str, str]]:
+    """The context, or that in which a span is the parent, as HTTP headers (also the keys of MCP's
+    ``_meta``)."""
+    traceparent = trace.traceparent
+    headers = [("traceparent", traceparent)] if traceparent else []
     if trace.tracestate:
         headers.append(("tracestate", trace.tracestate))
     if trace.baggage:

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from ..gateway.errors import ConfigError
-from ..gateway.model import Trace
 from ..gateway.telemetry import Span, Template
 from . import segments
 
@@ -43,7 +42,8 @@ def _span(value: bytes) -> Span:
         old["span_id"],
         old["parent_id"],
         True,
-        Trace(),
+        None,
+        None,
         old["attributes"],
         old["start"],
         None,

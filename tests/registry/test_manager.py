@@ -15,7 +15,7 @@ from agentgw.gateway.errors import (
     UnknownAgent,
     Unreachable,
 )
-from agentgw.gateway.model import Record, Trace
+from agentgw.gateway.model import Record
 from agentgw.gateway.store import Batch
 from agentgw.gateway.telemetry import Span, Template
 from agentgw.registry.memory import MemoryStore
@@ -297,7 +297,7 @@ async def test_a_trace_is_its_row_with_all_its_spans():
 
     def span(name, kind, attributes, start):
         ids = ("ab" * 16, "1" * 16, None)
-        return Span(Template(name, kind), *ids, True, Trace(), attributes, start, None, start + 2_000_000)
+        return Span(Template(name, kind), *ids, True, None, None, attributes, start, None, start + 2_000_000)
 
     outer = span("tools/call", "server", called, start)
     inner = span("SendMessage", "client", {}, start + 5)

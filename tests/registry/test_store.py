@@ -326,7 +326,7 @@ def span(trace: str, start_ms: int, *, kind="server", agent="analyst", state="co
     start = 1_767_225_600_000_000_000 + start_ms * 1_000_000
     shared = Template(name, kind, {"agentgw.client_protocol": "mcp", "agentgw.agent": agent or None})
     own = {"agentgw.agent_protocol": "a2a", "agentgw.state": state}
-    return Span(shared, trace * 32, "0" * 16, None, True, Trace(), own, start, None, start + 12_500_000)
+    return Span(shared, trace * 32, "0" * 16, None, True, None, None, own, start, None, start + 12_500_000)
 
 
 async def test_a_trace_is_listed_as_its_outermost_call(kind, tmp_path):

@@ -457,7 +457,7 @@ def _no_credentials() -> Headers:
 
 
 def _headers(channel: Way, span: Span, extensions: str | None) -> list[tuple[str, str]]:
-    headers = trace_headers(span.trace)
+    headers = trace_headers(span)
     if extensions:
         old = channel.interface.version != V10
         headers.append(("x-a2a-extensions" if old else "a2a-extensions", extensions))

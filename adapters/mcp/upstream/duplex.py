@@ -41,7 +41,7 @@ class DuplexLink(Link):
             raise self._lost
         if len(self.calls) >= self.most:
             raise too_many(self.agent)
-        call, params = self.begin(method, params, caller, trace_headers(span.trace if span else caller.trace))
+        call, params = self.begin(method, params, caller, trace_headers(span or caller.trace))
         call.span = span
         if span is not None:
             span.set("jsonrpc.request.id", str(call.id))

@@ -59,7 +59,7 @@ class HttpLink(Link):
         span: Span | None = None,
         schema: Any = None,
     ) -> msgspec.Raw:
-        traced = trace_headers(caller.trace if span is None else span.trace)
+        traced = trace_headers(caller.trace if span is None else span)
         call, params = self.begin(method, params, caller, traced)
         headers: list[tuple[str, str] | Fixed] = [self._fixed(method, params)]
         if schema is not None:
