@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, final
 from urllib.parse import quote, unquote, urlsplit
 
 from .errors import BadUpstream
@@ -23,6 +23,7 @@ _MARKS = {"host": 1, "user-agent": 2, "accept-encoding": 4, "authorization": 8}
 _BREAK = re.compile(r"[\r\n\0]")
 
 
+@final
 class Fixed:
     """Headers that many requests have in common, in the place of one: where it is the same object each time,
     their bytes are kept, in ``lines``."""
@@ -90,7 +91,7 @@ def head_of(
     lines = [b""]
     given = 0
     for header in headers:
-        if isinstance(header, Fixed):
+        if type(header) is Fixed:  # isinstance takes far longer to say no
             mark, line = header.lines or _group(header)
         elif header[0] in _VARYING:
             mark, line = 0, _encoded(*header)

@@ -43,7 +43,7 @@ class CallLimits(Waiting):
         task: asyncio.Task[Any] | None = None,
     ) -> None:
         self._loop = loop = timers.loop
-        super().__init__(loop=loop, task=task)
+        Waiting.__init__(self, task=task or asyncio.current_task(loop))
         self._agent = agent
         self._idle = idle
         self._held = False

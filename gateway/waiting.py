@@ -108,18 +108,13 @@ class Waiting:
     task alone.
 
     ``timed``: what is to be called when the task has been inside for so long; it counts anew each time.
-    ``loop``, ``task``: the running and the current one, if they are known.
+    ``task``: the current one, if it is known.
     """
 
     __slots__ = ("_cancelled", "_cancelling", "_error", "_inside", "_task", "timed")
 
-    def __init__(
-        self,
-        *timed: tuple[Timer, Callback],
-        loop: asyncio.AbstractEventLoop | None = None,
-        task: asyncio.Task[Any] | None = None,
-    ) -> None:
-        task = task or asyncio.current_task(loop)
+    def __init__(self, *timed: tuple[Timer, Callback], task: asyncio.Task[Any] | None = None) -> None:
+        task = task or asyncio.current_task()
         assert task is not None
         self.timed: tuple[tuple[Timer, Callback], ...] = timed
         self._task = task

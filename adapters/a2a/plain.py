@@ -165,15 +165,11 @@ class WireStatus(Wire, frozen=True):
     message: WireMessage | None = None
     timestamp: str | None = None
 
-    @property
-    def known(self) -> TaskState:
-        """The state; one that is not known counts as working."""
-        return _STATES.get(self.state or "", TaskState.WORKING)
-
-    def rest(self) -> dict[str, Any]:
-        """The state's name where it is not known."""
+    def read(self) -> tuple[TaskState, dict[str, Any]]:
+        """The state, and its name where it is not known: such a one counts as working."""
         word = self.state or ""
-        return {} if word in _STATES else {"state": word}
+        known = _STATES.get(word)
+        return (TaskState.WORKING, {"state": word}) if known is None else (known, {})
 
 
 class WireTask(Wire, frozen=True):
@@ -186,17 +182,18 @@ class WireTask(Wire, frozen=True):
 
     def read(self) -> Task:
         status = self.status
-        extra = status.rest()
+        state, extra = status.read()
+        artifacts = self.artifacts
         if self.history is not UNSET:
             extra["history"] = [message_to(message.read(), V10) for message in self.history]
-        if self.artifacts is not None and not self.artifacts:
+        if artifacts is not None and not artifacts:
             extra["artifacts"] = []
         return Task(
             id=self.id or "",
             context_id=self.context_id or "",
             agent="",
-            state=status.known,
-            artifacts=tuple([artifact.read() for artifact in self.artifacts or ()]),
+            state=state,
+            artifacts=tuple([artifact.read() for artifact in artifacts]) if artifacts else (),
             status_message=status.message and status.message.read(),
             updated_at=status.timestamp or "",
             metadata=self.metadata,
@@ -234,12 +231,12 @@ class WireStatusUpdate(Wire, frozen=True):
 
     def read(self) -> Update:
         status = self.status
-        rest = status.rest() if status.state else None
+        state, rest = status.read()
         event = status_event(
-            status.known,
+            state,
             status.message and status.message.read(),
             metadata=self.metadata,
-            extra={"a2a": rest} if rest else {},
+            extra={"a2a": rest} if rest and status.state else {},
         )
         return Update(self.task_id or "", self.context_id or "", event, status.timestamp or "")
 

@@ -130,7 +130,7 @@ class App:
 
     async def serve(self, wire: Wire, head: Head, head_too_large: bool = False) -> None:
         """Answer one request. ``head_too_large``: its headers are not all of them."""
-        request = Request(wire, head, body_limit=self._body_limit, nesting=self._nesting)
+        request = Request(wire, head, self._body_limit, self._nesting)
         if self.draining:
             wire.last()
         if not self._open:

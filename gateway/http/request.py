@@ -62,7 +62,7 @@ class Request:
         "status", "target", "wire",
     )  # fmt: skip
 
-    def __init__(self, wire: Wire, head: Head, *, body_limit: int, nesting: int = 100) -> None:
+    def __init__(self, wire: Wire, head: Head, body_limit: int, nesting: int = 100) -> None:
         self.wire = wire
         self.method = head.method
         self.target = head.target

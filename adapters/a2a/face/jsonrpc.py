@@ -131,7 +131,7 @@ def _read(body: bytes) -> tuple[_Envelope, bytes]:
 
 
 def _method(envelope: _Envelope, rpc_id: bytes) -> tuple[Op, Version]:
-    if envelope.jsonrpc != "2.0" or not isinstance(envelope.method, str) or rpc_id[:1] in b"{[tf":
+    if envelope.jsonrpc != "2.0" or not isinstance(envelope.method, str) or rpc_id[0] in b"{[tf":
         raise Problem(INVALID_REQUEST, "the request must be one JSON-RPC 2.0 object")
     found = METHODS.get(envelope.method)
     if found is None:
@@ -141,6 +141,6 @@ def _method(envelope: _Envelope, rpc_id: bytes) -> tuple[Op, Version]:
 
 def failure(rpc_id: bytes, problem: Problem, version: Version) -> bytes:
     """The error response to the request with this id (as it came)."""
-    known = rpc_id if rpc_id[:1] not in b"{[tf" else _NULL
+    known = rpc_id if rpc_id[0] not in b"{[tf" else _NULL
     error = _encode(rpc_error(problem, version))
     return b'{"jsonrpc":"2.0","id":' + known + b',"error":' + error + b"}"

@@ -97,11 +97,11 @@ class Exchange:
 
     # --- reading -----------------------------------------------------------------------------
 
-    async def body(self, decoder: msgspec.json.Decoder[T]) -> T:
-        """The request's body, whatever its content type says. Raises InvalidRequest naming the field."""
+    def decoded(self, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+        """The request's ``body``, whatever its content type says. Raises InvalidRequest naming the field."""
         try:
-            body = await self.request.body()
-            must_be_text(body)
+            if not body.isascii():
+                must_be_text(body)
             return decoder.decode(body)
         except msgspec.ValidationError as e:
             raise _invalid(str(e)) from e
@@ -151,10 +151,10 @@ class Exchange:
 
     # --- answering ---------------------------------------------------------------------------
 
-    async def run(self, status: int, run: Json | bytes, run_id: str) -> None:
+    def run(self, status: int, run: Json | bytes, run_id: str) -> Awaitable[None]:
         """Answer with a Run."""
         body = run if isinstance(run, bytes) else msgspec.json.encode(run)
-        await self.request.respond(status, body, headers=run_header(run_id))
+        return self.request.respond(status, body, headers=run_header(run_id))
 
     async def refuse(self, error: GatewayError) -> None:
         """Answer with an error body (not wrapped)."""

@@ -102,8 +102,8 @@ class ACPFace:
     async def root(self, request: Request) -> None:
         await self._serve(request, "")
 
-    async def _mounted(self, request: Request) -> None:
-        await self._serve(request, MOUNT)
+    def _mounted(self, request: Request) -> Awaitable[None]:
+        return self._serve(request, MOUNT)
 
     def home(self, request: Request, body: bytes) -> str | Awaitable[str | None] | None:
         match request.rest.strip("/").split("/"):

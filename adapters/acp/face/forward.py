@@ -6,9 +6,11 @@ leaves, the reading goes on: the record must learn how the run ends.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -37,7 +39,7 @@ async def forward(
 ) -> None:
     """Send ``body`` to the agent, and its answer to the client."""
     timeouts = x.request.timeouts
-    limits = _limits(x, upstream, timeouts, renewing=mode == "stream")
+    limits = _limits(x, upstream, timeouts, x.task, renewing=mode == "stream")
     x.house.waiting.add(limits.end)
     try:
         with Hop(x, upstream, "POST", path if path == "/runs" else "/runs/{run_id}") as trace:
@@ -78,12 +80,19 @@ def _follow_on(x: Exchange, upstream: ACPUpstream, passage: Passage, timeouts: T
         x.house.background(passage.run_id, follow(x, upstream, passage, timeouts))
 
 
-def _limits(x: Exchange, upstream: ACPUpstream, timeouts: Timeouts, *, renewing: bool = False) -> CallLimits:
-    """``timeouts``: see ``Request``. ``renewing``: whether signs of life can be seen; else only the total
-    counts."""
+def _limits(
+    x: Exchange,
+    upstream: ACPUpstream,
+    timeouts: Timeouts,
+    task: asyncio.Task[Any] | None = None,
+    *,
+    renewing: bool = False,
+) -> CallLimits:
+    """``timeouts``: see ``Request``. ``task``: the one that waits, if it is known. ``renewing``: whether
+    signs of life can be seen; else only the total counts."""
     record, configured = upstream.record, upstream.host.config.limits
     idle, total = allowed(record, configured, timeouts)
-    return CallLimits(x.house.timers, record.name, idle if renewing else None, total)
+    return CallLimits(x.house.timers, record.name, idle if renewing else None, total, task)
 
 
 async def follow(x: Exchange, upstream: ACPUpstream, passage: Passage, timeouts: Timeouts) -> None:

@@ -6,6 +6,7 @@ Run ids are the agent's own. What passed by is recorded with the engine, which t
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from urllib.parse import quote
 
 import msgspec
@@ -28,10 +29,17 @@ from .passage import Passage
 _RESUME_HEAD = msgspec.json.Decoder(RunResumeHead)
 
 
-async def create(
-    x: Exchange, view: AgentView, upstream: ACPUpstream, head: RunCreateHead, session: str | None
-) -> None:
-    """POST /runs for an agent that speaks ACP."""
+def create(
+    x: Exchange,
+    view: AgentView,
+    upstream: ACPUpstream,
+    named: str,
+    head: RunCreateHead,
+    raw: bytes,
+    session: str | None,
+) -> Awaitable[None]:
+    """What answers POST /runs for an agent that speaks ACP, and is ``named`` so at its server. ``raw``: the
+    body that has this ``head``."""
     if not head.input:
         raise codec.wrong("input", "expected at least one message")
     keyed = x.principal.id != ANONYMOUS
@@ -40,17 +48,17 @@ async def create(
         inner = session_id(x.principal.id, session, x.engine.owned.are(session, x.principal.id))
     else:
         inner = session = x.engine.owned.new(x.principal.id) if keyed else None
-    named = upstream.named or await upstream.remote()
-    body = rewrite.create(await x.request.body(), named, inner)
+    body = rewrite.create(raw, named, inner)
     passage = Passage(x, view.name, session if keyed or session != inner else None, noted=noted)
-    await forward(x, upstream, "/runs", body, head.mode or "sync", passage)
+    return forward(x, upstream, "/runs", body, head.mode or "sync", passage)
 
 
 async def resume(x: Exchange, upstream: ACPUpstream, task: Task) -> None:
     """POST /runs/{run_id}. The SDK's server would never answer for a run that does not wait."""
-    head = await x.body(_RESUME_HEAD)
+    raw = await x.request.body()
+    head = x.decoded(raw, _RESUME_HEAD)
     await upstream.must_await(task.id, x.span.trace)
-    body = rewrite.resume(await x.request.body())
+    body = rewrite.resume(raw)
     await forward(x, upstream, _path(task), body, head.mode or "sync", _passage(x, task, noted=True))
 
 

@@ -35,16 +35,18 @@ _PIECE = 64 * 1024  # bytes of events that are written at once
 
 async def create(x: Exchange) -> None:
     """POST /runs."""
-    head = await x.body(_CREATE_HEAD)
+    raw = x.request.at_hand() or await x.request.body()
+    head = x.decoded(raw, _CREATE_HEAD)
     view = x.engine.agent(head.agent_name, x.principal)
     x.about(view)
     session = None
     if head.session_id is not None or head.session is not None:
         session = await chosen_session(x, head)
     if isinstance(view.upstream, ACPUpstream):
-        await relay.create(x, view, view.upstream, head, session)
+        named = view.upstream.named or await view.upstream.remote()
+        await relay.create(x, view, view.upstream, named, head, raw, session)
         return
-    body = await x.body(_CREATE)
+    body = x.decoded(raw, _CREATE)
     translated = codec.input_message(body.input)
     x.lost(translated.losses)
     mode = body.mode or "sync"
@@ -94,7 +96,7 @@ async def resume(x: Exchange, run_id: str) -> None:
     if upstream is not None:
         await relay.resume(x, upstream, handle.task)
         return
-    body = await x.body(_RESUME)
+    body = x.decoded(await x.request.body(), _RESUME)
     mode = body.mode or "sync"
     message = codec.said(body.await_resume.message, "await_resume.message")
     after, task = handle.last_seq, handle.task
