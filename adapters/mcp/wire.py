@@ -156,7 +156,9 @@ def decode(data: bytes) -> list[Envelope]:
     try:
         if not data.isascii():
             must_be_text(data)
-        return _envelopes.decode(data) if data[:16].lstrip()[:1] == b"[" else [_envelope.decode(data)]
+        if data.startswith(b"{") or data[:16].lstrip()[:1] != b"[":
+            return [_envelope.decode(data)]
+        return _envelopes.decode(data)
     except UNREADABLE as e:
         raise ValueError(str(e)) from e
 

@@ -16,7 +16,7 @@ from .wire import ClientGone, Headers
 HIGH_WATER = 64 * 1024  # bytes of a body that wait before reading pauses
 _JOINED = 64 * 1024  # a longer body is written by itself: joining would copy it
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BREAK = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
+_breaks = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search  # RFC 9110, 5.5
 _BODYLESS = frozenset({204, 304})
 _STATUS = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in http.HTTPStatus}
 
@@ -209,7 +209,7 @@ class Incoming:
         if self.continues and not self.complete:
             self.keep_alive = False  # whether the body will come nobody knows (RFC 9110, 10.1.1)
         lines = b"" if self.keep_alive else b"connection: close\r\n"
-        return lines + _lines(tuple(more)) if more else lines
+        return lines + _lines(more) if more else lines
 
 
 def _head(status: int, base: Headers) -> bytes:
@@ -224,10 +224,16 @@ def _kept(status: int, base: Headers, second: int) -> bytes:
     return b"%bdate: %b\r\n%b" % (line, date.encode(), _lines(base))
 
 
-@lru_cache(256)
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+def _lines(headers: Headers) -> bytes:
     """Raises ValueError for a header that would break the answer's form."""
+    lines = b""
     for name, value in headers:
-        if not _TOKEN.fullmatch(name) or _BREAK.search(value):
+        if _breaks(value) or not _is_name(name):
             raise ValueError(f"not a header: {name!r}")
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
+        lines += b"%b: %b\r\n" % (name, value)
+    return lines
+
+
+@lru_cache(256)
+def _is_name(name: bytes) -> bool:
+    return _TOKEN.fullmatch(name) is not None

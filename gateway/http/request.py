@@ -207,11 +207,10 @@ class Request:
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> Coroutine[Any, Any, None]:
         """Answer with a whole body. Not to be kept by caches, unless ``headers`` say ``cache-control``."""
-        if media_type is JSON and body and not headers:
-            return self._answer(status, JSON_HEADERS, (), body)
         base = JSON_HEADERS if media_type is JSON and body else _SAFE
-        if any(name == b"cache-control" for name, _ in headers):
-            base = tuple(header for header in base if header[0] != b"cache-control")
+        for name, _ in headers:
+            if name == b"cache-control":
+                base = tuple(header for header in base if header[0] != b"cache-control")
         if body and media_type is not JSON:
             headers = [*headers, (b"content-type", media_type.encode())]
         return self._answer(status, base, headers, body)

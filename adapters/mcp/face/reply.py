@@ -178,7 +178,7 @@ class ResumableReply(Reply):
         super().__init__(request, timers, headers)
         self._new = stream
         self._primes = primes
-        self._patience = PRIMED_AFTER if primes else KEEP_ALIVE
+        self._patience = timers.of(PRIMED_AFTER if primes else KEEP_ALIVE)
         self._known: Stream | None = None
         self._serving: asyncio.Task[bool] | None = None
 
@@ -220,10 +220,10 @@ class ResumableReply(Reply):
         """See ``Reply.watch``; who leaves cancels nothing (2025-11-25, basic/transports: a lost connection is
         no cancellation)."""
         self._request.wire.on_gone(self._left)
-        self._timers.of(self._patience).start(self._serve)
+        self._patience.start(self._serve)
 
     def unwatch(self) -> None:
-        self._timers.of(self._patience).stop(self._serve)
+        self._patience.stop(self._serve)
 
     def abandon(self) -> None:
         if self._serving is not None:
