@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Protocol
 
@@ -77,16 +77,11 @@ async def stream(
     ``HEARTBEAT``: from then on silence is broken by comments, lest a proxy takes the stream for dead."""
     if call.op is Op.SUBSCRIBE:
         request.listens()
-    waiting, stopping = Waiting(), Draining()
-
-    def stop() -> None:
-        waiting.end(stopping)
-
-    request.on_gone(lambda: waiting.end(ClientGone()))
-    streams.add(stop)
-    out = _Out(request, call, streams.timers.of(HEARTBEAT), streams.timers.loop.time)
-    call.now = lambda results: out.write_now(b"".join([writing.result(result) for result in results]))
-    call.framed, call.write_now = writing.result, out.write_now
+    waiting, timers = _Listening(), streams.timers
+    request.on_gone(waiting.left)
+    streams.add(waiting.stop)
+    out = _Out(request, call, writing, timers.of(HEARTBEAT), timers.loop.time)
+    call.now, call.framed, call.write_now = out.results_now, writing.result, out.write_now
     try:
         with waiting:
             async with aclosing(await opening(call)) as results:
@@ -100,23 +95,44 @@ async def stream(
             raise
         await out.write(writing.failure(as_problem(e, call.span.trace_id)))
         await out.end()
-        if e is not stopping:
+        if e is not waiting.stopping:
             raise
     finally:
         call.now = call.framed = call.write_now = None
-        streams.discard(stop)
+        streams.discard(waiting.stop)
         await out.close()
+
+
+class _Listening(Waiting):
+    """A client that is there, until it has ``left`` or the gateway stops."""
+
+    __slots__ = ("stopping",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopping: Draining | None = None
+
+    def left(self) -> None:
+        self.end(ClientGone())
+
+    def stop(self) -> None:
+        if self.stopping is None:
+            self.stopping = Draining()
+            self.end(self.stopping)
 
 
 class _Out:
     """The answer: it begins with what is written first, or when nothing was for the timer's time, which is
     filled with comments. ``time``: the loop's."""
 
-    __slots__ = ("_call", "_events", "_request", "_saying", "_time", "_timer", "_wrote")
+    __slots__ = ("_call", "_events", "_request", "_saying", "_time", "_timer", "_writing", "_wrote")
 
-    def __init__(self, request: Request, call: Call, timer: Timer, time: Callable[[], float]) -> None:
+    def __init__(
+        self, request: Request, call: Call, writing: Writing, timer: Timer, time: Callable[[], float]
+    ) -> None:
         self._request = request
         self._call = call
+        self._writing = writing
         self._timer = timer
         self._events: EventStream | None = None
         self._saying: asyncio.Task[None] | None = None
@@ -139,6 +155,10 @@ class _Out:
             return False
         self._wrote = self._time()
         return True
+
+    def results_now(self, results: Sequence[bytes]) -> bool:
+        """``write_now`` of results."""
+        return self.write_now(b"".join([self._writing.result(result) for result in results]))
 
     async def _begun(self) -> EventStream:
         self._events = await self._request.events(headers=self._call.answered)

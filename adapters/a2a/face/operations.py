@@ -13,23 +13,20 @@ from typing import Any
 import msgspec
 
 from ....gateway.errors import NotActive, UnknownTask, Unsupported
-from ....gateway.followed import Following
 from ....gateway.lifecycle import TERMINAL
 from ....gateway.light import is_light
-from ....gateway.model import Invocation, Logged, Message, MessageDelta, Place, Principal, Task
+from ....gateway.model import Invocation, Message, Principal, Task
 from ....gateway.ports import AgentView, Engine, TaskHandle
 from ..card import as_v03, grpc_interface, with_interfaces
 from ..codec import list_at, task_to
 from ..events import item_to
-from ..growth import TextUpdates, update_json
-from ..losses import Loss, of_event, of_task
+from ..losses import Loss, of_task
 from ..params import Send, count_at, send_at, send_from, task_id_of
 from ..plain import task_json
 from ..problems import EXTENDED_CARD, NOT_CANCELABLE, UNSUPPORTED, Problem
 from ..pushconfig import task_of
 from ..upstream.upstream import A2AUpstream
 from ..wire import PUSH, V03, V10, Op
-from ..writer import Writer
 from .call import Call
 from .heads import OWN
 from .listing import listed, page, query_from
@@ -37,6 +34,7 @@ from .ownagent import OwnAgent, Question, Route
 from .push import Push
 from .relay import Relay, is_relayed
 from .signer import Signer
+from .updates import Updates
 
 _ANONYMOUS = Principal().id
 _encode = msgspec.json.Encoder().encode
@@ -196,43 +194,12 @@ class Operations:
         call.saw(task)
         call.losses |= of_task(task)
         yield task_json(task, call.version, history_length)
-        writer = Writer(task)
-        pieces = TextUpdates(task.id, task.context_id, call.version, call.framed)
-        told: Place | None = None
-
-        def results(logged: Logged) -> list[bytes]:
-            call.losses |= of_event(logged.event)
-            return [update_json(update, call.version) for update in writer.feed(logged)]
-
-        def now(logged: Logged) -> list[bytes] | None:
-            event = logged.event
-            if call.write_now is None or call.now is None:
-                return results(logged)
-            if (text := writer.more(event)) is not None:
-                if type(event) is MessageDelta and event.author is not None:
-                    call.losses.add(Loss.AUTHOR)
-                return None if call.write_now(pieces.event(*text)) else [pieces.json(*text)]
-            found = results(logged)
-            return None if call.now(found) else found
-
-        def more(text: str, place: Place) -> bool:
-            nonlocal told
-            name, write_now = writer.growing, call.write_now
-            if name is None or place.artifact_id is not None or write_now is None:
-                return False
-            if not write_now(pieces.event(name, text)):
-                return False
-            writer.grown(text)
-            if place is not told:
-                told = place
-                call.losses |= of_event(place.event(text))
-            return True
-
+        updates = Updates(call, task)
+        del task  # it may be long until there is another
         try:
-            following = Following(results, now)
-            async with aclosing(handle.events(seq, following.take, more)) as log:
+            async with aclosing(handle.events(seq, updates.take, updates.more)) as log:
                 async for logged in log:
-                    for result in following.written(logged):
+                    for result in updates.written(logged):
                         yield result
         finally:
             call.saw(handle.task)
