@@ -163,6 +163,9 @@ class Writer:
         )
 
 
+_NOTHING: frozenset[bytes] = frozenset()
+
+
 class _Sent:
     """What was sent of a message, without keeping much of it: the length and a hash of its text, and hashes
     of its other parts."""
@@ -174,7 +177,7 @@ class _Sent:
         self._hashed = 0  # the length of what is in it
         self.texts: list[str] = []  # that are not in the hash yet
         self.waiting = 0  # their length
-        self._others: frozenset[bytes] = frozenset()
+        self._others = _NOTHING
 
     @property
     def length(self) -> int:

@@ -141,7 +141,7 @@ class Operations:
             await handle.settled()
         task = await handle.whole()
         call.saw(task)
-        call.losses |= of_task(task)
+        call.lost(of_task(task))
         return task_json(task, call.version, send.history_length)
 
     async def _send_stream(self, call: Call) -> AsyncGenerator[bytes]:
@@ -160,7 +160,7 @@ class Operations:
         message = route.send.message
         idle, total = call.timeouts
         if route.send.modes and not isinstance(route.view.upstream, A2AUpstream):
-            call.losses.add(Loss.MODES)
+            call.lost({Loss.MODES})
         handle = await self._engine.invoke(
             Invocation(
                 agent=route.view.name,
@@ -192,7 +192,7 @@ class Operations:
         seq = handle.last_seq
         task = await handle.whole(seq)
         call.saw(task)
-        call.losses |= of_task(task)
+        call.lost(of_task(task))
         yield task_json(task, call.version, history_length)
         updates = Updates(call, task)
         del task  # it may be long until there is another
@@ -239,7 +239,7 @@ class Operations:
             task = await self._canceled(call, handle, view)
         else:
             task = await handle.whole()
-        call.losses |= of_task(task)
+        call.lost(of_task(task))
         length = count_at(call.params, "historyLength")
         return _encode(task_to(task, call.version, history_length=length))
 

@@ -45,12 +45,12 @@ class Updates:
         self._writer.grown(text)
         if place is not self._told:
             self._told = place
-            self._call.losses |= of_event(place.event(text))
+            self._call.lost(of_event(place.event(text)))
         return True
 
     def _results(self, logged: Logged) -> list[bytes]:
         call = self._call
-        call.losses |= of_event(logged.event)
+        call.lost(of_event(logged.event))
         return [update_json(update, call.version) for update in self._writer.feed(logged)]
 
     def _now(self, logged: Logged) -> list[bytes] | None:
@@ -60,7 +60,7 @@ class Updates:
             return self._results(logged)
         if (text := self._writer.more(event)) is not None:
             if type(event) is MessageDelta and event.author is not None:
-                call.losses.add(Loss.AUTHOR)
+                call.lost({Loss.AUTHOR})
             return None if call.write_now(self._pieces.event(*text)) else [self._pieces.json(*text)]
         found = self._results(logged)
         return None if call.now(found) else found
