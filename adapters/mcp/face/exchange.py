@@ -191,6 +191,14 @@ class Exchange:
             self.span.template = self._template(view)
 
     def _template(self, view: AgentView | None) -> Template:
+        kept = self.kind.spans
+        if kept is not None and kept[1] is view and kept[2] == self.revision:
+            return kept[0]
+        template = self._template_for(view)
+        self.kind.spans = template, view, self.revision
+        return template
+
+    def _template_for(self, view: AgentView | None) -> Template:
         named = self.name if self.method != wire.RESOURCES_READ else None
         if named is not None:
             named = named[:LENGTH]  # no more of it is kept

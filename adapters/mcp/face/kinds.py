@@ -11,7 +11,9 @@ from typing import Any, Literal, cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from ....gateway.ports import AgentView
 from ....gateway.readable import UNREADABLE
+from ....gateway.telemetry import Template
 from .. import wire
 from ..wire import Era, RpcError
 
@@ -61,9 +63,10 @@ class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Kind:
     """``name``: the tool, prompt, resource or task that is named; ``capabilities`` and ``info`` are the
     client's own words of itself, and ``revision`` the one that it speaks, in the modern era; in the other its
-    session has them."""
+    session has them. ``spans``: the template of the spans of such requests, and the agent and revision that
+    it is for."""
 
-    __slots__ = ("capabilities", "era", "head", "info", "meta", "method", "name", "revision")
+    __slots__ = ("capabilities", "era", "head", "info", "meta", "method", "name", "revision", "spans")
 
     def __init__(self, method: str, head: Head, era: Era) -> None:
         self.method = method
@@ -74,6 +77,7 @@ class Kind:
         value = None if named is None else getattr(head, READ[named])
         self.name: str | None = value if isinstance(value, str) else None
         self.revision = ""
+        self.spans: tuple[Template, AgentView | None, str] | None = None
         self.capabilities: dict[str, Any] = {}
         self.info: dict[str, Any] | None = None
         if era == "modern":

@@ -18,9 +18,9 @@ from ....gateway.readable import UNREADABLE
 from ....gateway.waiting import Waiting
 from .. import wire
 from ..upstream.following import SeenTask
-from ..upstream.link import Hello, Link
+from ..upstream.link import Hello
 from ..upstream.upstream import McpUpstream
-from ..wire import Caller, Era, OnLarge, RpcError
+from ..wire import Caller, Era, RpcError
 from . import eras, links, rpc_errors, tasks
 from .exchange import Exchange
 from .parked import MAY_ASK, Parking
@@ -111,11 +111,19 @@ class Relay:
                 raise RpcError(wire.METHOD_NOT_FOUND, f"{view.name} does not support {exchange.method}")
             params = eras.to_server(params, hello.era, exchange.log_level)
         try:
-            if hello.era == exchange.era:
-                on_large = exchange.pass_on if exchange.method in _PASSING else None
-                result = await self._send(view, server, exchange, params, caller, link, on_large)
-            else:
+            if hello.era != exchange.era:
                 result = await self._request(view, server, exchange, params, caller)
+            elif exchange.method in _PASSING:
+                bounds = self._bounds(view, exchange)
+                try:
+                    with bounds:
+                        watched = Signs(bounds, caller, exchange.pass_on).watched
+                        result = await server.request(exchange.method, params, caller=watched, link=link)
+                finally:
+                    self._waiting.discard(bounds)
+                    bounds.close()
+            else:
+                result = await self._send(view, server, exchange, params, caller)
         except RpcError as e:
             raise _translated(self._engine, view, exchange, hello.era, e) from None
         if isinstance(result, dict):
@@ -165,22 +173,24 @@ class Relay:
         exchange: Exchange,
         params: dict[str, Any],
         caller: Caller,
-        link: Link | None = None,
-        on_large: OnLarge | None = None,
     ) -> Raw:
         """Send once, within the call's limits of time."""
         if exchange.method == tasks.RESULT:  # waits for a task, which has its own limits
             return await self._unlimited(server, exchange, params, caller)
-        seconds = allowed(view.record, self._engine.config.limits, exchange.timeouts)
-        bounds = CallLimits(self._engine.timers, view.name, *seconds, exchange.task)
-        self._waiting.add(bounds)
+        bounds = self._bounds(view, exchange)
         try:
             with bounds:
-                watched = Signs(bounds, caller, on_large).watched
-                return await server.request(exchange.method, params, caller=watched, link=link)
+                return await server.request(exchange.method, params, caller=Signs(bounds, caller).watched)
         finally:
             self._waiting.discard(bounds)
             bounds.close()
+
+    def _bounds(self, view: AgentView, exchange: Exchange) -> CallLimits:
+        """The call's limits of time, which also end when the gateway stops."""
+        idle, total = allowed(view.record, self._engine.config.limits, exchange.timeouts)
+        bounds = CallLimits(self._engine.timers, view.name, idle, total, exchange.task)
+        self._waiting.add(bounds)
+        return bounds
 
     async def _unlimited(
         self, server: McpUpstream, exchange: Exchange, params: dict[str, Any], caller: Caller
