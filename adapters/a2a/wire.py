@@ -85,9 +85,12 @@ class RpcError(msgspec.Struct, frozen=True):
     data: Any = None
 
 
+NO_RESULT = msgspec.Raw()
+
+
 class RpcReply(msgspec.Struct, frozen=True):
-    """A JSON-RPC response (or one event of a stream) with its result left as it came; empty: none."""
+    """A JSON-RPC response (or one event of a stream) with its result left as it came."""
 
     id: int | str | None = None
-    result: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw = NO_RESULT
     error: RpcError | None = None

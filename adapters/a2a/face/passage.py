@@ -193,6 +193,7 @@ class Passage:
                         result = await anext(source, None)
                     if result is None:
                         break
+                    result = bytes(result)
                     item = self._read(result)
                     over = item is not None and is_settled(item)
                     self._settled = item is None or over
@@ -260,7 +261,8 @@ class Passage:
 
     def passed(self, result: msgspec.Raw) -> bytes:
         """A result for the client; it is noted."""
-        return self._written(result, self._read(result))
+        said = bytes(result)
+        return self._written(said, self._read(said))
 
     def passed_task(self, result: msgspec.Raw) -> bytes:
         """The same for a result that is a task."""
@@ -276,9 +278,9 @@ class Passage:
             return _encode(task_to(msgspec.structs.replace(task, context_id=ours), self._call.version))
         return self._renamed(result, task.context_id)
 
-    def _read(self, result: msgspec.Raw) -> Item | None:
+    def _read(self, result: bytes) -> Item | None:
         """What the agent said; it is noted. None: something newer than we know, which is the client's."""
-        self._size += memoryview(result).nbytes
+        self._size += len(result)
         try:
             item = item_at(result, self._version)
         except (Malformed, *UNREADABLE) as e:
@@ -288,7 +290,7 @@ class Passage:
         self._noted(item)
         return item
 
-    def _written(self, result: msgspec.Raw, item: Item | None) -> bytes:
+    def _written(self, result: bytes, item: Item | None) -> bytes:
         if item is None or self._version == self._call.version:
             return self._renamed(result, item.context_id if item is not None else None)
         return self._encoded(item)
@@ -394,7 +396,8 @@ class Passage:
     def _tell(self) -> None:
         """Tell the hub what it does not know yet. A look that shows nothing new is no change of the task:
         lists are sorted by those."""
-        task, told = self.task, self._told
+        told = self._told
+        task = self._task if self._folding is None and not self._added else self.task
         if task is None or task is told or not task.id:
             return
         self._told = task

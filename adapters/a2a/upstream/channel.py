@@ -26,7 +26,7 @@ from .. import rest03
 from ..card import Interface
 from ..codec import Malformed
 from ..problems import agent_error, agent_http_error
-from ..wire import V03, V10, Json, Op, RpcReply, method_name
+from ..wire import NO_RESULT, V03, V10, Json, Op, RpcReply, method_name
 from .discovery import elsewhere_at
 
 Headers = Sequence[tuple[str, str]]
@@ -264,7 +264,7 @@ class Channel:
     def _result_in(self, data: bytes, id: int) -> bytes:
         """Raises ValueError for anything else than a result."""
         reply = _reply.decode(data)
-        if reply.error is not None or reply.id not in (id, None, str(id)) or not bytes(reply.result):
+        if reply.error is not None or reply.id not in (id, None, str(id)) or reply.result is NO_RESULT:
             raise ValueError("no result")
         return bytes(reply.result)
 
@@ -340,7 +340,7 @@ class Channel:
             raise agent_error(self._agent, reply.error)
         if reply.id != id and reply.id is not None and reply.id != str(id):
             raise BadUpstream(f"{self._agent} answered another request than it was asked")
-        if not memoryview(reply.result).nbytes:
+        if reply.result is NO_RESULT:
             raise agent_http_error(self._agent, status, body) if status >= 400 else self._invalid(body)
         return reply.result
 
