@@ -66,7 +66,7 @@ def test_a_second_signal_does_not_wait(start_gateway: Any, peers: Any, until: An
 
     with httpx.stream("POST", f"{gateway.url}/acp/runs", json=run, timeout=PATIENCE) as answer:
         lines = (line for line in answer.iter_lines() if line.startswith("data:"))
-        next(lines)
+        next(line for line in lines if "run.in-progress" in line)  # the agent has said what it calls the task
         os.kill(gateway.process.popen.pid, signal.SIGINT)
         until("it drains", draining)
         os.kill(gateway.process.popen.pid, signal.SIGINT)
