@@ -10,12 +10,14 @@ import asyncio
 import re
 import select
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import httptools
 
 from .errors import BadUpstream, GatewayError, Unreachable
 from .recurring import Recurring, has_lines
+from .waiting import Timer
 
 HIGH_WATER = 256 * 1024  # bytes of a body that wait before reading pauses
 MAX_HEAD = 64 * 1024  # bytes of an answer (give or take a piece) in which nothing of its body is
@@ -71,10 +73,10 @@ class Connection(asyncio.Protocol):
     taken all of it, and the reader waits on. What it raises is raised where the reader waits."""
 
     __slots__ = (
-        "_begun", "_between", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_interim",
-        "_keep", "_loop", "_method", "_parser", "_paused", "_poll", "_recalled", "_silent", "_size",
-        "_unsent", "_wake", "_write_paused", "answered", "coding", "headers", "idle_since", "on_end", "over",
-        "peer", "status", "taker", "transport",
+        "_begun", "_between", "_chunks", "_complete", "_cut", "_error", "_framed", "_gathered", "_head",
+        "_interim", "_keep", "_loop", "_method", "_parser", "_paused", "_poll", "_recalled", "_silent",
+        "_size", "_unsent", "_wake", "_write_paused", "answered", "coding", "headers", "idle_since",
+        "on_end", "over", "peer", "status", "taker", "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -114,6 +116,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._size = self._silent = self._interim = 0
         self._framed = self._paused = self._complete = self._keep = self._cut = self._between = False
+        self._gathered: asyncio.Future[None] | None = None
         self._recalled = False  # its head was known, and stands there already
         self.answered = self.over = False
         self._wake: asyncio.Future[None] | None = None
@@ -143,6 +146,20 @@ class Connection(asyncio.Protocol):
     def complete(self) -> bool:
         """Whether all of the answer has come."""
         return self._complete
+
+    async def gather(self, within: Timer) -> None:
+        """Wait until all of the body has come, or much of it, or the time of ``within`` has passed, or
+        nothing more will come. Nothing is taken."""
+        if self._complete or self._paused or self._error is not None:
+            return
+        self._gathered = waiter = self._loop.create_future()
+        late = partial(_settle, waiter)
+        within.start(late)
+        try:
+            await waiter
+        finally:
+            within.stop(late)
+            self._gathered = None
 
     async def beginning(self, size: int) -> bytes | None:
         """What has come of the body once that are ``size`` bytes (at most HIGH_WATER), all of which has not
@@ -391,6 +408,7 @@ class Connection(asyncio.Protocol):
         if self._size >= HIGH_WATER and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
+            _settle(self._gathered)
 
     def on_chunk_header(self) -> None:
         self._between = False
@@ -405,6 +423,8 @@ class Connection(asyncio.Protocol):
     def _finish(self, *, keep: bool) -> None:
         self._keep = keep
         self._complete = True
+        if self._gathered is not None:
+            _settle(self._gathered)
         if self.on_end is not None:
             self._end()
 
@@ -456,8 +476,7 @@ class Connection(asyncio.Protocol):
             self._awake()
 
     def _awake(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        _settle(self._wake)
 
     def _refuse(self, message: str) -> None:
         """End the parsing, with an error."""
@@ -471,4 +490,10 @@ class Connection(asyncio.Protocol):
             self._head.set_exception(error)
             self._head.exception()  # perhaps nobody waits for it
         self._awake()
+        _settle(self._gathered)
         self._end()
+
+
+def _settle(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

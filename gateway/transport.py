@@ -11,6 +11,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import CoroutineType
 from typing import Any, Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from .errors import BadUpstream, UpstreamTimeout
 from .h1 import HIGH_WATER, PEER, Connection
 from .h1_request import Headers
 from .pool import PER_ROUTE, TOTAL, Pool
+from .waiting import Timer
 
 LARGE = HIGH_WATER  # bytes of a body that need not be there as a whole before it is passed on
 LIMIT = 64 * 1024 * 1024  # bytes of an answer that is read as a whole
@@ -58,6 +60,11 @@ class Stream(Protocol):
         """While the reader of ``chunks`` waits, a piece that comes is offered to ``taker`` at once: True says
         that it has taken it, and the reader waits on. Until the block is left; a compressed body is not
         offered. What ``taker`` raises is raised where the reader waits."""
+        ...
+
+    def gather(self, within: Timer) -> CoroutineType[Any, Any, None]:
+        """Waits until all of the body has come, or much of it, or the time of ``within`` has passed. Nothing
+        is taken; that the connection breaks is told to who reads."""
         ...
 
     async def beginning(self) -> bytes | None:
@@ -286,6 +293,9 @@ class Answer:
     def offer(self, taker: Callable[[bytes], bool]) -> None:
         if not self._connection.coding:
             self._connection.taker = taker
+
+    def gather(self, within: Timer) -> CoroutineType[Any, Any, None]:
+        return self._connection.gather(within)
 
     async def beginning(self) -> bytes | None:
         return None if self._connection.coding else await self._connection.beginning(LARGE)

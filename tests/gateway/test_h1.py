@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from agentgw.gateway import dial, pool
-from agentgw.gateway.errors import BadUpstream, Unconnected
+from agentgw.gateway.errors import BadUpstream, Unconnected, Unreachable
 from agentgw.gateway.h1 import HIGH_WATER, Connection
 from agentgw.gateway.transport import HttpTransport, Transport
+from agentgw.gateway.waiting import Timer
 
 from .agent_server import CHUNKED, HEAD, Script, ends, hangs, says, serving
 
@@ -46,6 +47,55 @@ async def test_left_in_the_middle_the_connection_is_closed(http: HttpTransport) 
                 break
         async with asyncio.timeout(60):
             await server.gone.wait()
+
+
+async def test_what_comes_in_a_short_time_is_gathered(http: HttpTransport) -> None:
+    """The head, pieces and the end each come alone; who waits goes on when all is there."""
+    go = asyncio.Queue[bytes]()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        while piece := await go.get():
+            writer.write(piece)
+
+    async with serving(script) as server, http.stream("GET", server.url) as reply:
+        gathering = asyncio.ensure_future(reply.gather(Timer(60)))
+        go.put_nowait(b"3\r\nabc\r\n")
+        while not http._pool._busy or not next(iter(http._pool._busy))._chunks:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not gathering.done()
+        go.put_nowait(b"2\r\nde\r\n")
+        go.put_nowait(b"0\r\n\r\n")
+        go.put_nowait(b"")
+        await gathering
+        assert reply.complete
+        await reply.gather(Timer(60))  # nothing more will come
+        assert await reply.read() == b"abcde"
+
+
+async def test_what_takes_longer_is_not_waited_for(http: HttpTransport) -> None:
+    async with serving(hangs(CHUNKED + b"3\r\nabc\r\n")) as server, http.stream("GET", server.url) as reply:
+        await reply.gather(Timer(0))
+        assert not reply.complete
+        assert await anext(aiter(reply.chunks())) == b"abc"
+
+
+async def test_much_is_not_gathered(http: HttpTransport) -> None:
+    large = b"x" * (2 * HIGH_WATER)
+    answer = CHUNKED + b"%x\r\n%b\r\n" % (len(large), large)
+    async with serving(hangs(answer)) as server, http.stream("GET", server.url) as reply:
+        await reply.gather(Timer(60))
+        assert not reply.complete
+
+
+async def test_a_connection_that_breaks_is_told_to_who_reads(http: HttpTransport) -> None:
+    async with serving(ends(CHUNKED + b"3\r\nabc\r\n")) as server, http.stream("GET", server.url) as reply:
+        await reply.gather(Timer(60))
+        chunks = aiter(reply.chunks())
+        assert await anext(chunks) == b"abc"
+        with pytest.raises(Unreachable):
+            await anext(chunks)
 
 
 async def test_only_its_end_is_missing(http: HttpTransport) -> None:

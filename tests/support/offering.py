@@ -39,6 +39,8 @@ class Offered:
             else:
                 yield piece
 
+    async def gather(self, within: object) -> None: ...
+
     async def beginning(self) -> bytes | None:
         return None
 

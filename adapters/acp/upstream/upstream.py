@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import cached_property
 from types import CoroutineType
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from ....gateway.owned import may_be
 from ....gateway.ports import Tell
 from ....gateway.telemetry import Span
 from ....gateway.transport import Reply, Stream
+from ....gateway.waiting import Timer
 from .. import codec
 from ..decoding import RunDecoder
 from ..ids import as_uuid, is_uuid
@@ -36,6 +38,7 @@ from .hearing import Hearing, object_of
 from .server import Server, error_of, turn_begin
 
 _encode = msgspec.json.Encoder().encode
+TOGETHER = 0.01  # seconds in which an answer may come, event by event, to be taken for one that came at once
 ANONYMOUS = "anonymous"  # whose callers have no key
 
 
@@ -52,6 +55,10 @@ def session_id(principal: str, context_id: str, owned: bool = False) -> str:
 
 class ACPUpstream(Server):
     """One agent at an ACP server."""
+
+    @cached_property
+    def _patience(self) -> Timer:
+        return Timer(TOGETHER)
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -148,7 +155,7 @@ class ACPUpstream(Server):
                         if (stream.header("content-type") or "").startswith(JSON_TYPE):
                             hearing.run(self.object(await _whole(stream)))
                         else:
-                            await hearing.hear(stream)
+                            await hearing.hear(stream, self._patience)
                 except Unreachable:
                     if decoder.run_id is None:
                         raise

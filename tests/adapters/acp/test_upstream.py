@@ -48,6 +48,7 @@ from agentgw.gateway.model import (
     text_of,
 )
 
+from ...gateway.agent_server import hangs, serving
 from ...support.offering import Offered
 from ...support.ports import find_port
 from ...support.telling import Narrow, held_up, invoked, replied
@@ -367,6 +368,16 @@ async def test_a_cancelled_call_reaches_an_agent_that_says_nothing(host: TestHos
     server = FakeServer({"POST /runs": sse(run_event("created"))})
     async with served(server) as url:
         events = invoked(upstream(host, url), call("x", streaming=False))
+        assert await anext(events) == Started(task_id=RUN, context_id=SESSION)
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+async def test_what_is_waited_for_no_longer_is_told(host: TestHost) -> None:
+    """An agent that goes on after its first event: the run has an id, though nobody follows its answer."""
+    event = b"data: %b\n\n" % json.dumps(run_event("created")).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with serving(hangs(head, b"%x\r\n%b\r\n" % (len(event), event))) as server:
+        events = invoked(upstream(host, server.url), call("x", streaming=False))
         assert await anext(events) == Started(task_id=RUN, context_id=SESSION)
         await events.aclose()  # type: ignore[attr-defined]
 
