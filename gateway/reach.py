@@ -25,6 +25,7 @@ from .transport import Answer, HttpTransport, Stream, Transport
 
 AGAIN = 0.1  # seconds before a second try, give or take half of it; twice that before a third
 RESTARTS, RESTART_PAUSE = 3, 1.0  # of a process: times in a row, then seconds between
+_CLOSED = State.CLOSED  # to find it in its class takes longer
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _Asked = tuple[str, str, Headers, bytes | None, str | None, str]
 
@@ -61,7 +62,7 @@ class AgentTransport(HttpTransport):
         address: str | None = None,
     ) -> Stream:
         breaker = self.breaker
-        if breaker.state is not State.CLOSED and not breaker.admit():
+        if breaker.state is not _CLOSED and not breaker.admit():
             raise CircuitOpen(self._peer, breaker.wait)
         if self._waiting >= self._most:
             raise too_many(self._peer)

@@ -181,6 +181,9 @@ class Link(ABC):
         self.used = time.monotonic()
         call_id = next(self._ids)
         raw: Any = params.get("_meta")
+        if raw is None and self.hello.era == "handshake":
+            call = self.calls[call_id] = Call(call_id, method, caller, msgspec.UNSET)
+            return call, ({**params, "_meta": dict(traced)} if traced else params)
         if type(raw) is wire.KeptMeta and self.hello.era == "modern":
             call = self.calls[call_id] = Call(call_id, method, caller, msgspec.UNSET)
             return call, {**params, "_meta": self._kept(raw, caller, traced)}
