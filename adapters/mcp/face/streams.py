@@ -30,6 +30,11 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Stream:
     """One stream's events, numbered from 1. Made by ``Streams``, which counts what is kept."""
 
+    __slots__ = (
+        "_connection", "_events", "_hung_up", "_known", "_left", "_moved", "_retry", "_streams", "_told",
+        "_wanted", "ended", "last", "number", "on_begun", "size",
+    )  # fmt: skip
+
     def __init__(self, streams: Streams, number: int) -> None:
         self.number = number
         self.ended = False
@@ -254,6 +259,8 @@ class Total:
 class Streams:
     """One session's streams: those of its POSTs that had to become one, and 0, the client's own (GET).
     ``total``: what they are counted in, among those of other sessions, if anything."""
+
+    __slots__ = ("_events", "_numbers", "_streams", "bytes", "own", "total")
 
     def __init__(self) -> None:
         self.own = Stream(self, 0)
