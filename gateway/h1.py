@@ -10,7 +10,6 @@ import asyncio
 import re
 import select
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import httptools
@@ -73,10 +72,10 @@ class Connection(asyncio.Protocol):
     taken all of it, and the reader waits on. What it raises is raised where the reader waits."""
 
     __slots__ = (
-        "_begun", "_between", "_chunks", "_complete", "_cut", "_error", "_framed", "_gathered", "_head",
-        "_interim", "_keep", "_loop", "_method", "_parser", "_paused", "_poll", "_recalled", "_silent",
-        "_size", "_unsent", "_wake", "_write_paused", "answered", "coding", "headers", "idle_since",
-        "on_end", "over", "peer", "status", "taker", "transport",
+        "_begun", "_between", "_chunks", "_complete", "_cut", "_error", "_framed", "_head", "_held",
+        "_interim", "_keep", "_loop", "_method", "_parser", "_patience", "_paused", "_poll", "_recalled",
+        "_silent", "_size", "_unsent", "_wake", "_write_paused", "answered", "coding", "headers",
+        "idle_since", "on_end", "over", "peer", "status", "taker", "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -105,8 +104,11 @@ class Connection(asyncio.Protocol):
         was sent. Raises Unreachable, BadUpstream."""
         await self.begin(method, head, body)
 
-    def begin(self, method: str, head: bytes, body: bytes = b"") -> asyncio.Future[None]:
-        """``send``, to be awaited at once."""
+    def begin(
+        self, method: str, head: bytes, body: bytes = b"", patience: Timer | None = None
+    ) -> asyncio.Future[None]:
+        """``send``, to be awaited at once. ``patience``: once the head is there all of the answer is waited
+        for, so long at most, unless it is large."""
         assert self.transport is not None
         if self._parser is None or self._method in ("HEAD", "CONNECT"):  # such an answer confuses it
             self._parser = cast("Any", httptools.HttpResponseParser(self))
@@ -116,7 +118,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._size = self._silent = self._interim = 0
         self._framed = self._paused = self._complete = self._keep = self._cut = self._between = False
-        self._gathered: asyncio.Future[None] | None = None
+        self._patience, self._held = patience, False
         self._recalled = False  # its head was known, and stands there already
         self.answered = self.over = False
         self._wake: asyncio.Future[None] | None = None
@@ -146,20 +148,6 @@ class Connection(asyncio.Protocol):
     def complete(self) -> bool:
         """Whether all of the answer has come."""
         return self._complete
-
-    async def gather(self, within: Timer) -> None:
-        """Wait until all of the body has come, or much of it, or the time of ``within`` has passed, or
-        nothing more will come. Nothing is taken."""
-        if self._complete or self._paused or self._error is not None:
-            return
-        self._gathered = waiter = self._loop.create_future()
-        late = partial(_settle, waiter)
-        within.start(late)
-        try:
-            await waiter
-        finally:
-            within.stop(late)
-            self._gathered = None
 
     async def beginning(self, size: int) -> bytes | None:
         """What has come of the body once that are ``size`` bytes (at most HIGH_WATER), all of which has not
@@ -282,8 +270,8 @@ class Connection(asyncio.Protocol):
         if own:
             self.headers = self.headers.copy()
             self.headers[known.own] = (_OWN, own.decode())
-        if not self._head.done():
-            self._head.set_result(None)
+        self._complete = known.length >= 0
+        self._headed()
         if self._unsent is not None:
             self._judge()
         if known.length < 0:
@@ -332,6 +320,8 @@ class Connection(asyncio.Protocol):
         self._unsent = None
         if self._complete or not self._begun:
             return
+        if self._held:
+            self._release()
         if not self._head.done():
             self._fail(Unreachable(f"{self.peer} closed the connection", detail=repr(exc)))
         elif self._framed or exc is not None:
@@ -366,7 +356,7 @@ class Connection(asyncio.Protocol):
             self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head.done():
+        if self._held or self._head.done():
             return  # trailers
         key = name.decode("latin-1").lower()
         self._framed = self._framed or key in ("content-length", "transfer-encoding")
@@ -387,12 +377,26 @@ class Connection(asyncio.Protocol):
         for key, value in self.headers:
             if key == "transfer-encoding" and value.strip().lower() != "chunked":
                 self._refuse(f"{self.peer}'s answer has a transfer encoding that nobody asked for")
-        if not self._head.done():
-            self._head.set_result(None)
+        self._headed()
         if self._unsent is not None:
             self._judge()
         if status in _BODYLESS or self._method == "HEAD" or (self._method == "CONNECT" and status < 300):
             self._finish(keep=bool(self._parser.should_keep_alive()))
+
+    def _headed(self) -> None:
+        """The head is there: whoever waits for it goes on, unless there is patience to wait for the rest."""
+        if self._patience is None or self._complete:
+            _settle(self._head)
+        elif not self._head.done():
+            self._held = True
+            self._patience.start(self._release)
+
+    def _release(self) -> None:
+        """Whoever waits goes on, with what there is."""
+        self._held = False
+        if self._patience is not None:
+            self._patience.stop(self._release)
+        _settle(self._head)
 
     def _judge(self) -> None:
         if self.status >= 400:  # it does not want the rest
@@ -408,7 +412,8 @@ class Connection(asyncio.Protocol):
         if self._size >= HIGH_WATER and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
-            _settle(self._gathered)
+            if self._held:
+                self._release()
 
     def on_chunk_header(self) -> None:
         self._between = False
@@ -423,8 +428,8 @@ class Connection(asyncio.Protocol):
     def _finish(self, *, keep: bool) -> None:
         self._keep = keep
         self._complete = True
-        if self._gathered is not None:
-            _settle(self._gathered)
+        if self._held:
+            self._release()
         if self.on_end is not None:
             self._end()
 
@@ -484,13 +489,14 @@ class Connection(asyncio.Protocol):
         raise httptools.HttpParserError(message)
 
     def _fail(self, error: GatewayError) -> None:
+        if self._held:
+            self._release()
         self._error = self._error or error
         self._unsent = None
         if not self._head.done():
             self._head.set_exception(error)
             self._head.exception()  # perhaps nobody waits for it
         self._awake()
-        _settle(self._gathered)
         self._end()
 
 

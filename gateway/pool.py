@@ -17,6 +17,7 @@ from .errors import NoRoom, Unreachable
 from .h1 import PEER, Connection
 from .h1_request import Headers, Target, head_of, target_of
 from .proxies import Proxies
+from .waiting import Timer
 
 IDLE = 4.0  # seconds that a connection is kept: many servers close after 5
 FRESH = 1.5  # the same for what can't be sent again if the agent is just closing it: some close after 2
@@ -77,9 +78,10 @@ class Pool:
         body: bytes | None,
         address: str | None,
         peer: str = PEER,
+        patience: Timer | None = None,
     ) -> Connection:
         """Send a request, wait for the head of the answer. Whoever gets the connection gives it to
-        ``release``. ``peer``: what errors call the other side.
+        ``release``. ``peer``: what errors call the other side; ``patience``: see ``Connection.begin``.
         Raises Unreachable, BadUpstream; cancelled, it closes the connection."""
         way = self._ways.get((url, address)) or self._way(url, address)
         length = None if body is None else len(body)
@@ -96,18 +98,18 @@ class Pool:
         try:
             kept = self._kept(lane, IDLE if method in _REPEATABLE else FRESH)
             if kept is None:
-                return await self._dialled(lane, method, head, body or b"", peer)
+                return await self._dialled(lane, method, head, body or b"", peer, patience)
             self._busy[kept] = lane
             kept.peer = peer
             try:
-                await kept.begin(method, head, body or b"")
+                await kept.begin(method, head, body or b"", patience)
                 return kept
             except BaseException as e:
                 self._drop(kept)
                 # Perhaps the agent was closing it while the request was on its way.
                 if kept.answered or method not in _REPEATABLE or not isinstance(e, Unreachable):
                     raise
-            return await self._dialled(lane, method, head, body or b"", peer)
+            return await self._dialled(lane, method, head, body or b"", peer, patience)
         except BaseException:
             self._leave(lane)
             raise
@@ -122,13 +124,15 @@ class Pool:
         self._ways[url, address] = way
         return way
 
-    async def _dialled(self, lane: _Lane, method: str, head: bytes, body: bytes, peer: str) -> Connection:
+    async def _dialled(
+        self, lane: _Lane, method: str, head: bytes, body: bytes, peer: str, patience: Timer | None
+    ) -> Connection:
         """Send a request on a connection of its own."""
         connection = await self._dialer.dial(lane.route, peer)
         self._busy[connection] = lane
         connection.peer = peer
         try:
-            await connection.begin(method, head, body)
+            await connection.begin(method, head, body, patience)
             return connection
         except BaseException:
             self._drop(connection)

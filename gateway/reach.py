@@ -22,12 +22,13 @@ from .model import Record
 from .ports import Host
 from .telemetry import Tracer
 from .transport import Answer, HttpTransport, Stream, Transport
+from .waiting import Timer
 
 AGAIN = 0.1  # seconds before a second try, give or take half of it; twice that before a third
 RESTARTS, RESTART_PAUSE = 3, 1.0  # of a process: times in a row, then seconds between
 _CLOSED = State.CLOSED  # to find it in its class takes longer
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_Asked = tuple[str, str, Headers, bytes | None, str | None, str]
+_Asked = tuple[str, str, Headers, bytes | None, str | None, str, Timer | None]
 
 
 class AgentTransport(HttpTransport):
@@ -60,6 +61,7 @@ class AgentTransport(HttpTransport):
         headers: Headers = (),
         body: bytes | None = None,
         address: str | None = None,
+        patience: Timer | None = None,
     ) -> Stream:
         breaker = self.breaker
         if breaker.state is not _CLOSED and not breaker.admit():
@@ -68,9 +70,9 @@ class AgentTransport(HttpTransport):
             raise too_many(self._peer)
         self._waiting += 1
         try:
-            connection = await self._pool.open(method, url, headers, body, address, self._peer)
+            connection = await self._pool.open(method, url, headers, body, address, self._peer, patience)
         except Unreachable as e:
-            connection = await self._again(e, (method, url, headers, body, address, self._peer))
+            connection = await self._again(e, (method, url, headers, body, address, self._peer, patience))
         except BaseException:
             if breaker.failures:
                 breaker.dropped()

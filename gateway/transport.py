@@ -11,7 +11,6 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import CoroutineType
 from typing import Any, Protocol
 
 import msgspec
@@ -60,11 +59,6 @@ class Stream(Protocol):
         """While the reader of ``chunks`` waits, a piece that comes is offered to ``taker`` at once: True says
         that it has taken it, and the reader waits on. Until the block is left; a compressed body is not
         offered. What ``taker`` raises is raised where the reader waits."""
-        ...
-
-    def gather(self, within: Timer) -> CoroutineType[Any, Any, None]:
-        """Waits until all of the body has come, or much of it, or the time of ``within`` has passed. Nothing
-        is taken; that the connection breaks is told to who reads."""
         ...
 
     async def beginning(self) -> bytes | None:
@@ -116,8 +110,10 @@ class Transport(Protocol):
         headers: Headers = (),
         body: bytes | None = None,
         address: str | None = None,
+        patience: Timer | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        """Send, and read the body as it comes, in the block, whose end closes it."""
+        """Send, and read the body as it comes, in the block, whose end closes it. ``patience``: the block may
+        begin as late as when all of an answer is there, if its head has not been there for so long before."""
         ...
 
     async def opened(
@@ -128,9 +124,10 @@ class Transport(Protocol):
         headers: Headers = (),
         body: bytes | None = None,
         address: str | None = None,
+        patience: Timer | None = None,
     ) -> Stream:
         """Send, and wait for the head of the answer, which whoever gets it must ``close``. Cancelled, it
-        closes the connection."""
+        closes the connection. ``patience``: see ``stream``."""
         ...
 
     async def aclose(self) -> None: ...
@@ -204,8 +201,9 @@ class HttpTransport:
         headers: Headers = (),
         body: bytes | None = None,
         address: str | None = None,
+        patience: Timer | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        return Block(self.opened(method, url, headers=headers, body=body, address=address))
+        return Block(self.opened(method, url, headers=headers, body=body, address=address, patience=patience))
 
     async def opened(
         self,
@@ -215,8 +213,9 @@ class HttpTransport:
         headers: Headers = (),
         body: bytes | None = None,
         address: str | None = None,
+        patience: Timer | None = None,
     ) -> Stream:
-        connection = await self._pool.open(method, url, headers, body, address)
+        connection = await self._pool.open(method, url, headers, body, address, patience=patience)
         return Answer(connection, self._pool, self._limit)
 
     async def aclose(self) -> None:
@@ -293,9 +292,6 @@ class Answer:
     def offer(self, taker: Callable[[bytes], bool]) -> None:
         if not self._connection.coding:
             self._connection.taker = taker
-
-    def gather(self, within: Timer) -> CoroutineType[Any, Any, None]:
-        return self._connection.gather(within)
 
     async def beginning(self) -> bytes | None:
         return None if self._connection.coding else await self._connection.beginning(LARGE)

@@ -14,6 +14,7 @@ from ..gateway.config import Config
 from ..gateway.model import Record
 from ..gateway.ports import Host
 from ..gateway.transport import Block, Headers, Reply, Stream, Transport
+from ..gateway.waiting import Timer
 from .bearer import Bearer, Header
 
 
@@ -75,8 +76,9 @@ class Authorized:
         headers: Headers = (),
         body: bytes | None = None,
         address: str | None = None,
+        patience: Timer | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        return Block(self.opened(method, url, headers=headers, body=body, address=address))
+        return Block(self.opened(method, url, headers=headers, body=body, address=address, patience=patience))
 
     async def opened(
         self,
@@ -86,8 +88,9 @@ class Authorized:
         headers: Headers = (),
         body: bytes | None = None,
         address: str | None = None,
+        patience: Timer | None = None,
     ) -> Stream:
-        send = partial(self._transport.opened, method, url, body=body)
+        send = partial(self._transport.opened, method, url, body=body, patience=patience)
         if not self._ours(url, address):
             return await send(headers=headers, address=address)
         bearer = self._bearer

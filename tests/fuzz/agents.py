@@ -407,8 +407,6 @@ class Reading:
     def complete(self) -> bool:
         return True
 
-    async def gather(self, within: object) -> None: ...
-
     async def beginning(self) -> bytes | None:
         return None
 

@@ -49,53 +49,75 @@ async def test_left_in_the_middle_the_connection_is_closed(http: HttpTransport) 
             await server.gone.wait()
 
 
-async def test_what_comes_in_a_short_time_is_gathered(http: HttpTransport) -> None:
-    """The head, pieces and the end each come alone; who waits goes on when all is there."""
+async def test_what_comes_in_a_short_time_is_waited_for(http: HttpTransport) -> None:
+    """The head, pieces and the end each come alone; who has patience goes on when all is there."""
     go = asyncio.Queue[bytes]()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(CHUNKED)
         while piece := await go.get():
             writer.write(piece)
 
-    async with serving(script) as server, http.stream("GET", server.url) as reply:
-        gathering = asyncio.ensure_future(reply.gather(Timer(60)))
-        go.put_nowait(b"3\r\nabc\r\n")
-        while not http._pool._busy or not next(iter(http._pool._busy))._chunks:  # noqa: ASYNC110
+    pieces = [b"3\r\nabc\r\n", b"2\r\nde\r\n", b"0\r\nt: x\r\n", b"\r\n"]
+    length = ("content-length", str(len(b"".join(pieces))))
+    with_length = HEAD + b"%b: %b\r\n\r\n" % (length[0].encode(), length[1].encode())
+    in_chunks = ("transfer-encoding", "chunked")
+    async with serving(script) as server:
+        for head, header, said in (
+            (CHUNKED, in_chunks, b"abcde"),
+            (with_length, length, b"".join(pieces)),
+            (CHUNKED, in_chunks, b"abcde"),
+        ):
+            opening = asyncio.ensure_future(http.opened("GET", server.url, patience=Timer(60)))
+            go.put_nowait(head)
+            go.put_nowait(pieces[0])
+            while not (busy := list(http._pool._busy)) or not busy[0]._size:  # noqa: ASYNC110
+                await asyncio.sleep(0)
             await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert not gathering.done()
-        go.put_nowait(b"2\r\nde\r\n")
-        go.put_nowait(b"0\r\n\r\n")
-        go.put_nowait(b"")
-        await gathering
-        assert reply.complete
-        await reply.gather(Timer(60))  # nothing more will come
-        assert await reply.read() == b"abcde"
+            assert not opening.done()
+            for piece in (*pieces[1:], b""):
+                go.put_nowait(piece)
+            reply = await opening
+            assert reply.complete
+            assert reply.headers == [header]
+            assert await reply.read() == said
+            reply.close()
+    assert server.connections == 1
 
 
 async def test_what_takes_longer_is_not_waited_for(http: HttpTransport) -> None:
-    async with serving(hangs(CHUNKED + b"3\r\nabc\r\n")) as server, http.stream("GET", server.url) as reply:
-        await reply.gather(Timer(0))
+    script = hangs(CHUNKED + b"3\r\nabc\r\n")
+    async with serving(script) as server, http.stream("GET", server.url, patience=Timer(0)) as reply:
         assert not reply.complete
         assert await anext(aiter(reply.chunks())) == b"abc"
 
 
-async def test_much_is_not_gathered(http: HttpTransport) -> None:
+async def test_much_is_not_waited_for(http: HttpTransport) -> None:
     large = b"x" * (2 * HIGH_WATER)
-    answer = CHUNKED + b"%x\r\n%b\r\n" % (len(large), large)
-    async with serving(hangs(answer)) as server, http.stream("GET", server.url) as reply:
-        await reply.gather(Timer(60))
+    script = hangs(CHUNKED + b"%x\r\n%b\r\n" % (len(large), large))
+    async with serving(script) as server, http.stream("GET", server.url, patience=Timer(60)) as reply:
         assert not reply.complete
 
 
 async def test_a_connection_that_breaks_is_told_to_who_reads(http: HttpTransport) -> None:
-    async with serving(ends(CHUNKED + b"3\r\nabc\r\n")) as server, http.stream("GET", server.url) as reply:
-        await reply.gather(Timer(60))
+    script = ends(CHUNKED + b"3\r\nabc\r\n")
+    async with serving(script) as server, http.stream("GET", server.url, patience=Timer(60)) as reply:
         chunks = aiter(reply.chunks())
         assert await anext(chunks) == b"abc"
         with pytest.raises(Unreachable):
             await anext(chunks)
+
+
+async def test_the_end_of_the_connection_may_be_that_of_the_answer(http: HttpTransport) -> None:
+    script = ends(HEAD + b"\r\nabc")
+    async with serving(script) as server, http.stream("GET", server.url, patience=Timer(60)) as reply:
+        assert await reply.read() == b"abc"
+
+
+async def test_what_is_no_http_is_told_to_who_reads(http: HttpTransport) -> None:
+    script = hangs(CHUNKED + b"3\r\nabc\r\nx")
+    async with serving(script) as server, http.stream("GET", server.url, patience=Timer(60)) as reply:
+        with pytest.raises(BadUpstream):
+            await reply.read()
 
 
 async def test_only_its_end_is_missing(http: HttpTransport) -> None:
@@ -251,7 +273,7 @@ async def test_a_taker_that_takes_all_keeps_a_fast_agent_reading(http: HttpTrans
 
 @pytest.mark.parametrize("ask", [body, whole])
 async def test_read_to_the_end_it_is_used_again(http: HttpTransport, ask: Any) -> None:
-    async with serving(says(CHUNKED, b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")) as server:
+    async with serving(says(CHUNKED, b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nt: x\r\n\r\n")) as server:
         assert [await ask(http, server.url) for _ in range(3)] == [b"abcde"] * 3
         assert server.connections == 1
 

@@ -39,8 +39,6 @@ class Offered:
             else:
                 yield piece
 
-    async def gather(self, within: object) -> None: ...
-
     async def beginning(self) -> bytes | None:
         return None
 

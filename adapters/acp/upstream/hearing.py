@@ -14,7 +14,6 @@ from ....gateway.model import Event
 from ....gateway.ports import Tell
 from ....gateway.readable import UNREADABLE
 from ....gateway.transport import Stream
-from ....gateway.waiting import Timer
 from ..decoding import RunDecoder, text_at, text_reader, without_pieces
 from ..wire import Json
 
@@ -34,11 +33,8 @@ class Hearing:
         self._reader = sse.Decoder(limit)
         self._room: Awaitable[None] | None = None  # what to wait for before more is told
 
-    async def hear(self, stream: Stream, patience: Timer) -> None:
-        """Until the turn has ended, or the stream has. Where nobody wants to see it grow, what comes within
-        ``patience`` is told at once."""
-        if not self._pieces:
-            await stream.gather(patience)
+    async def hear(self, stream: Stream) -> None:
+        """Until the turn has ended, or the stream has."""
         if stream.complete:
             self._told(await stream.read())
             return

@@ -27,6 +27,7 @@ from ....gateway.ports import Host
 from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Template, server_attributes, trace_headers
 from ....gateway.transport import Reply, Stream
+from ....gateway.waiting import Timer
 from .. import manifests
 from ..faults import as_error, fault_of, spoken
 from ..wire import JSON_TYPE, PAGE, SERVER_ERROR, SETTLED, SSE_TYPE, EventHead, Json
@@ -171,11 +172,11 @@ class Server:
         return await self.host.transport.request(method, url, headers=headers, body=body, timeout=timeout)
 
     def stream(
-        self, method: str, path: str, body: bytes, trace: Trace
+        self, method: str, path: str, body: bytes, trace: Trace, patience: Timer | None = None
     ) -> AbstractAsyncContextManager[Stream]:
-        """The same, with the answer as it comes."""
-        headers = self._headers(trace, body=True)
-        return self.host.transport.stream(method, self.base + path, headers=headers, body=body)
+        """The same, with the answer as it comes; ``patience``: see ``Transport``."""
+        headers, url = self._headers(trace, body=True), self.base + path
+        return self.host.transport.stream(method, url, headers=headers, body=body, patience=patience)
 
     def opened(self, path: str, body: bytes, trace: Trace) -> Coroutine[Any, Any, Stream]:
         """The same for a POST, to be closed by who gets it."""

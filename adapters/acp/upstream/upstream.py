@@ -148,14 +148,16 @@ class ACPUpstream(Server):
         try:
             with Hop(self._span(path, trace, losses), decoder) as span:
                 try:
-                    async with self.stream("POST", path, _encode(sent[0]), span.trace) as stream:
+                    patience = None if pieces else self._patience
+                    opening = self.stream("POST", path, _encode(sent[0]), span.trace, patience)
+                    async with opening as stream:
                         if stream.status >= 300:
                             raise error_of(await _whole(stream), self.record.name)
                         sent.clear()
                         if (stream.header("content-type") or "").startswith(JSON_TYPE):
                             hearing.run(self.object(await _whole(stream)))
                         else:
-                            await hearing.hear(stream, self._patience)
+                            await hearing.hear(stream)
                 except Unreachable:
                     if decoder.run_id is None:
                         raise
