@@ -29,14 +29,17 @@ from ....gateway.model import (
     TaskState,
 )
 from ....gateway.ports import Tell
+from ....gateway.waiting import Timer
 from .. import wire
 from ..codec import MCP, log_event, progress_event, result_events
 from ..losses import of_request, phrases
 from ..wire import Caller, Catalog, RpcError
 from . import following, questions
+from .begun import Begun
 from .choice import Chosen, Named, by_name, choose, merged
 from .turn import Asked, Turn
 
+TOGETHER = 0.01  # seconds after which a call is said to have begun, unless its answer has come
 MAX_TURNS = 2000  # that wait for an answer or run; the oldest is given up
 MAX_ROUNDS = 20  # times one call may ask back
 CAPABILITIES: dict[str, Any] = {**questions.CAPABILITIES, "extensions": {wire.TASKS_EXTENSION: {}}}
@@ -66,6 +69,8 @@ class Turns:
         self._turns: dict[str, Turn] = {}
         self._tools: tuple[Catalog, Named] | None = None
         self._cancelling: set[asyncio.Task[None]] = set()
+        self._soon = Timer(TOGETHER)
+        self._meta = wire.KeptMeta({})
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -75,8 +80,16 @@ class Turns:
     # --- the port ----------------------------------------------------------------------------
 
     async def invoke(self, call: Invocation, tell: Tell) -> None:
-        tell(Started(task_id=call.task_id, context_id=call.context_id))
-        await self._choose(Turn(call), call.message, call.skill, tell)
+        started = Started(task_id=call.task_id, context_id=call.context_id)
+        if call.streaming:
+            tell(started)
+            await self._choose(Turn(call), call.message, call.skill, tell)
+            return
+        begun = Begun(tell, started, self._soon)
+        try:
+            await self._choose(Turn(call), call.message, call.skill, begun)
+        finally:
+            begun.now()
 
     async def reply(self, task: TaskRef, call: Invocation, reply: InputReply, tell: Tell) -> None:
         tell(Started(task_id=task.task_id, context_id=call.context_id))
@@ -173,6 +186,7 @@ class Turns:
                     params["task"] = {}
                 self._runs(turn, self._whole(turn, turn.chosen, params, caller))
                 return None
+            params.setdefault("_meta", self._meta)
             result = await self._asked(turn, turn.chosen, params, caller)
         except asyncio.CancelledError:
             if not turn.stopped:
