@@ -30,6 +30,8 @@ _OURS = frozenset({"a2a", "gateway", "agentgw"})
 class Loss(StrEnum):
     """A kind of thing that gets lost."""
 
+    __hash__ = str.__hash__  # Enum's own is written in Python
+
     AUTHOR = "author of a message"
     FIELDS = "fields that only another protocol has"
     ERROR_DATA = "data of an error"

@@ -68,6 +68,9 @@ def part(raw: Any, where: str = "part") -> Part:
     return msgspec.structs.replace(bare, extra={"acp": kept}) if kept else bare
 
 
+_PLAIN: Extra = {"acp": {"fields": {"content_encoding": "plain"}, "absent": []}}
+
+
 def _plain_text(fields: Json) -> Text | None:
     """What most parts are, found in a fraction of the time: plain text and nothing else."""
     content: Any = fields.get("content")
@@ -75,7 +78,10 @@ def _plain_text(fields: Json) -> Text | None:
         return None
     if len(fields) == 2:
         return Text(text=content)
-    if fields.get("content_encoding") not in (None, "plain"):
+    encoding = fields.get("content_encoding")
+    if encoding == "plain" and len(fields) == 3:
+        return Text(text=content, extra=_PLAIN)
+    if encoding not in (None, "plain"):
         return None
     kept = dict(fields)
     del kept["content_type"], kept["content"]

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Loss(StrEnum):
     """What ACP has no place for: found while writing ACP."""
+
+    __hash__ = str.__hash__  # Enum's own is written in Python
 
     REQUEST_METADATA = "request metadata"
     SKILL = "skill"
@@ -43,6 +46,9 @@ class Unread(StrEnum):
 
 def phrases(found: Collection[StrEnum]) -> tuple[str, ...]:
     """Losses as they are told: sorted, each once."""
-    if not found:
-        return ()
-    return tuple(sorted({str(loss) for loss in found})) if len(found) > 1 else (str(*found),)
+    return _told(frozenset(found)) if found else ()
+
+
+@lru_cache(256)
+def _told(found: frozenset[StrEnum]) -> tuple[str, ...]:
+    return tuple(sorted(map(str, found)))

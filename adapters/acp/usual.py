@@ -124,9 +124,9 @@ def usual(event: bytes) -> Usual | None:
 def usual_ones(events: Sequence[bytes]) -> list[Usual] | None:
     """The same of several, where all are."""
     try:
-        for event in events:
-            if not event.isascii():
+        if not all(map(bytes.isascii, events)):
+            for event in events:
                 must_be_text(event)
-        return [_decode(event) for event in events]
+        return [*map(_decode, events)]
     except UNREADABLE:
         return None

@@ -17,6 +17,8 @@ _OURS = frozenset({MCP, "gateway", "agentgw"})
 class Loss(StrEnum):
     """A kind of thing that gets lost: in a call of a tool, or in an agent's answer to a host."""
 
+    __hash__ = str.__hash__  # Enum's own is written in Python
+
     REQUEST_METADATA = "request metadata"
     TEXT = "text beside a tool's arguments"
     FILES = "files that no argument refers to"

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from agentgw.gateway.errors import BadUpstream, Unconnected, Unreachable, UpstreamTimeout
 from agentgw.gateway.h1_request import Fixed
 from agentgw.gateway.transport import Block, Reply
+from agentgw.gateway.waiting import Timer
 
 NOW = "2026-01-01T00:00:00Z"
 Json = dict[str, Any]
@@ -470,6 +471,7 @@ class Network:
         headers: Any = (),
         body: bytes | None = None,
         address: str | None = None,
+        patience: Timer | None = None,
     ) -> Reading:
         await asyncio.sleep(0.001)
         reading = Reading(self, self._answer(method, url, headers, body))

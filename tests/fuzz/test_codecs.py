@@ -152,7 +152,7 @@ def message_written(message: Message) -> None:
     _encode(acp.input_json(message).value)
     tool = {"name": "echo", "inputSchema": STRING}
     try:
-        chosen = choice.choose(message, "echo", choice.by_name([tool]))
+        chosen = choice.choose(message, "echo", choice.Named([tool]))
         _encode(chosen if isinstance(chosen, InputRequest) else chosen.arguments)
     except InvalidRequest:  # it refers to a file that there is not
         pass

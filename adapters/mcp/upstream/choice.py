@@ -28,7 +28,23 @@ FILE = "$file"
 # servers refuse for an integer. Beyond this a float is not exact.
 _EXACT = 2.0**53
 Tools = Sequence[Mapping[str, Any]]
-Named = Mapping[str, Mapping[str, Any]]
+
+
+class Named(dict[str, Mapping[str, Any]]):
+    """Tools by their names."""
+
+    __slots__ = ("_arguments",)
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__((str(tool.get("name")), tool) for tool in tools)
+        self._arguments: dict[str, str | None] = {}
+
+    def argument(self, name: str) -> str | None:
+        """The one argument of a tool that a text alone can be."""
+        if name not in self._arguments:
+            schema = cast("Mapping[str, Any]", self[name].get("inputSchema") or {})
+            self._arguments[name] = sole_string(schema)
+        return self._arguments[name]
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -37,11 +53,6 @@ class Chosen(msgspec.Struct, frozen=True):
     name: str
     arguments: dict[str, Any]
     losses: tuple[str, ...] = ()
-
-
-def by_name(tools: Tools) -> Named:
-    """The tools, by their names."""
-    return {str(tool.get("name")): tool for tool in tools}
 
 
 def choose(message: Message, skill: str | None, named: Named) -> Chosen | InputRequest:
@@ -69,20 +80,18 @@ def choose(message: Message, skill: str | None, named: Named) -> Chosen | InputR
         return question(named.values(), "" if skill is None else f"There is no tool {skill}.")
     if len(data) > (explicit is not None):
         return question([named[name]])  # no argument could be meant by it, and nothing may be dropped
-    return _from_text(message, named[name], explicit is not None) or question([named[name]])
+    return _from_text(message, named, name, explicit is not None) or question([named[name]])
 
 
-def _from_text(message: Message, tool: Mapping[str, Any], chosen: bool) -> Chosen | None:
-    """A call with the message's text as the only argument. ``chosen``: the tool was named in a structured
-    part, so that it is called without any where none is required."""
-    schema = cast("Mapping[str, Any]", tool.get("inputSchema") or {})
-    text = text_of(message.parts)
-    argument = sole_string(schema)
+def _from_text(message: Message, named: Named, name: str, chosen: bool) -> Chosen | None:
+    """A call of the tool with the message's text as its only argument. ``chosen``: a part with data named it,
+    so that it is called without any where none is required."""
+    text, argument = text_of(message.parts), named.argument(name)
     if argument is not None and text:
         losses = of_call(message, text=False, files=any(isinstance(p, File) for p in message.parts))
-        return Chosen(name=str(tool["name"]), arguments={argument: text}, losses=phrases(losses))
-    if chosen and not schema.get("required"):
-        return _called(message, str(tool["name"]), {})
+        return Chosen(name=name, arguments={argument: text}, losses=phrases(losses))
+    if chosen and not cast("Mapping[str, Any]", named[name].get("inputSchema") or {}).get("required"):
+        return _called(message, name, {})
     return None
 
 

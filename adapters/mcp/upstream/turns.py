@@ -36,7 +36,7 @@ from ..losses import of_request, phrases
 from ..wire import Caller, Catalog, RpcError
 from . import following, questions
 from .begun import Begun
-from .choice import Chosen, Named, by_name, choose, merged
+from .choice import Chosen, Named, choose, merged
 from .turn import Asked, Turn
 
 TOGETHER = 0.01  # seconds after which a call is said to have begun, unless its answer has come
@@ -147,7 +147,7 @@ class Turns:
 
     def _named(self, catalog: Catalog) -> Named:
         if self._tools is None or self._tools[0] is not catalog:
-            self._tools = catalog, by_name(catalog.tools)
+            self._tools = catalog, Named(catalog.tools)
         return self._tools[1]
 
     # --- running -----------------------------------------------------------------------------

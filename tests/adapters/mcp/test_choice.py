@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentgw.adapters.mcp.upstream.choice import Chosen, by_name, choose, merged
+from agentgw.adapters.mcp.upstream.choice import Chosen, Named, choose, merged
 from agentgw.gateway.errors import InvalidRequest
 from agentgw.gateway.model import Data, File, InputRequest, Message, Text
 
@@ -49,7 +49,7 @@ def message(*parts: Any) -> Message:
     ],
 )
 def test_a_tool_that_is_meant_is_called(said: Any, skill: Any, tools: Any, expected: Chosen) -> None:
-    assert choose(message(*said), skill, by_name(tools)) == expected
+    assert choose(message(*said), skill, Named(tools)) == expected
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_tool_that_is_meant_is_called(said: Any, skill: Any, tools: Any, expec
     ],
 )
 def test_what_is_unclear_is_asked_with_the_schemas(said: Any, skill: Any, tools: Any, listed: Any) -> None:
-    question = choose(message(*said), skill, by_name(tools))
+    question = choose(message(*said), skill, Named(tools))
     assert isinstance(question, InputRequest)
     text, data = question.message.parts
     assert isinstance(text, Text) and isinstance(data, Data)
@@ -88,7 +88,7 @@ def test_file_references_become_base64_wherever_they_stand() -> None:
         "more": [{"image": {"$file": "photo.jpg"}}],
         "$file": "not a reference",
     }
-    chosen = choose(message({"tool": "say", "arguments": arguments}, PHOTO, NOTES), None, by_name([SAY]))
+    chosen = choose(message({"tool": "say", "arguments": arguments}, PHOTO, NOTES), None, Named([SAY]))
     assert isinstance(chosen, Chosen)
     assert base64.b64decode(chosen.arguments["data"]) == b"notes"
     assert base64.b64decode(chosen.arguments["more"][0]["image"]) == b"\xff\xd8"
@@ -98,7 +98,7 @@ def test_file_references_become_base64_wherever_they_stand() -> None:
 
 def test_whole_numbers_are_integers_however_the_client_wrote_them() -> None:
     arguments = {"n": 20.0, "list": [-3.0, 2.5, True, 1e300], "photo": {"$file": 0.0}}
-    chosen = choose(message({"tool": "say", "arguments": arguments}, PHOTO), None, by_name([SAY]))
+    chosen = choose(message({"tool": "say", "arguments": arguments}, PHOTO), None, Named([SAY]))
     assert isinstance(chosen, Chosen)
     sent = msgspec.json.encode(chosen.arguments | {"photo": None})
     assert sent == b'{"n":20,"list":[-3,2.5,true,1e300],"photo":null}'
@@ -106,7 +106,7 @@ def test_whole_numbers_are_integers_however_the_client_wrote_them() -> None:
 
 
 def test_a_file_that_nobody_mentions_is_a_loss_that_is_named() -> None:
-    chosen = choose(message("hello", PHOTO), None, by_name([SAY]))
+    chosen = choose(message("hello", PHOTO), None, Named([SAY]))
     assert chosen == Chosen("say", {"text": "hello"}, ("files that no argument refers to",))
 
 
@@ -117,18 +117,18 @@ def test_a_file_that_nobody_mentions_is_a_loss_that_is_named() -> None:
 def test_arguments_that_cannot_be_are_the_callers_mistake(arguments: Any) -> None:
     link = File(uri="https://example.org/x", name="link")
     with pytest.raises(InvalidRequest):
-        choose(message({"tool": "say", "arguments": arguments}, PHOTO, link), None, by_name([SAY]))
+        choose(message({"tool": "say", "arguments": arguments}, PHOTO, link), None, Named([SAY]))
 
 
 def test_an_answer_that_names_a_tool_sends_the_first_message_there() -> None:
     first = message("hello")
-    assert merged(first, message("say"), by_name([SAY, ADD])) == (first, "say")
+    assert merged(first, message("say"), Named([SAY, ADD])) == (first, "say")
 
 
 def test_an_answer_with_arguments_may_use_the_files_sent_before() -> None:
     said, named = merged(
-        message("look", PHOTO), message({"tool": "say", "arguments": {"text": {"$file": 0}}}), by_name([SAY])
+        message("look", PHOTO), message({"tool": "say", "arguments": {"text": {"$file": 0}}}), Named([SAY])
     )
-    chosen = choose(said, named, by_name([SAY, ADD]))
+    chosen = choose(said, named, Named([SAY, ADD]))
     assert isinstance(chosen, Chosen)
     assert base64.b64decode(chosen.arguments["text"]) == b"\xff\xd8"
