@@ -11,11 +11,15 @@ process rests, it is given back.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
+
+from ..gateway.errors import GatewayError
 
 EVERY = 1.0  # seconds between two collections of what is young
 OLDER, ALL = 20, 400  # collections of the young for one that looks further, and for one that looks at all
@@ -28,6 +32,23 @@ def trim() -> None:
     """Give what the C library's allocator has free back to the system, where it can (glibc)."""
     with suppress(AttributeError, OSError, TypeError):  # another C library, no such way to call it
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def giving_back(rest: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Begins to ``rest``, and then trims."""
+    jobs: set[asyncio.Task[None]] = set()
+
+    async def give_back() -> None:
+        with suppress(GatewayError):  # what can't be used now is said where it is used
+            await rest()
+        trim()
+
+    def begin() -> None:
+        job = asyncio.get_running_loop().create_task(give_back())
+        jobs.add(job)
+        job.add_done_callback(jobs.discard)
+
+    return begin
 
 
 class Garbage:

@@ -32,7 +32,7 @@ from ..registry.sqlite import SqliteStore
 from . import owner
 from .auditing import audit_file, moving
 from .banner import banner, credentials
-from .garbage import Garbage
+from .garbage import Garbage, giving_back
 from .reloading import Reloader, Reread
 from .terminal import WrongUse, tame_log
 from .wiring import Gateway
@@ -183,7 +183,7 @@ async def until_stopped(
 ) -> bool:
     """The gateway is ready at ``url``: say so, be found by the command line until ``stopping`` is set, then
     ``drain``; what that says."""
-    gateway.flusher.on_round = Garbage().round
+    gateway.flusher.on_round = Garbage(give_back=giving_back(gateway.store.rest)).round
     owner.write(home, url=url, token=token)
     try:
         config = gateway.config

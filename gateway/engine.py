@@ -283,10 +283,14 @@ class Hub:
             raise UnknownTask(call.task_id)
         if call.context_id and call.context_id != entry.context_id:
             raise InvalidRequest(f"the task belongs to another context: {entry.context_id}")
-        while entry.running and entry.state in PAUSED:
-            assert entry.runner is not None
-            await asyncio.wait([entry.runner])  # it has asked; let it finish its last step
-        known = await self._conversations.get(call.principal, call.agent, entry.context_id)
+        entry.watchers += 1  # it stays in memory meanwhile
+        try:
+            while entry.running and entry.state in PAUSED:
+                assert entry.runner is not None
+                await asyncio.wait([entry.runner])  # it has asked; let it finish its last step
+            known = await self._conversations.get(call.principal, call.agent, entry.context_id)
+        finally:
+            entry.watchers -= 1
         # From here to the launch nothing waits: of several answers at once one goes on.
         if entry.state not in PAUSED:
             raise NotActive(f"the task does not wait for input: it is {entry.state.value}")

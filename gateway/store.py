@@ -175,6 +175,10 @@ class Store(ABC):
     async def context_owner(self, agent: str, upstream_id: str) -> str | None:
         """The first principal of whose conversations the agent called one ``upstream_id``."""
 
+    async def rest(self) -> None:
+        """Nothing is written for now: give back memory that would only make the next writing faster."""
+        return
+
     async def settle(self) -> bool:
         """Have written what other processes, which use the same store, still hold. Whether there are any."""
         return False

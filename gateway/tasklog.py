@@ -294,7 +294,8 @@ class TaskLog:
     def _lighten(self) -> None:
         self._light = True
         self._grows = False
-        self._folding = Folding(lightened(self.task))
+        self._task = lightened(self.task)
+        self._folding = Folding(self._task)
 
     def _fold_on(self) -> None:
         """Fold what could wait."""

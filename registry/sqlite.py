@@ -84,7 +84,8 @@ class SqliteStore(RowStore):
         self._connection = db
         db.execute(f"PRAGMA page_size = {PAGE}")  # of a new file
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {WAL // PAGE}")
+        (page,) = db.execute("PRAGMA page_size").fetchone()
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL // page}")
         db.execute("PRAGMA synchronous = FULL")  # durable when put_record returns
         schema.migrate(db)
 
@@ -107,6 +108,9 @@ class SqliteStore(RowStore):
         finally:
             self._worker.shutdown(wait=False)
             self._lock.release()
+
+    async def rest(self) -> None:
+        await self._run(lambda: self._db.execute("PRAGMA shrink_memory").close())
 
     async def _run(self, work: Callable[[], T], *, opening: bool = False) -> T:
         """``work`` in the worker thread, with SQLite's errors as one clear line. Once it is open, clients may

@@ -13,7 +13,9 @@ import pytest
 from agentgw.adapters.a2a.face.call import Call
 from agentgw.adapters.mcp.face.exchange import Exchange
 from agentgw.adapters.mcp.face.reply import Reply
-from agentgw.cli.garbage import ALL, EVERY, OLDER, REST, WORK, Garbage, trim
+from agentgw.cli import garbage as cli_garbage
+from agentgw.cli.garbage import ALL, EVERY, OLDER, REST, WORK, Garbage, giving_back, trim
+from agentgw.gateway.errors import ConfigError
 from agentgw.gateway.http.connection import Connection
 from agentgw.gateway.http.incoming import Incoming
 from agentgw.gateway.http.request import Request
@@ -191,3 +193,25 @@ def test_memory_is_given_back_once_after_much_work(garbage: Garbage, clock: Cloc
 def test_giving_back_does_no_harm() -> None:
     trim()
     trim()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_store_rests_before_memory_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    done: list[str] = []
+    given = asyncio.Event()
+
+    async def rest() -> None:
+        done.append("rested")
+        if fails:
+            raise ConfigError("the disk is gone")
+
+    def trimmed() -> None:
+        done.append("trimmed")
+        given.set()
+
+    monkeypatch.setattr(cli_garbage, "trim", trimmed)
+    giving_back(rest)()
+    await given.wait()
+    assert done == ["rested", "trimmed"]

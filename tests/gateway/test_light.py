@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
@@ -133,6 +134,16 @@ def test_what_comes_at_once_is_logged_as_if_it_came_one_by_one(turns: list[list[
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tasklog, "MOST", most)
         asyncio.run(run())
+
+
+def test_what_a_light_task_says_is_not_in_memory() -> None:
+    entry, text = new(), "x" * (tasklog.MOST + 1)
+    held = sys.getrefcount(text)
+    entry.append(Started(task_id="up"), MessageDone(message=Message(role="agent", parts=(Text(text=text),))))
+    entry.append(Finished(state=TaskState.COMPLETED))
+    assert is_light(entry.task)
+    entry.saved(entry.snapshot(), entry.last_seq)
+    assert sys.getrefcount(text) == held
 
 
 def new() -> tasklog.TaskLog:

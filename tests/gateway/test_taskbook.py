@@ -10,6 +10,7 @@ import pytest
 from agentgw.gateway import taskbook
 from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.conversations import LENGTH, Conversations
+from agentgw.gateway.engine import Hub
 from agentgw.gateway.errors import ConfigError, InvalidRequest, UnknownTask
 from agentgw.gateway.model import (
     Artifact,
@@ -33,7 +34,7 @@ from agentgw.gateway.model import (
     Text,
     text_of,
 )
-from agentgw.gateway.store import Batch, StoredTask
+from agentgw.gateway.store import Batch, StoredContext, StoredTask
 from agentgw.gateway.tasklog import ALONE, PASSES, WAITING
 from agentgw.registry.memory import MemoryStore
 
@@ -90,6 +91,29 @@ async def test_open_questions_leave_memory_and_can_still_be_answered() -> None:
     assert agent.replies[0][0].task_id == "up 0"
     assert [logged.seq async for logged in again.events()] == [1, 2, 3, 4, 5]
     assert [logged.seq for logged in await again.log()] == [1, 2, 3, 4, 5]
+
+
+async def test_a_task_is_not_forgotten_while_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its conversation may have to be looked up, and others be written meanwhile."""
+
+    class Writing(MemoryStore):
+        engine: Hub | None = None
+
+        async def find_context(self, principal: str, agent: str, context_id: str) -> StoredContext | None:
+            if self.engine is not None:
+                await self.engine.flush()
+            return await super().find_context(principal, agent, context_id)
+
+    monkeypatch.setattr(taskbook, "IDLE_BYTES", 1)
+    store, agent = Writing(), MemoryUpstream(asks, thanks)
+    former = hub(Config(), store, ask=agent)
+    handle = await former.invoke(say("1", "ask"))
+    await handle.settled()
+    await former.flush()
+    engine = store.engine = hub(Config(), store, ask=agent)
+    answered = await engine.invoke(say("red", "ask", task_id=handle.id))
+    assert engine._book._tasks[handle.id] is answered  # pyright: ignore[reportPrivateUsage]
+    assert (await answered.settled()).messages[0].parts == (Text(text="red"),)
 
 
 async def test_what_waits_in_memory_is_the_task_and_not_how_it_came_about() -> None:

@@ -47,7 +47,7 @@ from agentgw.registry import contexttable, lock, schema
 from agentgw.registry.keys import Keys
 from agentgw.registry.memory import MemoryStore
 from agentgw.registry.remote import remote, served
-from agentgw.registry.sqlite import SqliteStore
+from agentgw.registry.sqlite import FILE, PAGE, WAL, SqliteStore
 
 from ..support.examples import examples
 
@@ -555,6 +555,33 @@ def test_a_migration_that_fails_changes_nothing():
     assert schema.schema_version(db) == 1
 
 
+@pytest.mark.parametrize("page", [None, 4096])
+async def test_what_waits_in_the_log_has_one_size_whatever_the_pages_of_an_old_file(tmp_path, page):
+    if page is not None:
+        db = sqlite3.connect(tmp_path / FILE)
+        db.execute(f"PRAGMA page_size = {page}")
+        db.execute("CREATE TABLE x (x)")
+        db.close()
+    async with opened("sqlite", tmp_path) as store:
+
+        def read():
+            return [store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in NAMES]
+
+        size, pages = await store._run(read)
+    assert size == (page or PAGE)
+    assert size * pages == WAL
+
+
+NAMES = ("page_size", "wal_autocheckpoint")
+
+
+async def test_a_resting_store_is_as_it_was(tmp_path):
+    async with opened("sqlite", tmp_path) as store:
+        await store.save(Batch(tasks=[stored_task("t", 1)]))
+        await store.rest()
+        assert await store.load_task("t") == stored_task("t", 1)
+
+
 async def test_a_database_of_a_newer_version_is_left_alone(tmp_path):
     db = sqlite3.connect(tmp_path / "agentgw.db")
     db.execute("PRAGMA user_version = 999")
@@ -569,7 +596,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(tmp_path):
 HOLD = """
 import asyncio, sys
 from pathlib import Path
-from agentgw.registry.sqlite import SqliteStore
+from agentgw.registry.sqlite import FILE, PAGE, WAL, SqliteStore
 
 async def hold():
     store = SqliteStore(Path(sys.argv[1]), spans=1, holder="agentgw serve")

@@ -13,7 +13,7 @@ from ....gateway.errors import BadUpstream, InvalidRequest
 from ....gateway.model import Event
 from ....gateway.ports import Tell
 from ....gateway.readable import UNREADABLE
-from ....gateway.transport import Stream
+from ....gateway.transport import LARGE, Stream
 from ..decoding import RunDecoder, text_at, text_reader, without_pieces
 from ..wire import Json
 
@@ -36,7 +36,7 @@ class Hearing:
     async def hear(self, stream: Stream) -> None:
         """Until the turn has ended, or the stream has."""
         if stream.complete:
-            self._told(await stream.read())
+            self._told(await stream.read(max(self._reader.limit, 4 * LARGE)))  # the limit is an event's
             return
         several = sse.taker(self._reader, text_reader(), self._take)
         stream.offer(AlikeEvents(self._reader, text_at, self._more, several).take)

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ....gateway.durations import duration
 from ....gateway.http.request import Request
-from ....gateway.model import Task, Trace
+from ....gateway.model import Record, Task, Trace
 from ....gateway.ports import AgentView, Engine
 from ....gateway.telemetry import LENGTH, Attribute, Span, Template, Tracer
 from .. import wire
@@ -191,20 +191,19 @@ class Exchange:
             self.span.template = self._template(view)
 
     def _template(self, view: AgentView | None) -> Template:
-        kept = self.kind.spans
-        if kept is not None and kept[1] is view and kept[2] == self.revision:
+        kept, record = self.kind.spans, None if view is None else view.record
+        if kept is not None and kept[1] is record and kept[2] == self.revision:
             return kept[0]
-        template = self._template_for(view)
-        self.kind.spans = template, view, self.revision
+        template = self._template_for(record)
+        self.kind.spans = template, record, self.revision
         return template
 
-    def _template_for(self, view: AgentView | None) -> Template:
+    def _template_for(self, record: Record | None) -> Template:
         named = self.name if self.method != wire.RESOURCES_READ else None
         if named is not None:
             named = named[:LENGTH]  # no more of it is kept
-        if view is None or self.method not in _CALLS:
+        if record is None or self.method not in _CALLS:
             return _template(self.method[:LENGTH], named, self.revision)
-        record = view.record
         return _template(self.method, named, self.revision, record.name, record.protocol)
 
     @property

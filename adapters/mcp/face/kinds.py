@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from ....gateway.ports import AgentView
+from ....gateway.model import Record
 from ....gateway.readable import UNREADABLE
 from ....gateway.telemetry import Template
 from .. import wire
@@ -77,7 +77,7 @@ class Kind:
         value = None if named is None else getattr(head, READ[named])
         self.name: str | None = value if isinstance(value, str) else None
         self.revision = ""
-        self.spans: tuple[Template, AgentView | None, str] | None = None
+        self.spans: tuple[Template, Record | None, str] | None = None
         self.capabilities: dict[str, Any] = {}
         self.info: dict[str, Any] | None = None
         if era == "modern":

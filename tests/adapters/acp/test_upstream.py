@@ -15,6 +15,7 @@ from msgspec import Raw
 from agentgw.adapters.acp import adapter
 from agentgw.adapters.acp.upstream.server import split_url
 from agentgw.adapters.acp.upstream.upstream import ACPUpstream, session_id
+from agentgw.gateway.config import Config, Limits
 from agentgw.gateway.errors import (
     AgentError,
     BadUpstream,
@@ -47,6 +48,7 @@ from agentgw.gateway.model import (
     Trace,
     text_of,
 )
+from agentgw.gateway.transport import HttpTransport
 
 from ...gateway.agent_server import hangs, serving
 from ...support.offering import Offered
@@ -380,6 +382,18 @@ async def test_what_is_waited_for_no_longer_is_told(host: TestHost) -> None:
         events = invoked(upstream(host, server.url), call("x", streaming=False))
         assert await anext(events) == Started(task_id=RUN, context_id=SESSION)
         await events.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_stream_may_be_larger_than_any_of_its_events(host: TestHost) -> None:
+    """Though it is there as a whole, and is read so."""
+    host.config = Config(limits=Limits(body=2000))
+    host.transport = HttpTransport(limit=2000)
+    pieces = [part_event("x" * 100) for _ in range(100)]
+    server = FakeServer({"POST /runs": sse(run_event("created"), *pieces, run_event("completed", output=[]))})
+    async with served(server) as url:
+        events = await collected(invoked(upstream(host, url), call("x", streaming=False)))
+    assert len(only(events, MessageDelta)) == 100
+    assert isinstance(events[-1], Finished)
 
 
 async def test_a_stream_that_broke_for_good_is_a_clear_error(host: TestHost) -> None:
