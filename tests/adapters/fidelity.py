@@ -23,7 +23,7 @@ from agentgw.adapters.acp.encoding import RunEncoder
 from agentgw.adapters.mcp import codec as mcp
 from agentgw.adapters.mcp import losses as mcp_losses
 from agentgw.adapters.mcp.face import answers
-from agentgw.adapters.mcp.upstream.choice import Chosen, by_name, choose
+from agentgw.adapters.mcp.upstream.choice import Chosen, Named, choose
 from agentgw.gateway.lifecycle import fold, joined
 from agentgw.gateway.model import (
     Artifact,
@@ -72,7 +72,7 @@ def ask_a2a(message: Message) -> tuple[Message, Told]:
 
 def ask_mcp(message: Message) -> tuple[Message, Told]:
     """As the call of a tool; the data part that asks for it says all that a tool can be told."""
-    chosen = choose(message, None, by_name([{"name": TOOL, "inputSchema": {"type": "object"}}]))
+    chosen = choose(message, None, Named([{"name": TOOL, "inputSchema": {"type": "object"}}]))
     assert isinstance(chosen, Chosen)
     call = Data(data={"tool": chosen.name, "arguments": json.loads(json.dumps(chosen.arguments))})
     return Message(role="user", parts=(call,)), chosen.losses
