@@ -21,7 +21,7 @@ from .waiting import Timer
 
 IDLE = 4.0  # seconds that a connection is kept: many servers close after 5
 FRESH = 1.5  # the same for what can't be sent again if the agent is just closing it: some close after 2
-KEPT = 64  # per route
+KEPT = 256  # per route
 PER_ROUTE, TOTAL = 1024, 2048  # in use at once
 WAYS = 4096  # URLs whose way is remembered
 SETTLE = 0.5  # seconds that an answer whose content has come has to come to its end
@@ -45,7 +45,7 @@ class _Lane:
     def __init__(self, route: Route) -> None:
         self.route = route
         self.taken = self.users = 0
-        self.kept: list[Connection] = []
+        self.kept: deque[Connection] = deque()  # the one used last is the last
 
 
 class Pool:
@@ -162,9 +162,11 @@ class Pool:
         self._forget(lane)
 
     def _keep(self, lane: _Lane, connection: Connection) -> None:
-        if connection.reusable and len(lane.kept) < KEPT and not self._closed:
+        if connection.reusable and not self._closed:
             connection.idle_since = time.monotonic()
             lane.kept.append(connection)
+            if len(lane.kept) > KEPT:  # what a burst before has left must not stand in the way
+                lane.kept.popleft().close()
             if self._sweeping is None:
                 self._sweeping = asyncio.get_running_loop().call_later(IDLE, self._sweep)
         else:

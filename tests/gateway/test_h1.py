@@ -17,7 +17,7 @@ from agentgw.gateway.h1 import HIGH_WATER, Connection
 from agentgw.gateway.transport import HttpTransport, Transport
 from agentgw.gateway.waiting import Timer
 
-from .agent_server import CHUNKED, HEAD, Script, ends, hangs, says, serving
+from .agent_server import CHUNKED, GOOD, HEAD, Script, ends, hangs, says, serving
 
 
 @pytest.fixture
@@ -317,6 +317,31 @@ async def test_what_cannot_be_sent_again_takes_no_old_connection(
         for method, connections in (("GET", 1), ("PUT", 1), ("POST", 2), ("POST", 3), ("DELETE", 3)):
             await http.request(method, server.good)
             assert server.connections == connections
+
+
+async def test_connections_of_a_burst_do_not_stand_in_the_way_of_new_ones(
+    http: HttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are too old for a POST, and as many as are kept: a new one is kept in their place."""
+    monkeypatch.setattr(pool, "KEPT", 3)
+    burst = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if server.connections == 3:
+            burst.set()
+        await burst.wait()
+        writer.write(GOOD)
+
+    async with serving(script) as server:
+        await asyncio.gather(*(whole(http, server.url) for _ in range(3)))
+        for lane in http._pool._lanes.values():
+            for connection in lane.kept:
+                connection.idle_since -= pool.FRESH
+        for _ in range(3):
+            await whole(http, server.good)
+        assert server.connections == 4
+        async with asyncio.timeout(60):
+            await server.gone.wait()  # the oldest, whose place it took
 
 
 async def test_what_nobody_uses_is_closed(http: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
