@@ -54,8 +54,9 @@ from .readable import UNREADABLE
 from .seal import Sealer
 from .store import Store, StoredItems
 from .taskbook import TaskBook
-from .tasklog import TaskLog, now
+from .tasklog import TaskLog
 from .telemetry import Span, Tracer
+from .timestamps import now
 from .transport import HttpTransport, Transport
 from .turn import Turn, Work
 from .waiting import Timers

@@ -7,15 +7,14 @@ one well-framed answer to what was asked is an error, and such a connection is n
 from __future__ import annotations
 
 import asyncio
-import re
 import select
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import httptools
 
 from .errors import BadUpstream, GatewayError, Unreachable
-from .recurring import Recurring, has_lines
+from .h1_known import OWN, around, heads, learn
 from .waiting import Timer
 
 HIGH_WATER = 256 * 1024  # bytes of a body that wait before reading pauses
@@ -24,17 +23,6 @@ MAX_INTERIM = 256  # 1xx answers before the answer
 PIECE = 64 * 1024  # bytes of a request written, or of an answer parsed, at once
 PEER = "the agent"  # for want of a name
 _BODYLESS = frozenset({204, 304})
-
-
-class _Known(NamedTuple):
-    """The head of an answer that came before, with a body of ``length`` bytes (-1: in chunks). ``own``: which
-    of the headers has a value that no other answer has (-1: none)."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    coding: str
-    length: int
-    own: int
 
 
 def content_coding(headers: list[tuple[str, str]]) -> str:
@@ -46,21 +34,7 @@ def content_coding(headers: list[tuple[str, str]]) -> str:
     return ""
 
 
-_known: Recurring[_Known] = Recurring(256 * 1024)
-_OWN = "run-id"  # a header of which each answer has a value of its own: heads are known by what is around it
-_own = re.compile(rb"\r\n[Rr]un-[Ii][Dd]: ([A-Za-z0-9-]+)\r\n").search
 _CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-def _around(data: bytes) -> tuple[bytes, bytes, int] | None:
-    """Of the head that ``data`` begins with: what is around its own value (no whole head looks so), that
-    value, and the bytes of the head. None: it has no such value."""
-    size = data.find(b"\r\n\r\n") + 4
-    found = _own(data, 0, size)
-    if found is None:
-        return None
-    at, end = found.span(1)
-    return data[:at] + data[end : size - 1], data[at:end], size
 
 
 class Connection(asyncio.Protocol):
@@ -256,20 +230,20 @@ class Connection(asyncio.Protocol):
     def _recognized(self, data: bytes) -> bytes:
         """What is to be parsed of ``data``, the first that came: nothing of a whole answer with a head that
         is known, and a shorter head where such a one says that the body comes in chunks."""
-        found, own = _known.find(data), b""
+        found, own = heads.find(data), b""
         if found is not None:
             known, size = found
         else:
-            around = _around(data)
-            if around is None or (known := _known.get(around[0])) is None:
+            parts = around(data)
+            if parts is None or (known := heads.get(parts[0])) is None:
                 return data
-            _, own, size = around
+            _, own, size = parts
         if self._method in ("HEAD", "CONNECT") or (known.length >= 0 and len(data) != size + known.length):
             return data
         self.status, self.headers, self.coding, self._framed = known.status, known.headers, known.coding, True
         if own:
             self.headers = self.headers.copy()
-            self.headers[known.own] = (_OWN, own.decode())
+            self.headers[known.own] = (OWN, own.decode())
         self._complete = known.length >= 0
         self._headed()
         if self._unsent is not None:
@@ -286,22 +260,8 @@ class Connection(asyncio.Protocol):
         """``data`` was a whole answer."""
         if not self._keep or self._error is not None or self.status in _BODYLESS or self._interim:
             return
-        own = [at for at, (key, _) in enumerate(self.headers) if key == _OWN]
-        around = _around(data) if own else None
-        head = _known.again(data) if around is None else _known.came(around[0])
-        if head is None or len(own) > 1 or self._method in ("HEAD", "CONNECT"):
-            return
-        whole = data[: data.index(b"\r\n\r\n") + 4]
-        if not has_lines(whole, len(self.headers) + 2):
-            return
-        framing = [(k, v) for k, v in self.headers if k in ("content-length", "transfer-encoding")]
-        length = len(data) - len(whole)
-        if framing == [("transfer-encoding", "chunked")] and self.status == 200:
-            length = -1
-        elif framing != [("content-length", str(length))]:
-            return
-        at = own[0] if around is not None else -1
-        _known.keep(head, _Known(self.status, self.headers, self.coding, length, at))
+        if self._method not in ("HEAD", "CONNECT"):
+            learn(data, self.status, self.headers, self.coding)
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._silent += len(data)

@@ -17,6 +17,10 @@ class Recurring(Generic[T]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing any more."""
         self._values: dict[bytes, T] = {}
         self._size = 0
         self._once = array("q", (0, 0)) * _ONCE
@@ -50,8 +54,7 @@ class Recurring(Generic[T]):
     def keep(self, head: bytes, value: T) -> None:
         """From now on ``find`` has it."""
         if self._size > self._limit:
-            self._values.clear()
-            self._size = 0
+            self.forget()
         self._values[head] = value
         self._size += len(head)
 

@@ -19,11 +19,13 @@ import msgspec
 
 from .asking import Asking
 from .errors import ConfigError, UnknownTask
+from .history import SETTLED
 from .homes import Homes
 from .lifecycle import PAUSED, TERMINAL
 from .model import Logged, Principal, Task, TaskRef, TaskState
 from .store import Batch, Store, StoredTask
-from .tasklog import SETTLED, TaskLog, now
+from .tasklog import TaskLog
+from .timestamps import now
 
 log = logging.getLogger("agentgw.engine")
 

@@ -3,74 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache, partial
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from time import time_ns
 
 from .errors import Draining
-from .lifecycle import PAUSED, PIECES, TERMINAL, TURNS, Folding, at_once, next_state
-from .light import MOST, SAYS, is_light, light, lightened, said, whole
-from .model import (
-    Event,
-    Logged,
-    Place,
-    Started,
-    Task,
-    TaskRef,
-    TaskState,
-)
+from .history import History, LoadEvents
+from .lifecycle import PIECES, TERMINAL, TURNS, next_state
+from .light import MOST, SAYS
+from .model import Event, Logged, Place, Started, Task, TaskRef, TaskState
 from .pace import NEAR, Pace, Reader, size_of
-from .store import StoredLog, StoredTask
+from .store import StoredTask
+from .timestamps import now
 from .waiting import Timer
 
-SETTLED = TERMINAL | PAUSED
 _SUBMITTED, _WORKING = TaskState.SUBMITTED, TaskState.WORKING  # to find them in their class takes longer
-UNWRITTEN = 8 * 1024 * 1024  # bytes of a task that says much, which may wait to be written
 WAITING = 200  # pieces of an answer that may wait for more, to be written together with it,
 PASSES = 5  # and at which writing they are written, be they as few as they may
 ALONE = 8  # pieces that may wait where nobody follows: of many whose clients have gone memory would be full
 LONG = 4096  # characters of a text to which more is not joined where nobody follows
-LoadEvents = Callable[[str, int], Awaitable[Sequence[Logged]]]
+_NOBODY = Pace()  # of all logs that nobody reads
 Reached = Callable[["TaskLog"], bool]  # whether what somebody waits for has come
 
 
-_MILLISECONDS = [f".{ms:03d}Z" for ms in range(1000)]
+class TaskLog(History):
+    """A task's history while it goes on. Implements ``ports.TaskHandle``.
 
-
-def now() -> str:
-    """The time as the model writes it: UTC, milliseconds, ``Z``."""
-    return _written(time_ns() // 1_000_000)
-
-
-def _written(ms: int) -> str:
-    return _second(ms // 1000) + _MILLISECONDS[ms % 1000]
-
-
-@lru_cache(2)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-class TaskLog:
-    """A task with its events. Implements ``ports.TaskHandle``.
-
-    ``state``: its state now; ``settled_now``: whether that is an end, or it waits for input. ``last_seq``:
-    the number of the newest event; 0 before the first. ``stored``: how many events are in the store already;
-    those up to ``first`` are only there (who follows has read them, or nobody does), and ``load`` fetches
-    them. ``relayed``: a relay saw it pass; there is no
-    log, and its agent knows best what it is. ``watchers``: how many follow it. ``noted``: whether the book
-    knows that it has changed since it was written.
+    ``runner`` is at work on it; ``watchers``: how many follow it. ``noted``: whether the book knows that it
+    has changed since it was written; ``booked``: the state by which the book has it, ``weight``: roughly the
+    bytes held, as the book counts them.
 
     Whoever follows a task that is ``left`` to the next process of the gateway gets Draining raised.
     """
 
     __slots__ = (
-        "_came", "_first", "_folded", "_folding", "_grows", "_light", "_load", "_loading", "_logged",
-        "_pace", "_passed", "_pressing", "_said", "_saved", "_task", "_texts", "_unwritten", "_waiting",
-        "_writes", "_written", "agent", "booked", "canceled_by_client", "context_id", "id", "last_seq",
-        "left", "noted", "principal", "relayed", "runner", "settled_now", "state", "stored", "upstream",
-        "watchers", "weight",
+        "_came", "_pace", "_passed", "_pressing", "_waiting", "booked", "canceled_by_client", "left", "noted",
+        "runner", "watchers", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -83,60 +51,17 @@ class TaskLog:
         last_seq: int = 0,
         relayed: bool = False,
     ) -> None:
-        self.id, self.agent, self.context_id = task.id, task.agent, task.context_id
-        self.principal = principal
-        self.upstream = upstream
-        self.stored = last_seq
-        self.relayed = relayed
-        self.weight = 0  # roughly the bytes held, as the book counts them
+        History.__init__(self, task, principal, load, upstream, last_seq, relayed)
+        self.weight = self.watchers = 0
         self.runner: asyncio.Task[None] | None = None
-        self.canceled_by_client = False
-        self.watchers = 0
-        self.booked: TaskState | None = None  # the state by which the book has it
-        self.noted = False
-        self.left = False
-        self._light = is_light(task)
-        self._task = task  # as it was when it was read last
-        self._folding: Folding | None = None  # takes the place of that once there are pieces
-        self._folded = last_seq  # events that are in there; the others wait until it is read
-        self._moved(task.state)
-        self.last_seq: int = last_seq
+        self.booked: TaskState | None = None
+        self.canceled_by_client = self.noted = self.left = False
         self._came = 0  # how many events were logged the last time
-        self._said = 0  # bytes by which the task has grown
-        self._unwritten = 0  # bytes that it has said and the store does not have, once it is light
-        self._writes: asyncio.Future[None] | None = None  # until fewer are
-        self._written = False  # whether the store took what there was the last time
-        self._saved: TaskState | None = None  # the state that the store has seen
         self._pressing = 0  # the newest event that is no mere piece
         self._passed = 0  # how often what there is was not written
-        self._first: int = last_seq
-        self._load = load
-        self._logged: list[Logged] = []
-        # What came last, not logged yet: milliseconds since 1970, and what ``more`` was told.
-        self._texts: list[tuple[int, str, Place]] = []
         # What somebody waits for, and whether it has come: False when it is too late.
         self._waiting: list[tuple[Reached, asyncio.Future[bool]]] = []
-        self._pace = Pace()
-        self._loading = 0  # who reads the log out of the store just now
-
-    @property
-    def task(self) -> Task:
-        """The task as it is now; one that says much is without that (``light``). Puts together what came
-        since the last reading."""
-        if self._folded < self.last_seq:
-            self._fold_on()
-        folding = self._folding
-        if folding is None:
-            return self._task
-        return folding.task if folding.stale else folding.last
-
-    async def whole(self, until: int | None = None) -> Task:
-        """See ``ports.TaskHandle``."""
-        if not self._light:
-            return self.task
-        until = self.last_seq if until is None else until
-        log = [logged for logged in await self.log() if logged.seq <= until]
-        return whole(self.task, log) if log else self.task
+        self._pace = _NOBODY
 
     @property
     def running(self) -> bool:
@@ -225,19 +150,6 @@ class TaskLog:
         texts.append((time_ns() // 1_000_000, text, place))
         return True
 
-    @property
-    def _events(self) -> list[Logged]:
-        """All that was logged after ``_first``."""
-        if self._texts:
-            self._put_together()
-        return self._logged
-
-    def _put_together(self) -> None:
-        logged, texts = self._logged, self._texts
-        for seq, (ms, text, place) in enumerate(texts, self._first + len(logged) + 1):
-            logged.append(Logged(seq=seq, at=_written(ms), event=place.event(text)))
-        texts.clear()
-
     def _log(self, logged: Logged) -> None:
         event = logged.event
         if self._light or self.state is _SUBMITTED or type(event) not in PIECES:
@@ -272,61 +184,11 @@ class TaskLog:
         if self.settled_now:
             wake.set_result(None)
 
-    def _saw(self, event: Event) -> None:
-        """What an event means at once: for the state, and for how much there is to keep."""
-        kind = type(event)
-        if self.state is _SUBMITTED or kind in TURNS:
-            state = next_state(self.state, event)
-            if state is not self.state:
-                self._moved(state)
-        if kind in SAYS:
-            if self._light:
-                self._unwritten += size_of(event)
-            else:
-                self._said += size_of(event)
-
-    def _fold(self, logged: Logged) -> None:
-        if self._folding is None:
-            self._folding = Folding(self._task)
-        self._folding.add(light(logged.event) if self._light else logged.event, logged.at)
-        self._folded = logged.seq
-
-    def _lighten(self) -> None:
-        self._light = True
-        self._grows = False
-        self._task = lightened(self.task)
-        self._folding = Folding(self._task)
-
-    def _fold_on(self) -> None:
-        """Fold what could wait."""
-        log = self._events[self._folded - self._first :]
-        self._folded = self.last_seq
-        if self._folding is None:
-            task = at_once(self._task, log)
-            if task is not None:
-                self._task = task
-                return
-            self._folding = Folding(self._task)
-        self._folding.grow(log)
-
-    def _moved(self, state: TaskState) -> None:
-        self.state = state
-        self.settled_now = state in SETTLED
-        self._grows = not (self._light or state is _SUBMITTED or self.settled_now)
-
-    def _named(self, event: Started) -> None:
-        known = self.upstream or TaskRef(task_id="")
-        self.upstream = TaskRef(
-            task_id=event.task_id or known.task_id, context_id=event.context_id or known.context_id
-        )
-
     def room(self) -> asyncio.Future[None] | None:
         """What to wait for before more is logged; None while somebody who reads the log keeps up, or nobody
         does read it. One that says much waits for the store, too, as long as that takes what there is."""
-        if self._unwritten > UNWRITTEN and self._written:
-            if self._writes is None or self._writes.done():
-                self._writes = asyncio.get_running_loop().create_future()
-            return self._writes
+        if (writes := self._room()) is not None:
+            return writes
         last_seq = self.last_seq
         readers = self._pace.readers
         for reader in readers:
@@ -387,11 +249,16 @@ class TaskLog:
         taker: Callable[[Logged], bool] | None = None,
         more: Callable[[str, Place], bool] | None = None,
     ) -> AsyncGenerator[Logged]:
+        if self._pace is _NOBODY:
+            self._pace = Pace()
         reader, pace = Reader(after, taker, more), self._pace
         self.watchers += 1
         try:
             if after < self._first:
-                for logged in await self._stored(after, reader):
+                stored = await self._stored(after)
+                reader.read = self._first
+                pace.joins(reader)
+                for logged in stored:
                     yield logged
             else:
                 pace.joins(reader)
@@ -418,22 +285,6 @@ class TaskLog:
         finally:
             reader.wake = None
 
-    async def log(self) -> Sequence[Logged]:
-        return [*(await self._stored(0) if self._first else ()), *self._events]
-
-    async def _stored(self, after: int, reader: Reader | None = None) -> Sequence[Logged]:
-        """Of the events from ``after`` on those that only the store has. ``reader`` goes on with the others,
-        which stay until then."""
-        self._loading += 1
-        try:
-            loaded = await self._load(self.id, after)
-        finally:
-            self._loading -= 1
-        if reader is not None:
-            reader.read = self._first
-            self._pace.joins(reader)
-        return [logged for logged in loaded if logged.seq <= self._first]
-
     async def settled(self, within: Timer | None = None) -> Task:
         if not self.settled_now:
             await self._until(_is_settled, within)
@@ -455,10 +306,6 @@ class TaskLog:
             await self._until(_has_begun)
         return self.upstream
 
-    def unsaved(self) -> Sequence[Logged]:
-        """Events that the store does not have yet."""
-        return self._events[max(self.stored - self._first, 0) :]
-
     def waits(self) -> bool:
         """Whether it is passed by for now: all that is not written is a few pieces of an answer under way. A
         writing costs by the task, not by its pieces."""
@@ -472,75 +319,19 @@ class TaskLog:
             and self.last_seq - self.stored <= (WAITING if self.watchers else ALONE)
         )
 
-    def snapshot(self) -> StoredTask | None:
-        """What the store keeps of the task itself; None when it has seen this state: the events are enough
-        to make the rest of a running task from what it has."""
-        if self._saved is self.state and not self.relayed and not self.settled_now:
-            return None
-        return StoredTask(
-            task=self.task,
-            principal=self.principal,
-            upstream=self.upstream,
-            last_seq=self.last_seq,
-            relayed=self.relayed,
-        )
-
     def saved(self, snapshot: StoredTask | None, seq: int) -> None:
-        """The store has the snapshot, and the events up to ``seq``."""
-        if snapshot is not None:
-            self._saved = snapshot.task.state
-        self._written = True
-        if not seq:  # there was nothing to tell but what it is
+        History.saved(self, snapshot, seq)
+        if not seq:
             return
-        if seq > self.stored:
-            self.stored = seq
         self._passed = 0
-        if self._light:
-            self._unwritten = sum(said(logged.event) for logged in self.unsaved())
         if self.runner is not None and self.runner.done():
             self.runner = None  # with all that a finished coroutine holds: of many that wait it would be most
-        if self._writes is not None and self._unwritten <= UNWRITTEN:
-            self._write_on()
         self._trim()
-
-    def not_saved(self) -> None:
-        """The store took nothing this time."""
-        self._written = False
-        self._write_on()
-
-    def _write_on(self) -> None:
-        if self._writes is not None and not self._writes.done():
-            self._writes.set_result(None)
-        self._writes = None
 
     def _trim(self) -> None:
         """Let go of the events that the store has and everybody who follows has read."""
-        read = self._pace.slowest(self.stored) if self._pace.readers else self.stored
-        spare = min(self.stored, read) - self._first
-        if spare > 0 and not self._loading:
-            if self._folded < self.last_seq:
-                self._fold_on()
-            del self._events[:spare]
-            self._first += spare
-
-    def weighed(self, size: int) -> int:
-        """Roughly the bytes held by a task whose snapshot takes ``size``."""
-        return 1000 + size + 200 * len(self._events)
-
-    def restore(self, log: StoredLog) -> None:
-        """Take in what was stored after the task itself was, up to the first event that is missing; what is
-        logged from now on has a number of its own all the same."""
-        for logged in log.events:
-            if logged.seq == self._first + 1:
-                self._saw(logged.event)
-                self._fold(logged)
-                self._first = self.stored = self.last_seq = logged.seq
-                if self._said > MOST and not self._light:
-                    self._lighten()
-                if isinstance(logged.event, Started):
-                    self._named(logged.event)
-        if log.last > self.last_seq:
-            self._first = self._folded = self.stored = self.last_seq = log.last
+        readers = self._pace.readers
+        self._let_go(min(self.stored, self._pace.slowest(self.stored)) if readers else self.stored)
 
 
 def _is_late(waiter: asyncio.Future[bool]) -> None:

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgw.gateway import h1
+from agentgw.gateway import h1, h1_known
 from agentgw.gateway.errors import GatewayError
-from agentgw.gateway.recurring import Recurring
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: a\r\nContent-Length: 5\r\n\r\nhello"
 ANSWERS = [
@@ -91,7 +90,7 @@ def test_what_is_known_is_told_as_what_is_parsed(answer: bytes, cuts: list[int],
 
 async def before_and_after(answer: bytes, cuts: list[int], method: str) -> tuple[Any, Any]:
     """What comes of an answer when nothing is known, and when all that can be is."""
-    h1._known = Recurring(1 << 18)  # pyright: ignore[reportPrivateUsage]
+    h1_known.heads.forget()
     fresh = await outcome(answer, cuts, method)
     for known in ANSWERS:
         for own in (b"2-b", b"3-c", b"4-d"):
@@ -151,13 +150,11 @@ def test_pieces_of_chunks_are_what_the_parser_makes_of_them(pieces: list[bytes])
 
 
 @pytest.mark.parametrize("index", range(len(ANSWERS)))
-async def test_only_answers_whose_head_says_all_are_known(
-    index: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(h1, "_known", Recurring(1 << 18))
+async def test_only_answers_whose_head_says_all_are_known(index: int) -> None:
+    h1_known.heads.forget()
     answer = ANSWERS[index]
     for own in (b"2-b", b"3-c"):
         await outcome(answer.replace(b"1-a", own), [], "GET")
-    around = h1._around(answer)  # pyright: ignore[reportPrivateUsage]
-    known = h1._known.find(answer) or (around and h1._known.get(around[0]))  # pyright: ignore[reportPrivateUsage]
+    around = h1_known.around(answer)
+    known = h1_known.heads.find(answer) or (around and h1_known.heads.get(around[0]))
     assert (known is not None) == (index in KNOWN)

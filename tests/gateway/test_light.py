@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgw.gateway import tasklog
+from agentgw.gateway import history, tasklog
 from agentgw.gateway.errors import ConfigError
 from agentgw.gateway.lifecycle import Folding
 from agentgw.gateway.light import is_light, light, lightened, whole
@@ -36,7 +36,7 @@ from agentgw.gateway.model import (
     TaskState,
     Text,
 )
-from agentgw.gateway.store import Batch
+from agentgw.gateway.store import Batch, StoredLog
 from agentgw.registry.memory import MemoryStore
 
 from ..support.memory import MemoryUpstream, hub, say
@@ -209,8 +209,8 @@ async def test_an_agent_that_says_much_waits_for_the_store() -> None:
     await engine.flush()
     store.open.clear()
     await rested()
-    most = tasklog.UNWRITTEN + 2 * tasklog.MOST
-    assert tasklog.UNWRITTEN < held(handle) < most
+    most = history.UNWRITTEN + 2 * tasklog.MOST
+    assert history.UNWRITTEN < held(handle) < most
     flushing = asyncio.create_task(engine.flush())
     await rested()
     assert held(handle) < most
@@ -257,3 +257,12 @@ async def test_it_comes_back_from_the_store(monkeypatch: pytest.MonkeyPatch) -> 
     (artifact,) = (await again.whole()).artifacts
     assert artifact.parts == (Text(text=PIECE * 5),)
     assert (await again.whole()).input == call.message
+
+
+def test_what_comes_back_in_pieces_is_held_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store had the task as it began, and what it said since."""
+    monkeypatch.setattr(history, "MOST", 10)
+    entry, parts = new(), (Text(text="x" * 20),)
+    entry.restore(StoredLog((Logged(1, "", MessageDelta(message_id="m", parts=parts)),), 1))
+    assert is_light(entry.task)
+    assert entry.last_seq == 1

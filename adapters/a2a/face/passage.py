@@ -16,7 +16,7 @@ from ....gateway.limits import CallLimits, allowed
 from ....gateway.model import ArtifactDelta, Event, Extra, Message, Task, TaskState, Text
 from ....gateway.ports import AgentView, Engine
 from ....gateway.readable import UNREADABLE
-from ....gateway.tasklog import now
+from ....gateway.timestamps import now
 from ..codec import Malformed, task_to
 from ..contexts import context_at_agent, renamed
 from ..events import Item, Update, is_settled, item_to

@@ -17,7 +17,7 @@ from ....gateway.lifecycle import TERMINAL
 from ....gateway.model import Fault, Task, TaskState
 from ....gateway.ports import AgentView
 from ....gateway.readable import UNREADABLE
-from ....gateway.tasklog import now
+from ....gateway.timestamps import now
 from .. import codec, rewrite
 from ..run import run_json
 from ..upstream.upstream import ANONYMOUS, ACPUpstream, session_id
