@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
         if not self._begun or self._complete:
             self.close()  # nobody asked
             return
-        if self._between and self._passed(data):
+        if self._between and not self._held and self._passed(data):
             return
         first = not self.answered
         self.answered = True
@@ -264,8 +264,12 @@ class Connection(asyncio.Protocol):
             learn(data, self.status, self.headers, self.coding)
 
     def _parse(self, data: bytes | memoryview) -> None:
+        size = self._size
+        self._parser.feed_data(data)
+        if self._size != size:
+            self._silent = 0
+            return
         self._silent += len(data)
-        self._parser.feed_data(data)  # sets ``_silent`` to 0 with every piece of a body
         if self._silent > MAX_HEAD and not self._complete:
             self._refuse(f"the head of {self.peer}'s answer is too large")
 
@@ -366,10 +370,9 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self._complete:
             self._refuse(f"{self.peer} sent a body where there must be none")
-        self._silent = 0
         self._chunks.append(body)
-        self._size += len(body)
-        if self._size >= HIGH_WATER and not self._paused and self.transport is not None:
+        self._size = size = self._size + len(body)
+        if size >= HIGH_WATER and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
             if self._held:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from .lifecycle import PAUSED, TERMINAL, TURNS, Folding, at_once, next_state
+from .lifecycle import PAUSED, TERMINAL, TURNS, Folding, advanced, next_state
 from .light import MOST, SAYS, is_light, light, lightened, said, whole
 from .model import Event, Logged, Place, Started, Task, TaskRef, TaskState
 from .pace import size_of
@@ -31,9 +31,9 @@ class History:
     """
 
     __slots__ = (
-        "_first", "_folded", "_folding", "_grows", "_light", "_load", "_loading", "_logged", "_said",
-        "_saved", "_task", "_texts", "_unwritten", "_writes", "_written", "agent", "context_id", "id",
-        "last_seq", "principal", "relayed", "settled_now", "state", "stored", "upstream",
+        "_first", "_folded", "_folding", "_grows", "_light", "_load", "_loading", "_logged", "_pressing",
+        "_said", "_saved", "_task", "_texts", "_unwritten", "_writes", "_written", "agent", "context_id",
+        "id", "last_seq", "principal", "relayed", "settled_now", "state", "stored", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,7 @@ class History:
         self._logged: list[Logged] = []
         # What came last, not logged yet: milliseconds since 1970, and what ``TaskLog.more`` was told.
         self._texts: list[tuple[int, str, Place]] = []
+        self._pressing = 0  # the newest event that is no mere piece
         self._said = 0  # bytes by which the task has grown
         self._unwritten = 0  # bytes that it has said and the store does not have, once it is light
         self._writes: asyncio.Future[None] | None = None  # until fewer are
@@ -113,6 +114,24 @@ class History:
             task_id=event.task_id or known.task_id, context_id=event.context_id or known.context_id
         )
 
+    def _advance(self, events: Sequence[Event], at: str) -> bool:
+        """Log and fold events at once. False: something waits to be folded, they are not so simple, or the
+        task would say too much for that."""
+        if self._folded < self.last_seq or self._folding is not None:
+            return False
+        found = advanced(self._task, events, at, self.last_seq)
+        if found is None or (size := self._said + found.size) > MOST:
+            return False
+        self._task, log, _, started = found
+        self._said = size
+        self._logged += log
+        self._folded = self.last_seq = self._pressing = log[-1].seq
+        if self._task.state is not self.state:
+            self._moved(self._task.state)
+        if started is not None:
+            self._named(started)
+        return True
+
     def _fold(self, logged: Logged) -> None:
         if self._folding is None:
             self._folding = Folding(self._task)
@@ -124,10 +143,6 @@ class History:
         log = self._events[self._folded - self._first :]
         self._folded = self.last_seq
         if self._folding is None:
-            task = at_once(self._task, log)
-            if task is not None:
-                self._task = task
-                return
             self._folding = Folding(self._task)
         self._folding.grow(log)
 

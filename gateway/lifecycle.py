@@ -7,7 +7,7 @@ submitted -> working <-> input_required / auth_required -> ... -> completed | fa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,6 +29,7 @@ from .model import (
     TaskState,
     Text,
 )
+from .pace import size_of_parts
 
 S = TaskState
 _SUBMITTED, _WORKING = S.SUBMITTED, S.WORKING  # to find them in their class takes longer
@@ -302,28 +303,52 @@ _FOLDS: Mapping[type[Event], Callable[[Folding, Any], None]] = {
 }
 
 
-def at_once(task: Task, log: Iterable[Logged]) -> Task | None:
-    """The task after events of which none is a piece of something, as ``Folding`` has it, in a third of the
-    time. None: they are not all so simple."""
+class Advance(NamedTuple):
+    """What whole events make of a task: it, the ``log`` of them, the ``size`` of what they say, and the
+    ``started`` among them."""
+
+    task: Task
+    log: list[Logged]
+    size: int
+    started: Started | None
+
+
+def advanced(task: Task, events: Sequence[Event], at: str, seq: int) -> Advance | None:
+    """The task after ``events`` of an agent at work, of which none is a piece of something, as ``Folding``
+    has it, in a third of the time. They happened ``at`` that time, after event number ``seq``. None: they are
+    not all so simple, or something follows the end."""
     state, messages, artifacts = task.state, task.messages, task.artifacts
-    said, fault, at = task.status_message, task.fault, task.updated_at
-    if state in _RESTING or (messages and is_open(messages[-1])):
+    said, fault = task.status_message, task.fault
+    if not events or state in _RESTING or (messages and is_open(messages[-1])):
         return None
-    for logged in log:
-        event, at = logged.event, logged.at
-        if type(event) is Started:
-            pass
-        elif type(event) is MessageDone and not is_open(event.message):
-            messages = (*messages, event.message)
-        elif type(event) is Finished and event.state in TERMINAL and state not in TERMINAL:
+    if state is _SUBMITTED:
+        state = _WORKING
+    log: list[Logged] = []
+    started: Started | None = None
+    size = 0
+    last = events[-1]
+    for event in events:
+        seq += 1
+        log.append(Logged(seq, at, event))
+        if type(event) is MessageDone:
+            message = event.message
+            if "gateway" in message.extra:  # see ``is_open``
+                return None
+            messages = (*messages, message)
+            size += size_of_parts(message.parts)
+        elif type(event) is ArtifactDelta:
+            artifact = event.artifact
+            if artifacts and _among(artifacts, artifact):
+                return None
+            artifacts = (*artifacts, artifact)
+            size += size_of_parts(artifact.parts)
+        elif type(event) is Started and started is None:
+            started = event
+        elif type(event) is Finished and event is last and event.state in TERMINAL:
             state, said, fault = event.state, event.message, event.fault
-        elif type(event) is ArtifactDelta and not _among(artifacts, event.artifact):
-            artifacts = (*artifacts, event.artifact)
         else:
             return None
-        if state is _SUBMITTED:
-            state = _WORKING
-    return msgspec.structs.replace(
+    task = msgspec.structs.replace(
         task,
         state=state,
         messages=messages,
@@ -332,6 +357,7 @@ def at_once(task: Task, log: Iterable[Logged]) -> Task | None:
         fault=fault,
         updated_at=at,
     )
+    return Advance(task, log, size, started)
 
 
 def _among(artifacts: tuple[Artifact, ...], new: Artifact) -> bool:

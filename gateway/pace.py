@@ -120,12 +120,13 @@ def size_of(event: Event) -> int:
         parts = event.message.parts
     else:
         return len(_encode(event.data)) if type(event) is Progress and event.data else 0
+    return size_of_parts(parts)
+
+
+def size_of_parts(parts: tuple[Part, ...]) -> int:
+    """The same of parts."""
     if len(parts) == 1 and type(part := parts[0]) is Text:
         return len(part.text)
-    return _size(parts)
-
-
-def _size(parts: tuple[Part, ...]) -> int:
     size = 0
     for part in parts:
         match part:

@@ -227,6 +227,14 @@ class TaskHandle(Protocol):
     """A task in the gateway, running or ended."""
 
     @property
+    def id(self) -> str: ...
+
+    @property
+    def state(self) -> TaskState:
+        """Its state now: ``task.state``, without putting the task together."""
+        ...
+
+    @property
     def task(self) -> Task:
         """The task as it is now. The messages and artifacts of one that says much (``light``) have no parts:
         see ``whole``."""

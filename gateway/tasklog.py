@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from time import time_ns
 
 from .errors import Draining
 from .history import History, LoadEvents
-from .lifecycle import PIECES, TERMINAL, TURNS, next_state
-from .light import MOST, SAYS
+from .lifecycle import PIECES, TERMINAL
+from .light import MOST
 from .model import Event, Logged, Place, Started, Task, TaskRef, TaskState
-from .pace import NEAR, Pace, Reader, size_of
+from .pace import NEAR, Pace, Reader
 from .store import StoredTask
 from .timestamps import now
 from .waiting import Timer
@@ -37,7 +37,7 @@ class TaskLog(History):
     """
 
     __slots__ = (
-        "_came", "_pace", "_passed", "_pressing", "_waiting", "booked", "canceled_by_client", "left", "noted",
+        "_came", "_pace", "_passed", "_waiting", "booked", "canceled_by_client", "left", "noted",
         "runner", "watchers", "weight",
     )  # fmt: skip
 
@@ -57,7 +57,6 @@ class TaskLog(History):
         self.booked: TaskState | None = None
         self.canceled_by_client = self.noted = self.left = False
         self._came = 0  # how many events were logged the last time
-        self._pressing = 0  # the newest event that is no mere piece
         self._passed = 0  # how often what there is was not written
         # What somebody waits for, and whether it has come: False when it is too late.
         self._waiting: list[tuple[Reached, asyncio.Future[bool]]] = []
@@ -71,7 +70,7 @@ class TaskLog(History):
     def append(self, *events: Event) -> None:
         """Log events, fold them into the task, wake who waits for them. After the end: ignored."""
         at, before = now(), self.last_seq
-        if self._light or self._pace.readers or not self._take(events, at):
+        if self._light or self._pace.readers or not self._advance(events, at):
             for event in events:
                 if self.settled_now and self.state in TERMINAL:
                     break
@@ -79,36 +78,6 @@ class TaskLog(History):
         self._came = self.last_seq - before
         if self._came and self._waiting:
             self._wake()
-
-    def _take(self, events: Sequence[Event], at: str) -> bool:
-        """Log all of them at once, while nobody follows. False: the task would say too much for that."""
-        state, pressing, size = self.state, self._pressing, self._said
-        seq = self.last_seq
-        logged: list[Logged] = []
-        for event in events if state not in TERMINAL else ():
-            kind = type(event)
-            seq += 1
-            logged.append(Logged(seq, at, event))
-            if state is _SUBMITTED or kind not in PIECES:
-                pressing = seq
-            if kind in TURNS:
-                state = next_state(state, event)
-                if state in TERMINAL:
-                    break
-                continue
-            if state is _SUBMITTED:
-                state = _WORKING
-            if kind in SAYS:
-                size += size_of(event)
-            elif type(event) is Started:
-                self._named(event)
-        if size > MOST:
-            return False
-        (self._events if self._texts else self._logged).extend(logged)
-        self.last_seq, self._pressing, self._said = seq, pressing, size
-        if state is not self.state:
-            self._moved(state)
-        return True
 
     def more(self, text: str, place: Place) -> bool:
         """``append`` of ``place.event(text)``, where who follows the task takes it at once, and that is all

@@ -34,9 +34,7 @@ class _State(msgspec.Struct, frozen=True):
 def question(handle: TaskHandle, exchange: Exchange) -> dict[str, Any] | None:
     """The task's open question as ``elicitation/create`` params; None when there is none, or this client
     can't be asked it."""
-    task = handle.task
-    request = task.input_request
-    if request is None or task.state not in answers.ASKING:
+    if handle.state not in answers.ASKING or (request := handle.task.input_request) is None:
         return None
     return elicitation.asked(request, exchange.client_capabilities)
 

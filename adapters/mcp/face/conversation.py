@@ -50,7 +50,7 @@ async def call_agent(
     it, before the host's own time-out loses it. A client that knows tasks gets what ``begun_task`` makes of
     it: at once (2025-11-25), or after a second (modern).
     """
-    begun = await asking.resumed(engine, view, exchange)
+    begun = None if exchange.head.state is None else await asking.resumed(engine, view, exchange)
     if isinstance(begun, dict):
         return begun
     note = ""
@@ -62,7 +62,7 @@ async def call_agent(
             handle, after = begun
     except (BadArguments, CallerError) as e:
         return _refused(exchange, str(e))
-    exchange.set_task(handle.task.id)
+    exchange.set_task(handle.id)
     wants_task = exchange.wants_task
     if wants_task and exchange.era == "handshake":
         return begun_task(exchange, handle)
@@ -73,7 +73,7 @@ async def call_agent(
     except asyncio.CancelledError:
         taken_back(engine, exchange, handle, only_waits=comes_back)
         raise
-    if asked is None and wants_task and handle.task.state in answers.RUNNING:
+    if asked is None and wants_task and handle.state in answers.RUNNING:
         return begun_task(exchange, handle)
     task = await handle.whole()
     exchange.set_state(task.state.value)
@@ -96,7 +96,7 @@ _cancels: set[asyncio.Future[None]] = set()
 
 async def _cancel(engine: Engine, exchange: Exchange, handle: TaskHandle) -> None:
     with contextlib.suppress(GatewayError):
-        await engine.cancel(handle.task.id, exchange.principal)
+        await engine.cancel(handle.id, exchange.principal)
 
 
 async def converse(
@@ -163,7 +163,7 @@ async def _begin(
         if handle.task.agent != view.name:
             raise UnknownTask(task_id)
         after = handle.last_seq
-        if turn.empty or handle.task.state not in answers.ASKING:
+        if turn.empty or handle.state not in answers.ASKING:
             return handle, after, _not_sent(turn)
     idle, total = exchange.timeouts
     call = Invocation(

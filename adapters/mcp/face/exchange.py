@@ -105,6 +105,8 @@ class Exchange:
     @property
     def progress_token(self) -> int | str | None:
         token = self.meta.get("progressToken")
+        if token is None:
+            return None
         return token if isinstance(token, int | str) and not isinstance(token, bool) else None
 
     def arguments(self) -> dict[str, Any]:
