@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,7 +25,8 @@ TIMEOUT = 10.0  # seconds for one card
 Headers = list[tuple[str, str]]
 
 
-def candidates(url: str) -> list[str]:
+@lru_cache(4096)
+def candidates(url: str) -> tuple[str, ...]:
     """Where the card may be: at the URL itself if that names one, beneath it, at the origin's root."""
     base = base_of(url)
     parts = urlsplit(base)
@@ -32,22 +35,39 @@ def candidates(url: str) -> list[str]:
     found = [*own, base + CARD_PATH, base + OLD_CARD_PATH]
     if root != base:
         found += [root + CARD_PATH, root + OLD_CARD_PATH]
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
-async def fetch_card(agent: str, url: str, headers: Headers, host: Host) -> Json | None:
-    """The card of the agent at ``url``; None where none is found. A card at the origin's root counts only if
-    it speaks of the registered URL. Raises GatewayError when the agent can't be reached or refuses."""
+class Fetched(NamedTuple):
+    """A card, and the SHA-256 of what it was read from."""
+
+    card: Json
+    digest: bytes
+
+
+async def fetch_card(
+    agent: str, url: str, headers: Headers, host: Host, known: Fetched | None = None
+) -> Fetched | None:
+    """The card of the agent at ``url``; None where none is found; ``known`` where it still reads so. A card
+    at the origin's root counts only if it speaks of the registered URL. Raises GatewayError when the agent
+    can't be reached or refuses."""
     base = base_of(url)
     for candidate in candidates(url):
         sent = [*headers, ("accept", "application/json"), ("a2a-version", V10)]
         answer = await host.transport.request("GET", candidate, headers=sent, timeout=TIMEOUT)
         if answer.status in (401, 403) or answer.status >= 500:
             raise agent_http_error(agent, answer.status, answer.body)
-        if answer.status != 200 or (card := _card(answer.body)) is None:
+        if answer.status != 200:
             continue
-        if candidate.startswith(base) or _speaks_of(card, base):
-            return card
+        digest = sha256(answer.body).digest()
+        if known is not None and known.digest == digest:
+            found = known
+        elif (card := _card(answer.body)) is not None:
+            found = Fetched(card, digest)
+        else:
+            continue
+        if candidate.startswith(base) or _speaks_of(found.card, base):
+            return found
     return None
 
 
@@ -121,8 +141,9 @@ async def elsewhere_at(agent: str, url: str, allow: Sequence[str]) -> str:
 async def found_at(url: str, headers: Headers, host: Host) -> Json | None:
     """The card behind any URL, for probing: None where the URL does not speak A2A."""
     try:
-        return await fetch_card("the agent", url, headers, host)
+        found = await fetch_card("the agent", url, headers, host)
     except GatewayError as e:
         if (e.native or {}).get("status") in (401, 403):
             raise
         return None
+    return None if found is None else found.card

@@ -66,7 +66,9 @@ class A2AUpstream:
     def __init__(self, record: Record, host: Host) -> None:
         self._record = record
         self._host = host
+        self._fetched: discovery.Fetched | None = None  # the card, once all of it has been heeded
         self._card: Json | None = None
+        self._agent: Agent | None = None  # what the card says
         self._note = ""  # what the card's signature leaves to be said
         self._channel: Way | None = None
         self._here = True  # whether that leads to the registered origin
@@ -86,7 +88,7 @@ class A2AUpstream:
             await self._read()
         assert self._card is not None and self._channel is not None
         await self._channel.reach()
-        agent = agent_from(self._card)
+        agent = self._agent = self._agent or agent_from(self._card)
         if self._note:
             agent = msgspec.structs.replace(agent, extra={**agent.extra, "agentgw": {"note": self._note}})
         return [agent]
@@ -95,19 +97,26 @@ class A2AUpstream:
         record, host = self._record, self._host
         assert record.url is not None
         headers = host.headers(record)
-        card = await discovery.fetch_card(record.name, record.url, headers, host)
-        if card is None:
+        before, self._fetched = self._fetched, None
+        found = await discovery.fetch_card(record.name, record.url, headers, host, before)
+        if found is None:
             raise BadUpstream(f"{record.name} has no agent card at {CARD_PATH}")
+        if found is before:
+            self._fetched = before
+            return
+        card = found.card
         if card != self._card or self._note:
             self._note = await trust.verify(record.name, card, record.url, headers, host)
         allow = host.config.outbound.allow
         interface, self._here = await discovery.choose(record.name, card, record.url, allow)
         self._channel = self._opened(interface)
-        self._card = card
+        self._card, self._agent = card, None
         try:
             self._heed(object_at(card, "capabilities") or {})
         except Malformed as e:
             raise BadUpstream(f"{record.name}'s agent card is not A2A's: {e}") from e
+        if self._here and not self._note:  # else it is looked into each time
+            self._fetched = found
 
     def _heed(self, capabilities: Json) -> None:
         """Raises Malformed."""

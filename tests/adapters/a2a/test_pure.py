@@ -68,12 +68,12 @@ def test_interfaces_best_first_whatever_the_cards_order() -> None:
 
 
 def test_where_a_card_is_looked_for() -> None:
-    assert candidates("http://h/a/") == [
+    assert candidates("http://h/a/") == (
         "http://h/a/.well-known/agent-card.json",
         "http://h/a/.well-known/agent.json",
         "http://h/.well-known/agent-card.json",
         "http://h/.well-known/agent.json",
-    ]
+    )
     assert candidates("http://h/.well-known/agent.json")[0] == "http://h/.well-known/agent.json"
 
 

@@ -322,6 +322,23 @@ async def test_a_key_that_can_not_be_had_is_noted(jku: str | None, kid: str, wor
         assert words in said(found)
 
 
+async def test_a_key_that_is_published_later_is_found_though_the_card_is_the_same() -> None:
+    signing = Signing()
+    signatures: list[Any] = []
+
+    def alter(card: dict[str, Any], base: str) -> None:
+        signatures[:] = signatures or card["signatures"]  # each signing gives another
+        card["signatures"] = signatures
+
+    async with agent(signing, alter) as upstream:
+        signing.jwk["kid"] = "k2"
+        (found,) = await upstream.describe()
+        assert "not among those published" in said(found)
+        signing.jwk["kid"] = "k1"
+        (found,) = await upstream.describe()
+        assert said(found) is None
+
+
 @pytest.mark.parametrize(
     ("header", "verdict"),
     [

@@ -225,6 +225,34 @@ async def test_an_old_card_is_read() -> None:
             assert interface.url == f"{url}/rest"  # localhost counts as the registered 127.0.0.1
 
 
+async def test_a_card_is_read_again_when_it_has_changed() -> None:
+    said: dict[str, Any] = {"name": "x", "skills": [], "capabilities": {}}
+
+    async def card(request: Any) -> JSONResponse:
+        url = str(request.base_url)
+        interface = {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+        return JSONResponse({**said, "supportedInterfaces": [interface]})
+
+    async with served(Starlette(routes=[Route("/.well-known/agent-card.json", card)])) as url:
+        agent = A2AUpstream(Record(name="x", protocol="a2a", url=url), LocalHost())
+        (first,) = await agent.describe()
+        (second,) = await agent.describe()
+        assert second is first
+        assert not agent.streams
+        said["capabilities"] = {"streaming": True}
+        said["description"] = "another"
+        (third,) = await agent.describe()
+        assert third.description == "another"
+        assert agent.streams
+        said["capabilities"] = {"extensions": "none"}
+        for _ in range(2):  # what is wrong with it is said each time
+            with pytest.raises(BadUpstream, match="is not A2A's"):
+                await agent.describe()
+        said["capabilities"] = {"streaming": True}
+        assert await agent.describe() == [third]
+        assert agent.streams
+
+
 async def test_an_interface_elsewhere_needs_permission_and_gets_no_credentials() -> None:
     seen: list[str | None] = []
 
@@ -266,6 +294,8 @@ async def test_what_is_allowed_no_more_is_called_no_more() -> None:
             agent = A2AUpstream(Record(name="x", protocol="a2a", url=url), host)
             assert folded(await events_of(invoked(agent, say("go")))).state is TaskState.COMPLETED
             host.config = Config()
+            with pytest.raises(BadUpstream, match=r"outbound\.allow"):  # though the card is the same
+                await agent.describe()
             agent.rebound()
             with pytest.raises(BadUpstream, match=r"outbound\.allow|not a public address"):
                 await events_of(invoked(agent, say("go")))
