@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from .lifecycle import PAUSED, TERMINAL, TURNS, Folding, advanced, next_state
+from .lifecycle import PAUSED, PIECES, TERMINAL, TURNS, Folding, advanced, next_state
 from .light import MOST, SAYS, is_light, light, lightened, said, whole
 from .model import Event, Logged, Place, Started, Task, TaskRef, TaskState
 from .pace import size_of
@@ -117,7 +117,7 @@ class History:
     def _advance(self, events: Sequence[Event], at: str) -> bool:
         """Log and fold events at once. False: something waits to be folded, they are not so simple, or the
         task would say too much for that."""
-        if self._folded < self.last_seq or self._folding is not None:
+        if self._folded < self.last_seq or self._folding is not None or self._texts:
             return False
         found = advanced(self._task, events, at, self.last_seq)
         if found is None or (size := self._said + found.size) > MOST:
@@ -125,7 +125,9 @@ class History:
         self._task, log, _, started = found
         self._said = size
         self._logged += log
-        self._folded = self.last_seq = self._pressing = log[-1].seq
+        if self.state is _SUBMITTED or any(type(event) not in PIECES for event in events):
+            self._pressing = log[-1].seq
+        self._folded = self.last_seq = log[-1].seq
         if self._task.state is not self.state:
             self._moved(self._task.state)
         if started is not None:
@@ -145,6 +147,8 @@ class History:
         if self._folding is None:
             self._folding = Folding(self._task)
         self._folding.grow(log)
+        if self.state in TERMINAL and not self._light:  # nothing comes any more
+            self._task, self._folding = self._folding.task, None
 
     def _lighten(self) -> None:
         """It says much: from now on it is without that."""

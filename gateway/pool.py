@@ -56,6 +56,7 @@ class Pool:
         self._per_route = per_route
         self._total = total
         self._taken = 0
+        self._idle = 0  # kept ones, on all routes
         self._waiting: deque[tuple[_Lane, asyncio.Future[None]]] = deque()
         self._dialer = Dialer(connect_timeout)
         self._proxies = Proxies()
@@ -165,12 +166,24 @@ class Pool:
         if connection.reusable and not self._closed:
             connection.idle_since = time.monotonic()
             lane.kept.append(connection)
-            if len(lane.kept) > KEPT:  # what a burst before has left must not stand in the way
-                lane.kept.popleft().close()
+            self._idle += 1
+            if len(lane.kept) > KEPT or self._idle > self._total:
+                self._make_room(lane)
             if self._sweeping is None:
                 self._sweeping = asyncio.get_running_loop().call_later(IDLE, self._sweep)
         else:
             connection.close()
+
+    def _make_room(self, lane: _Lane) -> None:
+        """Close the oldest that is kept, of this route or of all: what a burst has left must not stand in the
+        way of what is used."""
+        if len(lane.kept) <= KEPT:
+            lanes = [one for one in self._lanes.values() if one.kept]
+            lane = min(lanes, key=lambda one: one.kept[0].idle_since)
+        self._idle -= 1
+        lane.kept.popleft().close()
+        if not (lane.users or lane.kept):
+            del self._lanes[lane.route]
 
     async def aclose(self) -> None:
         """Close all connections, those in use too; none is kept any more."""
@@ -236,6 +249,7 @@ class Pool:
         oldest = time.monotonic() - seconds
         while lane.kept and lane.kept[-1].idle_since > oldest:
             connection = lane.kept.pop()
+            self._idle -= 1
             if connection.quiet:
                 return connection
             connection.close()
@@ -250,6 +264,7 @@ class Pool:
             for connection in old:
                 lane.kept.remove(connection)
                 connection.close()
+            self._idle -= len(old)
             if not lane.users and not lane.kept:
                 del self._lanes[lane.route]
         if any(lane.kept for lane in self._lanes.values()):

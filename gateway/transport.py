@@ -142,7 +142,7 @@ def _first(headers: Received, name: str) -> str | None:
 
 class HttpTransport:
     """Transport over HTTP/1.1. ``connect_timeout`` in seconds; ``limit``: bytes of one whole answer;
-    ``per_route``, ``total``: connections in use at once."""
+    ``per_route``, ``total``: connections in use at once; as many in all are kept for later."""
 
     def __init__(
         self,

@@ -344,6 +344,36 @@ async def test_connections_of_a_burst_do_not_stand_in_the_way_of_new_ones(
             await server.gone.wait()  # the oldest, whose place it took
 
 
+async def test_as_many_are_kept_in_all_as_may_be_in_use() -> None:
+    """The oldest makes room, on whatever route it is."""
+    http, burst = HttpTransport(total=2), asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if one.connections == 2:
+            burst.set()
+        await burst.wait()
+        writer.write(GOOD)
+
+    async with serving(script) as one, serving(says()) as other:
+        await asyncio.gather(*(whole(http, one.url) for _ in range(2)))
+        for _ in range(3):
+            await whole(http, other.good)
+        assert other.connections == 1
+        async with asyncio.timeout(60):
+            await one.gone.wait()
+        await whole(http, one.good)
+        assert one.connections == 2  # the other one of the two was kept
+        for _ in range(2):
+            await whole(http, other.good)
+        assert other.connections == 1
+        await http.aclose()
+        http = HttpTransport(total=1)
+        for url in (one.good, other.good, one.good):
+            await whole(http, url)
+        assert len(http._pool._lanes) == 1  # a route without connections is forgotten
+        await http.aclose()
+
+
 async def test_what_nobody_uses_is_closed(http: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "IDLE", 0.01)
     async with serving(says()) as server:

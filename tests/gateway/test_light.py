@@ -29,6 +29,7 @@ from agentgw.gateway.model import (
     MessageDelta,
     MessageDone,
     Part,
+    Place,
     Progress,
     Started,
     StateChanged,
@@ -39,7 +40,7 @@ from agentgw.gateway.model import (
 from agentgw.gateway.store import Batch, StoredLog
 from agentgw.registry.memory import MemoryStore
 
-from ..support.memory import MemoryUpstream, hub, say
+from ..support.memory import MemoryUpstream, hub, say, say_at_most
 
 PIECE = "x" * 64 * 1024
 
@@ -132,8 +133,34 @@ def test_what_comes_at_once_is_logged_as_if_it_came_one_by_one(turns: list[list[
         reading.cancel()
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tasklog, "MOST", most)
+        say_at_most(most, patched)
         asyncio.run(run())
+
+
+async def test_what_a_relay_reports_does_not_overtake_texts() -> None:
+    entry = new()
+    entry.append(Started(task_id="up"))
+    entry.noted = True
+    assert entry.more("a", Place())
+    entry.replace(Task(id="t", context_id="c", agent="a", state=TaskState.WORKING))
+    entry.append(MessageDone(message=Message(role="agent", parts=(Text(text="b"),))))
+    assert [(x.seq, type(x.event)) for x in await entry.log()] == [
+        (1, Started), (2, MessageDelta), (3, MessageDone),
+    ]  # fmt: skip
+
+
+def test_artifacts_that_nobody_follows_may_wait_to_be_written() -> None:
+    """They are written together; what is no piece of an answer is written soon."""
+    entry = new()
+    entry.append(Started(task_id="up"))
+    entry.saved(entry.snapshot(), entry.last_seq)
+    entry.append(ArtifactDelta(artifact=Artifact(artifact_id="a", parts=())))
+    assert entry.waits()
+    entry.append(
+        MessageDone(message=Message(role="agent", parts=())),
+        ArtifactDelta(artifact=Artifact(artifact_id="b", parts=())),
+    )
+    assert not entry.waits()
 
 
 def test_what_a_light_task_says_is_not_in_memory() -> None:
@@ -243,7 +270,7 @@ async def test_a_store_that_fails_holds_nothing_up() -> None:
 
 
 async def test_it_comes_back_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasklog, "MOST", 100_000)
+    say_at_most(100_000, monkeypatch)
     store, call = MemoryStore(), say("x", "talker")
     engine = hub(None, store, talker=MemoryUpstream(Talker(5)))
     handle = await engine.invoke(call)
@@ -261,7 +288,7 @@ async def test_it_comes_back_from_the_store(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_comes_back_in_pieces_is_held_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store had the task as it began, and what it said since."""
-    monkeypatch.setattr(history, "MOST", 10)
+    say_at_most(10, monkeypatch)
     entry, parts = new(), (Text(text="x" * 20),)
     entry.restore(StoredLog((Logged(1, "", MessageDelta(message_id="m", parts=parts)),), 1))
     assert is_light(entry.task)

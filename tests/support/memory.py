@@ -7,6 +7,9 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import cast
 
+import pytest
+
+from agentgw.gateway import history, tasklog
 from agentgw.gateway.config import Config
 from agentgw.gateway.engine import Hub
 from agentgw.gateway.model import (
@@ -34,6 +37,12 @@ from agentgw.registry.memory import MemoryStore
 
 Script = Callable[[Invocation], AsyncIterator[Event]]
 Answers = Callable[[InputReply], AsyncIterator[Event]]
+
+
+def say_at_most(size: int, patched: pytest.MonkeyPatch) -> None:
+    """A task that says more bytes is ``light``."""
+    for module in (history, tasklog):
+        patched.setattr(module, "MOST", size)
 
 
 async def echo(call: Invocation) -> AsyncIterator[Event]:

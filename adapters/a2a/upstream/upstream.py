@@ -101,7 +101,7 @@ class A2AUpstream:
         found = await discovery.fetch_card(record.name, record.url, headers, host, before)
         if found is None:
             raise BadUpstream(f"{record.name} has no agent card at {CARD_PATH}")
-        if found is before:
+        if found is before and self._channel is not None:
             self._fetched = before
             return
         card = found.card

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agentgw.adapters.a2a.writer import Writer
-from agentgw.gateway import tasklog
 from agentgw.gateway.light import is_light
 from agentgw.gateway.model import (
     Artifact,
@@ -28,7 +27,7 @@ from agentgw.gateway.model import (
     Text,
 )
 
-from ...support.memory import MemoryUpstream
+from ...support.memory import MemoryUpstream, say_at_most
 from .support import gateway
 from .test_relay import message
 
@@ -49,7 +48,7 @@ def said(task: dict[str, Any]) -> list[str]:
 
 
 async def test_whoever_asks_is_told_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasklog, "MOST", 4)
+    say_at_most(4, monkeypatch)
     everything = ["much is said", "much is said"]
     async with gateway(x=MemoryUpstream(talk)) as g:
         sent = (await g.rpc("/a2a/x", "SendMessage", {"message": message()}))["result"]["task"]

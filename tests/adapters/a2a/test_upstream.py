@@ -239,6 +239,10 @@ async def test_a_card_is_read_again_when_it_has_changed() -> None:
         (second,) = await agent.describe()
         assert second is first
         assert not agent.streams
+        agent.outdated()  # another worker has found something new
+        assert (await agent.interface()).url == f"{url}/"
+        agent.outdated()
+        assert await agent.describe() == [first]
         said["capabilities"] = {"streaming": True}
         said["description"] = "another"
         (third,) = await agent.describe()

@@ -10,7 +10,6 @@ import pytest
 
 from agentgw.adapters.acp.encoding import LongText, RunEncoder, encoded
 from agentgw.adapters.acp.face import runs
-from agentgw.gateway import tasklog
 from agentgw.gateway.light import is_light
 from agentgw.gateway.model import (
     Artifact,
@@ -25,7 +24,7 @@ from agentgw.gateway.model import (
     Text,
 )
 
-from ...support.memory import MemoryUpstream
+from ...support.memory import MemoryUpstream, say_at_most
 from .conftest import Gateway
 
 WORDS = ['many "words" \\ é\n' * 9000, "and ", "more"]
@@ -49,7 +48,7 @@ async def talk(call: Invocation) -> AsyncIterator[Event]:
 
 
 async def test_whoever_asks_is_told_all(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasklog, "MOST", 4)
+    say_at_most(4, monkeypatch)
     monkeypatch.setattr("agentgw.adapters.acp.encoding._LONG", 4)
     gateway.add("x", MemoryUpstream(talk))
     events = await gateway.stream("x", "go")
