@@ -227,7 +227,9 @@ class TaskHandle(Protocol):
     """A task in the gateway, running or ended."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The gateway's id of the task: ``task.id``."""
+        ...
 
     @property
     def state(self) -> TaskState:

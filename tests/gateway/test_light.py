@@ -149,6 +149,21 @@ async def test_what_a_relay_reports_does_not_overtake_texts() -> None:
     ]  # fmt: skip
 
 
+async def test_an_ended_task_that_was_followed_holds_itself_once() -> None:
+    entry = new()
+    reader = entry.events()
+    reading = asyncio.ensure_future(anext(reader))
+    await asyncio.sleep(0)
+    entry.append(Started(task_id="up"))
+    entry.append(MessageDone(message=Message(role="agent", parts=(Text(text="b"),))))
+    assert entry.task.state is TaskState.WORKING
+    entry.append(Finished(state=TaskState.COMPLETED))
+    assert entry.task.state is TaskState.COMPLETED
+    assert len(entry.task.messages) == 1
+    assert entry._folding is None  # pyright: ignore[reportPrivateUsage]
+    reading.cancel()
+
+
 def test_artifacts_that_nobody_follows_may_wait_to_be_written() -> None:
     """They are written together; what is no piece of an answer is written soon."""
     entry = new()
